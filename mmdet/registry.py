@@ -1,0 +1,34 @@
+"""Registries: children of mmengine's, so that ``dict(type='ViT', ...)`` in a config finds the class.
+
+A name is looked up here first (scope ``mmdet``), then in mmengine and mmcv. Each registry imports its ``locations`` the
+first time something is built, so a script needs no import list.
+"""
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
+from mmengine.registry import Registry
+
+# detectors, backbones, necks, heads, memories, trackers, losses, data preprocessors
+MODELS = Registry('model', parent=MMENGINE_MODELS, locations=['mmdet.models'], scope='mmdet')
+# assigners, samplers of boxes, anchor generators, box coders
+TASK_UTILS = Registry('task util', parent=MMENGINE_TASK_UTILS, locations=['mmdet.models'], scope='mmdet')
+# YVISDataset, OVISDataset, ...
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, locations=['mmdet.datasets'], scope='mmdet')
+# steps of a data pipeline
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, locations=['mmdet.datasets.transforms'], scope='mmdet')
+# which clips a process reads, and in which order
+DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, locations=['mmdet.datasets'], scope='mmdet')
+# YouTube-VIS and OVIS average precision
+METRICS = Registry('metric', parent=MMENGINE_METRICS, locations=['mmdet.evaluation'], scope='mmdet')
+# what happens around the iterations of a runner
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['mmdet.engine'], scope='mmdet')
+# training, validation and test loops
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['mmdet.engine'], scope='mmdet')
+# pictures of results
+VISUALIZERS = Registry('visualizer', parent=MMENGINE_VISUALIZERS, locations=['mmdet.visualization'], scope='mmdet')

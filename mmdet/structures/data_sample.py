@@ -1,0 +1,66 @@
+"""What travels between data, model, metric, result writer and visualiser: annotations and results of frames and clips.
+
+``DetDataSample`` is one frame, ``TrackDataSample`` a clip of frames of one video (training: key frame, reference frame;
+testing: consecutive frames). Both hold data only.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mmengine.structures import BaseDataElement, InstanceData
+
+
+class DetDataSample(BaseDataElement):
+    """One frame.
+
+    Metainfo: ``img_path``, ``video_id`` (the annotation file's own), ``frame_id`` (0-based position in the video),
+    ``video_length`` (frames), ``ori_shape`` (h, w of the file's image), ``img_shape`` (h, w after resizing, without
+    padding), ``scale_factor`` (float: network pixels per original pixel), ``flip`` (bool), ``batch_input_shape``
+    (h, w after padding, set by the data preprocessor).
+
+    Fields:
+        gt_instances: ``bboxes`` (n, 4) float32, x1,y1,x2,y2 in network pixels; ``labels`` (n,) int64, 0-based; ``masks``
+            (n, h, w) uint8 in {0, 1}, network size; ``instances_id`` (n,) int64, the annotation's id, the same in every
+            frame of the video.
+        pred_track_instances: ``bboxes`` (n, 4) float32 in original pixels; ``scores`` (n,) in [0, 1]; ``labels`` (n,)
+            int64, 0-based; ``instances_id`` (n,) int64, the track's id in its video; ``masks`` list of n compressed COCO
+            RLE dicts of the original size; where the model estimates them ``uncertainties`` (n, 4) in [0, 1], of x1,y1,x2,y2, and
+            ``centerness`` (n,) in [0, 1]. All on the CPU.
+        ori_img: (H, W, 3) uint8 BGR image of the original size; only where a pipeline asks for it (pictures).
+    """
+
+    gt_instances: InstanceData
+    pred_track_instances: InstanceData
+
+
+class TrackDataSample(BaseDataElement):
+    """A clip: ``video_data_samples`` is a list of :class:`DetDataSample` in the order of the clip's frames."""
+
+    video_data_samples: list[DetDataSample]
+
+    def __len__(self) -> int:
+        return len(self.video_data_samples) if 'video_data_samples' in self else 0
+
+    def __getitem__(self, index: int) -> DetDataSample:
+        return self.video_data_samples[index]
+
+    def __iter__(self) -> Iterator[DetDataSample]:
+        return iter(self.video_data_samples)
+
+    def to_tensor(self) -> TrackDataSample:
+        return self._each_frame('to_tensor')
+
+    def to(self, *args, **kwargs) -> TrackDataSample:
+        """A copy whose frames lie on the device or have the type given (see ``torch.Tensor.to``)."""
+        return self._each_frame('to', *args, **kwargs)
+
+    def cpu(self) -> TrackDataSample:
+        return self._each_frame('cpu')
+
+    def cuda(self) -> TrackDataSample:
+        return self._each_frame('cuda')
+
+    def _each_frame(self, method: str, *args, **kwargs) -> TrackDataSample:
+        new = self.new()
+        new.video_data_samples = [getattr(frame, method)(*args, **kwargs) for frame in self.video_data_samples]
+        return new
