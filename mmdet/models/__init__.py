@@ -1,0 +1,2 @@
+from mmdet.models.backbones import *  # noqa: F403
+from mmdet.models.necks import *  # noqa: F403

@@ -1,0 +1,111 @@
+"""Plain vision transformer with MAE's parameter names, as a three-level feature extractor (paper section 3.1).
+
+Built from a config by name; called by the detectors in training and testing.
+
+Symbols: B images, H×W padded input, P patch size, C embedding channels, N = H/P · W/P patches.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmdet.registry import MODELS
+
+_PRETRAIN_SIZE = 224  # MAE pre-trains on 224×224 images; the stored position table has that grid
+
+
+def sincos_position_embedding(channels: int, grid: tuple[int, int]) -> Tensor:
+    """MAE's fixed 2-D sine-cosine table: (1 + h·w, channels); the first row, the class token's, is zero.
+
+    The first half of the channels encodes x, the second y; within a half, sines come before cosines.
+    """
+    omega = 1.0 / 10000 ** (torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
+    y, x = torch.meshgrid(torch.arange(grid[0], dtype=torch.float64), torch.arange(grid[1], dtype=torch.float64),
+                          indexing='ij')
+    angles = [position.reshape(-1, 1) * omega for position in (x, y)]
+    table = torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1)
+    return torch.cat([table.new_zeros(1, channels), table]).float()
+
+
+@MODELS.register_module()
+class ViT(BaseModule):
+    """ViT-B/L/H with outputs at strides 8, 16 and 32.
+
+    After every quarter of the depth the class token is reset to its initial embedding (the published weights were
+    trained so). The patch tokens after the second quarter are upsampled ×2, after the third kept, after the fourth
+    downsampled ×½.
+
+    Args:
+        embed_dims: channels of a token. ViT-B 768, L 1024, H 1280.
+        depth: number of blocks, a multiple of 4. ViT-B 12, L 24, H 32.
+        num_heads: attention heads. ViT-B 12, L 16, H 16.
+        mlp_ratio: hidden channels of a block's MLP over ``embed_dims``.
+        patch_size: side of a patch in pixels.
+        with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes MAE's file or a plain dict.
+    """
+
+    def __init__(self, embed_dims: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
+                 patch_size: int = 16, with_cp: bool = False, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if depth % 4:
+            raise ValueError(f'ViT depth must be a multiple of 4, got {depth}')
+        self.with_cp = with_cp
+        self.stage_depth = depth // 4
+        self.grid = _PRETRAIN_SIZE // patch_size
+        self.patch_embed = PatchEmbed(_PRETRAIN_SIZE, patch_size, 3, embed_dims, strict_img_size=False, flatten=False)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        table = sincos_position_embedding(embed_dims, (self.grid, self.grid))
+        self.pos_embed = nn.Parameter(table[None], requires_grad=False)
+        self.blocks = nn.ModuleList(Block(embed_dims, num_heads, mlp_ratio, qkv_bias=True) for _ in range(depth))
+        # MAE's last norm: part of the checkpoint, no part of the computation, so it takes no gradient
+        self.norm = nn.LayerNorm(embed_dims).requires_grad_(False)
+        self._reset_parameters()
+        self._positions: dict[tuple, Tensor] = {}
+
+    def _reset_parameters(self) -> None:
+        weight = self.patch_embed.proj.weight
+        nn.init.xavier_uniform_(weight.view(weight.shape[0], -1))
+        nn.init.normal_(self.cls_token, std=0.02)
+        for block in self.blocks:
+            for module in block.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.xavier_uniform_(module.weight)
+                    nn.init.zeros_(module.bias)
+
+    def train(self, mode: bool = True) -> ViT:
+        self._positions.clear()
+        return super().train(mode)
+
+    def _position(self, height: int, width: int) -> Tensor:
+        """Position table of the patches, resized to a grid: (1, C, height, width); kept per size."""
+        key = (height, width, self.pos_embed.device, self.pos_embed.dtype, self.pos_embed._version)
+        if key not in self._positions:
+            table = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (self.grid, self.grid))
+            self._positions[key] = F.interpolate(table, (height, width), mode='bicubic', align_corners=False)
+        return self._positions[key]
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W), H and W multiples of 2·P → maps (B, C, H/8, W/8), (B, C, H/16, W/16), (B, C, H/32, W/32) for P = 16."""
+        x = self.patch_embed(x)
+        height, width = x.shape[-2:]
+        x = (x + self._position(height, width)).flatten(2).transpose(1, 2)  # (B, N, C)
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        stages = []
+        for index, block in enumerate(self.blocks):
+            if index % self.stage_depth == 0:
+                x = torch.cat([cls_token.to(x.dtype), x], dim=1)  # (B, 1 + N, C)
+            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
+            if (index + 1) % self.stage_depth == 0:
+                x = x[:, 1:]
+                stages.append(x)
+        _, half, third, last = (stage.transpose(1, 2).unflatten(2, (height, width)) for stage in stages)
+        return (F.interpolate(half, scale_factor=2.0, mode='bilinear', align_corners=False), third.contiguous(),
+                F.interpolate(last, scale_factor=0.5, mode='bilinear', align_corners=False))

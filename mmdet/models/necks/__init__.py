@@ -1,0 +1,3 @@
+from mmdet.models.necks.fpn import FPN
+
+__all__ = ['FPN']
