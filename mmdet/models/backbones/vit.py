@@ -64,7 +64,8 @@ class ViT(BaseModule):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         table = sincos_position_embedding(embed_dims, (self.grid, self.grid))
         self.pos_embed = nn.Parameter(table[None], requires_grad=False)
-        self.blocks = nn.ModuleList(Block(embed_dims, num_heads, mlp_ratio, qkv_bias=True) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(embed_dims, num_heads, mlp_ratio, qkv_bias=True, norm_layer=nn.LayerNorm)
+                                    for _ in range(depth))
         # MAE's last norm: part of the checkpoint, no part of the computation, so it takes no gradient
         self.norm = nn.LayerNorm(embed_dims).requires_grad_(False)
         self._reset_parameters()

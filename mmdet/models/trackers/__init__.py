@@ -1,0 +1,3 @@
+from mmdet.models.trackers.association_tracker import AssociationTracker
+
+__all__ = ['AssociationTracker']
