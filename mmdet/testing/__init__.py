@@ -1,0 +1,1 @@
+"""What tests and demonstrations share: toy data, factories of tiny models and samples."""
