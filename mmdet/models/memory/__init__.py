@@ -1,0 +1,3 @@
+from mmdet.models.memory.cnp_memory import CNPMemory
+
+__all__ = ['CNPMemory']

@@ -1,0 +1,28 @@
+"""Locations of a feature pyramid and their distances to boxes; used by every point-based head."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def level_points(height: int, width: int, stride: int, offset: float = 0.5,
+                 device: torch.device | str | None = None) -> Tensor:
+    """Points of one level, row by row: (height·width, 2) x, y = ((j + offset)·stride, (i + offset)·stride) in pixels."""
+    x = (torch.arange(width, device=device, dtype=torch.float32) + offset) * stride
+    y = (torch.arange(height, device=device, dtype=torch.float32) + offset) * stride
+    y, x = torch.meshgrid(y, x, indexing='ij')
+    return torch.stack([x, y], dim=-1).flatten(0, 1)
+
+
+def box_distances(points: Tensor, bboxes: Tensor) -> Tensor:
+    """Distances left, top, right, bottom from every point to the sides of every box, positive inside.
+
+    Args:
+        points: (n, 2). bboxes: (..., G, 4).
+
+    Returns:
+        (..., n, G, 4).
+    """
+    bboxes = bboxes.unsqueeze(-3)  # (..., 1, G, 4)
+    points = points.unsqueeze(-2)  # (n, 1, 2)
+    return torch.cat([points - bboxes[..., :2], bboxes[..., 2:] - points], dim=-1)
