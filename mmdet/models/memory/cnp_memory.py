@@ -74,8 +74,6 @@ class CNPMemory(BaseModule):
         self.feat_units = nn.Embedding(num_units, channels + 4)  # N(0, 1)
         self.mlp = Mlp(channels + 4, channels, channels)
 
-    @torch.autocast('cuda', enabled=False)
-    @torch.autocast('cpu', enabled=False)
     def forward(self, feat: Tensor, targets: Tensor | None = None, written: Tensor | None = None) -> Tensor:
         """Read the context of every location; in training write first.
 
@@ -90,6 +88,10 @@ class CNPMemory(BaseModule):
         Returns:
             (B, C, h, w) context.
         """
+        with torch.autocast(feat.device.type, enabled=False):
+            return self._write_and_read(feat, targets, written)
+
+    def _write_and_read(self, feat: Tensor, targets: Tensor | None, written: Tensor | None) -> Tensor:
         shape = feat.shape
         features = feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1)  # (N, C)
         units = self.feat_units.weight

@@ -1,0 +1,42 @@
+"""Mask loss of instance coefficients times a shared mask map (paper section 3.3); called by the MemCNP head in training.
+
+Symbols: B images, P slots, G objects, C channels, h×w the map (half the input's resolution).
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdet.models.layers.box_crop import inside_boxes
+
+
+def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor,
+                          slot_gt: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy inside each kept box, per pixel of the box, weighted by the quality of the detection.
+
+    Args:
+        mask_map: (B, C, h, w). coefficients: (B, P, C).
+        bboxes: (B, P, 4) in pixels of the map, within it. kept: (B, P) bool.
+        gt_masks: (B, G, h, w) in {0, 1}. slot_gt: (B, P) object of each slot.
+        weights: (B, P) non-negative; rescaled to mean 1 over an image's kept slots.
+
+    Returns:
+        (B,) mean over the kept boxes.
+    """
+    # pack the kept slots: the one look at the device saves most of the h·w work
+    most = max(int(kept.sum(dim=1).max()), 1)
+    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    kept, slot_gt, weights = (tensor.gather(1, order) for tensor in (kept, slot_gt, weights))
+    bboxes, coefficients = (tensor.gather(1, order[..., None].expand(-1, -1, tensor.shape[2]))
+                            for tensor in (bboxes, coefficients))
+
+    height, width = mask_map.shape[-2:]
+    logits = (coefficients.to(mask_map.dtype) @ mask_map.flatten(2)).unflatten(2, (height, width)).float()  # (B, P, h, w)
+    target = gt_masks[torch.arange(len(gt_masks), device=slot_gt.device)[:, None], slot_gt].to(logits.dtype)
+    pixel = F.binary_cross_entropy_with_logits(logits, target, reduction='none') * inside_boxes(bboxes, height, width)
+    count = kept.sum(dim=1)  # (B,)
+    size = (bboxes[..., 2:] - bboxes[..., :2]).prod(dim=-1).clamp(min=1)
+    weights = weights * kept
+    weights = weights * (count / (weights.sum(dim=1) + 1e-4))[:, None]
+    return (pixel.sum(dim=(2, 3)) / size * weights).sum(dim=1) / count.clamp(min=1)
