@@ -128,7 +128,8 @@ def test_unwritable_folder_is_named(tmp_path):
 
 def test_command_line(tmp_path):
     script = Path(__file__).parents[2] / 'tools' / 'make_toy_vis.py'
-    run = subprocess.run([sys.executable, script, tmp_path / 'set', '--videos', '1', '--val-videos', '1', '--frames',
-                          '2', '--size', '48x32', '--easy', '--workers', '1'], capture_output=True, text=True, cwd=tmp_path)
+    flags = ['--videos', '1', '--val-videos', '1', '--frames', '2', '--size', '48x32', '--easy', '--workers', '1']
+    command = [sys.executable, script, tmp_path / 'set', *flags]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert len(json.loads((tmp_path / 'set/annotations/instances_valid.json').read_text())['categories']) == 3
