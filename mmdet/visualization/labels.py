@@ -1,0 +1,152 @@
+"""Text plates of a picture: their text, where they go, and how they are painted.
+
+Called by :mod:`track_visualizer`. Plates stay inside the frame and never overlap each other; where there is no room the text gets
+shorter, and at last the plate is left out.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .colors import text_color_on
+from .paint import solid_block
+
+NAME_LENGTH = 24  # characters of a class name that are shown
+PLATE_ALPHA = 0.85
+
+
+def label_texts(
+    track_id: int | None, name: str | None, score: float | None, uncertainty: float | None = None
+) -> list[str]:
+    """What a plate may say, from the longest text to the shortest.
+
+    Args:
+        track_id, name, score, uncertainty: what is known of the object; ``uncertainty`` is the mean over its box.
+
+    Returns:
+        For example ``['#3 seal 0.87 u0.12', '#3 seal 0.87', '#3 seal', '#3']``; empty where nothing is known.
+    """
+    parts = [] if track_id is None else [f'#{track_id}']
+    if name:
+        # names come from annotation files: one line, nothing unprintable, no half surrogate pairs
+        name = ''.join(c if c.isprintable() else ' ' for c in name.encode('utf-8', 'replace').decode())
+        parts.append(name if len(name) <= NAME_LENGTH else name[:NAME_LENGTH - 1] + '…')
+    if score is not None:
+        parts.append(f'{score:.2f}')
+    if uncertainty is not None:
+        parts.append(f'u{uncertainty:.2f}')
+    return [' '.join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def place_plates(
+    boxes: Sequence[Sequence[float]], sizes: Sequence[Sequence[tuple[int, int]]], frame: tuple[int, int]
+) -> list[tuple[int, int, int] | None]:
+    """Find room for one plate an object, object after object.
+
+    Args:
+        boxes: n boxes x1, y1, x2, y2 in pixels; finite.
+        sizes: for each object the (width, height) of its texts, the preferred first.
+        frame: (height, width) of the picture.
+
+    Returns:
+        For each object (which text, x, y) of the plate, whole pixels, or None where no text found room.
+    """
+    height, width = frame
+    taken = np.zeros((len(boxes), 4))
+    count = 0
+    places: list[tuple[int, int, int] | None] = []
+    for box, texts in zip(boxes, sizes):
+        found = None
+        for choice, (w, h) in enumerate(texts):
+            # the last text is the shortest: it may fill the frame; a longer one should leave room for the others
+            if h > height or w > width * (1 if choice == len(texts) - 1 else 0.4):
+                continue
+            spots = _spots(box, w, h)
+            spots[:, 0] = spots[:, 0].clip(0, width - w)
+            spots[:, 1] = spots[:, 1].clip(0, height - h)
+            x, y = spots[:, :1], spots[:, 1:]
+            used = taken[:count]
+            hit = (x < used[:, 2]) & (x + w > used[:, 0]) & (y < used[:, 3]) & (y + h > used[:, 1])  # (spots, count)
+            free = np.flatnonzero(~hit.any(axis=1))
+            if len(free):
+                x, y = spots[free[0]].tolist()
+                taken[count] = x, y, x + w, y + h
+                count += 1
+                found = choice, x, y
+                break
+        places.append(found)
+    return places
+
+
+def _spots(box: Sequence[float], w: int, h: int) -> np.ndarray:
+    """(k, 2) upper left corners for a plate beside, then inside, then further from a box; the best first."""
+    x1, y1, x2, y2 = box
+    spots = [
+        (x1, y1 - h), (x1, y2), (x2 - w, y1 - h), (x2 - w, y2), (x1, y1), (x1, y2 - h), (x2, y1), (x1 - w, y1),
+        (x1, y1 - 2 * h), (x1, y2 + h), (x2, y1 + h), (x1 - w, y1 + h), (x1, y1 + h), (x1, y1 + 2 * h),
+    ]  # yapf: disable
+    return np.rint(np.clip(spots, -1e6, 1e6)).astype(int)
+
+
+def plate_size(text: str, font_size: int) -> tuple[int, int]:
+    """(width, height) of a plate in pixels."""
+    height, width = _text_mask(text, font_size).shape
+    return width, height
+
+
+def paint_plate(image: np.ndarray, text: str, x: int, y: int, font_size: int, color: tuple[int, int, int]) -> None:
+    """Paint a plate in place.
+
+    Args:
+        image: (H, W, 3) uint8 BGR that holds the whole plate.
+        text: what it says.
+        x, y: its upper left corner.
+        font_size: pixels an em.
+        color: BGR of the plate; the text is black or white.
+    """
+    ink = _text_mask(text, font_size)  # (h, w)
+    height, width = ink.shape
+    region = image[y:y + height, x:x + width]
+    plate = cv2.blendLinear(
+        solid_block(height, width, color), solid_block(height, width, text_color_on(color)), 1 - ink, ink)
+    cover = np.maximum(_rounded(height, width, max(font_size / 5, 1.5)) * np.float32(PLATE_ALPHA), ink)
+    region[:] = cv2.blendLinear(region, plate, 1 - cover, cover)
+
+
+@lru_cache(maxsize=1024)
+def _text_mask(text: str, font_size: int) -> np.ndarray:
+    """(h, w) float32 in [0, 1]: where there is ink on the plate; padding included."""
+    words = [_word_mask(word, font_size) for word in text.split(' ')]
+    space = np.zeros((words[0].shape[0], max(2, font_size // 3)), np.float32)
+    return np.hstack([space, *(part for word in words for part in (word, space))])
+
+
+@lru_cache(maxsize=4096)
+def _word_mask(word: str, font_size: int) -> np.ndarray:
+    """Ink of a word; kept, for only the numbers on a plate change from frame to frame."""
+    font = _font(font_size)
+    ascent, descent = font.getmetrics()
+    canvas = Image.new('L', (int(np.ceil(font.getlength(word))), ascent + descent))
+    ImageDraw.Draw(canvas).text((0, ascent), word, fill=255, font=font, anchor='ls')
+    return np.asarray(canvas, np.float32) / 255
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    path = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=1024)
+def _rounded(height: int, width: int, radius: float) -> np.ndarray:
+    """(height, width) float32 coverage of a rectangle with round corners."""
+    dy = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - radius)
+    dx = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - radius)
+    distance = np.hypot(dy.clip(0)[:, None], dx.clip(0)[None]) - radius
+    return (0.5 - distance).clip(0, 1).astype(np.float32)

@@ -1,0 +1,198 @@
+"""The one visualiser: objects of a frame, predicted or annotated, drawn on it.
+
+Called by :class:`~mmdet.visualization.SequenceVisualizer` for ``test_video.py --show`` and the video tools, and by the tools that show
+annotations. Arrays in, array out; it knows neither files nor networks.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmdet.errors import UserError
+from mmdet.registry import VISUALIZERS
+
+from .colors import color_of
+from .labels import label_texts, paint_plate, place_plates, plate_size
+from .paint import Color, Style, paint_box, paint_mask, paint_trail, paint_uncertainty
+from .rle_crop import crop_rle
+
+
+@dataclass
+class DrawnObject:
+    """One object, ready to be painted at any scale. Coordinates are pixels of the original frame."""
+
+    color: Color
+    box: np.ndarray  # (4,) x1, y1, x2, y2
+    texts: list[str]  # what its plate may say, the longest first
+    mask: np.ndarray | None = None  # (h, w) uint8 in {0, 1}
+    mask_x: int = 0
+    mask_y: int = 0
+    uncertainty: np.ndarray | None = None  # (4,) in [0, 1]
+    trail: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # (k, 2) centres, the oldest first
+
+
+@VISUALIZERS.register_module()
+class TrackVisualizer:
+    """Draws objects in colours that stay with their ids.
+
+    Args:
+        class_names: names by 0-based label; a label without one shows as ``class 7``. None: no names.
+        score_thr: objects with a score strictly above are drawn; annotated objects have no score and are all drawn.
+        alpha: share of the colour in a mask's tint, 0 to 1.
+        draw_masks, draw_contours, draw_boxes, draw_labels, draw_uncertainty: which marks to draw, where the data has them.
+        trail_length: frames of the past that an object's trail shows, 0 for none. With trails every frame of a video
+            has to come once and in order, with :meth:`reset` between videos.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str] | None = None,
+        score_thr: float = 0.5,
+        alpha: float = 0.4,
+        draw_masks: bool = True,
+        draw_contours: bool = True,
+        draw_boxes: bool = True,
+        draw_labels: bool = True,
+        draw_uncertainty: bool = True,
+        trail_length: int = 0,
+    ) -> None:
+        if not 0 <= alpha <= 1:
+            raise UserError(f'alpha {alpha} of the pictures is not between 0 and 1: choose for example 0.4')
+        self.class_names = class_names
+        self.score_thr = score_thr
+        self.alpha = alpha
+        self.draw_masks = draw_masks
+        self.draw_contours = draw_contours
+        self.draw_boxes = draw_boxes
+        self.draw_labels = draw_labels
+        self.draw_uncertainty = draw_uncertainty
+        self.trail_length = trail_length
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the trails: a new video begins."""
+        self._time = 0
+        self._trails: dict[int, list[tuple[int, float, float]]] = {}  # id → (time, x, y) of its centre
+
+    def draw(self, image: np.ndarray, instances: Any, scale: float = 1.0) -> np.ndarray:
+        """A copy of the frame with its objects.
+
+        Args:
+            image: (H, W, 3) uint8 BGR; not changed.
+            instances: InstanceData or any object with some of the attributes ``bboxes`` (n, 4) x1, y1, x2, y2,
+                ``scores`` (n,), ``labels`` (n,), ``instances_id`` (n,), ``masks`` (n RLE dicts, or (n, h, w) of 0 and
+                1), ``uncertainties`` (n, 4); tensors or arrays. Boxes or masks are needed.
+            scale: pixels of ``image`` per pixel of ``instances``, for a picture smaller than the original.
+
+        Returns:
+            (H, W, 3) uint8 BGR; equal to ``image`` where there is nothing to draw.
+        """
+        return self.paint(image, self.prepare(instances), scale)
+
+    def prepare(self, instances: Any) -> list[DrawnObject]:
+        """The objects above the threshold, masks decoded; see :meth:`draw`. Counts as a frame for the trails."""
+        masks = getattr(instances, 'masks', None)
+        if masks is not None and not isinstance(masks, (list, tuple)):
+            masks = list(_array(masks, np.uint8))
+        bboxes = _array(getattr(instances, 'bboxes', None), np.float64)
+        scores = _array(getattr(instances, 'scores', None), np.float64)
+        labels = _array(getattr(instances, 'labels', None), np.int64)
+        ids = _array(getattr(instances, 'instances_id', None), np.int64)
+        uncertainties = _array(getattr(instances, 'uncertainties', None), np.float64)
+
+        count = len(bboxes) if bboxes is not None else len(masks) if masks is not None else 0
+        shown = range(count) if scores is None else np.flatnonzero(scores > self.score_thr).tolist()
+        objects = []
+        for i in shown:
+            mask, x, y = (None, 0, 0) if masks is None or not self.draw_masks and bboxes is not None else _crop(masks[i])
+            box = bboxes[i] if bboxes is not None else np.array([x, y, x + mask.shape[1], y + mask.shape[0]], float)
+            if not np.isfinite(box).all():
+                continue
+            uncertainty = uncertainties[i] if uncertainties is not None and np.isfinite(uncertainties[i]).all() else None
+            track_id = None if ids is None else int(ids[i])
+            objects.append(DrawnObject(
+                color=color_of(i if track_id is None else track_id),
+                box=box,
+                texts=label_texts(
+                    track_id,
+                    None if labels is None else self._name(int(labels[i])),
+                    None if scores is None else float(scores[i]),
+                    None if uncertainty is None or not self.draw_uncertainty else float(uncertainty.mean())),
+                mask=mask if self.draw_masks else None,
+                mask_x=x,
+                mask_y=y,
+                uncertainty=uncertainty,
+                trail=self._extend_trail(track_id, box)))
+        self._time += 1
+        self._trails = {k: v for k, v in self._trails.items() if v[-1][0] > self._time - self.trail_length}
+        return objects
+
+    def paint(self, image: np.ndarray, objects: list[DrawnObject], scale: float = 1.0) -> np.ndarray:
+        """Draw prepared objects; see :meth:`draw`. The same objects can be painted at several scales."""
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            kind = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+            raise UserError(f'cannot draw on {kind}: give a uint8 BGR array of shape (height, width, 3)')
+        image = image.copy()
+        style = Style.for_size(*image.shape[:2])
+        contour = style.contour if self.draw_contours else 0
+        with_masks = [obj for obj in objects if obj.mask is not None]
+        for obj in sorted(with_masks, key=lambda obj: -obj.mask.size):  # small objects end up on top of large ones
+            paint_mask(image, obj.mask, obj.mask_x, obj.mask_y, obj.color, self.alpha, contour, scale)
+        for obj in objects:
+            if len(obj.trail):
+                paint_trail(image, obj.trail * scale, obj.color, style.line)
+            if self.draw_uncertainty and obj.uncertainty is not None:
+                paint_uncertainty(image, obj.box * scale, obj.uncertainty, obj.color, style.line)
+            if self.draw_boxes:
+                paint_box(image, obj.box * scale, obj.color, style.line)
+        if self.draw_labels:
+            self._paint_labels(image, objects, scale, style)
+        return image
+
+    def _paint_labels(self, image: np.ndarray, objects: list[DrawnObject], scale: float, style: Style) -> None:
+        sizes = [[plate_size(text, style.font) for text in obj.texts] for obj in objects]
+        places = place_plates([obj.box * scale for obj in objects], sizes, image.shape[:2])
+        for obj, place in zip(objects, places):
+            if place is not None:
+                choice, x, y = place
+                paint_plate(image, obj.texts[choice], x, y, style.font, obj.color)
+
+    def _name(self, label: int) -> str | None:
+        if self.class_names is None:
+            return None
+        return self.class_names[label] if 0 <= label < len(self.class_names) else f'class {label}'
+
+    def _extend_trail(self, track_id: int | None, box: np.ndarray) -> np.ndarray:
+        if not self.trail_length or track_id is None:
+            return np.zeros((0, 2))
+        trail = self._trails.get(track_id, [])
+        trail = [point for point in trail if point[0] > self._time - self.trail_length]
+        trail.append((self._time, *((box[:2] + box[2:]) / 2).tolist()))
+        self._trails[track_id] = trail
+        return np.array(trail)[:, 1:]
+
+
+def _array(value: Any, dtype: type) -> np.ndarray | None:
+    """A tensor (any device), mask structure or array as an array of the type; None stays None."""
+    if value is None:
+        return None
+    if hasattr(value, 'detach'):
+        value = value.detach().cpu().numpy()
+    elif hasattr(value, 'to_ndarray'):
+        value = value.to_ndarray()
+    return np.asarray(value).astype(dtype, copy=False)
+
+
+def _crop(mask: dict | np.ndarray) -> tuple[np.ndarray, int, int]:
+    """The part of a mask that holds its object, and where its upper left corner is; (0, 0) where it is empty."""
+    if isinstance(mask, dict):
+        return crop_rle(mask)
+    mask = _array(mask, np.uint8)
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return np.zeros((0, 0), np.uint8), 0, 0
+    x, y = int(columns[0]), int(rows[0])
+    return np.ascontiguousarray(mask[y:rows[-1] + 1, x:columns[-1] + 1]), x, y

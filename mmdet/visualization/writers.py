@@ -1,0 +1,152 @@
+"""Where pictures go: PNG frames and MP4; :mod:`gif` holds the third writer.
+
+Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. All writers take BGR frames in order, hold a
+bounded number of them, and leave a readable file when closed, however many frames came.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+
+from mmdet.errors import UserError
+
+PNG_COMPRESSION = 1  # of 9: larger levels cost several times the time for a few per cent
+
+
+class FrameWriter(Protocol):
+    """What :class:`PngWriter`, :class:`GifWriter` and :class:`Mp4Writer` have in common."""
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append a (H, W, 3) uint8 BGR frame. A frame of another size than the first is resized, except by PNG."""
+
+    def close(self) -> None:
+        """Finish the file; more calls do nothing."""
+
+
+class ClosingWriter:
+    """Base of the writers: a context manager that closes, also when the block failed."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish the file; more calls do nothing."""
+
+
+class PngWriter(ClosingWriter):
+    """Writes ``<folder>/00000.png``, ``00001.png``, ...; each appears complete or not at all.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        self._next = 0
+        make_folder(self.folder)
+
+    def write(self, frame: np.ndarray, index: int | None = None) -> None:
+        """Write a frame; ``index`` names the file, by default one more than the last."""
+        index = self._next if index is None else index
+        self._next = index + 1
+        path = self.folder / f'{index:05d}.png'
+        _, data = cv2.imencode('.png', frame, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
+        part = path.with_suffix('.part')
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+class Mp4Writer(ClosingWriter):
+    """Writes an MP4 file: H.264 where OpenCV has an encoder for it, else MPEG-4 Part 2, said once.
+
+    Args:
+        path: the file; its folder is made if missing. It appears with the first frame.
+        fps: frames a second.
+
+    Raises:
+        UserError: the file cannot be written, or fps is not positive.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: float) -> None:
+        check_fps(fps)
+        self.path = Path(path)
+        self.fps = fps
+        self._video: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        make_folder(self.path.parent)
+
+    def write(self, frame: np.ndarray) -> None:
+        if self._video is None:
+            height, width = frame.shape[:2]
+            self._size = (width + width % 2, height + height % 2)  # the encoders take even sides only
+            codec = _mp4_codec()
+            self._video = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), float(self.fps), self._size)
+            if not self._video.isOpened():
+                raise UserError(f'cannot write {self.path} as {codec} video at {self.fps} frames/s: choose another folder or PNG')
+        width, height = self._size
+        if frame.shape[1] in (width, width - 1) and frame.shape[0] in (height, height - 1):
+            frame = cv2.copyMakeBorder(
+                frame, 0, height - frame.shape[0], 0, width - frame.shape[1], cv2.BORDER_REPLICATE)
+        else:
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        self._video.write(frame)
+
+    def close(self) -> None:
+        if self._video is not None:
+            self._video.release()
+            self._video = None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for pictures, or raise a UserError that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(f'cannot write {path} ({error.strerror}): choose another folder for the pictures')
+
+
+def check_fps(fps: float) -> None:
+    if not 0 < fps < float('inf'):
+        raise UserError(f'fps {fps} of the pictures is not a positive number: choose for example 10')
+
+
+@cache
+def _mp4_codec() -> str:
+    """'avc1' if this machine's OpenCV can encode H.264. Tried in a child process: a missing encoder makes FFmpeg's C code
+    print errors that nobody can act on, and some encoders end the process."""
+    trial = (
+        'import cv2, sys, tempfile, os\n'
+        'path = os.path.join(tempfile.mkdtemp(dir=sys.argv[1]), "trial.mp4")\n'
+        'video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), 10.0, (64, 64))\n'
+        'sys.exit(0 if video.isOpened() else 1)\n')
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        found = subprocess.run(
+            [sys.executable, '-c', trial, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    if not found:
+        print_log(
+            "This OpenCV has no H.264 encoder: MP4 files hold MPEG-4 Part 2 ('mp4v'), which players show but most browsers do not.",
+            logger='current', level=logging.WARNING)
+    return 'avc1' if found else 'mp4v'
