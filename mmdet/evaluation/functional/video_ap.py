@@ -1,0 +1,78 @@
+"""Average precision from overlaps: greedy matching and precision-recall curves, as plain functions of arrays.
+
+Symbols: D predictions, G annotations of one video and category; A ranges (of area, of occlusion); T overlap thresholds; R recall
+points; M limits on the number of predictions per video and category.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+IOU_THRESHOLDS = np.linspace(.5, .95, 10)
+RECALL_POINTS = np.linspace(0, 1, 101)
+MAX_DETECTIONS = (1, 10, 100)
+
+
+def match_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, out_of_range: np.ndarray,
+                 thresholds: np.ndarray = IOU_THRESHOLDS) -> tuple[np.ndarray, np.ndarray]:
+    """Gives each prediction, best score first, the free annotation it overlaps most.
+
+    Annotations that count come before ignored ones, however small the overlap (from the threshold on); a crowd stays free. Of equal
+    overlaps the last one wins. What matches an ignored annotation is ignored, and so is what matches nothing and is out of range.
+
+    Args:
+        iou: (D, G), rows by falling score.
+        ignore: (A, G) bool, annotations that do not count in a range (crowds among them).
+        crowd: (G,) bool.
+        out_of_range: (A, D) bool.
+        thresholds: (T,).
+
+    Returns:
+        matched, ignored: (A, T, D) bool.
+    """
+    count, (ranges, truths) = len(iou), ignore.shape
+    matched = np.zeros((ranges, len(thresholds), count), bool)
+    ignored = np.zeros_like(matched)
+    if truths:
+        limits = np.minimum(thresholds, 1 - 1e-10)[None, :, None]
+        free = np.ones((ranges, len(thresholds), truths), bool)
+        counts = ~ignore[:, None]
+        rows = np.indices((ranges, len(thresholds)))
+        for row, overlap in enumerate(iou):
+            eligible = free & (overlap >= limits)
+            found = eligible.any(-1)  # (A, T)
+            choice = np.where((eligible & counts).any(-1, keepdims=True), eligible & counts, eligible)
+            best = truths - 1 - np.where(choice, overlap, -1)[..., ::-1].argmax(-1)
+            matched[..., row] = found
+            ignored[..., row] = found & ignore[rows[0], best]
+            free[rows[0], rows[1], best] &= ~found | crowd[best]
+    ignored |= ~matched & out_of_range[:, None]
+    return matched, ignored
+
+
+def precision_recall(scores: np.ndarray, matched: np.ndarray, ignored: np.ndarray,
+                     positives: int) -> tuple[np.ndarray, np.ndarray]:
+    """The curve of one category and range over all videos.
+
+    Args:
+        scores: (N,), in the order videos and predictions are read (it decides ties).
+        matched, ignored: (T, N) bool, from :func:`match_tracks`.
+        positives: number of annotations that count, at least 1.
+
+    Returns:
+        precision (T, R) at the recall points, made monotonous; recall (T,) reached at the end.
+    """
+    order = np.argsort(-scores, kind='stable')
+    matched, ignored = matched[:, order], ignored[:, order]
+    true = np.cumsum(matched & ~ignored, axis=1, dtype=np.float64)
+    false = np.cumsum(~matched & ~ignored, axis=1, dtype=np.float64)
+    precision = np.zeros((len(matched), len(RECALL_POINTS)))
+    if not len(scores):
+        return precision, np.zeros(len(matched))
+    recall = true / positives
+    envelope = true / (true + false + np.spacing(1))
+    envelope = np.maximum.accumulate(envelope[:, ::-1], axis=1)[:, ::-1]
+    for row in range(len(matched)):
+        place = np.searchsorted(recall[row], RECALL_POINTS, side='left')
+        reached = place < len(scores)
+        precision[row, reached] = envelope[row, place[reached]]
+    return precision, recall[:, -1]

@@ -1,0 +1,166 @@
+"""Scores video instance segmentation: the 12 YouTube-VIS statistics, the 18 of OVIS, and AP per category.
+
+Called by ``YouTubeVISMetric`` and ``tools/vis_eval.py``; a notebook may call :func:`evaluate_vis` with paths or loaded JSON. The numbers are
+those of the official tools (spec: baselines, H; golden/vis_eval_*.json).
+"""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+import numpy as np
+
+from mmdet.errors import UserError
+from mmdet.evaluation.functional.annotations import GroundTruth, Track, read_ground_truth, read_predictions
+from mmdet.evaluation.functional.video_ap import (
+    IOU_THRESHOLDS,
+    MAX_DETECTIONS,
+    RECALL_POINTS,
+    match_tracks,
+    precision_recall,
+)
+from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
+
+METRICS = ('segm', 'bbox')
+# mean area of a track in pixels, both ends inside
+AREA_RANGES = {'all': (0, 1e10), 'small': (0, 128**2), 'medium': (128**2, 256**2), 'large': (256**2, 1e10)}
+# occlusion of an annotated track (predictions have none), both ends inside: slight, moderate, heavy
+OCCLUSION_RANGES = {'slight_occlusion': (0, .25), 'moderate_occlusion': (.25, .5), 'heavy_occlusion': (.5, 1)}
+# name: (range, overlap threshold or None for the mean, limit of predictions)
+AP_AREA = {'AP': ('all', None), 'AP50': ('all', .5), 'AP75': ('all', .75), 'APs': ('small', None), 'APm': ('medium', None),
+           'APl': ('large', None)}
+AP_OCCLUSION = {'APso': ('slight_occlusion', None), 'APmo': ('moderate_occlusion', None), 'APho': ('heavy_occlusion', None)}
+AR_AREA = {'AR1': ('all', 1), 'AR10': ('all', 10), 'AR100': ('all', 100), 'ARs': ('small', 100), 'ARm': ('medium', 100),
+           'ARl': ('large', 100)}
+AR_OCCLUSION = {'ARso': ('slight_occlusion', 100), 'ARmo': ('moderate_occlusion', 100), 'ARho': ('heavy_occlusion', 100)}
+
+
+@dataclass
+class VISEvalResult:
+    """Scores of one result. Undefined numbers (no annotation in the range) are -1, as in the official tools.
+
+    Attributes:
+        metric: ``'segm'`` or ``'bbox'``.
+        statistics: value in [0, 1] by name, in the official order: 12 of YouTube-VIS or 18 of OVIS.
+        per_category: AP by category id.
+        category_names: name by category id.
+        ranges: names along axis A.
+        precision: (T, R, K, A, M): threshold .5:.05:.95, recall point 0:.01:1, category by rising id, range, limit 1/10/100.
+        recall: (T, K, A, M).
+    """
+
+    metric: str
+    statistics: dict[str, float]
+    per_category: dict[int, float]
+    category_names: dict[int, str]
+    ranges: list[str]
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions: str | PathLike | list,
+                 metric: str = 'segm') -> VISEvalResult:
+    """Scores a result list.
+
+    Args:
+        ground_truth: annotation file, its content, or what :func:`read_ground_truth` made of it.
+        predictions: result file (JSON or zip), or its content: a list of ``video_id, category_id, score, segmentations`` (and
+            ``bboxes``).
+        metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks where a prediction has none).
+
+    Raises:
+        UserError: a file is damaged or the two do not belong together; the ground truth has no annotations.
+    """
+    if metric not in METRICS:
+        raise UserError(f'metric {metric!r} is none of {", ".join(METRICS)}')
+    truth = ground_truth if isinstance(ground_truth, GroundTruth) else read_ground_truth(ground_truth)
+    if not truth.tracks:
+        raise UserError(f'{truth.source}: has no annotations, so nothing can be scored; give a file with ground truth')
+    if metric == 'bbox' and not truth.has_boxes:
+        raise UserError(f'{truth.source}: not all of its annotations have bboxes; score with metric segm')
+    return score_tracks(truth, read_predictions(predictions, truth, need_masks=metric == 'segm'), metric)
+
+
+def score_tracks(truth: GroundTruth, predictions: Sequence[Track], metric: str = 'segm') -> VISEvalResult:
+    """:func:`evaluate_vis` of checked tracks."""
+    ranges = list(AREA_RANGES) + (list(OCCLUSION_RANGES) if truth.has_occlusion else [])
+    categories = sorted(truth.categories)
+    shape = (len(IOU_THRESHOLDS), len(RECALL_POINTS), len(categories), len(ranges), len(MAX_DETECTIONS))
+    precision, recall = np.full(shape, -1.), np.full(shape[:1] + shape[2:], -1.)
+    annotated, predicted = _group(truth.tracks), _group(predictions)
+    for column, category_id in enumerate(categories):
+        truths, found = annotated[category_id], predicted[category_id]
+        videos = [_match_video(found[video_id], truths[video_id], ranges, metric)
+                  for video_id in sorted({*truths, *found})]
+        _accumulate(videos, precision[:, :, column], recall[:, column])
+    per_category = {category_id: _mean(precision[:, :, column, 0, -1]) for column, category_id in enumerate(categories)}
+    names = {category_id: truth.categories[category_id] for category_id in categories}
+    return VISEvalResult(metric, _statistics(ranges, precision, recall), per_category, names, ranges, precision, recall)
+
+
+def _group(tracks: Sequence[Track]) -> dict[int, dict[int, list[Track]]]:
+    """Tracks by category, then video."""
+    groups: dict = defaultdict(lambda: defaultdict(list))
+    for track in tracks:
+        groups[track.category_id][track.video_id].append(track)
+    return groups
+
+
+def _match_video(predictions: list[Track], truths: list[Track], ranges: list[str],
+                 metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One video and category: scores (D,), matched (A, T, D), ignored (A, T, D), annotations that count (A,)."""
+    predictions = sorted(predictions, key=lambda track: -track.score)[:MAX_DETECTIONS[-1]]
+    crowd = np.array([track.crowd for track in truths], bool)
+    ignore = np.array([[track.crowd or _outside(track, name) for track in truths] for name in ranges], bool)
+    out_of_range = np.array([[name in AREA_RANGES and _outside(track, name) for track in predictions] for name in ranges], bool)
+    matched, ignored = match_tracks(_overlap(predictions, truths, metric), ignore, crowd, out_of_range)
+    return np.array([track.score for track in predictions]), matched, ignored, (~ignore).sum(1)
+
+
+def _overlap(predictions: list[Track], truths: list[Track], metric: str) -> np.ndarray:
+    """(D, G)."""
+    if not predictions or not truths:
+        return np.zeros((len(predictions), len(truths)))
+    if metric == 'bbox':
+        return video_box_iou(np.stack([track.boxes for track in predictions]), np.stack([track.boxes for track in truths]))
+    return video_mask_iou([track.rles for track in predictions], [track.rles for track in truths],
+                          np.stack([track.mask_areas for track in predictions]), np.stack([track.mask_areas for track in truths]))
+
+
+def _outside(track: Track, name: str) -> bool:
+    low, high = AREA_RANGES[name] if name in AREA_RANGES else OCCLUSION_RANGES[name]
+    value = track.area if name in AREA_RANGES else track.occlusion
+    return not low <= value <= high
+
+
+def _accumulate(videos: list[tuple], precision: np.ndarray, recall: np.ndarray) -> None:
+    """Fills one category's precision (T, R, A, M) and recall (T, A, M) where it has annotations."""
+    positives = sum(video[3] for video in videos)
+    for place, limit in enumerate(MAX_DETECTIONS):
+        if not np.any(positives):
+            return
+        scores = np.concatenate([video[0][:limit] for video in videos])
+        matched = np.concatenate([video[1][..., :limit] for video in videos], axis=-1)
+        ignored = np.concatenate([video[2][..., :limit] for video in videos], axis=-1)
+        for index in np.flatnonzero(positives):
+            precision[:, :, index, place], recall[:, index, place] = precision_recall(
+                scores, matched[index], ignored[index], positives[index])
+
+
+def _statistics(ranges: list[str], precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    occlusion = len(ranges) > len(AREA_RANGES)
+    statistics = {}
+    for name, (range_name, threshold) in {**AP_AREA, **(AP_OCCLUSION if occlusion else {})}.items():
+        rows = slice(None) if threshold is None else np.isclose(IOU_THRESHOLDS, threshold)
+        statistics[name] = _mean(precision[rows, :, :, ranges.index(range_name), -1])
+    for name, (range_name, limit) in {**AR_AREA, **(AR_OCCLUSION if occlusion else {})}.items():
+        statistics[name] = _mean(recall[:, :, ranges.index(range_name), MAX_DETECTIONS.index(limit)])
+    return statistics
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is defined, -1 if nothing is."""
+    defined = values[values > -1]
+    return float(defined.mean()) if len(defined) else -1.
