@@ -1,0 +1,3 @@
+from mmdet.models.detectors.sipmask_mem import SipMaskMem
+
+__all__ = ['SipMaskMem']

@@ -15,7 +15,7 @@ def mixture_nll_loss(means: Tensor, sigmas: Tensor, gt_bboxes: Tensor, weights: 
                      positive: Tensor, num_points: int) -> Tensor:
     """Negative log-likelihood of each object under the Gaussian mixture of its locations, plus σ's regression to the error.
 
-    For object g with positives P_g: −log(Σ_{n∈P_g} w_n·𝒩(g; μ_n, σ_n)/N) + mean smooth-L1(σ_n, error_n).
+    For object g with positives P_g: −log(Σ_{n∈P_g} w_n·𝒩(g; μ_n, σ_n)) / N + mean smooth-L1(σ_n, error_n).
 
     Args:
         means, sigmas: (B, P, 4) boxes x1,y1,x2,y2 and their standard deviations, relative to the image.
@@ -36,7 +36,7 @@ def mixture_nll_loss(means: Tensor, sigmas: Tensor, gt_bboxes: Tensor, weights: 
     log_weights = _log_normalise(weights.log(), member)
     # a finite stand-in keeps the gradient of empty rows 0 instead of NaN
     log_terms = (log_weights + log_density[:, None]).masked_fill(~member, -1e30)
-    nll = math.log(num_points) - log_terms.logsumexp(dim=2)
+    nll = -log_terms.logsumexp(dim=2) / num_points
     regression = F.smooth_l1_loss(sigmas, error[..., None].expand_as(sigmas), reduction='none').mean(dim=-1)  # (B, P)
     regression = (regression[:, None] * member).sum(dim=2) / member.sum(dim=2).clamp(min=1)
     return torch.where(has_positive, nll + regression, 0.0).sum(dim=1)

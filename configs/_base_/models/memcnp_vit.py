@@ -1,0 +1,34 @@
+# MemCNP with a ViT-B backbone (MAE weights), FPN of four levels and the memory head.
+# ViT-L: embed_dims=1024, depth=24, num_heads=16; ViT-H: 1280, 32, 16; neck.in_channels follow.
+model = dict(
+    type='SipMaskMem',
+    data_preprocessor=dict(
+        type='TrackDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=32),
+    backbone=dict(
+        type='ViT',
+        embed_dims=768,
+        depth=12,
+        num_heads=12,
+        mlp_ratio=4.0,
+        patch_size=16,
+        with_cp=True,
+        init_cfg=dict(type='Pretrained', checkpoint='data/weights/mae_pretrain_vit_base.pth')),
+    neck=dict(type='FPN', in_channels=[768, 768, 768], out_channels=256, num_outs=4),
+    bbox_head=dict(
+        type='CNPContrastHead',
+        num_classes=40,
+        in_channels=256,
+        stacked_convs=3,
+        strides=[8, 16, 32, 64],
+        num_units=128,
+        update_mode='top1',
+        write_target='published',
+        assigner=dict(type='UncertaintyAssigner', top_k=4),
+        track_jitter=0.05,
+        test_cfg=dict(max_pre_nms=200, score_thr=0.015, nms_thr=0.5, max_per_img=10)),
+    tracker=dict(
+        type='AssociationTracker', similarity='cosine', temperature=0.1, match_coeff=(1.0, 2.0, 10.0), max_tracks=500))

@@ -1,0 +1,44 @@
+"""Anchors of a feature pyramid; called by the RPN head."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator as TorchvisionAnchorGenerator
+
+
+class AnchorGenerator(TorchvisionAnchorGenerator):
+    """One size per level, a few ratios, at every cell; order within a level: row, column, ratio.
+
+    Args:
+        strides: pixels per cell of each level.
+        scale: an anchor's side is ``scale * stride`` at ratio 1.
+        ratios: height / width; the area stays.
+        legacy: boxes name their last pixel and lie around the middle of the cell's pixels (MaskTrack R-CNN as published);
+            otherwise around the cell's upper left corner. Both are rounded to whole pixels.
+    """
+
+    def __init__(self, strides: Sequence[int], scale: float = 8, ratios: Sequence[float] = (0.5, 1.0, 2.0),
+                 legacy: bool = False) -> None:
+        self.strides = tuple(strides)
+        self.legacy = legacy
+        self.num_per_cell = len(ratios)
+        super().__init__(sizes=tuple((stride * scale,) for stride in strides),
+                         aspect_ratios=(tuple(ratios),) * len(strides))
+        if legacy:
+            sides = torch.tensor(ratios).sqrt()
+            self.cell_anchors = [self._legacy_cell(stride, stride * scale / sides, stride * scale * sides)
+                                 for stride in strides]
+
+    @staticmethod
+    def _legacy_cell(stride: int, widths: Tensor, heights: Tensor) -> Tensor:
+        half = torch.stack([widths - 1, heights - 1], dim=1) / 2
+        centre = (stride - 1) / 2
+        return torch.cat([centre - half, centre + half], dim=1).round()
+
+    def forward(self, feature_maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, C, h_l, w_l) → per level anchors (h_l·w_l·ratios, 4), x1,y1,x2,y2 in network pixels, not clipped."""
+        self.set_cell_anchors(torch.float32, feature_maps[0].device)
+        return self.grid_anchors([feature_map.shape[-2:] for feature_map in feature_maps],
+                                 [(stride, stride) for stride in self.strides])

@@ -1,0 +1,43 @@
+"""From locations to boxes, and from boxes to the map cells under their centres; shared by training and testing."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet.structures import box_centers
+
+TRACK_STRIDE = 8
+
+
+def decode_boxes(points: Tensor, distances: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes of relative distances, clamped to the image.
+
+    Args:
+        points: (n, 2) or (B, n, 2) in pixels. distances: (B, n, 4) l, t, r, b relative to ``size``. size: (H, W).
+
+    Returns:
+        (B, n, 4) x1, y1, x2, y2 in pixels.
+    """
+    height, width = size
+    extent = distances.new_tensor((width, height))
+    top_left = points - distances[..., :2] * extent
+    bottom_right = points + distances[..., 2:] * extent
+    boxes = torch.cat([top_left, bottom_right], dim=-1)
+    return torch.minimum(boxes.clamp(min=0), torch.cat([extent, extent]))
+
+
+def sample_at_centers(track: Tensor, boxes: Tensor, rounding: str = 'floor') -> Tensor:
+    """Vectors of the track map under the boxes' centres, clamped to the map.
+
+    Args:
+        track: (B, C, h, w) of stride 8. boxes: (B, n, 4) in pixels of the input.
+        rounding: of centre / 8: ``'floor'`` or ``'nearest'`` (half to even).
+
+    Returns:
+        (B, n, C).
+    """
+    height, width = track.shape[-2:]
+    cells = box_centers(boxes) / TRACK_STRIDE
+    cells = (cells.floor() if rounding == 'floor' else cells.round()).long()
+    x, y = cells[..., 0].clamp(0, width - 1), cells[..., 1].clamp(0, height - 1)
+    return track[torch.arange(len(track), device=track.device)[:, None], :, y, x]
