@@ -1,4 +1,9 @@
-"""The one exception a user can cause: its text is the whole message, a single line that names thing and remedy."""
+"""The one exception a user can cause: its text is the whole message, a single line that names thing and remedy.
+
+Also the exit statuses of the command lines.
+"""
+EXIT_USER_ERROR = 2
+EXIT_PREEMPTED = 75  # sysexits' EX_TEMPFAIL: stopped by SIGTERM with the work saved; run the command again with --resume
 
 
 class UserError(ValueError):

@@ -1,0 +1,26 @@
+# What every training and test has in common: hooks, logs, processes.
+default_scope = 'mmdet'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    iteration_seed=dict(type='IterationSeedHook'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    progress=dict(type='ProgressHook'),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=1),
+    stop=dict(type='StopHook'))
+
+env_cfg = dict(
+    cudnn_benchmark=False,  # training sizes vary
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+
+visualizer = dict(
+    type='Visualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+log_level = 'INFO'
+
+randomness = dict(seed=42)
+load_from = None
+resume = False

@@ -1,0 +1,11 @@
+"""What train.py, test_video.py and a notebook call. Names load on first use: the command lines report errors before torch loads."""
+from importlib import import_module
+
+_HOME = dict(train='training', test='testing', init_model='inference', load_config='config')
+__all__ = ['init_model', 'load_config', 'test', 'train']
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(f'mmdet.apis.{_HOME[name]}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

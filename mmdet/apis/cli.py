@@ -1,0 +1,104 @@
+"""What the command lines share: flags in both spellings, booleans, one-line errors. Imports nothing heavy.
+
+Called by train.py, test_video.py and the tools.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mmdet.errors import EXIT_USER_ERROR, UserError
+
+_TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse with ``--like_this`` and ``--like-this`` for every flag, and faults as one line on stderr, status 2."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+        self._booleans: list[str] = []
+
+    def add_argument(self, *names: str, **kwargs) -> argparse.Action:
+        spellings = [name.replace('_', '-') for name in names if name.startswith('--') and '_' in name]
+        return super().add_argument(*names, *spellings, **kwargs)
+
+    def add_boolean(self, name: str, help: str) -> None:
+        """A flag that stands alone or takes True or False."""
+        self._booleans += [name, name.replace('_', '-')]
+        self.add_argument(name, type=_boolean, nargs='?', const=True, default=False, metavar='True|False', help=help)
+
+    def add_config_options(self) -> None:
+        self.add_argument('--cfg_options', nargs='+', type=_key_value, action='extend', default=[], metavar='KEY=VALUE',
+                          help='change values of the config, for example train_cfg.max_epochs=3')
+
+    def parse_known_args(self, args=None, namespace=None):
+        arguments = list(sys.argv[1:] if args is None else args)
+        # a boolean that stands alone must not swallow the word behind it
+        for index, argument in enumerate(arguments):
+            following = arguments[index + 1].lower() if index + 1 < len(arguments) else ''
+            if argument in self._booleans and following not in _TRUE + _FALSE:
+                arguments[index] = f'{argument}=True'
+        return super().parse_known_args(arguments, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USER_ERROR, f'error: {message} ({self.prog} --help lists the flags)\n')
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in _TRUE + _FALSE:
+        raise argparse.ArgumentTypeError(f'expected True or False, got {text!r}')
+    return text.lower() in _TRUE
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition('=')
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
+    return key, value
+
+
+def existing_file(text: str) -> str:
+    """Argument type: a file that is there (``~`` expanded)."""
+    path = Path(text).expanduser()
+    if not path.is_file():
+        near = [str(candidate) for candidate in sorted(path.parent.glob(f'*{path.suffix}'))[:5]] if path.suffix else []
+        raise argparse.ArgumentTypeError(f'no such file: {text}' + (f'; there are {", ".join(near)}' if near else ''))
+    return str(path)
+
+
+def add_launch_arguments(parser: CommandParser) -> None:
+    """``--gpus``, ``--launcher`` and what old launchers pass."""
+    parser.add_argument('--gpus', type=int, metavar='N',
+                        help='number of GPUs of this machine to use, one process each; 0: the CPU (default: one GPU if there is one)')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
+                        help='how the processes were started, if not by --gpus (see tools/dist_train.sh, tools/slurm_train.sh)')
+    parser.add_argument('--local_rank', type=int, help=argparse.SUPPRESS)
+
+
+def one_line(error: UserError) -> str:
+    """The error's own line; out of a data loader's worker it arrives wrapped in a traceback."""
+    last = (str(error).strip().splitlines() or [''])[-1]
+    return last.removeprefix('mmdet.errors.UserError: ')
+
+
+def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+    """Ends the process with ``main``'s status; a UserError becomes ``error: …`` on stderr and status 2."""
+    try:
+        status = main(None)
+    except UserError as error:
+        rank = os.environ.get('RANK', '0')
+        if rank != '0':
+            time.sleep(3)  # the same fault in every process is reported by rank 0, whose end stops this one
+        sys.stdout.flush()
+        print(f'error: {one_line(error)}', file=sys.stderr, flush=True)
+        status = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr, flush=True)
+        status = 130
+    sys.exit(status)

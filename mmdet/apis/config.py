@@ -1,0 +1,168 @@
+"""Config files: reading them, ``--cfg-options``, and finding unknown names before anything is built. Called by the command lines.
+
+Configs are mmengine's (Python files that may name others in ``_base_``): running one runs its code.
+"""
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine import registry as mmengine_registry
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+
+import mmdet.checkpoint  # noqa: F401  registers the initialiser Pretrained
+from mmdet import registry as mmdet_registry
+from mmdet.errors import UserError
+
+# read by a builder before the constructor sees the dict
+_BUILDERS_OWN = {'type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'requires_grad'}
+_TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
+    'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing', 'compile', 'sync_bn'}
+
+
+def load_config(path: str | Path, options: Sequence[tuple[str, str]] = ()) -> Config:
+    """Reads a config, changes it by ``KEY=VALUE`` pairs and checks every name in it.
+
+    Args:
+        path: the config file.
+        options: dotted keys and their values as text (numbers, True, None and bracketed lists are recognised).
+
+    Raises:
+        UserError: unreadable file, unknown key, unknown registry name, unknown constructor argument.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'{path}: no such config file')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything may go wrong in it
+        text = ' '.join(str(error).split())[:300]
+        raise UserError(f'{path}: cannot be read as a config: {type(error).__name__}: {text}') from error
+    _merge(cfg, options)
+    check_config(cfg)
+    return cfg
+
+
+def check_config(cfg: Config) -> None:
+    """Looks up every ``type`` and every argument beside it; raises UserError."""
+    for where, node in _typed_dicts(cfg._cfg_dict, ''):
+        classes = _find(node['type'], where)
+        unknown = [sorted(set(node) - names) for names in map(_arguments, classes) if names is not None]
+        if len(unknown) == len(classes) and all(unknown):
+            name = min(unknown, key=len)[0]
+            known = sorted(set().union(*(_arguments(found) or set() for found in classes)) - _BUILDERS_OWN - {'self'})
+            raise UserError(f'config key {where}.{name}: {_name(node["type"])} has no argument {name!r}{_near(name, known)}')
+
+
+def pretrained_nodes(cfg: Config) -> list[tuple[str, ConfigDict]]:
+    """The parts of a config, with their dotted keys, that start from a file of pre-trained weights."""
+    return [(where, node) for where, node in _typed_dicts(cfg._cfg_dict, '')
+            if isinstance(node.get('init_cfg'), dict) and node['init_cfg'].get('type') == 'Pretrained']
+
+
+def _typed_dicts(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+    if isinstance(node, dict):
+        if 'type' in node:
+            yield where, node
+        children: Iterable = node.items()
+    elif isinstance(node, (list, tuple)):
+        children = enumerate(node)
+    else:
+        return
+    for key, child in children:
+        yield from _typed_dicts(child, f'{where}.{key}' if where else str(key))
+
+
+def _registries() -> list[Registry]:
+    """This project's registries, then mmengine's."""
+    return [value for module in (mmdet_registry, mmengine_registry) for value in vars(module).values()
+            if isinstance(value, Registry)]
+
+
+def _find(type_: Any, where: str) -> list[Any]:
+    """Every class or function registered under a name."""
+    if not isinstance(type_, str):
+        return [type_]
+    found = [entry for registry in _registries() if (entry := registry.get(type_)) is not None]
+    if not found:
+        known = {name for registry in _registries() for name in registry.module_dict}
+        raise UserError(f'config key {where}.type: nothing is registered as {type_!r}{_near(type_, known)}')
+    return found
+
+
+def _arguments(target: Any) -> set[str] | None:
+    """Names that a constructor or function takes from a config; None if it takes any."""
+    if not inspect.isclass(target):
+        parameters = inspect.signature(target).parameters.values()
+        return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters} | _BUILDERS_OWN
+    names, forwards = set(_BUILDERS_OWN), False
+    for klass in target.__mro__[:-1]:
+        if '__init__' in vars(klass):
+            parameters = inspect.signature(klass.__init__).parameters.values()
+            names |= {p.name for p in parameters}
+            forwards = any(p.kind is p.VAR_KEYWORD for p in parameters)
+            if not forwards:
+                break
+    return None if forwards else names
+
+
+def _merge(cfg: Config, options: Sequence[tuple[str, str]]) -> None:
+    values = {}
+    for key, text in options:
+        _check_key(cfg, key)
+        try:
+            values[key] = DictAction._parse_iterable(text)
+        except AssertionError:
+            raise UserError(f'--cfg-options {key}={text}: the brackets are not balanced') from None
+    try:
+        cfg.merge_from_dict(values)
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f'--cfg-options {" ".join(values)}: {" ".join(str(error).split())[:200]}') from None
+
+
+def _check_key(cfg: Config, key: str) -> None:
+    """Raises UserError unless the config has the key, or a dict in it may take it as an argument."""
+    node: Any = cfg._cfg_dict
+    seen: list[str] = []
+    for part in key.split('.'):
+        if isinstance(node, (list, tuple)):
+            if not part.isdecimal() or int(part) >= len(node):
+                raise UserError(f'--cfg-options {key}: {".".join(seen)} is a list of {len(node)}; '
+                                f'{part!r} is not one of 0..{len(node) - 1}')
+            node = node[int(part)]
+        elif isinstance(node, dict) and node.get(part) is not None:
+            node = node[part]
+        elif isinstance(node, dict):
+            _check_new_key(node, part, key, seen)
+            node.pop(part, None)  # None cannot be merged into
+            return
+        else:
+            raise UserError(f'--cfg-options {key}: {".".join(seen)} is {node!r}, it has no keys')
+        seen.append(part)
+
+
+def _check_new_key(node: ConfigDict, part: str, key: str, seen: list[str]) -> None:
+    if not seen:
+        accepted: set[str] | None = _TOP_LEVEL
+    elif 'type' in node:
+        arguments = [_arguments(found) for found in _find(node['type'], '.'.join(seen))]
+        accepted = None if None in arguments else set().union(*filter(None, arguments))
+    else:
+        accepted = set()
+    if part not in node and accepted is not None and part not in accepted:
+        known = sorted((set(node) | accepted) - _BUILDERS_OWN - {'self'})
+        raise UserError(f'--cfg-options {key}: the config has no key {".".join([*seen, part])!r}{_near(part, known)}')
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f'; did you mean {" or ".join(close)}?' if close else ''
+
+
+def _name(type_: Any) -> str:
+    return type_ if isinstance(type_, str) else getattr(type_, '__name__', str(type_))

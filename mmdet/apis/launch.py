@@ -1,0 +1,55 @@
+"""Which processes run the job: one here, or one per GPU through torch's launcher. Called by the command lines first of all."""
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from mmdet.errors import EXIT_PREEMPTED, UserError
+
+
+def start_processes(gpus: int | None, launcher: str, argv: Sequence[str]) -> int | None:
+    """Starts one process per GPU and returns their exit status, or returns None: this process does the job.
+
+    Args:
+        gpus: what ``--gpus`` said.
+        launcher: what ``--launcher`` said; anything but ``'none'`` means that the processes are already there.
+        argv: the command, script first, to repeat in every process.
+
+    Raises:
+        UserError: more GPUs are asked for than there are.
+    """
+    if launcher != 'none':
+        return None
+    if gpus == 0:
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # before torch looks
+    import torch
+    available = torch.cuda.device_count()
+    if gpus is not None and (gpus < 0 or gpus > max(available, 1)):
+        raise UserError(f'--gpus {gpus}: this machine has {available}; ask for at most {max(available, 1)}')
+    if not available:
+        print('No GPU is used: running on the CPU in one process.', flush=True)
+    return _run_on_gpus(gpus, argv) if gpus is not None and gpus > 1 else None
+
+
+def _run_on_gpus(count: int, argv: Sequence[str]) -> int:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    # the processes report their own errors; the agent's log lines would bury them
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend='c10d', rdzv_endpoint='localhost:0',
+                          run_id=str(os.getpid()), max_restarts=0)
+    try:
+        elastic_launch(config, sys.executable)('-u', *argv, '--launcher', 'pytorch')
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        status = failure.exitcode
+        if status not in (2, EXIT_PREEMPTED):
+            print(f'error: the process of GPU {rank} failed with status {status}; its message is above', file=sys.stderr)
+        return status if status > 0 else 128 - status
+    except SignalException as stop:
+        return EXIT_PREEMPTED if stop.sigval == signal.SIGTERM else 128 + stop.sigval
+    return 0

@@ -1,0 +1,105 @@
+"""Training from a config. Called by train.py."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from torch import nn
+
+from mmdet.apis.config import pretrained_nodes
+from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
+from mmdet.engine import VideoRunner, init_processes
+from mmdet.errors import UserError
+
+AUTO = 'auto'
+
+
+def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = None, resume_from: str | None = None,
+          validate: bool = False, seed: int | None = None, deterministic: bool = False, amp: bool = False,
+          launcher: str = 'none') -> nn.Module:
+    """Trains the config's model on the config's data.
+
+    Args:
+        cfg: from :func:`mmdet.apis.load_config`.
+        work_dir: folder for checkpoints and logs; None: the config's, else ``work_dirs/<name of the config>``.
+        load_from: checkpoint to start from: a whole detector, or a bare backbone (MAE, torchvision, timm).
+        resume_from: checkpoint to continue, or ``'auto'`` for the newest whole one of ``work_dir``.
+        validate: score the validation set after every epoch, and keep the best checkpoint as ``best_*.pth``.
+        seed: of all random numbers; None: the config's.
+        deterministic: ask torch for algorithms that give the same numbers again.
+        amp: mixed precision: bfloat16 where the hardware has it, else float16 with a loss scale.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UserError: for everything wrong with config, data and checkpoints.
+    """
+    cfg = cfg.copy()
+    cfg.launcher = launcher
+    cfg.work_dir = default_work_dir(cfg, work_dir)
+    cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = None
+    if validate:
+        _keep_best(cfg)
+    else:
+        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    if amp:
+        _use_amp(cfg)
+    cfg.randomness = dict(seed=cfg.randomness.seed if seed is None else seed, deterministic=deterministic)
+    _choose_start(cfg, load_from, resume_from)
+    init_processes(launcher)
+    return VideoRunner.from_cfg(cfg).train()
+
+
+def default_work_dir(cfg: Config, work_dir: str | None) -> str:
+    """The folder asked for, the config's, or ``work_dirs/<name of the config>``."""
+    chosen = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem if cfg.filename else "unnamed"}'
+    path = Path(chosen).expanduser()
+    if path.exists() and not path.is_dir():
+        raise UserError(f'--work_dir {chosen} is a file; name a folder')
+    return str(path)
+
+
+def amp_dtype() -> str:
+    """``'bfloat16'`` where the hardware computes in it, else ``'float16'``."""
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return 'float16'
+    return 'bfloat16'
+
+
+def _keep_best(cfg: Config) -> None:
+    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
+        raise UserError(f'--validate: {cfg.filename} has no val_dataloader and val_evaluator; add them or leave --validate out')
+    cfg.val_cfg = cfg.get('val_cfg') or dict(type='ValLoop')
+    cfg.default_hooks.checkpoint.update(save_best='auto', rule='greater')
+
+
+def _use_amp(cfg: Config) -> None:
+    if amp_dtype() == 'bfloat16':
+        cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
+    else:
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+
+
+def _choose_start(cfg: Config, load_from: str | None, resume_from: str | None) -> None:
+    if resume_from and load_from:
+        raise UserError('--load_from starts a new training and --resume_from continues an old one: give one of them')
+    if resume_from == AUTO:
+        newest = newest_whole_checkpoint(cfg.work_dir)
+        if newest is None and is_main_process():
+            print(f'{cfg.work_dir} has no checkpoint to resume: training starts from the beginning.', flush=True)
+        resume_from = str(newest) if newest else None
+    if resume_from:
+        cfg.load_from, cfg.resume = str(find_checkpoint(resume_from)), True
+    elif load_from or cfg.get('load_from'):
+        cfg.load_from, cfg.resume = str(find_checkpoint(load_from or cfg.load_from)), False
+    for where, node in pretrained_nodes(cfg):
+        if cfg.get('load_from'):
+            node.init_cfg = None  # would be overwritten
+        elif not Path(node.init_cfg.checkpoint).expanduser().is_file():
+            raise UserError(f'{node.init_cfg.checkpoint}: no such file (config key {where}.init_cfg.checkpoint); put the '
+                            f'pre-trained weights there (README, "Weights"), or start from random ones with --cfg-options '
+                            f'{where}.init_cfg=None')

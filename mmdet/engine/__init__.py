@@ -1,0 +1,12 @@
+from mmdet.engine.data_order import ResumableBatchSampler, SeededDataset
+from mmdet.engine.distributed import init_processes
+from mmdet.engine.files import ATOMIC, AtomicBackend
+from mmdet.engine.hooks import *  # noqa: F403
+from mmdet.engine.optim_wrapper import BFloat16OptimWrapper
+from mmdet.engine.runner import VideoRunner
+from mmdet.engine.stop_signal import StopSignal
+from mmdet.engine.test_loop import InterruptibleTestLoop
+from mmdet.engine.train_loop import ResumableTrainLoop
+
+__all__ = ['ATOMIC', 'AtomicBackend', 'BFloat16OptimWrapper', 'InterruptibleTestLoop', 'ResumableBatchSampler',
+           'ResumableTrainLoop', 'SeededDataset', 'StopSignal', 'VideoRunner', 'init_processes']

@@ -1,0 +1,7 @@
+from mmdet.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mmdet.engine.hooks.iteration_seed_hook import IterationSeedHook
+from mmdet.engine.hooks.progress_hook import ProgressHook
+from mmdet.engine.hooks.show_hook import ShowHook
+from mmdet.engine.hooks.stop_hook import StopHook
+
+__all__ = ['AtomicCheckpointHook', 'IterationSeedHook', 'ProgressHook', 'ShowHook', 'StopHook']

@@ -1,0 +1,52 @@
+"""mmengine's Runner, with weights read safely and strictly. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmdet.checkpoint import load_model, read_checkpoint
+from mmdet.errors import UserError
+
+
+class VideoRunner(Runner):
+    """Differs from mmengine's in this: no file can run code, weights that do not fit are an error, a training resumes exactly."""
+
+    def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
+                        revise_keys: Sequence = ()) -> dict:
+        """Loads the model's weights; where training starts from them, the file may hold a bare backbone.
+
+        Args:
+            filename: path of the file.
+            map_location: as in ``torch.load``.
+            strict: always on; here for mmengine's signature, like ``revise_keys``.
+            revise_keys: not used.
+
+        Raises:
+            UserError: see :func:`mmdet.checkpoint.load_model`; when resuming, also a file that this runner did not write.
+        """
+        checkpoint = read_checkpoint(filename, map_location)
+        if self._resume:
+            self._check_resumable(filename, checkpoint)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        load_model(model, filename, checkpoint, allow_backbone=self._train_loop is not None and not self._resume)
+        self._has_loaded = True
+        self.logger.info(f'Loaded {filename}')
+        return checkpoint
+
+    def _check_resumable(self, filename: str, checkpoint: dict) -> None:
+        meta = checkpoint.get('meta', {})
+        if not {'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint) or 'seed' not in meta:
+            raise UserError(f'{filename}: cannot be resumed, it lacks the state of the training; start from its weights with '
+                            '--load_from')
+        if meta['seed'] != self.seed:
+            raise UserError(f'{filename} was trained with --seed {meta["seed"]}, not {self.seed}: resume with the same seed')
+        meta.pop('config', None)  # mmengine's resume would execute this text
+
+    def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
+               map_location: str | Callable = 'default') -> None:
+        """Restores a training at the iteration at which it was saved."""
+        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        self.train_loop.restore(self.message_hub.get_info('iterations_per_epoch'))

@@ -1,0 +1,60 @@
+"""mmengine's test pass, in mixed precision if asked, and stopped half-way without losing results. Built by the runner from ``test_cfg``."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, TestLoop
+from torch.utils.data import DataLoader
+
+from mmdet.engine.stop_signal import StopSignal
+from mmdet.registry import LOOPS
+
+_DTYPES = {None: torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@LOOPS.register_module()
+class InterruptibleTestLoop(TestLoop):
+    """One pass over the test set; Ctrl-C and SIGTERM end it after the running clip, and what is done is written.
+
+    Args:
+        runner: the runner.
+        dataloader: the test data loader or its config.
+        evaluator: the metrics or their config.
+        amp_dtype: ``'bfloat16'`` or ``'float16'`` for mixed precision, None for float32.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | list,
+                 amp_dtype: str | None = None) -> None:
+        super().__init__(runner, dataloader, evaluator)
+        self.amp_dtype = _DTYPES[amp_dtype]
+
+    def run(self) -> dict:
+        """The metrics; raises SystemExit (75 after SIGTERM, 130 after Ctrl-C) when it was stopped."""
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        with StopSignal() as stop:
+            for index, data_batch in enumerate(self.dataloader):
+                self.run_iter(index, data_batch)
+                if stop.received:
+                    self._write_partial()
+                    raise SystemExit(stop.exit_status)
+            metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
+        with torch.autocast(get_device(), self.amp_dtype, enabled=self.amp_dtype is not torch.float32):
+            outputs = self.runner.model.test_step(data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    def _write_partial(self) -> None:
+        for metric in self.evaluator.metrics:
+            metric.write_partial()

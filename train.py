@@ -1,0 +1,39 @@
+"""Train a model: ``python train.py CONFIG [--work_dir DIR] [--gpus N] ...``; ``--help`` lists the flags."""
+import sys
+from collections.abc import Sequence
+
+from mmdet.apis.cli import CommandParser, add_launch_arguments, existing_file, run_command
+from mmdet.apis.launch import start_processes
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='train.py', description='Train a model. Every flag may be written with - for _.')
+    parser.add_argument('config', type=existing_file, help='config file, for example configs/vitmae_cnp_contrast_ms_1x.py')
+    parser.add_argument('--work_dir', help='folder for checkpoints and logs (default: work_dirs/<config>)')
+    parser.add_argument('--load_from', type=existing_file, help='start from these weights: a detector, MAE or ResNet checkpoint')
+    parser.add_argument('--resume_from', nargs='?', const='auto', metavar='CHECKPOINT',
+                        help='continue this training; without a path, from the newest whole checkpoint of the work_dir')
+    parser.add_argument('--resume', dest='resume_from', action='store_const', const='auto', help='--resume_from without a path')
+    parser.add_boolean('--validate', help='score the validation set after each epoch and keep the best checkpoint')
+    parser.add_argument('--seed', type=int, default=42, help='of all random numbers (default: 42)')
+    parser.add_boolean('--deterministic', help='the same numbers in every run, where torch can (slower)')
+    parser.add_boolean('--amp', help='mixed precision')
+    add_launch_arguments(parser)
+    parser.add_config_options()
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    status = start_processes(args.gpus, args.launcher, sys.argv)
+    if status is not None:
+        return status
+    from mmdet.apis import load_config, train
+    train(load_config(args.config, args.cfg_options), work_dir=args.work_dir, load_from=args.load_from,
+          resume_from=args.resume_from, validate=args.validate, seed=args.seed, deterministic=args.deterministic,
+          amp=args.amp, launcher=args.launcher)
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
