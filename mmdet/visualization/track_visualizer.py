@@ -108,7 +108,12 @@ class TrackVisualizer:
         objects = []
         for i in shown:
             mask, x, y = (None, 0, 0) if masks is None or not self.draw_masks and bboxes is not None else _crop(masks[i])
-            box = bboxes[i] if bboxes is not None else np.array([x, y, x + mask.shape[1], y + mask.shape[0]], float)
+            if bboxes is not None:
+                box = bboxes[i]
+            elif mask is not None:
+                box = np.array([x, y, x + mask.shape[1], y + mask.shape[0]], float)
+            else:
+                continue
             if not np.isfinite(box).all():
                 continue
             uncertainty = uncertainties[i] if uncertainties is not None and np.isfinite(uncertainties[i]).all() else None
@@ -186,13 +191,16 @@ def _array(value: Any, dtype: type) -> np.ndarray | None:
     return np.asarray(value).astype(dtype, copy=False)
 
 
-def _crop(mask: dict | np.ndarray) -> tuple[np.ndarray, int, int]:
-    """The part of a mask that holds its object, and where its upper left corner is; (0, 0) where it is empty."""
+def _crop(mask: dict | np.ndarray | None) -> tuple[np.ndarray | None, int, int]:
+    """The part of a mask that holds its object, and where its upper left corner is; None where it is empty."""
+    if mask is None:
+        return None, 0, 0
     if isinstance(mask, dict):
-        return crop_rle(mask)
+        crop, x, y = crop_rle(mask)
+        return (crop if crop.size else None), x, y
     mask = _array(mask, np.uint8)
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(rows):
-        return np.zeros((0, 0), np.uint8), 0, 0
+        return None, 0, 0
     x, y = int(columns[0]), int(rows[0])
     return np.ascontiguousarray(mask[y:rows[-1] + 1, x:columns[-1] + 1]), x, y

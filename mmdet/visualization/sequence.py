@@ -1,0 +1,199 @@
+"""Results of whole videos as pictures on disk: a folder of PNG frames, a GIF, an MP4 file.
+
+Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools. Drawing and encoding happen in a thread of
+their own, so that the network goes on meanwhile.
+"""
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mmdet.errors import UserError
+from mmdet.structures import DetDataSample
+
+from .gif import GifWriter
+from .track_visualizer import TrackVisualizer
+from .writers import Mp4Writer, PngWriter, check_fps, make_folder
+
+OUTPUTS = ('png', 'gif', 'mp4')
+QUEUE_FRAMES = 8  # frames that wait for the thread; the caller waits when there are more
+PNG_THREADS = 2  # encoding PNG costs more than everything else
+_END = object()
+
+
+class SequenceVisualizer:
+    """Writes ``<out_dir>/<video>/<frame:05d>.png``, ``<out_dir>/<video>.gif`` and ``<out_dir>/<video>.mp4``.
+
+    ``<video>`` is the name of the folder that holds the frames, or ``video_<id>``. A context manager; files are complete after
+    :meth:`close`, which also runs when the process ends by an error or an interrupt.
+
+    Args:
+        out_dir: made if missing.
+        class_names: names by 0-based label.
+        score_thr: objects with a score strictly above are drawn.
+        fps: frames a second of GIF and MP4.
+        outputs: some of 'png', 'gif', 'mp4'.
+        gif_width: pixels; GIFs of wider videos are drawn at this width.
+        visualizer: draws the frames; by default a :class:`TrackVisualizer` of the names and the threshold given.
+
+    Raises:
+        UserError: an unknown output, or a folder that cannot be made.
+    """
+
+    def __init__(
+        self,
+        out_dir: str | os.PathLike,
+        class_names: Sequence[str] | None = None,
+        score_thr: float = 0.5,
+        fps: float = 10.0,
+        outputs: Sequence[str] = ('png', 'gif'),
+        gif_width: int = 320,
+        visualizer: TrackVisualizer | None = None,
+    ) -> None:
+        for output in outputs:
+            if output not in OUTPUTS:
+                raise UserError(f'unknown kind of picture {output!r}: choose from {", ".join(OUTPUTS)}')
+        check_fps(fps)
+        self.out_dir = Path(out_dir)
+        self.fps = fps
+        self.outputs = tuple(outputs)
+        self.gif_width = gif_width
+        self.visualizer = visualizer or TrackVisualizer(class_names, score_thr)
+        self.written: list[Path] = []  # folders and files, in the order of their start
+        make_folder(self.out_dir)
+
+        self._video_id: Any = None
+        self._video_of_name: dict[str, Any] = {}
+        self._png: PngWriter | None = None
+        self._gif: GifWriter | None = None
+        self._mp4: Mp4Writer | None = None
+
+        self._queue: queue.Queue = queue.Queue(QUEUE_FRAMES)
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = threading.Thread(target=self._work, name='pictures', daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
+        """Hand over the next frame; waits while too many are in line.
+
+        Args:
+            image: (H, W, 3) uint8 BGR of the original size, not to be changed afterwards; None: ``sample.ori_img``, or
+                what ``sample.img_path`` holds.
+            sample: with ``pred_track_instances`` and the metainfo ``video_id``, ``frame_id``, ``img_path``. A video starts
+                where ``frame_id`` is 0 or ``video_id`` is another one.
+
+        Raises:
+            UserError, Exception: what went wrong in the thread since the last call.
+        """
+        if self._thread is None:
+            raise RuntimeError('the pictures are closed already')
+        self._raise_error()
+        self._queue.put((image, sample))
+
+    def close(self) -> None:
+        """Finish all files; more calls do nothing. Raises what went wrong in the thread."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        atexit.unregister(self.close)
+        self._queue.put(_END)
+        thread.join()
+        self._raise_error()
+
+    def __enter__(self) -> SequenceVisualizer:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _work(self) -> None:
+        """The thread: draws until the end; after an error it only empties the queue, so that nobody waits for it."""
+        failed = False
+        while (item := self._queue.get()) is not _END:
+            if not failed:
+                try:
+                    self._draw(*item)
+                except Exception as error:
+                    self._error, failed = error, True
+        try:
+            self._end_video()
+        except Exception as error:
+            self._error = self._error or error
+
+    def _draw(self, image: np.ndarray | None, sample: DetDataSample) -> None:
+        video_id, frame_id = sample.get('video_id'), int(sample.get('frame_id', 0))
+        if frame_id == 0 or video_id != self._video_id or not self._video_of_name:
+            self._end_video()
+            self._start_video(video_id, sample.get('img_path'))
+        if image is None:
+            image = _read_image(sample)
+        objects = self.visualizer.prepare(sample.get('pred_track_instances'))
+        full = None
+        if self._png is not None or self._mp4 is not None:
+            full = self.visualizer.paint(image, objects)
+        if self._png is not None:
+            self._png.write(full, frame_id)
+        if self._mp4 is not None:
+            self._mp4.write(full)
+        if self._gif is not None:
+            size = self._gif.size_for(*image.shape[:2])
+            if full is None or size != image.shape[1::-1]:
+                # drawn small instead of made small, for text and lines to stay readable
+                small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                full = self.visualizer.paint(small, objects, size[0] / image.shape[1])
+            self._gif.write(full)
+
+    def _start_video(self, video_id: Any, img_path: str | None) -> None:
+        self._video_id = video_id
+        name = video_name(img_path, video_id)
+        if self._video_of_name.setdefault(name, video_id) != video_id:
+            name = f'{name}_{video_id}'
+            self._video_of_name[name] = video_id
+        self.visualizer.reset()
+        if 'png' in self.outputs:
+            self._png = PngWriter(self.out_dir / name, PNG_THREADS)
+            self.written.append(self._png.folder)
+        if 'gif' in self.outputs:
+            self._gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width)
+            self.written.append(self._gif.path)
+        if 'mp4' in self.outputs:
+            self._mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps)
+            self.written.append(self._mp4.path)
+
+    def _end_video(self) -> None:
+        writers = [writer for writer in (self._png, self._gif, self._mp4) if writer is not None]
+        self._png = self._gif = self._mp4 = None
+        for writer in writers:
+            writer.close()
+
+
+def video_name(img_path: str | None, video_id: Any) -> str:
+    """A file name for a video: the folder that its frames lie in, other characters than letters, digits, ``.-_`` replaced."""
+    folder = Path(img_path).parent.name if img_path else ''
+    return re.sub(r'[^\w.-]+', '_', folder).strip('._')[:100] or f'video_{video_id}'
+
+
+def _read_image(sample: DetDataSample) -> np.ndarray:
+    image = sample.get('ori_img')
+    if image is not None:
+        return image
+    path = sample.get('img_path')
+    image = cv2.imread(str(path)) if path and os.path.isfile(path) else None
+    if image is None:
+        raise UserError(f'cannot read the image {path} to draw on: check the data folder')
+    return image
