@@ -12,10 +12,10 @@ from mmdet.visualization import SequenceVisualizer
 
 @HOOKS.register_module()
 class ShowHook(Hook):
-    """Hands every frame with its objects to a :class:`mmdet.visualization.SequenceVisualizer`.
+    """Hands every tested frame to a :class:`mmdet.visualization.SequenceVisualizer`.
 
     Args:
-        folder: gets one folder of PNG frames and one GIF per video.
+        folder: gets a folder of PNG frames and a GIF per video.
         score_thr: objects above this score are drawn.
     """
 
@@ -25,7 +25,13 @@ class ShowHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         names = runner.test_dataloader.dataset.metainfo['classes']
-        self.pictures = SequenceVisualizer(self.folder, class_names=names, score_thr=self.score_thr)
+        self._pictures = SequenceVisualizer(self.folder, names, self.score_thr)
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        pass
+        for clip in outputs:
+            for frame in clip:
+                self._pictures.add(frame.get('ori_img'), frame)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        self._pictures.close()
+        runner.logger.info(f'Pictures of {len(self._pictures.written) // 2} videos are in {self.folder}')

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Makes .venv from env_pip.txt. Called by `make setup`; PYTHON chooses the interpreter (default: python3.12, 3.11 or 3).
+set -eu
+cd "$(dirname "$0")/.."
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+
+python=
+for candidate in ${PYTHON:-python3.12 python3.11 python3}; do
+    if fits "$candidate"; then python=$candidate; break; fi
+done
+if [ -z "$python" ]; then
+    echo "error: found no Python 3.11 or 3.12 (tried: ${PYTHON:-python3.12 python3.11 python3}); install one, or run: make PYTHON=/path/to/python3.12 ..." >&2
+    exit 2
+fi
+if ! { fits .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
+    rm -rf .venv
+    if ! "$python" -m venv .venv; then
+        rm -rf .venv
+        echo "error: $python cannot make virtual environments; on Debian and Ubuntu install the package python3-venv" >&2
+        exit 2
+    fi
+fi
+echo "Installing the packages of env_pip.txt into .venv (a few minutes the first time)"
+.venv/bin/python -m pip install --disable-pip-version-check --quiet -r env_pip.txt
+
+# opencv-python needs libGL, which machines without a screen may lack; the headless build of the same version does not
+if ! .venv/bin/python -c 'import cv2' 2>/dev/null; then
+    version=$(sed -n 's/^opencv-python==//p' env_pip.txt)
+    echo "opencv-python does not load here (no libGL?): putting opencv-python-headless $version in its place"
+    .venv/bin/python -m pip uninstall --yes --quiet opencv-python
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps "opencv-python-headless==$version"
+    .venv/bin/python -c 'import cv2'
+fi
+cp env_pip.txt .venv/env_pip.installed
