@@ -16,7 +16,9 @@ class _DeformWeight(nn.Module):
         nn.init.normal_(self.weight, std=0.01)
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        return deform_conv2d(x, offset, self.weight, padding=1)
+        # torchvision's operator has no bfloat16 kernel
+        with torch.autocast(x.device.type, enabled=False):
+            return deform_conv2d(x.float(), offset.float(), self.weight.float(), padding=1).to(x.dtype)
 
 
 class FeatureAlign(BaseModule):

@@ -1,0 +1,103 @@
+"""The MemCNP head where the published one broke: no ground truth, one object, no positives, no kept box, small inputs."""
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmdet.structures import DetDataSample
+from mmdet.testing.golden import clip_of
+from mmdet.testing.models import build_memcnp
+
+
+def frame_with(boxes: list, height: int, width: int, first_id: int = 1) -> DetDataSample:
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes):
+        mask[int(y1):int(y2) + 1, int(x1):int(x2) + 1] = 1
+    return DetDataSample(
+        metainfo=dict(frame_id=0, scale_factor=1.0, ori_shape=(height, width)),
+        gt_instances=InstanceData(
+            bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), masks=masks,
+            labels=torch.zeros(len(boxes), dtype=torch.long), instances_id=torch.arange(first_id, first_id + len(boxes))))
+
+
+ONE = [[20.0, 10.0, 60.0, 50.0]]
+CASES = {
+    'no ground truth': ([[], []], [[], []]),
+    'one image without': ([ONE, []], [ONE, []]),
+    'one object': ([ONE], [ONE]),
+    'no positive: between the points': ([[[1.0, 1.0, 2.0, 2.0]]], [[[1.0, 1.0, 2.0, 2.0]]]),
+    'empty reference': ([ONE], [[]]),
+    'three objects, one of the image\'s size': ([ONE + [[0.0, 0.0, 95.0, 63.0], [90.0, 60.0, 95.0, 63.0]]], [ONE]),
+}
+
+
+@pytest.mark.parametrize('assigner', [dict(type='UncertaintyAssigner'), dict(type='CenterAssigner'),
+                                      dict(type='CenterAssigner', radius='image')], ids=['uncert', 'none', 'objbox'])
+@pytest.mark.parametrize('case', CASES)
+def test_losses_are_finite_and_differentiable(case, assigner):
+    torch.manual_seed(0)
+    model = build_memcnp(embed_dims=32, channels=32, assigner=assigner).train()
+    keys, references = CASES[case]
+    clips = [clip_of([frame_with(key, 64, 96), frame_with(reference, 64, 96)]) for key, reference in zip(keys, references)]
+    losses = model(torch.randn(len(clips), 2, 3, 64, 96), clips, mode='loss')
+    total = sum(value for name, value in losses.items() if 'loss' in name)
+    total.backward()
+    assert all(torch.isfinite(value) for value in losses.values()), losses
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    if case == 'no ground truth':
+        assert all(value == 0 for value in losses.values())
+    else:
+        assert losses['loss_cls'] > 0
+
+
+def test_every_learning_parameter_gets_a_gradient():
+    """So that distributed training needs no search for unused parameters."""
+    model = build_memcnp(embed_dims=32, channels=32).train()
+    clips = [clip_of([frame_with([], 64, 96), frame_with([], 64, 96)])]
+    losses = model(torch.randn(1, 2, 3, 64, 96), clips, mode='loss')
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    missing = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert missing == []
+
+
+@pytest.mark.parametrize(('height', 'width'), [(32, 32), (32, 320), (160, 64)])
+def test_inputs_smaller_than_the_coarsest_kernels(height, width):
+    model = build_memcnp(embed_dims=32, test_cfg=dict(score_thr=0.0)).eval()
+    clip = clip_of([frame_with([], height, width)])
+    model(torch.randn(1, 1, 3, height, width), [clip], mode='predict')
+    found = clip[0].pred_track_instances
+    assert len(found) == len(found.masks) == 10
+    assert all(rle['size'] == [height, width] for rle in found.masks)
+
+
+def test_nothing_above_the_threshold_is_an_empty_result():
+    model = build_memcnp(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.99)).eval()
+    clip = clip_of([frame_with([], 64, 96)])
+    model(torch.randn(1, 1, 3, 64, 96), [clip], mode='predict')
+    assert len(clip[0].pred_track_instances) == 0
+    assert clip[0].pred_track_instances.instances_id.shape == (0,)
+
+
+def test_autocast_losses_are_finite():
+    model = build_memcnp(embed_dims=32, channels=32).train()
+    clips = [clip_of([frame_with(ONE, 64, 96), frame_with(ONE, 64, 96)])]
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(torch.randn(1, 2, 3, 64, 96), clips, mode='loss')
+    assert all(torch.isfinite(value) and value.dtype == torch.float32 for value in losses.values())
+
+
+def test_activation_checkpointing_changes_nothing():
+    clips = [clip_of([frame_with(ONE, 64, 96), frame_with(ONE, 64, 96)])]
+    inputs = torch.randn(1, 2, 3, 64, 96)
+    torch.manual_seed(1)
+    model = build_memcnp(embed_dims=32, channels=32, track_jitter=0.0).train()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    gradients = []
+    for with_cp in (False, True):
+        model.load_state_dict(state)
+        model.zero_grad()
+        model.backbone.with_cp = with_cp
+        sum(value for name, value in model(inputs, clips, mode='loss').items() if 'loss' in name).backward()
+        gradients.append(model.backbone.blocks[0].attn.qkv.weight.grad.clone())
+    assert torch.equal(*gradients)

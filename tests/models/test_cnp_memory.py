@@ -1,0 +1,99 @@
+"""The memory: closed forms of address, write and read, and what may be written."""
+import pytest
+import torch
+
+from mmdet.errors import UserError
+from mmdet.models.memory import CNPMemory
+from mmdet.models.memory.cnp_memory import address, write, write_weights
+from mmdet.models.memory.write_targets import write_targets
+
+
+def test_address_is_the_cosine_of_the_feature_parts():
+    units = torch.tensor([[3.0, 0.0, 9, 9, 9, 9], [0.0, 2.0, 9, 9, 9, 9]])
+    assert torch.allclose(address(torch.tensor([[5.0, 0.0], [1.0, 1.0]]), units),
+                          torch.tensor([[1.0, 0.0], [0.5 ** 0.5, 0.5 ** 0.5]]))
+
+
+@pytest.mark.parametrize(('mode', 'nonzero'), [('top1', 1), ('topk', 2), ('all', 20)])
+def test_write_weights_sum_to_one_over_the_chosen_units(mode, nonzero):
+    weights = write_weights(torch.randn(7, 20), mode)
+    assert torch.allclose(weights.sum(dim=1), torch.ones(7))
+    assert ((weights > 0).sum(dim=1) == nonzero).all()
+
+
+def test_written_units_move_to_the_mean_and_others_decay():
+    units = torch.ones(2, 3)
+    values = torch.tensor([[2.0, 4.0, 6.0], [4.0, 6.0, 8.0]])
+    after = write(units, torch.tensor([[1.0, 0.0], [1.0, 0.0]]), values, momentum=0.9)
+    assert torch.allclose(after[0], 0.9 + 0.1 * torch.tensor([3.0, 5.0, 7.0]))
+    assert torch.allclose(after[1], torch.full((3,), 0.9))
+
+
+def test_reading_leaves_the_memory_alone_and_passes_no_gradient_to_the_feature():
+    memory = CNPMemory(channels=8, num_units=6)
+    before = memory.feat_units.weight.detach().clone()
+    feat = torch.randn(2, 8, 3, 5, requires_grad=True)
+    context = memory(feat)
+    assert context.shape == feat.shape
+    context.sum().backward()
+    assert feat.grad is None
+    assert memory.feat_units.weight.grad.abs().sum() > 0
+    assert torch.equal(memory.feat_units.weight, before)
+
+
+def test_context_is_the_mlp_of_the_softmax_average_of_normalised_units():
+    memory = CNPMemory(channels=4, num_units=3)
+    feat = torch.randn(1, 4, 1, 1)
+    units = memory.feat_units.weight
+    read = address(feat.view(1, 4), units).softmax(dim=1) @ (units / units.norm(dim=1, keepdim=True))
+    assert torch.allclose(memory(feat).view(1, 4), memory.mlp(read), atol=1e-6)
+
+
+def test_locations_that_write_nothing_only_let_the_units_decay():
+    memory = CNPMemory(channels=4, num_units=3, momentum=0.5)
+    before = memory.feat_units.weight.detach().clone()
+    memory(torch.randn(1, 4, 2, 2), torch.zeros(1, 4, 4), torch.zeros(1, 4, dtype=torch.bool))
+    assert torch.allclose(memory.feat_units.weight, 0.5 * before)
+
+
+def test_autocast_computes_the_memory_in_float32():
+    memory = CNPMemory(channels=8, num_units=6)
+    feat = torch.randn(1, 8, 4, 4)
+    with torch.autocast('cpu', torch.bfloat16):
+        context = memory(feat)
+    assert context.dtype == torch.float32
+    assert torch.equal(context, memory(feat))
+
+
+BOXES = torch.tensor([[[0.0, 0, 40, 40], [10, 10, 30, 30]]])
+
+
+@pytest.mark.parametrize(('choice', 'point', 'expected', 'written'), [
+    ('published', (20.0, 20.0), 1, True),  # inside both: the smaller
+    ('published', (5.0, 5.0), 1, True),  # the first that does not contain it
+    ('published', (90.0, 90.0), 0, True),
+    ('published', (10.0, 20.0), 1, True),  # on an edge: not strictly inside
+    ('inside', (20.0, 20.0), 1, True),
+    ('inside', (5.0, 5.0), 0, True),
+    ('inside', (90.0, 90.0), 0, False),
+])
+def test_which_box_a_location_writes(choice, point, expected, written):
+    targets, mask = write_targets(torch.tensor([point]), BOXES, torch.ones(1, 2, dtype=torch.bool), (100, 200), choice)
+    assert mask.item() is written
+    if written:
+        x, y = point
+        x1, y1, x2, y2 = BOXES[0, expected].tolist()
+        ltrb = torch.tensor([(x - x1) / 200, (y - y1) / 100, (x2 - x) / 200, (y2 - y) / 100])
+        assert torch.allclose(targets[0, 0], 2 * (ltrb - 0.5))
+
+
+def test_images_without_objects_write_nothing():
+    _, written = write_targets(torch.rand(5, 2), torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.bool), (10, 10))
+    assert not written.any()
+
+
+def test_unknown_names_are_user_errors():
+    with pytest.raises(UserError, match='top1'):
+        CNPMemory(update_mode='best')
+    with pytest.raises(UserError, match='published'):
+        write_targets(torch.rand(5, 2), BOXES, torch.ones(1, 2, dtype=torch.bool), (10, 10), 'nearest')
