@@ -1,3 +1,5 @@
+from mmdet.models.task_modules.box_sampler import RandomBoxSampler
 from mmdet.models.task_modules.cnp_assigners import CenterAssigner, UncertaintyAssigner
+from mmdet.models.task_modules.max_iou_assigner import MaxIoUAssigner
 
-__all__ = ['CenterAssigner', 'UncertaintyAssigner']
+__all__ = ['CenterAssigner', 'MaxIoUAssigner', 'RandomBoxSampler', 'UncertaintyAssigner']

@@ -15,8 +15,8 @@ class AnchorGenerator(TorchvisionAnchorGenerator):
         strides: pixels per cell of each level.
         scale: an anchor's side is ``scale * stride`` at ratio 1.
         ratios: height / width; the area stays.
-        legacy: boxes name their last pixel and lie around the middle of the cell's pixels (MaskTrack R-CNN as published);
-            otherwise around the cell's upper left corner. Both are rounded to whole pixels.
+        legacy: boxes name their last pixel and lie around the middle of the cell's pixels (MaskTrack R-CNN as
+            published); otherwise around the cell's upper left corner. Both are rounded to whole pixels.
     """
 
     def __init__(self, strides: Sequence[int], scale: float = 8, ratios: Sequence[float] = (0.5, 1.0, 2.0),

@@ -1,8 +1,8 @@
 """Where a box ends: the one place that knows the two conventions of the two-stage detectors.
 
-*Continuous* boxes (today's) are x2 - x1 wide. *Legacy* boxes (weights published before 2020) name their last pixel and are
-x2 - x1 + 1 wide. Adding 1 to x2 and y2 turns a legacy box into a continuous one, so every computation happens on those,
-with torchvision's operators. Called by the RPN head, the RoI heads and the detectors.
+*Continuous* boxes (today's) are x2 - x1 wide. *Legacy* boxes (weights published before 2020) name their last pixel and
+are x2 - x1 + 1 wide. Adding 1 to x2 and y2 turns a legacy box into a continuous one, so every computation happens on
+those, with torchvision's operators. Called by the RPN head, the RoI heads and the detectors.
 """
 from __future__ import annotations
 
@@ -45,7 +45,12 @@ class BoxConvention:
             boxes, scores, groups: (n, 4), (n,), (n,) int64; boxes of different groups never suppress each other.
         """
         # float64: torchvision shifts groups apart, which costs float32 boxes digits when there are many groups
-        return batched_nms(self.continuous(boxes).double(), scores, groups, iou_thr)
+        return batched_nms(self.continuous(boxes).double(), scores.double(), groups, iou_thr)
+
+    @staticmethod
+    def at_least_a_pixel(boxes: Tensor) -> Tensor:
+        """Boxes (n, 4) with x2 and y2 moved so that a side is 1 px or longer: annotations hold thinner objects."""
+        return torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)], dim=1)
 
     def clip(self, boxes: Tensor, shapes: Tensor) -> Tensor:
         """Boxes (B, ..., 4) clamped to images of (h, w) ``shapes`` (B, 2)."""
@@ -54,7 +59,7 @@ class BoxConvention:
 
 
 class DeltaCoder:
-    """Boxes relative to other boxes: shift of the centre in sizes, logarithm of the ratio of sizes (Fast R-CNN, section 3).
+    """Boxes relative to other boxes: shift of the centre in sizes, logarithm of the ratio of sizes (R-CNN, appendix C).
 
     Args:
         stds: the four deltas are divided by these.

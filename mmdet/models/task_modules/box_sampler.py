@@ -25,8 +25,8 @@ class RandomBoxSampler:
         """Draw from the assignment (n,) of :class:`MaxIoUAssigner`.
 
         Returns:
-            ``(index, valid)``: (s,) int64 and bool, s = min(num, n); positives come first, slots with too few boxes left are
-            not valid.
+            ``(index, valid)``: (s,) int64 and bool, s = min(num, n); positives come first, slots with too few
+            boxes left are not valid.
         """
         draw = torch.rand(len(assigned), device=assigned.device)
         positive_draw = torch.where(assigned >= 0, draw, -1.0)

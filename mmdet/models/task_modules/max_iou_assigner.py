@@ -1,4 +1,4 @@
-"""Which boxes learn which object: by overlap (Faster R-CNN, section 3.1.2). Called by the RPN head and the detectors."""
+"""Which boxes learn which object: by overlap (Faster R-CNN, 3.1.2). Called by the RPN head and the detectors."""
 from __future__ import annotations
 
 import torch

@@ -1,0 +1,198 @@
+"""MaskTrack R-CNN (Yang et al., Video instance segmentation, ICCV 2019): two-stage detector, segmenter and tracker.
+
+Built from a config by name; called by mmengine's runner in training and testing.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdet.models.roi_heads.mask_paste import paste_masks
+from mmdet.models.roi_heads.roi_extractor import RoIExtractor
+from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
+from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.device_rle import masks_to_rle
+
+Maps = Sequence[Tensor]
+# pixels of image-size masks worked on at once: bounds memory whatever the clip length and the image size
+MASK_PIXELS = 2 ** 25
+
+
+@MODELS.register_module()
+class MaskTrackRCNN(BaseModel):
+    """Backbone → neck → region proposals → class, box, mask and track embedding of each → tracker.
+
+    Args:
+        backbone, neck, rpn_head, bbox_head, mask_head, track_head, tracker: configs.
+        assigner, sampler: configs of the heads' training targets; by default IoU .5, 512 regions, a quarter positive.
+        roi_strides: of the maps the heads read.
+        mask_thr: pixels with a greater probability belong to the mask.
+        legacy_boxes: boxes name their last pixel and RoIAlign does not shift by half a pixel, as weights published for
+            mmdetection 1 need; otherwise boxes are continuous.
+        data_preprocessor: config.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, backbone: dict, neck: dict, rpn_head: dict, bbox_head: dict, mask_head: dict, track_head: dict,
+                 tracker: dict, assigner: dict | None = None, sampler: dict | None = None,
+                 roi_strides: Sequence[int] = (4, 8, 16, 32), mask_thr: float = 0.5, legacy_boxes: bool = False,
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.convention = BoxConvention(legacy_boxes)
+        legacy = dict(legacy_boxes=legacy_boxes)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.rpn_head = MODELS.build(rpn_head, default_args=legacy)
+        self.bbox_head = MODELS.build(bbox_head, default_args=legacy)
+        self.mask_head = MODELS.build(mask_head, default_args=legacy)
+        self.track_head = MODELS.build(track_head)
+        self.tracker = MODELS.build(tracker)
+        self.assigner = TASK_UTILS.build(
+            assigner or dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5),
+            default_args=legacy)
+        self.sampler = TASK_UTILS.build(sampler or dict(type='RandomBoxSampler', num=512, pos_fraction=0.25))
+        self.roi_extractor = RoIExtractor(roi_strides, legacy_boxes=legacy_boxes)
+        self.mask_thr = mask_thr
+
+    def extract_feat(self, images: Tensor) -> Maps:
+        """(B, 3, H, W) normalised images → the pyramid's maps."""
+        return self.neck(self.backbone(images))
+
+    def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None,
+                mode: str = 'tensor') -> dict[str, Tensor] | list[TrackDataSample] | Maps:
+        """Run the model.
+
+        Args:
+            inputs: (N, T, 3, H, W) float32, normalised, H and W multiples of 32. Training: T = 2, key and reference.
+            data_samples: N clips.
+            mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
+                frame, ``'tensor'`` the pyramid's maps of all N·T frames.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return self.extract_feat(inputs.flatten(0, 1))
+
+    def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
+        """The maps the box and mask heads read, of key frames and their references: here the key frames' own."""
+        return maps
+
+    def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
+        """Losses of N key/reference pairs; finite whatever the ground truth."""
+        feats = self.extract_feat(inputs.transpose(0, 1).flatten(0, 1))  # all key frames, then all reference frames
+        maps, ref_maps = zip(*(feat.chunk(2) for feat in feats))
+        keys, references = zip(*((clip[0], clip[1]) for clip in data_samples))
+        gt_bboxes = [self.convention.at_least_a_pixel(frame.gt_instances.bboxes) for frame in keys]
+
+        logits, deltas = self.rpn_head(maps)
+        losses = self.rpn_head.loss(logits, deltas, maps, gt_bboxes)
+        proposals, valid = self.rpn_head.proposals(maps, logits, deltas, _img_shapes(keys, inputs.device))
+        rois = roi_targets(proposals, valid, gt_bboxes, [frame.gt_instances.labels for frame in keys], self.assigner,
+                           self.sampler)
+        roi_maps = self.roi_maps(maps, ref_maps)
+        roi_feats = self.roi_extractor(roi_maps, rois.image, rois.bboxes, self.bbox_head.roi_size)
+        positives = rois[rois.labels >= 0]
+        losses |= self.bbox_head.loss(*self.bbox_head(roi_feats), rois.bboxes, rois.labels,
+                                      torch.cat(gt_bboxes)[positives.gt_index])
+
+        mask_feats = self.roi_extractor(roi_maps, positives.image, positives.bboxes, self.mask_head.roi_size)
+        losses['loss_mask'] = self.mask_head.loss(
+            self.mask_head(mask_feats), positives.labels, positives.bboxes,
+            torch.cat([frame.gt_instances.masks for frame in keys]), positives.gt_index)
+
+        ref_image, targets = match_targets([frame.gt_instances.instances_id for frame in keys],
+                                           [frame.gt_instances.instances_id for frame in references])
+        ref_bboxes = torch.cat([self.convention.at_least_a_pixel(frame.gt_instances.bboxes) for frame in references])
+        embeddings = self._embed(maps, positives.image, positives.bboxes)
+        ref_embeddings = self._embed(ref_maps, ref_image, ref_bboxes)
+        return losses | self.track_head.loss(embeddings, positives.image, targets[positives.gt_index], ref_embeddings,
+                                             ref_image, len(keys))
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
+        """Detect in all frames at once, then track frame by frame. Clips of a video must come in order."""
+        frames = [frame for clip in data_samples for frame in clip]
+        maps = self.extract_feat(inputs.flatten(0, 1))
+        self.track(frames, self.detect(maps, maps, frames))
+        return data_samples
+
+    def detect(self, maps: Maps, roi_maps: Maps, frames: Sequence[DetDataSample]) -> InstanceData:
+        """The objects of each frame, without ids.
+
+        Args:
+            maps: (B, C, h_l, w_l), for proposals and embeddings.
+            roi_maps: (B·V, C, h_l, w_l), for boxes and masks: V views of each frame, whose outputs are averaged.
+            frames: B frames, for their metainfo.
+
+        Returns:
+            ``image`` (n,) index of the frame, in order; ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``,
+            best first within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
+        """
+        device = maps[0].device
+        img_shapes = _img_shapes(frames, device)
+        scale_factors = torch.tensor([float(frame.scale_factor) for frame in frames], device=device)
+        proposals, valid = self.rpn_head.proposals(maps, *self.rpn_head(maps), img_shapes)
+        image = torch.arange(len(frames), device=device).repeat_interleave(valid.shape[1])
+        views = len(roi_maps[0]) // len(maps[0])
+        roi_feats = self._pool_views(roi_maps, views, image, proposals.flatten(0, 1), self.bbox_head.roi_size)
+        logits, deltas = (out.unflatten(0, (-1, views)).mean(1) for out in self.bbox_head(roi_feats))
+        bboxes, scores, labels = self.bbox_head.detect(logits, deltas, proposals, valid, img_shapes, scale_factors)
+
+        image, slot = (scores >= 0).nonzero(as_tuple=True)
+        found = InstanceData(image=image, bboxes=bboxes[image, slot], scores=scores[image, slot],
+                             labels=labels[image, slot])
+        network_bboxes = found.bboxes * scale_factors[image, None]
+        found.embeddings = self._embed(maps, image, network_bboxes)
+        mask_feats = self._pool_views(roi_maps, views, image, network_bboxes, self.mask_head.roi_size)
+        mask_logits = self.mask_head.of_label(self.mask_head(mask_feats).float(), found.labels.repeat_interleave(views))
+        found.mask_probs = mask_logits.unflatten(0, (-1, views)).mean(1).sigmoid()
+        return found
+
+    def track(self, frames: Sequence[DetDataSample], found: InstanceData) -> None:
+        """Give the detections of :meth:`detect` ids and masks and hang them on their frames."""
+        columns = [found.image, found.bboxes.T, found.scores, found.labels, found.embeddings.T]
+        table = torch.cat([column.float().view(-1, len(found)) for column in columns]).T.cpu()  # the only copy
+        bounds = torch.searchsorted(table[:, 0].contiguous(), torch.arange(len(frames) + 1.0)).tolist()
+        rles = self._rles(frames, found, bounds)
+        for frame, first, last in zip(frames, bounds[:-1], bounds[1:]):
+            rows = table[first:last]
+            instances = InstanceData(bboxes=rows[:, 1:5], scores=rows[:, 5], labels=rows[:, 6].long(),
+                                     embeddings=rows[:, 7:], masks=rles[first:last])
+            if frame.frame_id == 0:
+                self.tracker.reset()
+            instances = self.tracker.track(instances)
+            del instances.embeddings
+            frame.pred_track_instances = instances
+
+    def _rles(self, frames: Sequence[DetDataSample], found: InstanceData, bounds: list[int]) -> list[dict]:
+        """RLE of every detection, in order; rows ``bounds[i]``..``bounds[i + 1]`` are frame i's."""
+        rles = []
+        start = 0
+        for (height, width), group in groupby(frames, key=lambda frame: tuple(frame.ori_shape)):
+            stop = start + sum(1 for _ in group)
+            rows = slice(bounds[start], bounds[stop])
+            chunk = max(MASK_PIXELS // (height * width), 1)
+            for probs, bboxes in zip(found.mask_probs[rows].split(chunk), found.bboxes[rows].split(chunk)):
+                rles += masks_to_rle(paste_masks(probs, bboxes, height, width, self.convention, self.mask_thr))
+            start = stop
+        return rles
+
+    def _embed(self, maps: Maps, image: Tensor, bboxes: Tensor) -> Tensor:
+        return self.track_head(self.roi_extractor(maps, image, bboxes, self.track_head.roi_size))
+
+    def _pool_views(self, roi_maps: Maps, views: int, image: Tensor, bboxes: Tensor, size: int) -> Tensor:
+        """Features (n·V, C, size, size) of ``bboxes`` (n, 4) of frames ``image`` (n,) in each view of their frame."""
+        image = (image[:, None] * views + torch.arange(views, device=image.device)).flatten()
+        return self.roi_extractor(roi_maps, image, bboxes.repeat_interleave(views, dim=0), size)
+
+
+def _img_shapes(frames: Sequence[DetDataSample], device: torch.device) -> Tensor:
+    return torch.tensor([frame.img_shape[:2] for frame in frames], dtype=torch.float32, device=device)

@@ -1,0 +1,96 @@
+"""Class and box of regions (Fast R-CNN, section 2); called by the two-stage detectors."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdet.models.task_modules.box_convention import BoxConvention, DeltaCoder
+from mmdet.registry import MODELS
+
+
+@MODELS.register_module()
+class Shared2FCBBoxHead(BaseModule):
+    """Two shared fully connected layers, then class logits and deltas of every class; row 0 is the background.
+
+    Args:
+        num_classes: of objects, without the background.
+        in_channels, roi_size: the input is (n, in_channels, roi_size, roi_size).
+        fc_channels: width of the shared layers.
+        target_stds: see :class:`DeltaCoder`.
+        score_thr: results score more than this.
+        iou_threshold: of the suppression within a class.
+        max_per_img: results per image.
+        legacy_boxes: boxes name their last pixel.
+        init_cfg: mmengine's; Xavier-uniform for shared layers, normal(0, .01 / .001) for classes / deltas by default.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int = 256, roi_size: int = 7, fc_channels: int = 1024,
+                 target_stds: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2), score_thr: float = 0.05,
+                 iou_threshold: float = 0.5, max_per_img: int = 10, legacy_boxes: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg or [dict(type='Xavier', distribution='uniform', override=dict(name='shared_fcs')),
+                                      dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+                                      dict(type='Normal', std=0.001, override=dict(name='fc_reg'))])
+        self.num_classes, self.roi_size = num_classes, roi_size
+        self.score_thr, self.iou_threshold, self.max_per_img = score_thr, iou_threshold, max_per_img
+        self.convention = BoxConvention(legacy_boxes)
+        self.coder = DeltaCoder(target_stds, self.convention)
+        self.shared_fcs = nn.ModuleList([nn.Linear(in_channels * roi_size ** 2, fc_channels),
+                                         nn.Linear(fc_channels, fc_channels)])
+        self.fc_cls = nn.Linear(fc_channels, num_classes + 1)
+        self.fc_reg = nn.Linear(fc_channels, 4 * (num_classes + 1))
+
+    def forward(self, roi_feats: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, C, s, s) → class logits (n, K + 1) and deltas (n, 4·(K + 1)), background first."""
+        x = roi_feats.flatten(1)
+        for fc in self.shared_fcs:
+            x = fc(x).relu()
+        return self.fc_cls(x), self.fc_reg(x)
+
+    def loss(self, logits: Tensor, deltas: Tensor, boxes: Tensor, labels: Tensor,
+             gt_bboxes: Tensor) -> dict[str, Tensor]:
+        """``loss_cls`` (cross entropy) and ``loss_bbox`` (smooth L1, object's class), both averaged over all regions.
+
+        Args:
+            logits, deltas: see :meth:`forward`.
+            boxes: (n, 4) of the regions.
+            labels: (n,) 0-based class, −1 for background.
+            gt_bboxes: (number of regions with an object, 4): the object's box, in the regions' order.
+        """
+        num_regions = max(len(boxes), 1)
+        loss_cls = F.cross_entropy(logits.float(), labels + 1, reduction='sum') / num_regions
+        positive = labels >= 0
+        rows = deltas.float().unflatten(1, (-1, 4))[positive]
+        rows = rows[torch.arange(len(rows), device=rows.device), labels[positive] + 1]
+        targets = self.coder.encode(boxes[positive], gt_bboxes)
+        return dict(loss_cls=loss_cls, loss_bbox=F.smooth_l1_loss(rows, targets, reduction='sum') / num_regions)
+
+    def detect(self, logits: Tensor, deltas: Tensor, proposals: Tensor, valid: Tensor, img_shapes: Tensor,
+               scale_factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best boxes of each image.
+
+        Args:
+            logits, deltas: (B·p, …) of the proposals, see :meth:`forward`.
+            proposals, valid: (B, p, 4) in network pixels and (B, p) bool.
+            img_shapes: (B, 2) h, w without padding, network pixels.
+            scale_factors: (B,) network pixels per original pixel.
+
+        Returns:
+            ``(bboxes, scores, labels)``: (B, d, 4) in original pixels, (B, d), (B, d) int64, best first,
+            d = ``max_per_img`` at most; slots of an image with fewer results score −1.
+        """
+        batch, num = valid.shape
+        scores = logits.float().softmax(dim=1)[:, 1:].view(batch, num, self.num_classes)
+        boxes = self.coder.decode(proposals.flatten(0, 1), deltas.float())[:, 1:]
+        boxes = self.convention.clip(boxes.reshape(batch, -1, 4), img_shapes) / scale_factors[:, None, None]
+        candidates = ((scores > self.score_thr) & valid[..., None]).flatten().nonzero()[:, 0]
+        image, label = candidates // (num * self.num_classes), candidates % self.num_classes
+        boxes_of, scores_of = boxes.reshape(-1, 4)[candidates], scores.flatten()[candidates]
+        keep = self.convention.nms(boxes_of, scores_of, image * self.num_classes + label, self.iou_threshold)
+        survivors = torch.full_like(scores, -1.0).flatten()
+        survivors[candidates[keep]] = scores_of[keep]
+        survivors = survivors.view(batch, -1)
+        best, index = survivors.topk(min(self.max_per_img, survivors.shape[1]))
+        return boxes.gather(1, index[..., None].expand(-1, -1, 4)), best, index % self.num_classes

@@ -1,0 +1,57 @@
+"""Region masks → masks of the image; called by the two-stage detectors after detection.
+
+torchvision's ``paste_masks_in_image`` resizes one mask at a time and reads each box on the host; this does a batch.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet.models.task_modules.box_convention import BoxConvention
+
+
+def _taps(start: Tensor, length: Tensor, size: int, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Bilinear samples of ``bins`` values at every pixel of a line of ``size`` pixels.
+
+    Args:
+        start, length: (n,) of the stretch the bins cover, in pixels.
+
+    Returns:
+        lower and upper bin (n, size) int64, weight of the upper one, and whether the pixel's centre is inside.
+    """
+    offset = torch.arange(size, device=start.device) + 0.5 - start[:, None]
+    position = (offset * (bins / length[:, None]) - 0.5).clamp(0, bins - 1)  # flat beyond the outer bins' centres
+    lower = position.floor()
+    inside = (offset >= 0) & (offset < length[:, None])
+    return lower.long(), (lower + 1).clamp(max=bins - 1).long(), position - lower, inside
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, convention: BoxConvention,
+                threshold: float = 0.5) -> Tensor:
+    """Masks resized to their boxes (bilinear, half-pixel centres), thresholded, in images of one size.
+
+    Legacy boxes are truncated to whole pixels first, and are at least one pixel wide; a pixel belongs to a continuous
+    box if its centre does.
+
+    Args:
+        masks: (n, m, m) probabilities.
+        boxes: (n, 4) in pixels of the image; parts outside it are cut off.
+        convention: of the boxes.
+        threshold: pixels are set where the probability is greater.
+
+    Returns:
+        (n, height, width) bool.
+    """
+    if convention.legacy:
+        boxes = boxes.trunc()
+    x1, y1, x2, y2 = convention.continuous(boxes).unbind(dim=1)
+    least = 1.0 if convention.legacy else 1e-6
+    low, high, weight, inside_y = _taps(y1, (y2 - y1).clamp(min=least), height, masks.shape[1])
+    columns = (-1, -1, masks.shape[2])
+    rows = torch.lerp(masks.gather(1, low[..., None].expand(columns)), masks.gather(1, high[..., None].expand(columns)),
+                      weight[..., None])
+    low, high, weight, inside_x = _taps(x1, (x2 - x1).clamp(min=least), width, masks.shape[2])
+    lines = (-1, height, -1)
+    values = torch.lerp(rows.gather(2, low[:, None].expand(lines)), rows.gather(2, high[:, None].expand(lines)),
+                        weight[:, None].expand(lines))
+    return (values > threshold) & inside_y[:, :, None] & inside_x[:, None, :]
