@@ -7,24 +7,25 @@ Symbols: B images, C channels, K classes, H×W padded input, level l of stride s
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule, Scale
+from mmcv.cnn import Scale
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.models.dense_heads.cnp_contrast_loss import CNPContrastLoss
 from mmdet.models.dense_heads.cnp_contrast_predict import CNPContrastPredictor
+from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.feature_align import FeatureAlign
+from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.memory import CNPMemory
 from mmdet.models.memory.write_targets import write_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import level_points
+from mmdet.models.task_modules.points import level_points, pyramid_points
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 
@@ -77,9 +78,9 @@ class CNPContrastHead(BaseModule):
         super().__init__(init_cfg)
         self.num_classes, self.strides, self.write_target = num_classes, tuple(strides), write_target
         channels = in_channels
-        self.cls_convs = self._tower(channels, stacked_convs - 1, last_relu=False)
-        self.mask_convs = self._tower(channels, stacked_convs)
-        self.track_convs = self._tower(channels, stacked_convs - 1)
+        self.cls_convs = conv_tower(channels, stacked_convs - 1, last_relu=False)
+        self.mask_convs = conv_tower(channels, stacked_convs)
+        self.track_convs = conv_tower(channels, stacked_convs - 1)
         self.fcos_cls = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.fcos_reg = nn.Conv2d(2 * channels, 8, 3, padding=1)
         self.fcos_centerness = nn.Conv2d(channels, 1, 3, padding=1)
@@ -90,23 +91,9 @@ class CNPContrastHead(BaseModule):
         self.cls_align = FeatureAlign(2 * channels, channels)
         self.mask_align = FeatureAlign(channels, channels)
         self.mem = CNPMemory(channels, num_units, update_mode=update_mode)
-        self._reset_parameters()
+        init_dense_head(self, self.fcos_cls)
         self.criterion = CNPContrastLoss(num_classes, assigner or dict(type='UncertaintyAssigner'), track_jitter)
         self.predictor = CNPContrastPredictor(**(test_cfg or {}))
-
-    @staticmethod
-    def _tower(channels: int, depth: int, last_relu: bool = True) -> nn.ModuleList:
-        return nn.ModuleList(
-            ConvModule(channels, channels, 3, padding=1, bias=False, norm_cfg=dict(type='GN', num_groups=32),
-                       act_cfg=dict(type='ReLU') if last_relu or i < depth - 1 else None) for i in range(depth))
-
-    def _reset_parameters(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.constant_(self.fcos_cls.bias, -math.log(99))  # every class starts at probability 1 %
 
     def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> CNPMaps:
         """Pyramid maps (B, C, h_l, w_l) → maps; given ground truth, the memory is written on the way (training)."""
@@ -114,26 +101,21 @@ class CNPContrastHead(BaseModule):
         size = (feats[0].shape[2] * self.strides[0], feats[0].shape[3] * self.strides[0])
         outputs = [self._level(feat, level, size, targets) for level, feat in enumerate(feats)]
         cls_logits, regression, centerness, masks = zip(*outputs)
-        regression = self._flatten(regression)
-        points = torch.cat([level_points(*feat.shape[-2:], stride, device=feat.device)
-                            for feat, stride in zip(feats, self.strides)])
-        mask = F.interpolate(self._fuse(masks[:_FINE_LEVELS], self.mask_fuse), scale_factor=4.0, mode='bilinear',
+        regression = flatten_levels(regression)
+        level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
+        mask = F.interpolate(fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse), scale_factor=4.0, mode='bilinear',
                              align_corners=False).relu()
         return CNPMaps(
-            cls_logits=self._flatten(cls_logits), centerness=self._flatten(centerness).squeeze(-1),
+            cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
-            track=self.forward_track(feats), mask=mask, points=points,
-            level_sizes=[tuple(feat.shape[-2:]) for feat in feats], size=size)
+            track=self.forward_track(feats), mask=mask,
+            points=pyramid_points(level_sizes, self.strides, feats[0].device), level_sizes=level_sizes, size=size)
 
     def _level(self, feat: Tensor, level: int, size: tuple[int, int],
                targets: PaddedTargets | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """One level: class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature."""
         stride = self.strides[level]
-        cls_feat = mask_feat = feat
-        for conv in self.cls_convs:
-            cls_feat = conv(cls_feat)
-        for conv in self.mask_convs:
-            mask_feat = conv(mask_feat)
+        cls_feat, mask_feat = self.cls_convs(feat), self.mask_convs(feat)
         if targets is None:
             context = self.mem(cls_feat)
         else:
@@ -148,29 +130,9 @@ class CNPContrastHead(BaseModule):
         aligned = self.mask_align(mask_feat, boxes) if level < _FINE_LEVELS else None
         return cls_logits, regression, self.fcos_centerness(mask_feat), aligned
 
-    @staticmethod
-    def _flatten(levels: Sequence[Tensor]) -> Tensor:
-        """Maps (B, c, h_l, w_l) → (B, N, c) float32."""
-        return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], dim=1).float()
-
-    @staticmethod
-    def _fuse(levels: Sequence[Tensor], conv: nn.Conv2d) -> Tensor:
-        """conv(concatenation of the levels resized to the first): resized after the 1×1 convolution, with which it commutes."""
-        fused = 0
-        for level, weight in enumerate(conv.weight.chunk(len(levels), dim=1)):
-            part = F.conv2d(levels[level], weight, conv.bias if level == 0 else None)
-            fused = fused + (part if level == 0 else F.interpolate(part, scale_factor=float(2 ** level), mode='bilinear',
-                                                                   align_corners=False))
-        return fused
-
     def forward_track(self, feats: Sequence[Tensor]) -> Tensor:
         """Track map (B, C, H/8, W/8) of the pyramid's first three levels; in training also for the reference frames."""
-        levels = []
-        for feat in feats[:_FINE_LEVELS]:
-            for conv in self.track_convs:
-                feat = conv(feat)
-            levels.append(feat)
-        return self._fuse(levels, self.track_fuse)
+        return fuse_levels([self.track_convs(feat) for feat in feats[:_FINE_LEVELS]], self.track_fuse)
 
     def loss(self, feats: Sequence[Tensor], ref_feats: Sequence[Tensor],
              data_samples: Sequence[TrackDataSample]) -> dict[str, Tensor]:

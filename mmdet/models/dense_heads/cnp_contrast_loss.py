@@ -15,7 +15,7 @@ from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
 from mmdet.models.task_modules.cnp_assigners import Assignment
-from mmdet.models.task_modules.map_sampling import decode_boxes, sample_at_centers
+from mmdet.models.task_modules.map_sampling import decode_boxes, jitter_boxes, sample_at_centers
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.registry import TASK_UTILS
 from mmdet.structures import aligned_legacy_box_iou
@@ -110,8 +110,7 @@ class CNPContrastLoss:
     def _tracking(self, track: Tensor, ref_track: Tensor, slot_boxes: Tensor, slot_gt: Tensor, kept: Tensor,
                   targets: PaddedTargets, references: PaddedTargets, num_images: Tensor) -> dict[str, Tensor]:
         queries = sample_at_centers(track, targets.bboxes)
-        jittered = self._jitter(references.bboxes)
-        keys = sample_at_centers(ref_track, jittered)
+        keys = sample_at_centers(ref_track, jitter_boxes(references.bboxes, self.track_jitter))
         match = targets.match(references)  # (B, G)
         image_kept = kept.any(dim=1, keepdim=True)
         loss = contrastive_track_loss(queries, keys, targets.valid & image_kept, references.valid & image_kept, match)
@@ -119,8 +118,3 @@ class CNPContrastLoss:
         accuracy = match_accuracy(coefficients.detach(), keys.detach(), references.valid, match.gather(1, slot_gt), kept)
         # the published weights were trained so: a batch with no right match teaches nothing
         return dict(loss_match=torch.where(accuracy > 0, loss / num_images, 0.0 * loss), match_acc=accuracy)
-
-    def _jitter(self, boxes: Tensor) -> Tensor:
-        """Shift each box by up to ``track_jitter`` of its width and height."""
-        shift = (2 * torch.rand_like(boxes[..., :2]) - 1) * self.track_jitter * (boxes[..., 2:] - boxes[..., :2])
-        return boxes + torch.cat([shift, shift], dim=-1)

@@ -41,3 +41,9 @@ def sample_at_centers(track: Tensor, boxes: Tensor, rounding: str = 'floor') -> 
     cells = (cells.floor() if rounding == 'floor' else cells.round()).long()
     x, y = cells[..., 0].clamp(0, width - 1), cells[..., 1].clamp(0, height - 1)
     return track[torch.arange(len(track), device=track.device)[:, None], :, y, x]
+
+
+def jitter_boxes(boxes: Tensor, share: float) -> Tensor:
+    """Boxes (..., 4), each shifted at random by up to this share of its width and height."""
+    shift = (2 * torch.rand_like(boxes[..., :2]) - 1) * share * (boxes[..., 2:] - boxes[..., :2])
+    return boxes + torch.cat([shift, shift], dim=-1)

@@ -1,6 +1,8 @@
 """Locations of a feature pyramid and their distances to boxes; used by every point-based head."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,12 @@ def level_points(height: int, width: int, stride: int, offset: float = 0.5,
     y = (torch.arange(height, device=device, dtype=torch.float32) + offset) * stride
     y, x = torch.meshgrid(y, x, indexing='ij')
     return torch.stack([x, y], dim=-1).flatten(0, 1)
+
+
+def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int],
+                   device: torch.device | str | None = None) -> Tensor:
+    """Points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`."""
+    return torch.cat([level_points(*size, stride, device=device) for size, stride in zip(level_sizes, strides)])
 
 
 def box_distances(points: Tensor, bboxes: Tensor) -> Tensor:

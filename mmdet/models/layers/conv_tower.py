@@ -1,0 +1,34 @@
+"""Towers of convolutions below the outputs of the dense heads (FCOS, SipMask, MemCNP), and the heads' initial weights."""
+from __future__ import annotations
+
+import math
+
+from mmcv.cnn import ConvModule
+from torch import nn
+
+
+def conv_tower(channels: int, depth: int, last_relu: bool = True, in_channels: int | None = None,
+               num_groups: int = 32) -> nn.Sequential:
+    """3×3 convolutions without bias, each followed by group norm and ReLU.
+
+    Args:
+        channels: of every output; a multiple of ``num_groups``.
+        depth: number of convolutions.
+        last_relu: False leaves out the ReLU after the last one.
+        in_channels: of the first one's input; ``channels`` by default.
+        num_groups: of the norm.
+    """
+    return nn.Sequential(*(
+        ConvModule(in_channels if i == 0 and in_channels else channels, channels, 3, padding=1, bias=False,
+                   norm_cfg=dict(type='GN', num_groups=num_groups),
+                   act_cfg=dict(type='ReLU') if last_relu or i < depth - 1 else None) for i in range(depth)))
+
+
+def init_dense_head(head: nn.Module, classifier: nn.Conv2d) -> None:
+    """Weights of all convolutions and linear layers N(0, 0.01), biases 0; every class starts at probability 1 %."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.constant_(classifier.bias, -math.log(99))
