@@ -1,0 +1,181 @@
+// CPU kernels of the spatial correlation. float64 accumulates in float64, every other type in float32.
+//
+// Both kernels give one row of the result to one task and add shifted rows to it: the inner loops run over x with
+// unit stride wherever the operator's stride is 1, so that the compiler vectorises them.
+#include <algorithm>
+#include <vector>
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include "correlation.h"
+
+// A wheel must run on any x86-64; on processors with AVX2 and FMA the loader picks the faster clone of a loop.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define MEMCNP_CLONES __attribute__((target_clones("arch=haswell", "default")))
+#else
+#define MEMCNP_CLONES
+#endif
+
+namespace memcnp {
+
+namespace {
+
+// Output positions [begin, end) for which tap i of input1 and its partner at `shift` in input2 are both inside.
+struct Range {
+  int64_t begin, end;
+};
+
+Range valid_range(const Axis& a, int64_t i, int64_t shift) {
+  const int64_t offset = a.padding - i * a.dilation;  // y * stride = r1 + offset
+  const int64_t first = std::max<int64_t>({0, -shift + offset, offset});
+  const int64_t last = std::min(a.in, a.in - shift) - 1 + offset;
+  return {(first + a.stride - 1) / a.stride, last < 0 ? 0 : std::min(a.out, last / a.stride + 1)};
+}
+
+// sum[x] += a[x * stride] * b[x * stride] over `channels` planes that lie `plane` elements apart, four at a time.
+template <typename T>
+MEMCNP_CLONES void add_products(
+    T* __restrict__ sum, const T* __restrict__ a, const T* __restrict__ b, int64_t count, int64_t stride,
+    int64_t channels, int64_t plane) {
+  int64_t c = 0;
+  if (stride == 1) {
+    for (; c + 4 <= channels; c += 4, a += 4 * plane, b += 4 * plane) {
+      for (int64_t x = 0; x < count; ++x) {
+        sum[x] += a[x] * b[x] + a[x + plane] * b[x + plane] + a[x + 2 * plane] * b[x + 2 * plane] +
+            a[x + 3 * plane] * b[x + 3 * plane];
+      }
+    }
+  }
+  for (; c < channels; ++c, a += plane, b += plane) {
+    for (int64_t x = 0; x < count; ++x) {
+      sum[x] += a[x * stride] * b[x * stride];
+    }
+  }
+}
+
+// sum[x * stride] += g[x] * b[x * stride]
+template <typename T>
+MEMCNP_CLONES void add_scaled(
+    T* __restrict__ sum, const T* __restrict__ g, const T* __restrict__ b, int64_t count, int64_t stride) {
+  if (stride == 1) {
+    for (int64_t x = 0; x < count; ++x) {
+      sum[x] += g[x] * b[x];
+    }
+  } else {
+    for (int64_t x = 0; x < count; ++x) {
+      sum[x * stride] += g[x] * b[x * stride];
+    }
+  }
+}
+
+template <typename T>
+void forward_rows(const T* in1, const T* in2, T* out, const Geometry& g) {
+  const int64_t plane = g.h.in * g.w.in;
+  at::parallel_for(0, g.batch * g.h.patch * g.h.out, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t y = task % g.h.out;
+      const int64_t ph = task / g.h.out % g.h.patch;
+      const int64_t n = task / (g.h.out * g.h.patch);
+      for (int64_t pw = 0; pw < g.w.patch; ++pw) {
+        T* row = out + (((n * g.h.patch + ph) * g.w.patch + pw) * g.h.out + y) * g.w.out;
+        for (int64_t i = 0; i < g.h.kernel; ++i) {
+          const int64_t r1 = g.h.position1(y, i), r2 = r1 + g.h.shift(ph);
+          if (r1 < 0 || r1 >= g.h.in || r2 < 0 || r2 >= g.h.in) {
+            continue;
+          }
+          for (int64_t j = 0; j < g.w.kernel; ++j) {
+            const int64_t shift = g.w.shift(pw);
+            const Range x = valid_range(g.w, j, shift);
+            if (x.begin >= x.end) {
+              continue;
+            }
+            const int64_t column = g.w.position1(x.begin, j);
+            add_products(
+                row + x.begin, in1 + n * g.channels * plane + r1 * g.w.in + column,
+                in2 + n * g.channels * plane + r2 * g.w.in + column + shift, x.end - x.begin, g.w.stride, g.channels,
+                plane);
+          }
+        }
+      }
+    }
+  });
+}
+
+template <typename T>
+void backward_rows(const T* grad, const T* other, T* result, const Geometry& g, Input which) {
+  const int64_t plane = g.h.in * g.w.in;
+  at::parallel_for(0, g.batch * g.h.in, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t own_row = task % g.h.in, n = task / g.h.in;
+      for (int64_t c = 0; c < g.channels; ++c) {
+        const T* source = other + (n * g.channels + c) * plane;
+        T* target = result + (n * g.channels + c) * plane + own_row * g.w.in;
+        for (int64_t ph = 0; ph < g.h.patch; ++ph) {
+          const int64_t r1 = which == Input::kFirst ? own_row : own_row - g.h.shift(ph);
+          const int64_t other_row = which == Input::kFirst ? own_row + g.h.shift(ph) : r1;
+          if (other_row < 0 || other_row >= g.h.in) {
+            continue;
+          }
+          for (int64_t i = 0; i < g.h.kernel; ++i) {
+            const int64_t scaled = r1 + g.h.padding - i * g.h.dilation;
+            if (scaled < 0 || scaled % g.h.stride != 0 || scaled / g.h.stride >= g.h.out) {
+              continue;
+            }
+            for (int64_t pw = 0; pw < g.w.patch; ++pw) {
+              const T* weights =
+                  grad + (((n * g.h.patch + ph) * g.w.patch + pw) * g.h.out + scaled / g.h.stride) * g.w.out;
+              const int64_t shift = g.w.shift(pw);
+              for (int64_t j = 0; j < g.w.kernel; ++j) {
+                const Range x = valid_range(g.w, j, shift);
+                if (x.begin >= x.end) {
+                  continue;
+                }
+                const int64_t column1 = g.w.position1(x.begin, j), column2 = column1 + shift;
+                const bool first = which == Input::kFirst;
+                add_scaled(
+                    target + (first ? column1 : column2), weights + x.begin,
+                    source + other_row * g.w.in + (first ? column2 : column1), x.end - x.begin, g.w.stride);
+              }
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+// float32 is the type in which everything narrower is accumulated.
+at::ScalarType accumulation_type(const at::Tensor& t) {
+  TORCH_CHECK_TYPE(
+      at::isFloatingType(t.scalar_type()), "spatial correlation: needs a floating-point dtype, got ", t.scalar_type());
+  return t.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+}  // namespace
+
+at::Tensor forward_cpu(const at::Tensor& input1, const at::Tensor& input2, const Geometry& g) {
+  const auto type = accumulation_type(input1);
+  const auto a = input1.to(type), b = input2.to(type);
+  auto output = at::zeros({g.batch, g.h.patch, g.w.patch, g.h.out, g.w.out}, a.options());
+  AT_DISPATCH_FLOATING_TYPES(type, "spatial_correlation", [&] {
+    forward_rows(a.const_data_ptr<scalar_t>(), b.const_data_ptr<scalar_t>(), output.mutable_data_ptr<scalar_t>(), g);
+  });
+  return output.to(input1.scalar_type());
+}
+
+at::Tensor backward_cpu(const at::Tensor& grad_output, const at::Tensor& other, const Geometry& g, Input which) {
+  const auto type = accumulation_type(other);
+  const auto grad = grad_output.to(type), source = other.to(type);
+  auto result = at::zeros({g.batch, g.channels, g.h.in, g.w.in}, source.options());
+  AT_DISPATCH_FLOATING_TYPES(type, "spatial_correlation_backward", [&] {
+    backward_rows(
+        grad.const_data_ptr<scalar_t>(), source.const_data_ptr<scalar_t>(), result.mutable_data_ptr<scalar_t>(), g,
+        which);
+  });
+  return result.to(other.scalar_type());
+}
+
+}  // namespace memcnp

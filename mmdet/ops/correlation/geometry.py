@@ -1,0 +1,71 @@
+"""Where the terms of a spatial correlation lie along one axis, and what the parameters may be.
+
+Output position y, kernel tap i and patch cell p name the input positions
+
+    r1 = y * stride - padding + i * dilation    in input1
+    r2 = r1 + dilation_patch * (p - centre)     in input2, centre = floor((patch - 1) / 2)
+
+and a term counts only if both lie inside the input. csrc/geometry.h says the same in C++. ops.py and reference.py
+call this.
+"""
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from mmdet.errors import UserError
+
+
+class Axis(NamedTuple):
+    """One axis of the operator; all in pixels of the input."""
+
+    kernel: int
+    patch: int
+    stride: int
+    padding: int
+    dilation: int
+    dilation_patch: int
+
+    def output_size(self, size: int) -> int:
+        """Length of the output for an input of length `size`; less than 1 where the kernel does not fit."""
+        return (size + 2 * self.padding - (self.kernel - 1) * self.dilation - 1) // self.stride + 1
+
+    def terms(self, size: int) -> Iterator[tuple[int, slice, slice, slice]]:
+        """Every (patch cell, kernel tap) that has terms inside an input of length `size`.
+
+        Yields:
+            The patch cell and the slices of the output, of input1 and of input2 whose elements belong together.
+        """
+        for p in range(self.patch):
+            shift = self.dilation_patch * (p - (self.patch - 1) // 2)
+            for i in range(self.kernel):
+                offset = i * self.dilation - self.padding  # r1 = y * stride + offset
+                first = max(0, -(-(max(0, -shift) - offset) // self.stride))
+                last = min(self.output_size(size) - 1, (min(size, size - shift) - 1 - offset) // self.stride)
+                if first <= last:
+                    begin, end = first * self.stride + offset, last * self.stride + offset + 1
+                    yield (p, slice(first, last + 1), slice(begin, end, self.stride),
+                           slice(begin + shift, end + shift, self.stride))
+
+
+def axes(*parameters: Sequence[int]) -> tuple[Axis, Axis]:
+    """The vertical and the horizontal axis of (kernel_size, patch_size, …, dilation_patch), each a pair."""
+    vertical, horizontal = zip(*parameters)
+    return Axis(*vertical), Axis(*horizontal)
+
+
+def output_shape(shape: Sequence[int], vertical: Axis, horizontal: Axis) -> tuple[int, int, int, int, int]:
+    """(N, P_h, P_w, oH, oW) for inputs of shape (N, C, h, w).
+
+    Raises:
+        UserError: the inputs are not four-dimensional, a parameter is out of range, or the kernel does not fit.
+    """
+    if len(shape) != 4:
+        raise UserError(f'spatial correlation: inputs must be (N, C, h, w), got shape {tuple(shape)}')
+    for name, axis, size in (('height', vertical, shape[2]), ('width', horizontal, shape[3])):
+        if min(axis.kernel, axis.patch, axis.stride, axis.dilation, axis.dilation_patch) < 1 or axis.padding < 0:
+            raise UserError('spatial correlation: kernel_size, patch_size, stride, dilation and dilation_patch must be '
+                            f'at least 1 and padding at least 0, got {axis}')
+        if axis.output_size(size) < 1:
+            raise UserError(f'spatial correlation: input {name} {size} with padding {axis.padding} is smaller than the '
+                            f'kernel {axis.kernel} with dilation {axis.dilation}; pad the input or shrink the kernel')
+    return (shape[0], vertical.patch, horizontal.patch,
+            vertical.output_size(shape[2]), horizontal.output_size(shape[3]))
