@@ -94,7 +94,12 @@ def is_backbone_only(weights: Iterable[str], model: nn.Module) -> bool:
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
-    """Copies weights into a module; missing, unexpected and wrongly shaped keys are one UserError."""
+    """Copies weights into a module; missing, unexpected and wrongly shaped keys are one UserError.
+
+    A part that knows other names for its weights has a method ``convert_weights``: weights in, weights under its own
+    names out.
+    """
+    weights = _converted(module, weights)
     own = module.state_dict()
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
@@ -107,6 +112,16 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str |
         raise UserError(f'{source} does not fit {type(module).__name__}: ' + '; '.join(faults)
                         + _remedy(own, weights, missing, unexpected, shapes))
     module.load_state_dict(weights)
+
+
+def _converted(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    weights = dict(weights)
+    for name, part in module.named_modules():
+        if hasattr(part, 'convert_weights'):
+            prefix = f'{name}.' if name else ''
+            mine = {key.removeprefix(prefix): weights.pop(key) for key in list(weights) if key.startswith(prefix)}
+            weights |= {f'{prefix}{key}': value for key, value in part.convert_weights(mine).items()}
+    return weights
 
 
 def _shortened(names: list[str]) -> str:

@@ -1,4 +1,5 @@
 from mmdet.models.backbones.resnet import ResNet
+from mmdet.models.backbones.swin import SwinTransformer
 from mmdet.models.backbones.vit import ViT
 
-__all__ = ['ResNet', 'ViT']
+__all__ = ['ResNet', 'SwinTransformer', 'ViT']
