@@ -13,11 +13,12 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.layers.coefficient_masks import coefficient_masks, resize_and_fit
+from mmdet.models.layers.coefficient_masks import coefficient_masks
+from mmdet.models.layers.mask_encoding import encode_frame_masks
+from mmdet.models.task_modules.candidates import best_per_level
 from mmdet.models.task_modules.fast_nms import Detections, fast_nms
 from mmdet.models.task_modules.map_sampling import decode_boxes, sample_at_centers
 from mmdet.structures import DetDataSample
-from mmdet.structures.device_rle import masks_to_rle
 
 if TYPE_CHECKING:
     from mmdet.models.dense_heads.cnp_contrast_head import CNPMaps
@@ -56,7 +57,7 @@ class CNPContrastPredictor:
         packed = torch.cat([detections.bboxes, detections.scores[..., None], detections.labels[..., None], uncertainties,
                             centerness[..., None], embeddings.float()], dim=-1)
         counts = detections.valid.sum(dim=1).tolist()
-        rles = self._encode(masks, counts, frames)
+        rles = encode_frame_masks(masks, counts, frames)
         return [self._instances(rows[:n], rle, frame)
                 for rows, n, rle, frame in zip(packed.cpu(), counts, rles, frames)]
 
@@ -64,12 +65,7 @@ class CNPContrastPredictor:
         """The best locations of each level: (B, S) indices; and centerness probabilities (B, N)."""
         centerness = maps.centerness.sigmoid()
         score = maps.cls_logits.amax(dim=2).sigmoid() * centerness
-        sizes = [height * width for height, width in maps.level_sizes]
-        index, start = [], 0
-        for size, level in zip(sizes, score.split(sizes, dim=1)):
-            index.append(level.topk(min(self.max_pre_nms, size), dim=1).indices + start)
-            start += size
-        return torch.cat(index, dim=1), centerness
+        return best_per_level(score, maps.level_sizes, self.max_pre_nms), centerness
 
     def _detect(self, maps: CNPMaps, index: Tensor, centerness: Tensor) -> tuple[Detections, Tensor, Tensor]:
         """Fast NMS over the candidates: detections (network pixels), their σ (B, D, 4) ≤ 1 and centerness (B, D)."""
@@ -80,21 +76,6 @@ class CNPContrastPredictor:
         detections = fast_nms(bboxes, scores, self.nms_thr, self.score_thr, self.max_per_img, self.max_pre_nms)
         sigmas = maps.sigmas[rows, index[rows, detections.index]].clamp(max=1)
         return detections, sigmas, centerness[rows, detections.index]
-
-    @staticmethod
-    def _encode(masks: Tensor, counts: list[int], frames: Sequence[DetDataSample]) -> list[list[dict]]:
-        """RLE of the first ``counts`` masks of each frame; frames of equal geometry are done together."""
-        rles: list[list[dict]] = [[] for _ in frames]
-        groups: dict[tuple, list[int]] = {}
-        for i, frame in enumerate(frames):
-            groups.setdefault((frame.scale_factor, tuple(frame.ori_shape[:2])), []).append(i)
-        for (scale, shape), members in groups.items():
-            chosen = torch.cat([masks[i, :counts[i]] for i in members])
-            if len(chosen):
-                encoded = iter(masks_to_rle(resize_and_fit(chosen, 2 / scale, shape)))
-                for i in members:
-                    rles[i] = [next(encoded) for _ in range(counts[i])]
-        return rles
 
     @staticmethod
     def _instances(rows: Tensor, masks: list[dict], frame: DetDataSample) -> InstanceData:

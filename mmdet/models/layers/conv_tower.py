@@ -1,4 +1,4 @@
-"""Towers of convolutions below the outputs of the dense heads (FCOS, SipMask, MemCNP), and the heads' initial weights."""
+"""Towers of convolutions below the outputs of the dense heads (FCOS, SipMask, MemCNP), and the initial weights."""
 from __future__ import annotations
 
 import math

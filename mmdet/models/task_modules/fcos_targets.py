@@ -48,7 +48,7 @@ def fcos_targets(points: Tensor, level_sizes: Sequence[tuple[int, int]], strides
         points: (N, 2) in pixels. level_sizes, strides: of each level, finest first.
         regress_ranges: per level the smallest and largest distance to the farthest side of the box, both included.
         targets: the batch's objects.
-        center_radius: locations must also lie strictly within this many strides of the box's centre; None: no such limit.
+        center_radius: locations must also lie strictly within this many strides of the box's centre; None: no limit.
     """
     def per_location(values: Sequence[float]) -> Tensor:
         return torch.cat([points.new_full((h * w,), value) for value, (h, w) in zip(values, level_sizes)])
