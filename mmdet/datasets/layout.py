@@ -1,0 +1,60 @@
+"""Finds annotation file and image folder in the layouts that people have; called by ``YVISDataset``.
+
+For a split (train, valid, test) under the data root:
+
+===========  ===========================================  ==========================================================
+what         this project's layout                        the archives' own
+===========  ===========================================  ==========================================================
+images       ``<split>_images/``                          ``<split>/JPEGImages/`` or ``<split>/``
+annotations  ``annotations/instances_<split>.json``,      ``<split>/instances.json``, ``<split>.json`` or the same
+             OVIS ``annotations/annotations_<split>.json``  name without ``annotations/``
+===========  ===========================================  ==========================================================
+"""
+import re
+from pathlib import Path
+
+from mmdet.errors import UserError
+
+_SPLIT = re.compile(r'(?:^|_)(train|valid|test)(?:_|$)')
+
+
+def find_images(data_root: str, prefix: str) -> Path:
+    """The folder that a video's ``file_names`` start from.
+
+    Args:
+        data_root: the set's folder; may be empty.
+        prefix: image folder, absolute or below the root.
+
+    Raises:
+        UserError: it exists in no layout.
+    """
+    wanted = Path(data_root, prefix)
+    candidates = [wanted]
+    if split := _split_of(wanted.name):
+        candidates += [wanted.with_name(split) / 'JPEGImages', wanted.with_name(split)]
+    return _first(candidates, Path.is_dir, f'image folder {wanted}')
+
+
+def find_annotations(data_root: str, ann_file: str) -> Path:
+    """The annotation file; arguments and errors as of :func:`find_images`."""
+    wanted = Path(data_root, ann_file)
+    candidates = [wanted]
+    if split := _split_of(wanted.stem):
+        root = wanted.parent.parent if wanted.parent.name == 'annotations' else wanted.parent
+        candidates += [root / wanted.name, root / split / 'instances.json', root / f'{split}.json']
+    return _first(candidates, Path.is_file, f'annotation file {wanted}')
+
+
+def _split_of(name: str) -> str | None:
+    match = _SPLIT.search(name)
+    return match and match[1]
+
+
+def _first(candidates: list[Path], exists, what: str) -> Path:
+    for path in candidates:
+        if exists(path):
+            return path
+    others = ', '.join(str(path) for path in candidates[1:])
+    raise UserError(f'{what} does not exist' + (f', nor do {others}' if others else '')
+                    + '; link the data set as data/README.md shows: either <split>_images/ and annotations/, '
+                    + "or the archives' own <split>/JPEGImages/ (OVIS: <split>/)")

@@ -1,0 +1,129 @@
+"""Resizing and flipping of clips: random numbers are drawn once and hold for all frames.
+
+Both change ``img``, ``img_shape`` and, where :class:`LoadTrackAnnotations` put them, ``gt_bboxes`` and ``gt_masks``.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmdet.errors import UserError
+from mmdet.registry import TRANSFORMS
+
+
+def keep_ratio_factor(height: int, width: int, scale: tuple[int, int]) -> float:
+    """The largest factor with which an image fits into long × short sides."""
+    long, short = max(scale), min(scale)
+    return min(long / max(height, width), short / min(height, width))
+
+
+def scaled_size(height: int, width: int, factor: float) -> tuple[int, int]:
+    """Height and width times a factor, rounded half up; a side never vanishes."""
+    return max(int(height * factor + .5), 1), max(int(width * factor + .5), 1)
+
+
+def _resize(results: dict, scale: tuple[int, int]) -> dict:
+    for frame in results['frames']:
+        height, width = frame['img'].shape[:2]
+        factor = keep_ratio_factor(height, width, scale)
+        new_height, new_width = scaled_size(height, width, factor)
+        if (new_height, new_width) != (height, width):
+            frame['img'] = cv2.resize(frame['img'], (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        frame.update(img_shape=(new_height, new_width), scale_factor=frame['scale_factor'] * factor)
+        if 'gt_bboxes' in frame:
+            frame['gt_bboxes'] = _clip_boxes(frame['gt_bboxes'] * np.float32(factor), new_height, new_width)
+            frame['gt_masks'] = _resize_masks(frame['gt_masks'], new_height, new_width)
+    return results
+
+
+def _clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Boxes (n, 4) limited to [0, width] and [0, height]."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+
+
+def _resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Nearest pixel: (n, h, w) → (n, height, width) uint8."""
+    if masks.shape[1:] == (height, width):
+        return masks
+    # decoded masks lie column by column in memory; resized as they lie, they need no copy at full size
+    columns = np.ascontiguousarray(masks.transpose(0, 2, 1))
+    resized = np.empty((len(masks), width, height), np.uint8)
+    for source, target in zip(columns, resized):
+        cv2.resize(source, (height, width), dst=target, interpolation=cv2.INTER_NEAREST)
+    return resized.transpose(0, 2, 1)
+
+
+@TRANSFORMS.register_module()
+class ResizeClip(BaseTransform):
+    """Resizes every frame to fit a fixed scale, keeping its ratio: bilinear images, nearest masks.
+
+    ``scale_factor`` becomes the factor (network pixels per original pixel); sides are int(side · factor + ½); boxes are
+    multiplied by the factor and clipped to [0, W] and [0, H].
+
+    Args:
+        scale: long and short side, in pixels; the image fits within both.
+    """
+
+    def __init__(self, scale: Sequence[int]) -> None:
+        self.scale = _checked_scale(scale)
+
+    def transform(self, results: dict) -> dict:
+        return _resize(results, self.scale)
+
+
+@TRANSFORMS.register_module()
+class RandomResizeClip(BaseTransform):
+    """As :class:`ResizeClip`, to a scale drawn once for the clip.
+
+    Args:
+        scales: one scale, or two that bound a range: long side and short side are drawn uniformly and independently,
+            both ends included.
+    """
+
+    def __init__(self, scales: Sequence[Sequence[int]]) -> None:
+        if len(scales) not in (1, 2):
+            raise UserError(f'RandomResizeClip.scales needs one scale or two that bound a range, not {len(scales)}')
+        self.scales = [_checked_scale(scale) for scale in scales]
+
+    def transform(self, results: dict) -> dict:
+        first, last = self.scales[0], self.scales[-1]
+        long, short = (int(results['rng'].integers(min(pair), max(pair) + 1))
+                       for pair in ((max(first), max(last)), (min(first), min(last))))
+        return _resize(results, (long, short))
+
+
+@TRANSFORMS.register_module()
+class RandomFlipClip(BaseTransform):
+    """Mirrors all frames left to right, or none: x' = W − 1 − x; sets ``flip``.
+
+    Args:
+        prob: probability of mirroring, 0–1.
+    """
+
+    def __init__(self, prob: float = .5) -> None:
+        if not 0 <= prob <= 1:
+            raise UserError(f'RandomFlipClip.prob must lie in 0..1, not {prob}')
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        if results['rng'].random() >= self.prob:
+            return results
+        for frame in results['frames']:
+            frame['img'] = frame['img'][:, ::-1]
+            frame['flip'] = not frame['flip']
+            if 'gt_bboxes' in frame:
+                height, width = frame['img_shape']
+                x1, y1, x2, y2 = frame['gt_bboxes'].T
+                flipped = np.stack([width - 1 - x2, y1, width - 1 - x1, y2], axis=1)
+                frame['gt_bboxes'] = _clip_boxes(flipped, height, width)
+                frame['gt_masks'] = frame['gt_masks'][:, :, ::-1]
+        return results
+
+
+def _checked_scale(scale: Sequence[int]) -> tuple[int, int]:
+    if len(scale) != 2 or not all(isinstance(side, int) and side > 0 for side in scale):
+        raise UserError(f'a scale is two positive integers (long side, short side), not {scale!r}')
+    return scale[0], scale[1]

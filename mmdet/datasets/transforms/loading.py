@@ -1,0 +1,107 @@
+"""First steps of the pipelines: image files and masks of a clip are decoded, in the data loader's workers."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from torch.utils.data import get_worker_info
+
+from mmdet.errors import UserError
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.masks import decode_masks
+
+
+class BadFrameError(UserError):
+    """A frame's image file is missing, damaged or of the wrong size."""
+
+
+def read_frame(path: str, height: int | None = None, width: int | None = None) -> np.ndarray:
+    """Reads an image of any kind OpenCV knows: grey, RGB, RGBA, palette; 8 or 16 bits; EXIF orientation.
+
+    Pixels are taken as stored; only if the size then differs from the annotation's is the EXIF orientation applied.
+
+    Args:
+        path: image file.
+        height, width: size in the annotation file; None: any, and the EXIF orientation applied.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+
+    Raises:
+        BadFrameError: the file is missing, cut off, no image, or of another size.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise BadFrameError(f'cannot read the image {path}: {error.strerror}; restore the file') from None
+    if height is None:
+        return _decode(data, cv2.IMREAD_COLOR, path)
+    image = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, path)
+    if image.shape[:2] != (height, width):
+        turned = _decode(data, cv2.IMREAD_COLOR, path)
+        if turned.shape[:2] != (height, width):
+            raise BadFrameError(f'the image {path} has {image.shape[1]}x{image.shape[0]} pixels, the annotation file '
+                                f'says {width}x{height}; use the images that belong to the annotations')
+        image = turned
+    return image
+
+
+def _decode(data: np.ndarray, flags: int, path: str) -> np.ndarray:
+    try:
+        image = cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise BadFrameError(f'the image {path} is damaged or cut off ({len(data)} bytes); restore the file')
+    return image
+
+
+@TRANSFORMS.register_module()
+class LoadTrackFrames(BaseTransform):
+    """Reads the clip's images.
+
+    Adds to each frame ``img`` (H, W, 3) uint8 BGR, ``ori_shape`` and ``img_shape`` (h, w), ``scale_factor`` 1.0,
+    ``flip`` False. An unreadable frame is an error, unless the clip's ``on_bad_frame`` takes it: then the image is
+    black and the frame has ``bad_frame`` True.
+
+    Args:
+        keep_original: also keep ``ori_img``, the image before all transforms, for pictures.
+    """
+
+    def __init__(self, keep_original: bool = False) -> None:
+        self.keep_original = keep_original
+
+    def transform(self, results: dict) -> dict:
+        if get_worker_info() is not None:
+            cv2.setNumThreads(0)  # there are as many workers as cores
+        for frame in results['frames']:
+            try:
+                frame['img'] = read_frame(frame['img_path'], frame.get('height'), frame.get('width'))
+            except BadFrameError as error:
+                if results.get('on_bad_frame') is None:
+                    raise
+                results['on_bad_frame'](error)
+                frame.update(img=np.zeros((frame['height'], frame['width'], 3), np.uint8), bad_frame=True)
+            shape = frame['img'].shape[:2]
+            frame.update(ori_shape=shape, img_shape=shape, scale_factor=1., flip=False)
+            if self.keep_original:
+                frame['ori_img'] = frame['img']
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadTrackAnnotations(BaseTransform):
+    """Decodes each frame's ``objects``.
+
+    Adds ``gt_bboxes`` (n, 4) float32 x1,y1,x2,y2, ``gt_labels`` (n,) int64 0-based, ``gt_instances_id`` (n,) int64 and
+    ``gt_masks`` (n, H, W) uint8 in {0, 1}, stored column by column as RLE has them.
+    """
+
+    def transform(self, results: dict) -> dict:
+        for frame in results['frames']:
+            objects = frame['objects']
+            height, width = frame['ori_shape']
+            masks = decode_masks(objects.rles) if objects.rles else np.zeros((0, height, width), np.uint8)
+            frame.update(gt_bboxes=objects.bboxes, gt_labels=objects.labels, gt_instances_id=objects.instances_id,
+                         gt_masks=masks)
+        return results

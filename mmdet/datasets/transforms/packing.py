@@ -1,0 +1,47 @@
+"""Last step of the pipelines: a clip becomes what the data loader collates."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import InstanceData
+
+from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample, TrackDataSample
+
+META_KEYS = ('img_path', 'video_id', 'frame_id', 'video_length', 'ori_shape', 'img_shape', 'scale_factor', 'flip')
+
+
+@TRANSFORMS.register_module()
+class PackTrackInputs(BaseTransform):
+    """Returns ``inputs``, (T, 3, H, W) uint8 BGR, and ``data_samples``, a :class:`TrackDataSample` of T frames.
+
+    Frames smaller than the clip's largest are padded with zeros at the bottom and the right. ``gt_instances`` is there
+    if annotations were loaded, ``ori_img`` if the loader kept it. Fields: see :class:`DetDataSample`.
+    """
+
+    def transform(self, results: dict) -> dict:
+        frames = results['frames']
+        height, width = np.max([frame['img_shape'] for frame in frames], axis=0).tolist()
+        # channels stay last in memory: reordering them is cheaper on the device than here
+        images = torch.zeros((len(frames), height, width, 3), dtype=torch.uint8)
+        for image, frame in zip(images.numpy(), frames):
+            h, w = frame['img_shape']
+            image[:h, :w] = frame['img']
+        sample = TrackDataSample()
+        sample.video_data_samples = [_pack_frame(frame) for frame in frames]
+        return {'inputs': images.permute(0, 3, 1, 2), 'data_samples': sample}
+
+
+def _pack_frame(frame: dict) -> DetDataSample:
+    sample = DetDataSample(metainfo={key: frame[key] for key in META_KEYS})
+    if frame.get('bad_frame'):
+        sample.set_metainfo({'bad_frame': True})
+    if 'ori_img' in frame:
+        sample.ori_img = frame['ori_img']
+    if 'gt_bboxes' in frame:
+        sample.gt_instances = InstanceData(
+            bboxes=torch.from_numpy(frame['gt_bboxes']), labels=torch.from_numpy(frame['gt_labels']),
+            masks=torch.from_numpy(np.ascontiguousarray(frame['gt_masks'])),
+            instances_id=torch.from_numpy(frame['gt_instances_id']))
+    return sample

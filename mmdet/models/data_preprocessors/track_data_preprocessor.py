@@ -1,0 +1,76 @@
+"""From collated clips to the networks' input; the first thing a detector does in training and in testing."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from mmdet.registry import MODELS
+from mmdet.structures import TrackDataSample
+
+
+@MODELS.register_module()
+class TrackDataPreprocessor(BaseDataPreprocessor):
+    """Copies clips to the device, normalises, pads and stacks them; pads ``gt_instances.masks`` to the same size.
+
+    Args:
+        mean, std: of the three channels, 0–255, in the order that the network sees.
+        bgr_to_rgb: the network sees RGB (files are read as BGR).
+        pad_size_divisor: height and width become multiples of it, zeros at the bottom and the right.
+        non_blocking: copies from pinned memory do not wait.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self,
+                 mean: Sequence[float] = (123.675, 116.28, 103.53),
+                 std: Sequence[float] = (58.395, 57.12, 57.375),
+                 bgr_to_rgb: bool = True,
+                 pad_size_divisor: int = 32,
+                 non_blocking: bool = True) -> None:
+        super().__init__(non_blocking)
+        self.bgr_to_rgb = bgr_to_rgb
+        self.pad_size_divisor = pad_size_divisor
+        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """
+        Args:
+            data: ``inputs``: N clips (T, 3, h, w) uint8 BGR of equal T; ``data_samples``: N :class:`TrackDataSample`.
+            training: unused; training and testing see the same values.
+
+        Returns:
+            ``inputs`` (N, T, 3, H, W) float32 and copies of ``data_samples``, both on the device; each frame has
+            ``batch_input_shape`` (H, W).
+        """
+        clips: list[Tensor] = self.cast_data(list(data['inputs']))
+        samples: list[TrackDataSample] = self.cast_data(list(data['data_samples']))
+        height, width = (-(-max(clip.shape[side] for clip in clips) // self.pad_size_divisor) * self.pad_size_divisor
+                         for side in (2, 3))
+        batch = self.mean.new_zeros((len(clips), clips[0].shape[0], 3, height, width))
+        for target, clip, sample in zip(batch, clips, samples, strict=True):
+            target[..., :clip.shape[2], :clip.shape[3]] = self._normalize(clip)
+            for image, frame in zip(target, sample, strict=True):
+                h, w = frame.img_shape
+                if (h, w) != tuple(clip.shape[2:]):  # padded in the clip, before normalisation
+                    image[:, h:] = 0
+                    image[:, :, w:] = 0
+                frame.set_metainfo({'batch_input_shape': (height, width)})
+                if 'gt_instances' in frame:
+                    _pad_masks(frame.gt_instances, height, width)
+        return {'inputs': batch, 'data_samples': samples}
+
+    def _normalize(self, clip: Tensor) -> Tensor:
+        if self.bgr_to_rgb:
+            clip = clip.flip(1)
+        return torch.sub(clip, self.mean).div_(self.std)
+
+
+def _pad_masks(instances, height: int, width: int) -> None:
+    h, w = instances.masks.shape[1:]
+    instances.masks = F.pad(instances.masks, (0, width - w, 0, height - h))
