@@ -17,8 +17,6 @@ from mmdet.errors import UserError
 # An image of at most this many pixels: every run then fits six characters, whose bits pycocotools' 32-bit shifts hold.
 MAX_PIXELS = 2**28
 MAX_CHARS_PER_RUN = 6
-# the characters after which a run goes on
-CONTINUED = bytes(range(80, 112))
 # pycocotools allocates 40 bytes for every pixel of a polygon's outline.
 MAX_OUTLINE = 2_000_000
 
@@ -57,37 +55,40 @@ def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
         where: what the entries belong to, for the error: ``'result.json: entry 3, field segmentations'``.
 
     Returns:
-        Per entry a canonical compressed RLE (``counts`` bytes) or None, and the areas, (n,) int64 pixels (0 for None).
+        Per entry a canonical compressed RLE (``counts`` str; the file's own dict where it is one) or None, and the areas, (n,) int64 pixels (0 for None).
 
     Raises:
         UserError: the first entry that is none of these, does not fit the image or whose runs do not add up to it.
     """
     check_image_size(height, width, where)
     rles: list[dict | None] = [None] * len(segmentations)
-    packed, packed_at = [], []
     areas = np.zeros(len(segmentations), np.int64)
+    size, packed_at = [height, width], []
     for index, segmentation in enumerate(segmentations):
         if segmentation is None or segmentation == []:
             continue
-        here = f'{where}[{index}]'
         if isinstance(segmentation, dict):
-            counts = _checked_counts(segmentation, height, width, here)
-            if isinstance(counts, bytes):
-                packed.append(counts)
+            counts = segmentation.get('counts')
+            if segmentation.get('size') != size or type(segmentation['size'][0]) is not int:
+                raise UserError(f'{where}[{index}]: RLE size {segmentation.get("size")!r:.40} is not the video\'s '
+                                f'[height, width] = {size}')
+            if type(counts) is str and counts and counts.isascii():
+                rles[index] = segmentation
                 packed_at.append(index)
             else:
-                areas[index] = counts[1::2].sum()
-                rles[index] = _compress(counts, height, width)
+                runs = _checked_runs(counts, height, width, f'{where}[{index}]')
+                rles[index] = _compress(runs, height, width)
+                areas[index] = runs[1::2].sum()
         elif isinstance(segmentation, list):
-            rles[index] = _polygons_to_rle(segmentation, height, width, here)
+            rles[index] = _polygons_to_rle(segmentation, height, width, f'{where}[{index}]')
             areas[index] = coco_mask.area(rles[index])
         else:
-            raise UserError(f'{here} is a {type(segmentation).__name__}; give polygons, an RLE or null')
-    if packed:
-        canonical, packed_areas = _check_packed(packed, height, width, [f'{where}[{i}]' for i in packed_at])
-        areas[packed_at] = packed_areas
-        for index, counts in zip(packed_at, canonical):
-            rles[index] = dict(size=[height, width], counts=counts)
+            raise UserError(f'{where}[{index}] is a {type(segmentation).__name__}; give polygons, an RLE or null')
+    if packed_at:
+        canonical, areas[packed_at] = _check_packed([rles[index] for index in packed_at], height, width,
+                                                    where, packed_at)
+        for index, rle in zip(packed_at, canonical):
+            rles[index] = rle
     return rles, areas
 
 
@@ -97,21 +98,10 @@ def check_image_size(height: Any, width: Any, where: str) -> None:
         raise UserError(f'{where}: image size {height!r} x {width!r} must be positive integers, at most {MAX_PIXELS} pixels')
 
 
-def _checked_counts(rle: dict, height: int, width: int, where: str) -> bytes | np.ndarray:
-    """Counts of an RLE of the right size: a string as bytes, not yet checked, a list as checked canonical (m,) int64."""
-    size, counts = rle.get('size'), rle.get('counts')
-    if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
-        raise UserError(f'{where}: RLE size {size!r} differs from the video\'s [{height}, {width}] (height, width)')
-    if isinstance(counts, str):
-        if not counts.isascii():
-            raise UserError(f'{where}: RLE counts hold characters outside "0" to "o"; encode the mask with pycocotools')
-        counts = counts.encode()
-    if isinstance(counts, bytes):
-        if not counts:
-            raise UserError(f'{where}: RLE counts are empty; an empty mask is one run of height * width zeros, or null')
-        return counts
-    if not isinstance(counts, list) or not all(type(run) is int and 0 <= run <= MAX_PIXELS for run in counts):
-        raise UserError(f'{where}: RLE counts must be a string or a list of non-negative integers')
+def _checked_runs(counts: Any, height: int, width: int, where: str) -> np.ndarray:
+    """Counts given as a list: canonical run lengths (m,) int64."""
+    if not isinstance(counts, list) or not counts or not all(type(run) is int and 0 <= run <= MAX_PIXELS for run in counts):
+        raise UserError(f'{where}: RLE counts must be an ASCII COCO string or a list of non-negative integers')
     runs = np.array(counts, np.int64)
     _check_total(int(runs.sum()), height, width, where)
     return _canonical_runs(runs)
@@ -134,18 +124,23 @@ def _canonical_runs(runs: np.ndarray) -> np.ndarray:
 
 
 def _compress(runs: np.ndarray, height: int, width: int) -> dict:
-    return coco_mask.frPyObjects(dict(size=[height, width], counts=runs.tolist()), height, width)
+    return _as_text(coco_mask.frPyObjects(dict(size=[height, width], counts=runs.tolist()), height, width))
 
 
-def unpack_counts(packed: Sequence[bytes], where: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _as_text(rle: dict) -> dict:
+    """The RLE with ``counts`` as str, as JSON holds it; pycocotools makes bytes and takes both."""
+    return dict(size=rle['size'], counts=rle['counts'].decode())
+
+
+def unpack_counts(packed: Sequence[str], where: str, index: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Run lengths of n packed RLE strings, decoded together.
 
     A run is written in groups of five bits, lowest first, one character each (48 + bits, + 32 if more follow; the last group's
     top bit is the sign). From the fourth run on, a string holds the difference to the run before last.
 
     Args:
-        packed: n non-empty strings.
-        where: n names for the error.
+        packed: n non-empty ASCII strings.
+        where, index: string i is called ``where[index[i]]`` in the error.
 
     Returns:
         ``runs`` (rows, 2) int32, the strings one below the other, each padded with a zero to an even number of runs (column 0
@@ -154,33 +149,34 @@ def unpack_counts(packed: Sequence[bytes], where: Sequence[str]) -> tuple[np.nda
     Raises:
         UserError: a character outside the range, a string that ends inside a run, a run of too many characters.
     """
-    odd = np.array([len(string.translate(None, CONTINUED)) % 2 for string in packed], bool)
-    length = np.array([len(string) for string in packed]) + odd
-    rows_end = np.cumsum(length)
-    chars = np.frombuffer(b''.join([s + b'0' if o else s for s, o in zip(packed, odd)]), np.uint8) - np.uint8(48)
+    chars = np.frombuffer(''.join(packed).encode(), np.uint8) - np.uint8(48)
+    string_end = np.cumsum(np.fromiter(map(len, packed), np.int64, len(packed)))
     wrong = chars > 63
-    wrong[rows_end - 1 - odd] |= chars[rows_end - 1 - odd] >= 32
+    wrong[string_end - 1] |= chars[string_end - 1] >= 32
 
     run_end = np.flatnonzero(chars < 32)
     values = (chars[run_end].astype(np.int32) ^ 16) - 16
-    before = chars[run_end - 1]
-    values = np.where(before >= 32, values * 32 + (before & 31), values)
-    longer = np.flatnonzero(before >= 32)
-    for place in range(2, MAX_CHARS_PER_RUN + 1):
+    longer = np.flatnonzero(chars[run_end - 1] >= 32)
+    for place in range(1, MAX_CHARS_PER_RUN + 1):
         before = chars[run_end[longer] - place]
-        longer, before = longer[before >= 32], before[before >= 32]
+        goes_on = before >= 32
+        if place > 1:
+            longer, before = longer[goes_on], before[goes_on]
         if place == MAX_CHARS_PER_RUN:
             wrong[run_end[longer]] = True
         values[longer] = values[longer] * 32 + (before & 31)
     if wrong.any():
-        culprit = where[int(np.searchsorted(rows_end, np.argmax(wrong), side='right'))]
-        raise UserError(f'{culprit}: RLE counts are not a COCO string (bad character or cut off); encode the mask with pycocotools')
+        culprit = index[int(np.searchsorted(string_end, np.argmax(wrong), side='right'))]
+        raise UserError(f'{where}[{culprit}]: RLE counts are not a COCO string (bad character or cut off); '
+                        'encode the mask with pycocotools')
 
+    runs_end = np.searchsorted(run_end, string_end)  # (n,) in runs
+    odd = np.diff(runs_end, prepend=0) % 2 == 1
+    rows_end = (runs_end + np.cumsum(odd)) // 2
+    first = np.concatenate([[0], rows_end[:-1]])
     # undo the differences: running sums per column that start anew with each string; the very first run is in no sum.
     # 32-bit sums wrap as pycocotools' do, so both see the same runs whatever the string says.
-    rows_end = np.searchsorted(run_end, rows_end) // 2
-    first = np.concatenate([[0], rows_end[:-1]])
-    differences = values.reshape(-1, 2)
+    differences = np.insert(values, runs_end[odd], 0).reshape(-1, 2)
     very_first = differences[first, 0]
     differences[first, 0] = 0
     runs = np.cumsum(differences, axis=0, dtype=np.int32)
@@ -190,24 +186,24 @@ def unpack_counts(packed: Sequence[bytes], where: Sequence[str]) -> tuple[np.nda
     return runs, first
 
 
-def _check_packed(packed: list[bytes], height: int, width: int, where: list[str]) -> tuple[list[bytes], np.ndarray]:
-    """Packed strings that are safe for pycocotools, and their areas (n,)."""
-    runs, first = unpack_counts(packed, where)
+def _check_packed(rles: list[dict], height: int, width: int, where: str, index: list[int]) -> tuple[list[dict], np.ndarray]:
+    """Packed RLEs that are safe for pycocotools, and their areas (n,)."""
+    runs, first = unpack_counts([rle['counts'] for rle in rles], where, index)
     totals = np.add.reduceat(runs, first, axis=0, dtype=np.int64)  # (n, 2)
-    negative = np.minimum.reduceat(runs, first, axis=0).min(1) < 0
-    for index in np.flatnonzero(negative | (totals.sum(1) != height * width)):
-        if negative[index]:
-            raise UserError(f'{where[index]}: RLE has a negative run; the mask is damaged')
-        _check_total(int(totals[index].sum()), height, width, where[index])
+    negative = np.minimum.reduceat(runs, first, axis=0).min(1) < 0 if (runs < 0).any() else np.zeros(len(rles), bool)
+    for place in np.flatnonzero(negative | (totals.sum(1) != height * width)):
+        if negative[place]:
+            raise UserError(f'{where}[{index[place]}]: RLE has a negative run; the mask is damaged')
+        _check_total(int(totals[place].sum()), height, width, f'{where}[{index[place]}]')
     empty = runs == 0
     empty[first, 0] = False
     rows_end = np.append(first[1:], len(runs))
     empty[rows_end - 1, 1] = False  # an empty run at the end does no harm
     if empty.any():
-        for index in np.flatnonzero(np.logical_or.reduceat(empty, first, axis=0).any(1)):
-            canonical = _canonical_runs(runs[first[index]:rows_end[index]].reshape(-1))
-            packed[index] = _compress(canonical, height, width)['counts']
-    return packed, totals[:, 1]
+        for place in np.flatnonzero(np.logical_or.reduceat(empty, first, axis=0).any(1)):
+            canonical = _canonical_runs(runs[first[place]:rows_end[place]].reshape(-1))
+            rles[place] = _compress(canonical, height, width)
+    return rles, totals[:, 1]
 
 
 def _polygons_to_rle(polygons: list, height: int, width: int, where: str) -> dict:
@@ -222,4 +218,4 @@ def _polygons_to_rle(polygons: list, height: int, width: int, where: str) -> dic
         outline += np.abs(points - np.roll(points, 1, axis=0)).max(1).sum()
     if outline > MAX_OUTLINE:
         raise UserError(f'{where}: polygons with an outline of {outline:.3g} pixels do not belong to a {width} x {height} image')
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return _as_text(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))

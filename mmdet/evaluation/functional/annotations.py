@@ -40,7 +40,7 @@ class Track:
         video_id, category_id: the annotation file's own.
         rles: T canonical compressed RLEs or None; empty where the file holds boxes only.
         mask_areas: (T,) int64 pixels, 0 where absent.
-        boxes: (T, 4) float64 x, y, w, h in pixels, zeros where absent; None where the file holds none.
+        boxes: (T, 4) float64 x, y, w, h in pixels, zeros where absent; None where there are none or nobody asked for them.
         area: pixels, the mean over the frames where it is not 0; decides small, medium, large.
         score: confidence (predictions).
         crowd: a group: ignored, and may match several predictions.
@@ -151,13 +151,13 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
     return truth
 
 
-def read_predictions(source: str | PathLike | list, truth: GroundTruth, need_masks: bool = True) -> list[Track]:
+def read_predictions(source: str | PathLike | list, truth: GroundTruth, metric: str = 'segm') -> list[Track]:
     """Checks a YouTube-VIS result list against the annotation file it is for.
 
     Args:
         source: path of a JSON file or a zip archive, or the file's content.
         truth: the annotation file.
-        need_masks: False accepts entries that hold ``bboxes`` only.
+        metric: ``'segm'`` needs masks; ``'bbox'`` takes ``bboxes``, or those of the masks where an entry has none.
 
     Raises:
         UserError: an unknown video or category, a track longer or shorter than its video, an entry given twice, a score that is not
@@ -173,9 +173,13 @@ def read_predictions(source: str | PathLike | list, truth: GroundTruth, need_mas
         where = f'{name}: entry {index}'
         if not isinstance(entry, dict):
             raise UserError(f'{where} is a {type(entry).__name__}, not an object with video_id, category_id, score, segmentations')
-        track = _read_track(entry, truth, where, need_masks)
+        track = _read_track(entry, truth, where, need_masks=metric == 'segm')
         track.score = _number(entry.get('score'), f'{where}: score')
-        content_key = (track.video_id, track.category_id, track.score, track.boxes.tobytes(),
+        if metric == 'bbox' and track.boxes is None:
+            present = np.flatnonzero(track.mask_areas)
+            track.boxes = np.zeros((len(track.rles), 4))
+            track.boxes[present] = rle_boxes([track.rles[frame] for frame in present])
+        content_key = (track.video_id, track.category_id, track.score, b'' if track.boxes is None else track.boxes.tobytes(),
                        *(rle and rle['counts'] for rle in track.rles))
         if track.area and seen.setdefault(content_key, index) != index:
             raise UserError(f'{where} is entry {seen[content_key]} again; keep one of them')
@@ -202,7 +206,7 @@ def _read_video(entry: dict, where: str) -> Video:
 
 
 def _read_track(entry: dict, truth: GroundTruth, where: str, need_masks: bool) -> Track:
-    """What annotations and predictions share; boxes come from the masks where the entry has none of its own."""
+    """What annotations and predictions share."""
     video_id, category_id = _integer(entry, 'video_id', where), _integer(entry, 'category_id', where)
     if video_id not in truth.videos:
         raise UserError(f'{where}: video_id {video_id} is not in {truth.source}; is this a result for other videos?')
@@ -211,18 +215,15 @@ def _read_track(entry: dict, truth: GroundTruth, where: str, need_masks: bool) -
     video = truth.videos[video_id]
     rles: list[dict | None] = []
     mask_areas = np.zeros(video.length, np.int64)
-    boxes = np.zeros((video.length, 4))
-    if need_masks or 'segmentations' in entry:
+    boxes = None
+    if need_masks or entry.get('segmentations') is not None:
         segmentations = _per_frame(entry, 'segmentations', video, where)
         rles, mask_areas = parse_segmentations(segmentations, video.height, video.width, f'{where}: segmentations')
+    elif not entry.get('bboxes'):
+        raise UserError(f'{where}: has neither segmentations nor bboxes')
     if entry.get('bboxes'):
         boxes = _read_boxes(_per_frame(entry, 'bboxes', video, where), f'{where}: bboxes')
-    elif rles:
-        present = np.flatnonzero(mask_areas)
-        boxes[present] = rle_boxes([rles[frame] for frame in present])
-    elif not need_masks and 'segmentations' not in entry:
-        raise UserError(f'{where}: has neither segmentations nor bboxes')
-    areas = mask_areas if rles else boxes[:, 2] * boxes[:, 3]
+    areas = boxes[:, 2:].prod(1) if boxes is not None and not rles else mask_areas
     return Track(video_id, category_id, rles, mask_areas, boxes, mean_area(areas))
 
 
@@ -235,8 +236,6 @@ def mean_area(areas: np.ndarray) -> float:
 def _read_annotation(entry: dict, truth: GroundTruth, where: str) -> Track:
     track = _read_track(entry, truth, where, need_masks=True)
     video = truth.videos[track.video_id]
-    if not entry.get('bboxes'):
-        track.boxes = None
     if entry.get('areas'):
         values = _per_frame(entry, 'areas', video, where)
         track.area = mean_area(np.array([_number(value, f'{where}: areas[{frame}]') if value is not None else 0.

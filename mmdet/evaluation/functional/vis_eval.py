@@ -80,7 +80,7 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
         raise UserError(f'{truth.source}: has no annotations, so nothing can be scored; give a file with ground truth')
     if metric == 'bbox' and not truth.has_boxes:
         raise UserError(f'{truth.source}: not all of its annotations have bboxes; score with metric segm')
-    return score_tracks(truth, read_predictions(predictions, truth, need_masks=metric == 'segm'), metric)
+    return score_tracks(truth, read_predictions(predictions, truth, metric), metric)
 
 
 def score_tracks(truth: GroundTruth, predictions: Sequence[Track], metric: str = 'segm') -> VISEvalResult:

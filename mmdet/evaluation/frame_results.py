@@ -1,0 +1,105 @@
+"""Tracked objects of one frame in the compact form the metric keeps, and how a video's frames become result entries.
+
+``YouTubeVISMetric`` makes them from samples, ``results`` writes and reads them.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmdet.errors import UserError
+from mmdet.evaluation.functional.annotations import Video
+from mmdet.structures import DetDataSample
+
+BOX_VALUES = 5
+ROW_VALUES = 10
+
+
+@dataclass
+class FrameResult:
+    """n tracked objects.
+
+    Attributes:
+        ids: track ids, unique in the frame.
+        labels: 0-based.
+        rows: (n, 10) float32 x1, y1, x2, y2 in original pixels, score, four uncertainties, centerness; (n, 5) where the model
+            estimates no uncertainty.
+        counts: n compressed RLE counts; the masks have the video's size.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    rows: np.ndarray
+    counts: list[str]
+
+    @classmethod
+    def empty(cls) -> FrameResult:
+        return cls([], [], np.zeros((0, BOX_VALUES), np.float32), [])
+
+    @classmethod
+    def from_sample(cls, sample: DetDataSample) -> FrameResult:
+        """Takes ``pred_track_instances``; a sample without them is an empty frame."""
+        if 'pred_track_instances' not in sample or not len(sample.pred_track_instances):
+            return cls.empty()
+        objects = sample.pred_track_instances.numpy()
+        columns = [objects.bboxes, objects.scores[:, None]]
+        if 'uncertainties' in objects:
+            columns += [objects.uncertainties, objects.centerness[:, None]]
+        counts = [rle['counts'] for rle in objects.masks]
+        return cls(objects.instances_id.tolist(), objects.labels.tolist(), np.concatenate(columns, axis=1, dtype=np.float32),
+                   [text.decode() if isinstance(text, bytes) else text for text in counts])
+
+    def to_json(self) -> str:
+        """One line; float32 survives it exactly."""
+        return json.dumps([self.ids, self.labels, self.rows.tolist(), self.counts], separators=(',', ':'))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> FrameResult:
+        ids, labels, rows, counts = json.loads(line)
+        return cls(ids, labels, np.array(rows, np.float32), counts) if ids else cls.empty()
+
+    def to_pickled(self, video: Video) -> tuple[dict, dict]:
+        """The frame as the result pickle holds it: ``({id: {bbox, label}}, {id: RLE})``."""
+        boxes = {i: dict(bbox=row.copy(), label=label) for i, row, label in zip(self.ids, self.rows, self.labels)}
+        masks = {i: dict(size=[video.height, video.width], counts=counts.encode()) for i, counts in zip(self.ids, self.counts)}
+        return boxes, masks
+
+
+def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Sequence[int]) -> list[dict]:
+    """One YouTube-VIS result entry per track of a video, by rising track id.
+
+    Args:
+        video: the video; ``frames`` are its frames in order.
+        category_ids: the annotation file's id of each label.
+
+    Returns:
+        Dicts ``video_id``, ``category_id`` (most frequent label, the lowest on ties), ``score`` (mean over the track's frames),
+        ``segmentations`` (RLE or None per frame), ``bboxes`` (x, y, w, h in original pixels or None per frame; as in the annotations a box
+        from x1 to x2 is x2 - x1 + 1 wide).
+
+    Raises:
+        UserError: the model knows more classes than the annotation file.
+    """
+    places: dict[int, list[tuple[int, int]]] = {}
+    for frame_id, frame in enumerate(frames):
+        if frame.labels and max(frame.labels) >= len(category_ids):
+            raise UserError(f'the model predicts class {max(frame.labels)} (counted from 0), the annotation file has '
+                            f'{len(category_ids)} categories; test with the annotations the model was trained for')
+        for row, track_id in enumerate(frame.ids):
+            places.setdefault(track_id, []).append((frame_id, row))
+    entries = []
+    for track_id in sorted(places):
+        rows = np.stack([frames[frame_id].rows[row, :BOX_VALUES] for frame_id, row in places[track_id]]).astype(np.float64)
+        label = int(np.bincount([frames[frame_id].labels[row] for frame_id, row in places[track_id]]).argmax())
+        segmentations: list[dict | None] = [None] * video.length
+        bboxes: list[list[float] | None] = [None] * video.length
+        boxes = np.concatenate([rows[:, :2], rows[:, 2:4] - rows[:, :2] + 1], axis=1).tolist()
+        for (frame_id, row), box in zip(places[track_id], boxes):
+            segmentations[frame_id] = dict(size=[video.height, video.width], counts=frames[frame_id].counts[row])
+            bboxes[frame_id] = box
+        entries.append(dict(video_id=video.id, category_id=category_ids[label], score=float(rows[:, 4].mean()),
+                            segmentations=segmentations, bboxes=bboxes))
+    return entries

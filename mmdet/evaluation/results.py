@@ -1,0 +1,205 @@
+"""Result files of a test run: ``X.pkl`` (per frame), ``X.pkl.json`` (per track, what a YouTube-VIS server takes), ``X.pkl.zip``.
+
+``YouTubeVISMetric`` writes them in one pass with one video in memory, and reads ``X.pkl`` back for ``--load_result``. Files appear complete
+or not at all. Reading runs nothing the file names: arrays are rebuilt from their bytes by the classes below, not by numpy's own hooks.
+"""
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+
+from mmdet.errors import UserError
+from mmdet.evaluation.frame_results import BOX_VALUES, ROW_VALUES, FrameResult
+from mmdet.evaluation.functional.annotations import ARCHIVE_MEMBER, Video
+
+
+@contextmanager
+def atomic_open(path: str, mode: str = 'wb') -> Iterator[IO]:
+    """A file that takes its name only once it is complete and on the disk; after an error nothing of it is left.
+
+    Raises:
+        UserError: it cannot be written (no space, no permission).
+    """
+    temporary = f'{path}.{os.getpid()}.tmp'
+    try:
+        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+        with open(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written ({error.strerror or error}); free space or choose another path') from error
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+class _StreamedList:
+    """Pickles as a plain list, its items taken from an iterator one by one."""
+
+    def __init__(self, items: Iterator) -> None:
+        self.items = items
+
+    def __reduce__(self) -> tuple:
+        return list, (), None, self.items
+
+
+def write_results(out: str, videos: Iterable[tuple[Video, Sequence[FrameResult], list[dict]]], dump_bbox: bool = False,
+                  archive: bool = False) -> list[str]:
+    """Writes the result files.
+
+    Args:
+        out: ``X.pkl``: a list of one ``({id: {'bbox': (10,) or (5,) float32, 'label': int}}, {id: RLE})`` per frame.
+        videos: video, its frames in order, its entries (see ``track_entries``), in the order of the annotation file.
+        dump_bbox: keep ``bboxes`` in ``X.pkl.json``.
+        archive: also write ``X.pkl.zip`` with the same list as ``results.json``.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    written = [out, f'{out}.json']
+    with atomic_open(out) as frame_file, atomic_open(f'{out}.json', 'w') as track_file:
+        pickler = pickle.Pickler(frame_file, protocol=4)
+        # no memo: it would hold every frame in memory, and make the bytes depend on which objects are shared
+        pickler.fast = True
+        pickler.dump(_StreamedList(_write_tracks(track_file, videos, dump_bbox)))
+    if archive:
+        written.append(f'{out}.zip')
+        with atomic_open(f'{out}.zip') as file, zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as packed, \
+                open(f'{out}.json', 'rb') as source:
+            # a fixed date: the same result gives the same archive
+            member = zipfile.ZipInfo(ARCHIVE_MEMBER, (1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with packed.open(member, 'w', force_zip64=True) as target:
+                while block := source.read(2**20):
+                    target.write(block)
+    return written
+
+
+def _write_tracks(file: IO, videos: Iterable[tuple[Video, Sequence[FrameResult], list[dict]]],
+                  dump_bbox: bool) -> Iterator[tuple[dict, dict]]:
+    """Writes the entries of each video as JSON and hands its frames on."""
+    separator = '['
+    for video, frames, entries in videos:
+        for entry in entries:
+            kept = entry if dump_bbox else {key: value for key, value in entry.items() if key != 'bboxes'}
+            file.write(separator + json.dumps(kept, separators=(',', ':')))
+            separator = ',\n'
+        for frame in frames:
+            yield frame.to_pickled(video)
+    file.write('[]' if separator == '[' else ']')
+
+
+class _StoredDtype:
+    """Stands in for ``numpy.dtype``: only float32 and float64 rows are results."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if code not in ('f4', 'f8'):
+            raise pickle.UnpicklingError(f'an array of type {code!r}')
+        self.code = code
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] != '<':
+            raise pickle.UnpicklingError(f'an array of byte order {state[1]!r}')
+
+
+class _StoredArray:
+    """Stands in for ``numpy.ndarray``: keeps the bytes, which are read once the whole file is."""
+
+    row: np.ndarray
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, _, data = state
+        if not isinstance(dtype, _StoredDtype) or not isinstance(data, bytes):
+            raise pickle.UnpicklingError('an array that is not plain numbers')
+        self.row = np.frombuffer(data, f'<{dtype.code}').reshape(shape).astype(np.float32)
+
+
+def _stored_array(*_: Any) -> _StoredArray:
+    return _StoredArray()
+
+
+class _ResultUnpickler(pickle.Unpickler):
+    """Knows lists and rows of numbers. Any other name in the file is refused before it is imported."""
+
+    allowed = {('builtins', 'list'): list, ('numpy', 'ndarray'): _StoredArray, ('numpy', 'dtype'): _StoredDtype,
+               ('numpy._core.multiarray', '_reconstruct'): _stored_array,
+               ('numpy.core.multiarray', '_reconstruct'): _stored_array}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f'it wants to call {module}.{name}')
+        return self.allowed[module, name]
+
+
+def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
+    """Reads ``X.pkl``; the file may come from anyone.
+
+    Args:
+        path: of the pickle.
+        videos: those it must be for, in the order of the annotation file.
+
+    Returns:
+        Frames per video.
+
+    Raises:
+        UserError: not a result file, a damaged or malicious one, or one for other videos.
+    """
+    try:
+        with open(path, 'rb') as file:
+            content = _ResultUnpickler(file).load()
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror}); check the path') from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise UserError(f'{path}: is not a result file ({type(error).__name__}: {str(error):.100}); '
+                        'give the .pkl that test_video.py --out wrote') from error
+    expected = sum(video.length for video in videos)
+    if not isinstance(content, list) or len(content) != expected:
+        size = f'{len(content)} frames' if isinstance(content, list) else f'a {type(content).__name__}'
+        raise UserError(f'{path}: holds {size}, the annotation file has {expected} frames; is it a result for other videos?')
+    frames = iter(enumerate(content))
+    return [[_read_frame(*next(frames), video, path) for _ in range(video.length)] for video in videos]
+
+
+def _read_frame(index: int, frame: Any, video: Video, path: str) -> FrameResult:
+    where = f'{path}: frame {index} (video {video.id})'
+    if not isinstance(frame, tuple) or len(frame) != 2 or not all(isinstance(part, dict) for part in frame):
+        raise UserError(f'{where} is not a pair ({{id: box}}, {{id: RLE}}); give the .pkl that test_video.py --out wrote')
+    boxes, masks = frame
+    if boxes.keys() != masks.keys() or not all(type(track_id) is int for track_id in boxes):
+        raise UserError(f'{where}: boxes and masks must have the same integer track ids; the file is damaged')
+    result = FrameResult.empty()
+    rows = []
+    for track_id, box in boxes.items():
+        row, label = (box.get('bbox'), box.get('label')) if isinstance(box, dict) else (None, None)
+        if not isinstance(row, _StoredArray) or row.row.shape not in ((BOX_VALUES,), (ROW_VALUES,)):
+            raise UserError(f'{where}: bbox of track {track_id} must be an array of {BOX_VALUES} or {ROW_VALUES} numbers')
+        if type(label) is not int or label < 0:
+            raise UserError(f'{where}: label {label!r:.40} of track {track_id} must be an integer from 0 on')
+        rle = masks[track_id]
+        counts = rle.get('counts') if isinstance(rle, dict) else None
+        if not isinstance(counts, (bytes, str)):
+            raise UserError(f'{where}: the mask of track {track_id} is not a compressed RLE')
+        if list(rle.get('size') or ()) != [video.height, video.width]:
+            raise UserError(f'{where}: the mask of track {track_id} has size {rle.get("size")!r:.40}, the video '
+                            f'{[video.height, video.width]}; is it a result for other videos?')
+        rows.append(row.row)
+        result.ids.append(track_id)
+        result.labels.append(label)
+        result.counts.append(counts.decode('latin-1') if isinstance(counts, bytes) else counts)
+    if len({len(row) for row in rows}) > 1:
+        raise UserError(f'{where}: bbox arrays of different lengths; the file is damaged')
+    if rows:
+        result.rows = np.stack(rows)
+    return result
