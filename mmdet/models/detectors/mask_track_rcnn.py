@@ -158,8 +158,8 @@ class MaskTrackRCNN(BaseModel):
 
     def track(self, frames: Sequence[DetDataSample], found: InstanceData) -> None:
         """Give the detections of :meth:`detect` ids and masks and hang them on their frames."""
-        columns = [found.image, found.bboxes.T, found.scores, found.labels, found.embeddings.T]
-        table = torch.cat([column.float().view(-1, len(found)) for column in columns]).T.cpu()  # the only copy
+        table = torch.column_stack([found.image, found.bboxes, found.scores, found.labels, found.embeddings])
+        table = table.float().cpu()  # the clip's one copy to the host, besides the masks' run lengths
         bounds = torch.searchsorted(table[:, 0].contiguous(), torch.arange(len(frames) + 1.0)).tolist()
         rles = self._rles(frames, found, bounds)
         for frame, first, last in zip(frames, bounds[:-1], bounds[1:]):

@@ -1,0 +1,88 @@
+"""CMaskTrack R-CNN (Qi et al., Occluded video instance segmentation, IJCV 2022).
+
+MaskTrack R-CNN whose boxes and masks come from features of neighbouring frames too.
+
+Built from a config by name; called by mmengine's runner in training and testing.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdet.models.detectors.mask_track_rcnn import Maps, MaskTrackRCNN
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, TrackDataSample
+
+
+def is_context(frame: DetDataSample) -> bool:
+    """Whether the frame is in the clip for its neighbours' sake only."""
+    return frame.get('is_context', False)
+
+
+@MODELS.register_module()
+class CMaskTrackRCNN(MaskTrackRCNN):
+    """Proposals and embeddings read a frame's own maps; box and mask heads read them calibrated with a reference frame.
+
+    Training uses the pair's reference. Testing uses each frame within ``window`` of the current one and averages class
+    logits, deltas and mask logits over them; a frame without neighbours is its own reference. The window needs frames
+    ahead, so a test clip carries up to ``window`` frames of context on either side (data set option ``context``),
+    marked by ``is_context=True`` in their metainfo. They get no result of their own and leave the clip. Nothing but
+    the tracks is kept between clips: a frame's calibration costs tens of times its features, so computing those of
+    context twice is cheap, and memory depends on the clip's length, not the video's. Where a clip brings no context,
+    the window ends with the clip.
+
+    Args:
+        window: largest distance of a reference frame in testing, in frames.
+        **kwargs: see :class:`MaskTrackRCNN`; ``track_head`` must be a ``CalibratedTrackHead``.
+    """
+
+    def __init__(self, *, window: int = 5, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.window = window
+
+    def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
+        """Calibrated maps of the levels the heads read: (B, C, h_l, w_l) twice → once."""
+        levels = len(self.roi_extractor.strides)
+        return self.track_head.calibrate(maps[:levels], ref_maps[:levels])
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
+        """Detect frame by frame, all references of a frame at once; then track.
+
+        Returns:
+            The clips without their frames of context.
+        """
+        maps = self.extract_feat(inputs.flatten(0, 1))
+        frames, found = [], []
+        first = 0
+        for clip in data_samples:
+            frame_ids = [frame.frame_id for frame in clip]
+            for index, frame in enumerate(clip):
+                if is_context(frame):
+                    continue
+                references = [first + other for other in self.references(frame_ids, index)]
+                own = [level[first + index:first + index + 1] for level in maps]
+                repeated = [level.expand(len(references), -1, -1, -1) for level in own]
+                instances = self.detect(own, self.roi_maps(repeated, [level[references] for level in maps]), [frame])
+                instances.image += len(frames)
+                frames.append(frame)
+                found.append(instances)
+            first += len(clip)
+        if frames:
+            self.track(frames, InstanceData.cat(found))
+        return [_without_context(clip) for clip in data_samples]
+
+    def references(self, frame_ids: Sequence[int], index: int) -> list[int]:
+        """Positions in the clip of the frames around ``frame_ids[index]``, itself only if there is no other."""
+        others = [other for other, frame_id in enumerate(frame_ids)
+                  if 0 < abs(frame_id - frame_ids[index]) <= self.window]
+        return others or [index]
+
+
+def _without_context(clip: TrackDataSample) -> TrackDataSample:
+    result = clip.new()
+    result.video_data_samples = [frame for frame in clip if not is_context(frame)]
+    return result

@@ -1,0 +1,58 @@
+"""Track head of CMaskTrack R-CNN, which also moves a reference frame's features to where the current frame's are.
+
+Qi et al., Occluded video instance segmentation, IJCV 2022, section 4.2. Called by ``CMaskTrackRCNN``. The calibration's
+parameters are the track head's because published weights name them so.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
+
+from mmdet.models.roi_heads.track_head import TrackHead
+from mmdet.ops.correlation import spatial_correlation_sample
+from mmdet.registry import MODELS
+
+
+@MODELS.register_module()
+class CalibratedTrackHead(TrackHead):
+    """:class:`TrackHead` with temporal feature calibration; one set of weights for all pyramid levels.
+
+    Args:
+        patch_size, dilation_patch: shifts compared per axis and their distance in cells.
+        detach_ref: no gradient reaches the reference's features.
+        in_channels, roi_size, fc_channels, init_cfg: see :class:`TrackHead`.
+    """
+
+    def __init__(self, in_channels: int = 256, roi_size: int = 7, fc_channels: int = 1024, patch_size: int = 16,
+                 dilation_patch: int = 2, detach_ref: bool = False, init_cfg: dict | None = None) -> None:
+        super().__init__(in_channels, roi_size, fc_channels, init_cfg)
+        self.patch_size, self.dilation_patch, self.detach_ref = patch_size, dilation_patch, detach_ref
+        shifts = patch_size ** 2
+        self.offset_convs = nn.ModuleList(ConvModule(shifts, shifts, 3, padding=1) for _ in range(3))
+        self.conv_offset = nn.Conv2d(shifts, 18, 3, padding=1)
+        self.dconv_featureflow = DeformConv2d(in_channels, in_channels, 3, padding=1, bias=False)
+
+    def calibrate(self, maps: Sequence[Tensor], ref_maps: Sequence[Tensor]) -> list[Tensor]:
+        """Per level: the current map plus the reference's, sampled where the correlation of the two says.
+
+        Args:
+            maps, ref_maps: (B, C, h_l, w_l) of the current and the reference frames.
+
+        Returns:
+            (B, C, h_l, w_l) per level.
+        """
+        calibrated = []
+        for current, reference in zip(maps, ref_maps):
+            if self.detach_ref:
+                reference = reference.detach()
+            correlation = spatial_correlation_sample(current, reference, patch_size=self.patch_size,
+                                                     dilation_patch=self.dilation_patch).flatten(1, 2)
+            offset = F.leaky_relu(correlation / current.shape[1], 0.1)
+            for conv in self.offset_convs:
+                offset = conv(offset)
+            calibrated.append(self.dconv_featureflow(reference, self.conv_offset(offset)) + current)
+        return calibrated
