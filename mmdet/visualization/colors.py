@@ -1,9 +1,9 @@
 """A fixed colour for every track id that people with a colour vision deficiency can tell apart too.
 
-Called by :mod:`track_visualizer` and by tools that draw their own pictures. The first colours are Okabe and Ito's ("Color
-Universal Design", 2008); the others are picked one by one, each as far as possible from all before it, as seen with normal vision and
-with protanopia, deuteranopia and tritanopia (matrices of Machado, Oliveira and Fernandes, "A Physiologically-based Model
-for Simulation of Color Vision Deficiency", 2009).
+Called by :mod:`track_visualizer` and by tools that draw their own pictures. The first colours are Okabe and Ito's
+("Color Universal Design", 2008); the others are picked one by one, each as far as possible from all before it, as seen
+with normal vision and with protanopia, deuteranopia and tritanopia (matrices of Machado, Oliveira and Fernandes, "A
+Physiologically-based Model for Simulation of Color Vision Deficiency", 2009).
 """
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def palette() -> np.ndarray:
     candidates = _candidates()
     seen = as_seen(candidates)
     chosen = [np.array(color, np.float64) for color in OKABE_ITO]
-    nearest = np.full(len(candidates), np.inf)  # distance of each candidate to the chosen ones, for the worst kind of eyes
+    # distance of each candidate to the chosen ones, for the worst kind of eyes
+    nearest = np.full(len(candidates), np.inf)
     for index in range(NUM_COLORS):
         if index >= len(chosen):
             chosen.append(candidates[nearest.argmax()])

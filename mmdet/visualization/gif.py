@@ -1,9 +1,9 @@
 """GIF files of videos: small, one palette for all frames, written frame by frame.
 
-Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. The palette comes from the first seconds (median cut); a
-frame that it does not suit, after a cut for example, starts a new one. Pixels that hardly change stay as they are, which
-is most of the saving. Where the picture is too lively for the size allowed, changes have to be larger to be written and
-colours become fewer, and at last frames are left out; the time they took stays.
+Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. The palette comes from the first seconds
+(median cut); a frame that it does not suit, after a cut for example, starts a new one. Pixels that hardly change stay
+as they are, which is most of the saving. Where the picture is too lively for the size allowed, changes have to be
+larger to be written and colours become fewer, and at last frames are left out; the time they took stays.
 
 Pillow can write GIFs only with all frames in memory; of it only the LZW encoder is used.
 """
@@ -35,8 +35,8 @@ class GifWriter(ClosingWriter):
     Args:
         path: the file; its folder is made if missing. It appears with the first frames.
         fps: frames a second of what is written.
-        max_width: pixels; wider frames are made smaller. The size allowed is 500 kB a second and 350 kB at 320 pixels and
-            below, and grows with the square of the width above.
+        max_width: pixels; wider frames are made smaller. The size allowed is 500 kB a second and 350 kB at 320 pixels
+            and below, and grows with the square of the width above.
         max_fps: where ``fps`` is higher, frames are left out to stay below.
 
     Raises:
@@ -120,7 +120,8 @@ class GifWriter(ClosingWriter):
 
 
 class _Encoder:
-    """Turns frames of one size into the bytes of a GIF. A frame's bytes come with the next one, which sets its duration.
+    """Turns frames of one size into the bytes of a GIF. A frame's bytes come with the next one, which sets its
+    duration.
 
     Args:
         frames: (h, w, 3) uint8 BGR frames to make the palette from.

@@ -1,7 +1,7 @@
 """Text plates of a picture: their text, where they go, and how they are painted.
 
-Called by :mod:`track_visualizer`. Plates stay inside the frame and never overlap each other; where there is no room the text gets
-shorter, and at last the plate is left out.
+Called by :mod:`track_visualizer`. Plates stay inside the frame and never overlap each other; where there is no room the
+text gets shorter, and at last the plate is left out.
 """
 from __future__ import annotations
 

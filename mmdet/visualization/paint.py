@@ -1,6 +1,7 @@
 """Marks of one object on a frame: mask, box, uncertainty, trail. Each function paints into the image given.
 
-Called by :mod:`track_visualizer`. Only the pixels around the mark are touched, so that the cost follows the objects, not the frame.
+Called by :mod:`track_visualizer`. Only the pixels around the mark are touched, so that the cost follows the objects,
+not the frame.
 """
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ ELLIPSE_COVER = 90  # of 255: how much of the colour the inside of an ellipse ta
 
 @dataclass(frozen=True)
 class Style:
-    """Sizes in pixels that suit a picture: lines and text grow with it, text slower, so that small pictures stay readable."""
+    """Sizes in pixels that suit a picture: lines and text grow with it, text slower, so that small pictures stay
+    readable.
+    """
 
     line: int
     contour: int
@@ -85,8 +88,12 @@ def solid_block(height: int, width: int, color: Color) -> np.ndarray:
 
 
 def paint_box(image: np.ndarray, box: np.ndarray, color: Color, line: int) -> None:
-    """Outline of a box (x1, y1, x2, y2 in pixels of the image); thick lines get a dark rim that shows on any background."""
-    x1, y1, x2, y2 = _pixels(box).tolist()
+    """Outline of a box (x1, y1, x2, y2 in pixels of the image), closed along the frame where that cuts it.
+
+    Thick lines get a dark rim that shows on any background.
+    """
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = np.clip(_pixels(box), 0, (width - 1, height - 1) * 2).tolist()
     if line > 1:
         cv2.rectangle(image, (x1, y1), (x2, y2), RIM, line + 2)
     cv2.rectangle(image, (x1, y1), (x2, y2), color, line)

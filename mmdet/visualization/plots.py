@@ -15,6 +15,7 @@ from mmdet.errors import UserError
 from .colors import OKABE_ITO
 from .writers import cannot_write, make_folder
 
+LOG_PLACE = '<work_dir>/<time>/vis_data/scalars.json'
 # what mmengine logs beside losses and metrics
 OTHER_KEYS = ('epoch', 'iter', 'step', 'time', 'data_time', 'memory', 'eta', 'grad_norm')
 LINE_COLORS = tuple(f'#{r:02x}{g:02x}{b:02x}' for r, g, b in (OKABE_ITO[i] for i in (6, 5, 2, 0, 4, 1, 3)))
@@ -32,16 +33,16 @@ def read_scalars(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         lines = Path(path).read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError as error:
-        raise UserError(f'cannot read the training log {path} ({error.strerror}): give <work_dir>/<time>/vis_data/scalars.json')
+        raise UserError(f'cannot read the training log {path} ({error.strerror}): give {LOG_PLACE}') from error
     points: dict[str, list[tuple[float, float]]] = {}
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
             step = float(entry['step'])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break
-            raise UserError(f'{path}: line {number} is no entry of a training log: give <work_dir>/<time>/vis_data/scalars.json')
+            raise UserError(f'{path}: line {number} is no entry of a training log: give {LOG_PLACE}') from error
         for key, value in entry.items():
             if isinstance(value, (int, float)) and key not in OTHER_KEYS:
                 points.setdefault(key, []).append((step, float(value)))
@@ -115,7 +116,7 @@ def _style(axes: Axes, title: str, xlabel: str) -> None:
 def _line(index: int, bold: bool = False) -> dict:
     """Colour, and beyond the seventh curve another dash, so that no two curves look the same."""
     style = ('-', '--', ':', '-.')[index // len(LINE_COLORS) % 4]
-    return dict(color=LINE_COLORS[index % len(LINE_COLORS)], linestyle=style, linewidth=2 if bold else 1.3)
+    return {'color': LINE_COLORS[index % len(LINE_COLORS)], 'linestyle': style, 'linewidth': 2 if bold else 1.3}
 
 
 def _save(figure: Figure, out: str | os.PathLike) -> Path:

@@ -1,7 +1,7 @@
 """Results of whole videos as pictures on disk: a folder of PNG frames, a GIF, an MP4 file.
 
-Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools. Drawing and encoding happen in a thread of
-their own, so that the network goes on meanwhile.
+Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools. Drawing and encoding happen in
+a thread of their own, so that the network goes on meanwhile.
 """
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _END = object()
 class SequenceVisualizer:
     """Writes ``<out_dir>/<video>/<frame:05d>.png``, ``<out_dir>/<video>.gif`` and ``<out_dir>/<video>.mp4``.
 
-    ``<video>`` is the name of the folder that holds the frames, or ``video_<id>``. A context manager; files are complete after
-    :meth:`close`, which also runs when the process ends by an error or an interrupt.
+    ``<video>`` is the name of the folder that holds the frames, or ``video_<id>``. A context manager; files are
+    complete after :meth:`close`, which also runs when the process ends by an error or an interrupt.
 
     Args:
         out_dir: made if missing.
@@ -89,8 +89,8 @@ class SequenceVisualizer:
         Args:
             image: (H, W, 3) uint8 BGR of the original size, not to be changed afterwards; None: ``sample.ori_img``, or
                 what ``sample.img_path`` holds.
-            sample: with ``pred_track_instances`` and the metainfo ``video_id``, ``frame_id``, ``img_path``. A video starts
-                where ``frame_id`` is 0 or ``video_id`` is another one.
+            sample: with ``pred_track_instances`` and the metainfo ``video_id``, ``frame_id``, ``img_path``. A video
+                starts where ``frame_id`` is 0 or ``video_id`` is another one.
 
         Raises:
             UserError, Exception: what went wrong in the thread since the last call.
@@ -183,7 +183,9 @@ class SequenceVisualizer:
 
 
 def video_name(img_path: str | None, video_id: Any) -> str:
-    """A file name for a video: the folder that its frames lie in, other characters than letters, digits, ``.-_`` replaced."""
+    """A file name for a video: the folder that its frames lie in, other characters than letters, digits, ``.-_``
+    replaced.
+    """
     folder = Path(img_path).parent.name if img_path else ''
     return re.sub(r'[^\w.-]+', '_', folder).strip('._')[:100] or f'video_{video_id}'
 

@@ -1,7 +1,7 @@
 """The one visualiser: objects of a frame, predicted or annotated, drawn on it.
 
-Called by :class:`~mmdet.visualization.SequenceVisualizer` for ``test_video.py --show`` and the video tools, and by the tools that show
-annotations. Arrays in, array out; it knows neither files nor networks.
+Called by :class:`~mmdet.visualization.SequenceVisualizer` for ``test_video.py --show`` and the video tools, and by the
+tools that show annotations. Arrays in, array out; it knows neither files nor networks.
 """
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class TrackVisualizer:
         class_names: names by 0-based label; a label without one shows as ``class 7``. None: no names.
         score_thr: objects with a score strictly above are drawn; annotated objects have no score and are all drawn.
         alpha: share of the colour in a mask's tint, 0 to 1.
-        draw_masks, draw_contours, draw_boxes, draw_labels, draw_uncertainty: which marks to draw, where the data has them.
+        draw_masks, draw_contours, draw_boxes, draw_labels, draw_uncertainty: which marks to draw, where the data has
+            them.
         trail_length: frames of the past that an object's trail shows, 0 for none. With trails every frame of a video
             has to come once and in order, with :meth:`reset` between videos.
     """
@@ -105,9 +106,11 @@ class TrackVisualizer:
 
         count = len(bboxes) if bboxes is not None else len(masks) if masks is not None else 0
         shown = range(count) if scores is None else np.flatnonzero(scores > self.score_thr).tolist()
+        masks_needed = masks is not None and (self.draw_masks or bboxes is None)
+        uncertain = uncertainties is not None and self.draw_uncertainty
         objects = []
         for i in shown:
-            mask, x, y = (None, 0, 0) if masks is None or not self.draw_masks and bboxes is not None else _crop(masks[i])
+            mask, x, y = _crop(masks[i] if masks_needed else None)
             if bboxes is not None:
                 box = bboxes[i]
             elif mask is not None:
@@ -116,7 +119,7 @@ class TrackVisualizer:
                 continue
             if not np.isfinite(box).all():
                 continue
-            uncertainty = uncertainties[i] if uncertainties is not None and np.isfinite(uncertainties[i]).all() else None
+            uncertainty = uncertainties[i] if uncertain and np.isfinite(uncertainties[i]).all() else None
             track_id = None if ids is None else int(ids[i])
             objects.append(DrawnObject(
                 color=color_of(i if track_id is None else track_id),
@@ -125,7 +128,7 @@ class TrackVisualizer:
                     track_id,
                     None if labels is None else self._name(int(labels[i])),
                     None if scores is None else float(scores[i]),
-                    None if uncertainty is None or not self.draw_uncertainty else float(uncertainty.mean())),
+                    None if uncertainty is None else float(uncertainty.mean())),
                 mask=mask if self.draw_masks else None,
                 mask_x=x,
                 mask_y=y,
@@ -149,7 +152,7 @@ class TrackVisualizer:
         for obj in objects:
             if len(obj.trail):
                 paint_trail(image, obj.trail * scale, obj.color, style.line)
-            if self.draw_uncertainty and obj.uncertainty is not None:
+            if obj.uncertainty is not None:
                 paint_uncertainty(image, obj.box * scale, obj.uncertainty, obj.color, style.line)
             if self.draw_boxes:
                 paint_box(image, obj.box * scale, obj.color, style.line)

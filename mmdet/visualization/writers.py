@@ -1,7 +1,7 @@
 """Where pictures go: PNG frames and MP4; :mod:`gif` holds the third writer.
 
-Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. All writers take BGR frames in order, hold a
-bounded number of them, and leave a readable file when closed, however many frames came.
+Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. All writers take BGR frames in order,
+hold a bounded number of them, and leave a readable file when closed, however many frames came.
 """
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class PngWriter(ClosingWriter):
 
     Args:
         folder: made if missing.
-        threads: how many frames are encoded at a time beside the caller's work; with 0 :meth:`write` does it itself. Frames
-            must then not be changed after they were handed over, and an error shows in a later call.
+        threads: how many frames are encoded at a time beside the caller's work; with 0 :meth:`write` does it itself.
+            Frames must then not be changed after they were handed over, and an error shows in a later call.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -82,7 +82,10 @@ class PngWriter(ClosingWriter):
             return
         if len(self._pending) >= 2 * self._threads:
             self._pending.popleft().result()
-        self._pending.append(self._pool.submit(_write_png, path, frame))
+        try:
+            self._pending.append(self._pool.submit(_write_png, path, frame))
+        except RuntimeError:  # the interpreter is ending: pools take nothing more
+            _write_png(path, frame)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -129,7 +132,7 @@ class Mp4Writer(ClosingWriter):
             codec = _mp4_codec()
             self._video = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), float(self.fps), self._size)
             if not self._video.isOpened():
-                raise UserError(f'cannot write {self.path} as {codec} video at {self.fps} frames/s: choose another folder or PNG')
+                raise UserError(f'cannot write {self.path} ({codec}, {self.fps} fps): choose another folder or PNG')
         width, height = self._size
         if frame.shape[1] in (width, width - 1) and frame.shape[0] in (height, height - 1):
             frame = cv2.copyMakeBorder(
@@ -163,18 +166,17 @@ def check_fps(fps: float) -> None:
 
 @cache
 def _mp4_codec() -> str:
-    """'avc1' if this machine's OpenCV can encode H.264. Tried in a child process: a missing encoder makes FFmpeg's C code
-    print errors that nobody can act on, and some encoders end the process."""
+    """'avc1' if this machine's OpenCV can encode H.264, else 'mp4v', which is then said."""
+    # Tried in a child process: a missing encoder makes FFmpeg's C code print errors that nobody can act on.
     trial = (
-        'import cv2, sys, tempfile, os\n'
-        'path = os.path.join(tempfile.mkdtemp(dir=sys.argv[1]), "trial.mp4")\n'
-        'video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), 10.0, (64, 64))\n'
+        'import cv2, sys\n'
+        'video = cv2.VideoWriter(sys.argv[1], cv2.VideoWriter_fourcc(*"avc1"), 10.0, (64, 64))\n'
         'sys.exit(0 if video.isOpened() else 1)\n')
     with tempfile.TemporaryDirectory() as folder:
-        found = subprocess.run(
-            [sys.executable, '-c', trial, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        command = [sys.executable, '-c', trial, os.path.join(folder, 'trial.mp4')]
+        found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
     if not found:
         print_log(
-            "This OpenCV has no H.264 encoder: MP4 files hold MPEG-4 Part 2 ('mp4v'), which players show but most browsers do not.",
+            'This OpenCV has no H.264 encoder: MP4 files hold MPEG-4 Part 2, which players show, most browsers not.',
             logger='current', level=logging.WARNING)
     return 'avc1' if found else 'mp4v'

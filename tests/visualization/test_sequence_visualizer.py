@@ -1,0 +1,110 @@
+import subprocess
+import sys
+import textwrap
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmdet.errors import UserError
+from mmdet.visualization import SequenceVisualizer, TrackVisualizer, video_name
+
+NAMES = ('seal', 'giant panda', 'person', 'dolphin')
+
+
+def test_folders_and_files_of_two_videos(tmp_path, make_video):
+    first, second = make_video(400, 240, 3, 1, 'a b'), make_video(64, 48, 2, 2, 'c')
+    with SequenceVisualizer(tmp_path, NAMES, 0.5, fps=5, outputs=('png', 'gif', 'mp4')) as sequence:
+        for image, sample in first + second:
+            sequence.add(image, sample)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()) == [
+        'a_b.gif', 'a_b.mp4', 'a_b/00000.png', 'a_b/00001.png', 'a_b/00002.png',
+        'c.gif', 'c.mp4', 'c/00000.png', 'c/00001.png']
+    assert set(sequence.written) == {tmp_path / name for name in ('a_b', 'a_b.gif', 'a_b.mp4', 'c', 'c.gif', 'c.mp4')}
+    image, sample = second[1]
+    expected = TrackVisualizer(NAMES, 0.5).draw(image, sample.pred_track_instances)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'c' / '00001.png')), expected)
+    with Image.open(tmp_path / 'a_b.gif') as gif:
+        assert gif.n_frames == 3 and gif.size == (320, 192) and gif.info['duration'] == 200
+
+
+def test_videos_of_one_folder_name_do_not_mix(tmp_path, make_video):
+    with SequenceVisualizer(tmp_path, outputs=('png',)) as sequence:
+        for image, sample in make_video(16, 9, 2, 1, 'frames') + make_video(16, 9, 1, 2, 'frames'):
+            sequence.add(image, sample)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['frames', 'frames_2']
+    assert len(list((tmp_path / 'frames').iterdir())) == 2
+
+
+def test_trails_start_anew_with_each_video(tmp_path, make_video):
+    visualizer = TrackVisualizer(trail_length=9)
+    with SequenceVisualizer(tmp_path, outputs=('gif',), visualizer=visualizer) as sequence:
+        for image, sample in make_video(32, 18, 5, 1, 'a') + make_video(32, 18, 2, 2, 'b'):
+            sequence.add(image, sample)
+    assert {len(trail) for trail in visualizer._trails.values()} == {2}
+
+
+def test_image_from_sample_or_file(tmp_path, make_video):
+    (image, sample), (other, on_disk) = make_video(32, 18, 2)
+    sample.set_field(image, 'ori_img')
+    on_disk.set_metainfo({'img_path': str(tmp_path / 'x.png')})
+    cv2.imwrite(str(tmp_path / 'x.png'), other)
+    with SequenceVisualizer(tmp_path, outputs=('png',), visualizer=TrackVisualizer(score_thr=2.)) as sequence:
+        sequence.add(None, sample)
+        sequence.add(None, on_disk)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'video' / '00000.png')), image)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'video' / '00001.png')), other)
+
+
+def test_error_in_the_thread_reaches_the_caller(tmp_path, make_video):
+    samples = [sample for _, sample in make_video(32, 18, 60)]
+    sequence = SequenceVisualizer(tmp_path, outputs=('png',))
+    with pytest.raises(UserError, match=r'/data/video/00000\.jpg'):
+        for sample in samples:  # the frames are not there; more come than the queue holds
+            sequence.add(None, sample)
+        sequence.close()
+    sequence.close()
+    with pytest.raises(RuntimeError, match='closed'):
+        sequence.add(None, samples[0])
+
+
+def test_close_tells_the_error_too(tmp_path, make_video):
+    sequence = SequenceVisualizer(tmp_path)
+    sequence.add(None, make_video(32, 18, 1)[0][1])
+    with pytest.raises(UserError, match='cannot read the image'):
+        sequence.close()
+
+
+def test_process_that_ends_without_closing_leaves_readable_files(tmp_path):
+    script = textwrap.dedent('''
+        import sys
+        import numpy as np
+        from mmengine.structures import InstanceData
+        from mmdet.structures import DetDataSample
+        from mmdet.visualization import SequenceVisualizer
+        sequence = SequenceVisualizer(sys.argv[1])
+        for frame_id in range(3):
+            sample = DetDataSample(metainfo=dict(video_id=1, frame_id=frame_id, img_path='v/x.jpg'))
+            sample.pred_track_instances = InstanceData()
+            sequence.add(np.full((18, 32, 3), 80 * frame_id, np.uint8), sample)
+        raise KeyboardInterrupt
+    ''')
+    ended = subprocess.run([sys.executable, '-c', script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert 'KeyboardInterrupt' in ended.stderr
+    assert len(list((tmp_path / 'v').glob('*.png'))) == 3
+    with Image.open(tmp_path / 'v.gif') as gif:
+        assert gif.n_frames == 3
+
+
+def test_unknown_output(tmp_path):
+    with pytest.raises(UserError, match='png, gif, mp4'):
+        SequenceVisualizer(tmp_path, outputs=('avi',))
+
+
+@pytest.mark.parametrize(('path', 'name'), [
+    ('/data/JPEGImages/0f1a/00000.jpg', '0f1a'), ('x.jpg', 'video_7'), (None, 'video_7'),
+    ('/a/..hidden/x.jpg', 'hidden'), ('/a/Möwe & co/x.jpg', 'Möwe_co'), ('/a/../x.jpg', 'video_7'),
+    ('/a/' + 'l' * 300 + '/x.jpg', 'l' * 100)])
+def test_video_name(path, name):
+    assert video_name(path, 7) == name
