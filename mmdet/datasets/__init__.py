@@ -1,4 +1,4 @@
-from mmdet.datasets.samplers import AspectRatioBatchSampler, VideoSampler
+from mmdet.datasets.samplers import AspectRatioBatchSampler, SeededIndex, SeededSampler, VideoSampler
 from mmdet.datasets.youtube_vis import OVISDataset, YVISDataset
 
-__all__ = ['AspectRatioBatchSampler', 'OVISDataset', 'VideoSampler', 'YVISDataset']
+__all__ = ['AspectRatioBatchSampler', 'OVISDataset', 'SeededIndex', 'SeededSampler', 'VideoSampler', 'YVISDataset']

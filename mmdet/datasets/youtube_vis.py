@@ -104,9 +104,9 @@ class YVISDataset(BaseDataset):
         return int(self._bad_frames.sum())
 
     def __getitem__(self, index: int) -> dict:
-        """The item after the pipeline. Its random numbers follow from the state of numpy's global generator."""
+        """The item after the pipeline; a :class:`~mmdet.datasets.samplers.SeededIndex` fixes its random numbers."""
         self.full_init()
-        rng = np.random.default_rng(np.random.randint(2 ** 31))
+        rng = np.random.default_rng(getattr(index, 'seed', np.random.randint(2 ** 31)))
         for _ in range(self.max_refetch + 1):
             try:
                 return self.pipeline(self._clip(index, rng))

@@ -18,7 +18,7 @@ train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='SeededSampler'),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         type='YVISDataset',

@@ -1,4 +1,4 @@
-from mmdet.datasets.samplers.aspect_ratio_batch_sampler import AspectRatioBatchSampler
+from mmdet.datasets.samplers.seeded_sampler import AspectRatioBatchSampler, SeededIndex, SeededSampler
 from mmdet.datasets.samplers.video_sampler import VideoSampler
 
-__all__ = ['AspectRatioBatchSampler', 'VideoSampler']
+__all__ = ['AspectRatioBatchSampler', 'SeededIndex', 'SeededSampler', 'VideoSampler']
