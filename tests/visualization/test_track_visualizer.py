@@ -110,7 +110,7 @@ def test_uncertainty_ellipses_sit_on_both_corners():
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     # centres (50, 40) and (150, 90); radii 0.1·100, 0.2·50 and 0.05·100, 0.1·50
     np.testing.assert_allclose([columns[0], columns[-1], rows[0], rows[-1]], [40, 155, 30, 95], atol=1)  # soft edges
-    assert not drawn[:, 61:144].any()
+    assert not drawn[:, 62:144].any()
     full = TrackVisualizer(draw_boxes=False, draw_labels=False).draw(image + 100, instances)
     assert full[40, 50].tolist() not in ([100] * 3, list(color_of(0)))  # translucent inside
 
