@@ -19,6 +19,7 @@ from .paint import solid_block
 
 NAME_LENGTH = 24  # characters of a class name that are shown
 PLATE_ALPHA = 0.85
+PLATES_SHARE = 0.15  # of the picture, that plates should cover at most
 
 
 def label_texts(
@@ -58,6 +59,12 @@ def place_plates(
         For each object (which text, x, y) of the plate, whole pixels, or None where no text found room.
     """
     height, width = frame
+    # many objects get shorter texts, all alike, so that the plates do not hide the picture
+    shortest = max((len(texts) for texts in sizes), default=1) - 1
+    skipped = 0
+    while skipped < shortest and sum(
+            w * h for texts in sizes for w, h in texts[skipped:skipped + 1]) > PLATES_SHARE * height * width:
+        skipped += 1
     taken = np.zeros((len(boxes), 4))
     count = 0
     places: list[tuple[int, int, int] | None] = []
@@ -65,7 +72,8 @@ def place_plates(
         found = None
         for choice, (w, h) in enumerate(texts):
             # the last text is the shortest: it may fill the frame; a longer one should leave room for the others
-            if h > height or w > width * (1 if choice == len(texts) - 1 else 0.4):
+            last = choice == len(texts) - 1
+            if h > height or w > width * (1 if last else 0.4) or (choice < skipped and not last):
                 continue
             spots = _spots(box, w, h)
             spots[:, 0] = spots[:, 0].clip(0, width - w)

@@ -31,6 +31,13 @@ def test_second_plate_gives_way():
     assert first == (0, 50, 30) and second == (0, 50, 80)
 
 
+def test_many_objects_get_shorter_texts():
+    boxes = [(10 + 60 * i, 40, 50 + 60 * i, 80) for i in range(9)]
+    sizes = [[(50, 20), (20, 20)]] * 9
+    assert {place[0] for place in place_plates(boxes, sizes, (100, 600))} == {0}
+    assert {place[0] for place in place_plates(boxes, sizes, (90, 560))} == {1}
+
+
 def test_texts_from_long_to_short():
     assert label_texts(3, 'seal', 0.871, 0.12) == ['#3 seal 0.87 u0.12', '#3 seal 0.87', '#3 seal', '#3']
     assert label_texts(3, 'seal', None) == ['#3 seal', '#3']
