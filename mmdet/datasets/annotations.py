@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -95,35 +96,41 @@ class VideoAnnotations:
         return FrameObjects(self.entry_boxes[entries].copy(), self.object_labels[which], self.object_ids[which], rles)
 
 
-def read_youtube_vis(path: str | os.PathLike) -> VideoAnnotations:
+def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | None = None) -> VideoAnnotations:
     """Reads and checks an annotation file.
 
     An object counts in a frame where it has a mask, its box is not null, at least 1 px wide and high and touches the
     image, and its area is above 0. Crowd objects are left out with their masks. Boxes and areas that the file lacks
     come from the masks. ``annotations`` may be missing (test sets).
 
+    Args:
+        path: annotation file.
+        convert: brings the content of a file of another format into YouTube-VIS form.
+
     Raises:
         UserError: the file cannot be read, is not YouTube-VIS JSON, or contradicts itself; names the entry.
     """
-    data = _load_json(path)
+    data = load_json(path)
+    if convert:
+        data = convert(data)
     for key in ('videos', 'categories'):
         if not isinstance(data, dict) or not isinstance(data.get(key), list) or not data[key]:
             raise UserError(f'{path} is not YouTube-VIS JSON: it needs a non-empty list {key!r}; check ann_file')
-    annotations = data.get('annotations') or []
+    annotations = [] if data.get('annotations') is None else data['annotations']
     if not isinstance(annotations, list):
         raise UserError(f"{path}: 'annotations' must be a list; check ann_file")
-    cat_ids = _ids(data['categories'], f'{path}: categories')
+    cat_ids = checked_ids(data['categories'], f'{path}: categories')
     classes = [category.get('name') for category in data['categories']]
     for index, name in enumerate(classes):
         if not isinstance(name, str):
             raise UserError(f'{path}: categories[{index}] has no name; give each category one')
-    video_ids = _ids(data['videos'], f'{path}: videos')
+    video_ids = checked_ids(data['videos'], f'{path}: videos')
     names = [_file_names(video, f'{path}: video {video["id"]}') for video in data['videos']]
     sizes = np.array([(video['height'], video['width']) for video in data['videos']], np.int64)
     encoded = [name.encode() for video in names for name in video]
     first_frame = _starts([len(video) for video in names])
     entries = _Entries(path, video_ids, cat_ids, first_frame, sizes)
-    for annotation, ident in zip(annotations, _ids(annotations, f'{path}: annotations')):
+    for annotation, ident in zip(annotations, checked_ids(annotations, f'{path}: annotations')):
         entries.add(annotation, ident)
     return VideoAnnotations(
         classes=tuple(classes), cat_ids=tuple(cat_ids), video_ids=np.array(video_ids, np.int64), sizes=sizes,
@@ -182,7 +189,7 @@ class _Entries:
         flat: list[Any] = []
         for frame, row in enumerate(rows):
             if row is not None and (not isinstance(row, list) or len(row) not in (0, 4)):
-                raise UserError(f'{where}, bboxes[{frame}] is {str(row)[:60]}; give [x, y, width, height] or null')
+                raise UserError(f'{where}, bboxes[{frame}] is {repr(row)[:60]}; give [x, y, width, height] or null')
             flat.extend(row or (0, 0, 0, 0))
         return _numbers(flat, f'{where}, bboxes').reshape(-1, 4), np.array([bool(row) for row in rows])
 
@@ -199,7 +206,8 @@ class _Entries:
             'object_ids': np.array(self.object_ids, np.int64), 'object_labels': np.array(self.object_labels, np.int64)}
 
 
-def _load_json(path: str | os.PathLike) -> Any:
+def load_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file; raises UserError if it cannot be read or is not JSON."""
     try:
         with open(path, 'rb') as file:
             return json.load(file)
@@ -214,8 +222,8 @@ def _starts(lengths: Any) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int64)
 
 
-def _ids(entries: list, where: str) -> list[int]:
-    """The ids of a list's entries: integers that fit 64 bits, no two alike."""
+def checked_ids(entries: list, where: str) -> list[int]:
+    """The ids of a list's entries: integers that fit 64 bits, no two alike; raises UserError otherwise."""
     seen: dict[int, int] = {}
     for index, entry in enumerate(entries):
         ident = entry.get('id') if isinstance(entry, dict) else None
@@ -229,7 +237,7 @@ def _ids(entries: list, where: str) -> list[int]:
 
 def _known(ident: Any, index_of: dict[int, int], where: str) -> int:
     if type(ident) is not int or ident not in index_of:
-        raise UserError(f'{where} {str(ident)[:60]} is not in the file; correct the annotation')
+        raise UserError(f'{where} {repr(ident)[:60]} is not in the file; correct the annotation')
     return index_of[ident]
 
 
@@ -245,7 +253,7 @@ def _numbers(values: list, where: str) -> np.ndarray:
     """Finite numbers; null becomes 0."""
     for value in values:
         if value is not None and type(value) not in (int, float):
-            raise UserError(f'{where}: {str(value)[:60]!r} is not a number; correct the annotation')
+            raise UserError(f'{where}: {repr(value)[:60]} is not a number; correct the annotation')
     try:
         numbers = np.array([value or 0 for value in values], np.float64)
     except OverflowError:

@@ -1,0 +1,61 @@
+"""Builds the content of a YouTube-VIS JSON file; called by the converters in tools/dataset_converters."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from mmdet.structures.masks import rle_boxes
+
+
+class VISFile:
+    """Collects videos and tracks and numbers them from 1.
+
+    Args:
+        categories: ``id`` (int) and ``name`` of each class.
+        description: what the file was made from.
+    """
+
+    def __init__(self, categories: Sequence[dict], description: str) -> None:
+        self.content: dict[str, Any] = {'info': {'description': description}, 'categories': list(categories),
+                                        'videos': [], 'annotations': []}
+
+    def add_video(self, file_names: Sequence[str], height: int, width: int) -> int:
+        """Adds a video of frames that all have this size, in pixels; returns its id."""
+        videos = self.content['videos']
+        videos.append({'id': len(videos) + 1, 'height': height, 'width': width, 'length': len(file_names),
+                       'file_names': list(file_names)})
+        return len(videos)
+
+    def add_track(self, category_id: int, rles: Sequence[dict | None], iscrowd: int = 0) -> bool:
+        """Adds an object of the latest video; one that is never seen is left out.
+
+        Args:
+            category_id: id of its category.
+            rles: its trusted compressed RLE in each of the video's frames, None where it is not seen. An empty mask
+                counts as None. Boxes (x, y, w, h in pixels) and areas come from the masks.
+            iscrowd: 1 for a group, which is neither learnt nor scored.
+
+        Returns:
+            Whether it was added.
+        """
+        video, annotations = self.content['videos'][-1], self.content['annotations']
+        size = [video['height'], video['width']]
+        areas = [int(coco_mask.area(rle)) if rle else 0 for rle in rles]
+        if not any(areas):
+            return False
+        annotations.append({
+            'id': len(annotations) + 1, 'video_id': video['id'], 'category_id': category_id, 'iscrowd': iscrowd,
+            'height': size[0], 'width': size[1], 'length': len(rles),
+            'segmentations': [{'size': size, 'counts': rle['counts'].decode()} if area else None
+                              for rle, area in zip(rles, areas)],
+            'bboxes': [rle_boxes([rle])[0].tolist() if area else None for rle, area in zip(rles, areas)],
+            'areas': [area or None for area in areas]})
+        return True
+
+    def summary(self) -> str:
+        """One line of counts."""
+        videos, annotations = self.content['videos'], self.content['annotations']
+        return (f'{len(videos)} videos, {sum(video["length"] for video in videos)} frames, {len(annotations)} objects, '
+                f'{len(self.content["categories"])} categories')
