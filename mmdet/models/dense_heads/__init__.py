@@ -1,4 +1,5 @@
 from mmdet.models.dense_heads.cnp_contrast_head import CNPContrastHead
 from mmdet.models.dense_heads.rpn_head import RPNHead
+from mmdet.models.dense_heads.sipmask_head import SipMaskHead
 
-__all__ = ['CNPContrastHead', 'RPNHead']
+__all__ = ['CNPContrastHead', 'RPNHead', 'SipMaskHead']

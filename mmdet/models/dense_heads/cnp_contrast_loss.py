@@ -15,7 +15,7 @@ from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
 from mmdet.models.task_modules.cnp_assigners import Assignment
-from mmdet.models.task_modules.map_sampling import decode_boxes, jitter_boxes, sample_at_centers
+from mmdet.models.task_modules.map_sampling import decode_boxes, gather_rows, jitter_boxes, sample_at_centers
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.registry import TASK_UTILS
 from mmdet.structures import aligned_legacy_box_iou
@@ -26,16 +26,12 @@ if TYPE_CHECKING:
 MIN_MASK_BOX = 4  # smaller boxes, in half-resolution pixels, learn no mask
 
 
-def _gather(tensor: Tensor, index: Tensor) -> Tensor:
-    """Rows of (B, n, c) at (B, P) → (B, P, c)."""
-    return tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
-
-
 class CNPContrastLoss:
     """Six losses of a batch of key/reference pairs, all on the device.
 
-    ``loss_bbox, loss_cls, loss_cnp, loss_seg, loss_match`` are sums over images divided by the number of images with ground truth,
-    ``loss_centerness`` is divided by B. All are finite and differentiable with no ground truth, positive or kept box.
+    ``loss_bbox, loss_cls, loss_cnp, loss_seg, loss_match`` are sums over images divided by the number of images with
+    ground truth, ``loss_centerness`` is divided by B. All are finite and differentiable with no ground truth, positive
+    or kept box.
 
     Args:
         num_classes: K.
@@ -55,9 +51,9 @@ class CNPContrastLoss:
         index, slot_gt, positive = assignment.index, assignment.gt, assignment.positive
         num_positive = positive.sum(dim=1).clamp(min=1)  # (B,)
         boxes = decode_boxes(maps.points, maps.means, maps.size)  # (B, N, 4)
-        slot_boxes, gt_boxes = _gather(boxes, index), _gather(targets.bboxes, slot_gt)
+        slot_boxes, gt_boxes = gather_rows(boxes, index), gather_rows(targets.bboxes, slot_gt)
         labels = targets.labels.gather(1, slot_gt)
-        confidence = _gather(maps.cls_logits, index).gather(2, labels[..., None]).squeeze(2).sigmoid().detach()
+        confidence = gather_rows(maps.cls_logits, index).gather(2, labels[..., None]).squeeze(2).sigmoid().detach()
 
         giou = generalized_box_iou_loss(slot_boxes, gt_boxes)  # (B, P)
         per_image = dict(
@@ -88,8 +84,8 @@ class CNPContrastLoss:
         scale = slot_boxes.new_tensor((width, height, width, height))
         error = (1 - confidence) + (1 - aligned_legacy_box_iou(slot_boxes.detach(), gt_boxes))
         weights = assignment.centerness.gather(1, assignment.index) + 1e-9
-        return mixture_nll_loss(slot_boxes / scale, _gather(maps.sigmas, assignment.index), targets.bboxes / scale, weights,
-                                error, assignment.gt, assignment.positive, len(maps.points))
+        return mixture_nll_loss(slot_boxes / scale, gather_rows(maps.sigmas, assignment.index), targets.bboxes / scale,
+                                weights, error, assignment.gt, assignment.positive, len(maps.points))
 
     @staticmethod
     def _segmentation(maps: CNPMaps, assignment: Assignment, slot_boxes: Tensor, confidence: Tensor,
@@ -99,7 +95,7 @@ class CNPContrastLoss:
         kept = assignment.positive & (boxes[..., 2:] - boxes[..., :2] > MIN_MASK_BOX).all(dim=-1)
         masks = F.interpolate(targets.masks.float(), scale_factor=0.5, mode='bilinear', align_corners=False) > 0.5
         coefficients = sample_at_centers(maps.track, slot_boxes.detach())
-        quality = aligned_legacy_box_iou(_gather(targets.bboxes, assignment.gt) / 2, boxes) * confidence
+        quality = aligned_legacy_box_iou(gather_rows(targets.bboxes, assignment.gt) / 2, boxes) * confidence
         return coefficient_mask_loss(maps.mask, coefficients, boxes, kept, masks, assignment.gt, quality), kept
 
     @staticmethod
@@ -115,6 +111,7 @@ class CNPContrastLoss:
         image_kept = kept.any(dim=1, keepdim=True)
         loss = contrastive_track_loss(queries, keys, targets.valid & image_kept, references.valid & image_kept, match)
         coefficients = sample_at_centers(track, slot_boxes.detach())
-        accuracy = match_accuracy(coefficients.detach(), keys.detach(), references.valid, match.gather(1, slot_gt), kept)
+        accuracy = match_accuracy(coefficients.detach(), keys.detach(), references.valid, match.gather(1, slot_gt),
+                                  kept)
         # the published weights were trained so: a batch with no right match teaches nothing
         return dict(loss_match=torch.where(accuracy > 0, loss / num_images, 0.0 * loss), match_acc=accuracy)

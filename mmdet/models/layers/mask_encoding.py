@@ -1,4 +1,4 @@
-"""From the mask probabilities of a batch of frames to COCO RLE of each frame's own size; called by the one-stage heads."""
+"""From mask probabilities of a batch of frames to COCO RLE of each frame's own size; called by the one-stage heads."""
 from __future__ import annotations
 
 from collections.abc import Sequence

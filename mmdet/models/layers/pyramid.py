@@ -17,7 +17,7 @@ def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
 
 
 def fuse_levels(levels: Sequence[Tensor], conv: nn.Conv2d) -> Tensor:
-    """A 1×1 convolution of levels (B, c, h_l, w_l), resized bilinearly to the first and concatenated: (B, out, h_0, w_0).
+    """A 1×1 convolution of levels (B, c, h_l, w_l), resized to the first (bilinear), concatenated: (B, out, h_0, w_0).
 
     The resizing comes after the convolution, with which it commutes: same values, less work.
     """

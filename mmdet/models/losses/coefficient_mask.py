@@ -1,4 +1,4 @@
-"""Mask loss of instance coefficients times a shared mask map (paper section 3.3); called by the MemCNP head in training.
+"""Mask loss of instance coefficients times a shared mask map (paper section 3.3); of MemCNP and SipMask.
 
 Symbols: B images, P slots, G objects, C channels, h×w the map (half the input's resolution).
 """
@@ -31,8 +31,14 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
     bboxes, coefficients = (tensor.gather(1, order[..., None].expand(-1, -1, tensor.shape[2]))
                             for tensor in (bboxes, coefficients))
 
-    height, width = mask_map.shape[-2:]
-    logits = (coefficients.to(mask_map.dtype) @ mask_map.flatten(2)).unflatten(2, (height, width)).float()  # (B, P, h, w)
+    logits = (coefficients.to(mask_map.dtype) @ mask_map.flatten(2)).unflatten(2, mask_map.shape[-2:]).float()
+    return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights)
+
+
+def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor, slot_gt: Tensor,
+                  weights: Tensor) -> Tensor:
+    """The loss of :func:`coefficient_mask_loss`, from logits (B, P, h, w); boxes may reach beyond the map."""
+    height, width = logits.shape[-2:]
     target = gt_masks[torch.arange(len(gt_masks), device=slot_gt.device)[:, None], slot_gt].to(logits.dtype)
     pixel = F.binary_cross_entropy_with_logits(logits, target, reduction='none') * inside_boxes(bboxes, height, width)
     count = kept.sum(dim=1)  # (B,)

@@ -9,6 +9,16 @@ from mmdet.structures import box_centers
 TRACK_STRIDE = 8
 
 
+def gather_rows(tensor: Tensor, index: Tensor) -> Tensor:
+    """Rows of (B, n, c) at (B, P) → (B, P, c)."""
+    return tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
+
+
+def boxes_from_distances(points: Tensor, distances: Tensor) -> Tensor:
+    """Points (..., 2) and their distances (..., 4) l, t, r, b to the sides, in pixels → (..., 4) x1, y1, x2, y2."""
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+
+
 def decode_boxes(points: Tensor, distances: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes of relative distances, clamped to the image.
 
@@ -20,10 +30,8 @@ def decode_boxes(points: Tensor, distances: Tensor, size: tuple[int, int]) -> Te
     """
     height, width = size
     extent = distances.new_tensor((width, height))
-    top_left = points - distances[..., :2] * extent
-    bottom_right = points + distances[..., 2:] * extent
-    boxes = torch.cat([top_left, bottom_right], dim=-1)
-    return torch.minimum(boxes.clamp(min=0), torch.cat([extent, extent]))
+    extent = torch.cat([extent, extent])
+    return torch.minimum(boxes_from_distances(points, distances * extent).clamp(min=0), extent)
 
 
 def sample_at_centers(track: Tensor, boxes: Tensor, rounding: str = 'floor') -> Tensor:
