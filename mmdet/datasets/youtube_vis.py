@@ -49,6 +49,8 @@ class YVISDataset(BaseDataset):
         pipeline: transforms, as configs or callables.
         test_mode: clips in order instead of random pairs.
         clip_len: frames of a testing item, at most; a clip never crosses videos.
+        context: further frames a testing item has on either side, as far as the video goes, for models that look ahead:
+            their samples have ``is_context=True`` and get no results (they belong to other clips).
         ref_range: largest distance in frames between key and reference frame.
         num_classes: the model's classes, checked against the file's; None: not checked.
         metainfo: ``classes``: names expected in the file, checked against it; other keys are kept.
@@ -70,6 +72,7 @@ class YVISDataset(BaseDataset):
                  pipeline: Sequence[dict | Callable] = (),
                  test_mode: bool = False,
                  clip_len: int = 1,
+                 context: int = 0,
                  ref_range: int = 5,
                  num_classes: int | None = None,
                  metainfo: Mapping[str, Any] | None = None,
@@ -79,9 +82,11 @@ class YVISDataset(BaseDataset):
                  lazy_init: bool = False) -> None:
         if on_bad_frame not in ('error', 'skip'):
             raise UserError(f"on_bad_frame must be 'error' or 'skip', not {on_bad_frame!r}")
-        if clip_len < 1 or ref_range < 0:
-            raise UserError(f'clip_len must be at least 1 and ref_range at least 0, not {clip_len} and {ref_range}')
+        if clip_len < 1 or ref_range < 0 or context < 0:
+            raise UserError('clip_len must be at least 1, context and ref_range at least 0, not '
+                            f'{clip_len}, {context} and {ref_range}')
         self.clip_len = clip_len
+        self.context = context
         self.ref_range = ref_range
         self.num_classes = num_classes
         self.on_bad_frame = on_bad_frame
@@ -171,11 +176,14 @@ class YVISDataset(BaseDataset):
         item = self.get_data_info(index)
         video, first = item['video'], item['frame']
         if self.test_mode:
-            frames = range(first, first + item['length'])
+            end = first + item['length']
+            frames = [self._frame(video, frame) | {'is_context': not first <= frame < end}
+                      for frame in range(max(first - self.context, 0),
+                                         min(end + self.context, self.annotations.video_length(video)))]
         else:
-            frames = (first, self._reference(video, first, rng))
+            frames = [self._frame(video, frame) for frame in (first, self._reference(video, first, rng))]
         skip = self.test_mode and self.on_bad_frame == 'skip'
-        return {'frames': [self._frame(video, frame) for frame in frames], 'rng': rng,
+        return {'frames': frames, 'rng': rng,
                 'on_bad_frame': self._count_bad_frame if skip else None}
 
     def _frame(self, video: int, frame: int) -> dict:

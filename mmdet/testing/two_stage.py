@@ -47,7 +47,7 @@ def annotated_frame(bboxes: Sequence[Sequence[float]], ids: Sequence[int] | None
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
         mask[y1:y2 + 1, x1:x2 + 1] = 1
     ids = torch.arange(1, len(boxes) + 1) if ids is None else torch.tensor(ids, dtype=torch.long)
-    return DetDataSample(metainfo=dict(img_shape=SIZE), gt_instances=InstanceData(
+    return DetDataSample(metainfo=dict(img_shape=SIZE, scale_factor=1.0), gt_instances=InstanceData(
         bboxes=boxes, labels=torch.arange(len(boxes)) % 3, masks=masks, instances_id=ids))
 
 

@@ -11,6 +11,9 @@ from mmdet.structures import DetDataSample, TrackDataSample
 
 META_KEYS = ('img_path', 'video_id', 'frame_id', 'video_length', 'ori_shape', 'img_shape', 'scale_factor', 'flip')
 
+# set where they are true only
+FLAGS = ('bad_frame', 'is_context')
+
 
 @TRANSFORMS.register_module()
 class PackTrackInputs(BaseTransform):
@@ -35,8 +38,7 @@ class PackTrackInputs(BaseTransform):
 
 def _pack_frame(frame: dict) -> DetDataSample:
     sample = DetDataSample(metainfo={key: frame[key] for key in META_KEYS})
-    if frame.get('bad_frame'):
-        sample.set_metainfo({'bad_frame': True})
+    sample.set_metainfo({key: True for key in FLAGS if frame.get(key)})
     if 'ori_img' in frame:
         sample.ori_img = frame['ori_img']
     if 'gt_bboxes' in frame:

@@ -90,7 +90,9 @@ class MaskTrackRCNN(BaseModel):
         feats = self.extract_feat(inputs.transpose(0, 1).flatten(0, 1))  # all key frames, then all reference frames
         maps, ref_maps = zip(*(feat.chunk(2) for feat in feats))
         keys, references = zip(*((clip[0], clip[1]) for clip in data_samples))
-        gt_bboxes = [self.convention.at_least_a_pixel(frame.gt_instances.bboxes) for frame in keys]
+        gt_bboxes, ref_bboxes = (
+            [self.convention.from_annotation(frame.gt_instances.bboxes, frame.scale_factor) for frame in frames]
+            for frames in (keys, references))
 
         logits, deltas = self.rpn_head(maps)
         losses = self.rpn_head.loss(logits, deltas, maps, gt_bboxes)
@@ -110,9 +112,8 @@ class MaskTrackRCNN(BaseModel):
 
         ref_image, targets = match_targets([frame.gt_instances.instances_id for frame in keys],
                                            [frame.gt_instances.instances_id for frame in references])
-        ref_bboxes = torch.cat([self.convention.at_least_a_pixel(frame.gt_instances.bboxes) for frame in references])
         embeddings = self._embed(maps, positives.image, positives.bboxes)
-        ref_embeddings = self._embed(ref_maps, ref_image, ref_bboxes)
+        ref_embeddings = self._embed(ref_maps, ref_image, torch.cat(ref_bboxes))
         return losses | self.track_head.loss(embeddings, positives.image, targets[positives.gt_index], ref_embeddings,
                                              ref_image, len(keys))
 

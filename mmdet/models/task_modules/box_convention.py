@@ -47,10 +47,15 @@ class BoxConvention:
         # float64: torchvision shifts groups apart, which costs float32 boxes digits when there are many groups
         return batched_nms(self.continuous(boxes).double(), scores.double(), groups, iou_thr)
 
-    @staticmethod
-    def at_least_a_pixel(boxes: Tensor) -> Tensor:
-        """Boxes (n, 4) with x2 and y2 moved so that a side is 1 px or longer: annotations hold thinner objects."""
-        return torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)], dim=1)
+    def from_annotation(self, boxes: Tensor, pixel: float) -> Tensor:
+        """Ground truth, (n, 4), in this convention, with sides of 1 px or more: annotations hold thinner objects.
+
+        Args:
+            boxes: of the data sets, which name an object's last pixel in the file's image, in network pixels.
+            pixel: of the file's image, in network pixels (``scale_factor``).
+        """
+        end = boxes[:, 2:] if self.legacy else boxes[:, 2:] + pixel
+        return torch.cat([boxes[:, :2], torch.maximum(end, boxes[:, :2] + 1)], dim=1)
 
     def clip(self, boxes: Tensor, shapes: Tensor) -> Tensor:
         """Boxes (B, ..., 4) clamped to images of (h, w) ``shapes`` (B, 2)."""
