@@ -1,0 +1,6 @@
+from mmdet.evaluation.functional import VISEvalResult, evaluate_vis
+from mmdet.evaluation.metrics import YouTubeVISMetric
+from mmdet.evaluation.results import load_results, write_results
+from mmdet.evaluation.tables import format_scores
+
+__all__ = ['VISEvalResult', 'YouTubeVISMetric', 'evaluate_vis', 'format_scores', 'load_results', 'write_results']

@@ -151,24 +151,26 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
     return truth
 
 
-def read_predictions(source: str | PathLike | list, truth: GroundTruth, metric: str = 'segm') -> list[Track]:
+def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, metric: str = 'segm',
+                     source: str | None = None) -> list[Track]:
     """Checks a YouTube-VIS result list against the annotation file it is for.
 
     Args:
-        source: path of a JSON file or a zip archive, or the file's content.
+        predictions: path of a JSON file or a zip archive, or the file's content.
         truth: the annotation file.
         metric: ``'segm'`` needs masks; ``'bbox'`` takes ``bboxes``, or those of the masks where an entry has none.
+        source: what to call the predictions in messages; their path by default.
 
     Raises:
-        UserError: an unknown video or category, a track longer or shorter than its video, an entry given twice, a score that is not
-            finite, a damaged RLE, ...
+        UserError: an unknown video or category, a track longer or shorter than its video, a score that is not finite, a
+            damaged RLE, ...
     """
-    name = 'result' if isinstance(source, list) else fspath(source)
-    content = source if isinstance(source, list) else load_json(source)
+    given = not isinstance(predictions, (str, PathLike))
+    content = predictions if given else load_json(predictions)
+    name = source or ('result' if given else fspath(predictions))
     if not isinstance(content, list):
         raise UserError(f'{name}: is a JSON {type(content).__name__}, not a YouTube-VIS result (a list of tracks)')
     tracks: list[Track] = []
-    seen: dict[tuple, int] = {}
     for index, entry in enumerate(content):
         where = f'{name}: entry {index}'
         if not isinstance(entry, dict):
@@ -179,12 +181,18 @@ def read_predictions(source: str | PathLike | list, truth: GroundTruth, metric: 
             present = np.flatnonzero(track.mask_areas)
             track.boxes = np.zeros((len(track.rles), 4))
             track.boxes[present] = rle_boxes([track.rles[frame] for frame in present])
-        content_key = (track.video_id, track.category_id, track.score, b'' if track.boxes is None else track.boxes.tobytes(),
-                       *(rle and rle['counts'] for rle in track.rles))
-        if track.area and seen.setdefault(content_key, index) != index:
-            raise UserError(f'{where} is entry {seen[content_key]} again; keep one of them')
         tracks.append(track)
     return tracks
+
+
+def check_repeats(tracks: list[Track], name: str) -> None:
+    """Raises UserError if a file gives a track twice: same video, category, score and masks (or boxes)."""
+    seen: dict[tuple, int] = {}
+    for index, track in enumerate(tracks):
+        boxes = b'' if track.boxes is None else track.boxes.tobytes()
+        key = (track.video_id, track.category_id, track.score, boxes, *(rle and rle['counts'] for rle in track.rles))
+        if track.area and seen.setdefault(key, index) != index:
+            raise UserError(f'{name}: entry {index} is entry {seen[key]} again; keep one of them')
 
 
 def mean_occlusion(values: list[float]) -> float:

@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 
 import numpy as np
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.annotations import GroundTruth, Track, read_ground_truth, read_predictions
+from mmdet.evaluation.functional.annotations import (
+    GroundTruth,
+    Track,
+    check_repeats,
+    read_ground_truth,
+    read_predictions,
+)
 from mmdet.evaluation.functional.video_ap import (
     IOU_THRESHOLDS,
     MAX_DETECTIONS,
@@ -61,7 +67,7 @@ class VISEvalResult:
 
 
 def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions: str | PathLike | list,
-                 metric: str = 'segm') -> VISEvalResult:
+                 metric: str = 'segm', source: str | None = None) -> VISEvalResult:
     """Scores a result list.
 
     Args:
@@ -69,6 +75,7 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
         predictions: result file (JSON or zip), or its content: a list of ``video_id, category_id, score, segmentations`` (and
             ``bboxes``).
         metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks where a prediction has none).
+        source: what to call the predictions in messages; their path by default.
 
     Raises:
         UserError: a file is damaged or the two do not belong together; the ground truth has no annotations.
@@ -80,7 +87,11 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
         raise UserError(f'{truth.source}: has no annotations, so nothing can be scored; give a file with ground truth')
     if metric == 'bbox' and not truth.has_boxes:
         raise UserError(f'{truth.source}: not all of its annotations have bboxes; score with metric segm')
-    return score_tracks(truth, read_predictions(predictions, truth, metric), metric)
+    if source is None:
+        source = fspath(predictions) if isinstance(predictions, (str, PathLike)) else 'result'
+    tracks = read_predictions(predictions, truth, metric, source)
+    check_repeats(tracks, source)
+    return score_tracks(truth, tracks, metric)
 
 
 def score_tracks(truth: GroundTruth, predictions: Sequence[Track], metric: str = 'segm') -> VISEvalResult:

@@ -1,0 +1,215 @@
+"""Collects tracked frames, writes the result files and scores them. mmengine's loops call it in validation and testing.
+
+Frames go to a part file per process as they come (:mod:`mmdet.evaluation.parts`). At the end the first process reads all parts in the order of the
+annotation file, so that any number of processes gives the same bytes.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from mmdet.errors import UserError
+from mmdet.evaluation.frame_results import FrameResult, track_entries
+from mmdet.evaluation.functional import read_ground_truth, read_predictions, score_tracks
+from mmdet.evaluation.functional.annotations import GroundTruth, Video
+from mmdet.evaluation.functional.vis_eval import METRICS as METRIC_NAMES
+from mmdet.evaluation.parts import PartReader, PartWriter
+from mmdet.evaluation.results import load_results, write_results
+from mmdet.evaluation.tables import format_scores
+from mmdet.registry import METRICS
+
+
+@METRICS.register_module()
+class YouTubeVISMetric(BaseMetric):
+    """Video AP of YouTube-VIS and OVIS, and the result files.
+
+    Each video must be tested by one process, its frames in order (``VideoSampler``).
+
+    Args:
+        ann_file: annotation file of the tested videos. Without annotations in it nothing is scored.
+        metric: ``'segm'``, ``'bbox'``, both in a list, or an empty list: only write.
+        out: ``X.pkl``; ``X.pkl.json`` is written beside it, and ``X.pkl.parts/`` while the test runs (with several machines on a
+            disk they share). None: nothing is written.
+        dump_bbox: ``X.pkl.json`` holds boxes, too.
+        zip: also write ``X.pkl.zip`` for a server.
+        collect_device: unused: results travel in files.
+        prefix: put before the names of the statistics, with a slash.
+        collect_dir: where part files go if ``out`` is None; needed with several machines only. Default: a temporary folder.
+
+    Raises:
+        UserError: a damaged annotation file, an unknown metric.
+    """
+
+    default_prefix = ''
+
+    def __init__(self, ann_file: str, metric: str | Sequence[str] = 'segm', out: str | None = None, dump_bbox: bool = False,
+                 zip: bool = False, collect_device: str = 'cpu', prefix: str | None = None,
+                 collect_dir: str | None = None) -> None:
+        super().__init__(collect_device, prefix, collect_dir)
+        self.metrics = [metric] if isinstance(metric, str) else list(metric)
+        for name in self.metrics:
+            if name not in METRIC_NAMES:
+                raise UserError(f'metric {name!r} is none of {", ".join(METRIC_NAMES)}')
+        if out is not None and not out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out {out}: must end in .pkl')
+        self.ann_file, self.out, self.dump_bbox, self.zip = ann_file, out, dump_bbox, zip
+        self._outline = read_ground_truth(ann_file, tracks=False)
+        self._truth: GroundTruth | None = None
+        self._part: PartWriter | None = None
+        self._temporary: tempfile.TemporaryDirectory | None = None
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        """Raises UserError if the data set's categories are not those of ``ann_file``: labels would get the wrong ids."""
+        classes, expected = (dataset_meta or {}).get('classes'), tuple(self._outline.categories.values())
+        if classes is not None and tuple(classes) != expected:
+            raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data set\'s own ann_file')
+        self._dataset_meta = dataset_meta
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Takes the frames of clips: dicts with ``video_data_samples``, a list of ``DetDataSample``."""
+        if self._part is None:
+            self._part = PartWriter(os.path.join(self._parts_folder(), f'rank_{get_rank()}.jsonl'))
+        for clip in data_samples:
+            for sample in clip['video_data_samples']:
+                video = self._video_of(sample.metainfo)
+                self._part.add(video.id, sample.frame_id, FrameResult.from_sample(sample))
+        self._part.flush()
+
+    def evaluate(self, size: int) -> dict:
+        """Merges the parts, writes, scores; every process returns the statistics, such as ``segm_AP`` (in [0, 1], -1: undefined).
+
+        Args:
+            size: number of clips; not needed.
+
+        Raises:
+            UserError: in every process what went wrong in the first.
+        """
+        path = self._part.path if self._part else None
+        if self._part:
+            self._part.close()
+        paths = [path for path in all_gather_object(path) if path]
+        outcome: list = [None]
+        if is_main_process():
+            try:
+                outcome = [self.compute_metrics(paths)]
+                for folder in {os.path.dirname(path) for path in paths}:
+                    shutil.rmtree(folder, ignore_errors=True)
+            except UserError as error:
+                outcome = [error]
+        broadcast_object_list(outcome)
+        if isinstance(outcome[0], UserError):
+            raise outcome[0]
+        self._part = self._temporary = None
+        return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in outcome[0].items()}
+
+    def compute_metrics(self, results: list[str]) -> dict:
+        """Writes and scores.
+
+        Args:
+            results: the processes' part files, in rank order.
+        """
+        missing = [path for path in results if not os.path.isfile(path)]
+        if missing:
+            raise UserError(f'{missing[0]}: another machine wrote it where this one cannot read; set collect_dir (or --out) to a '
+                            'shared folder')
+        reader = PartReader(results)
+        videos = list(self._outline.videos.values())
+        absent = sum(not reader.has_run(video) for video in videos if video.length)
+        if absent:
+            print_log(f'{absent} of {len(videos)} videos were not tested; they count as empty', logger='current')
+        return self._write_and_score(reader.frames, self.out)
+
+    def score_file(self, path: str) -> dict:
+        """Scores an ``X.pkl`` written before (``--load_result``), and writes ``out`` from it if that is another file.
+
+        Raises:
+            UserError: it is not a result file, or one for other videos.
+        """
+        videos = list(self._outline.videos.values())
+        frames = dict(zip(self._outline.videos, load_results(path, videos)))
+        other = self.out is not None and os.path.abspath(self.out) != os.path.abspath(path)
+        return self._write_and_score(lambda video: frames[video.id], self.out if other else None, path)
+
+    def write_partial(self) -> list[str]:
+        """After an interrupt: writes the finished videos' results beside ``out`` (``X.partial.pkl``) and says so.
+
+        Talks to no other process, for they may be gone: the first process takes what all have handed to the disk so far.
+
+        Returns:
+            The files written.
+        """
+        if self._part is None:
+            return []
+        self._part.flush()
+        if not is_main_process() or self.out is None:
+            return []
+        folder = self._parts_folder()
+        paths = [os.path.join(folder, f'rank_{rank}.jsonl') for rank in range(get_world_size())]
+        reader = PartReader([path for path in paths if os.path.isfile(path)])
+        videos = [video for video in self._outline.videos.values() if reader.has_run(video)]
+        stem, ending = os.path.splitext(self.out)
+        written = write_results(f'{stem}.partial{ending}', self._stream(videos, reader.frames), self.dump_bbox)
+        print_log(f'Interrupted: {len(videos)} of {len(self._outline.videos)} videos were finished; their results are in '
+                  f'{" and ".join(written)}', logger='current')
+        return written
+
+    def _write_and_score(self, frames_of: Callable[[Video], list[FrameResult]], out: str | None,
+                         source: str | None = None) -> dict:
+        scored = bool(self.metrics) and self._ground_truth() is not None
+        entries: list[dict] = []
+        stream = self._stream(list(self._outline.videos.values()), frames_of, entries if scored else None)
+        if out is not None:
+            print_log(f'Results written to {", ".join(write_results(out, stream, self.dump_bbox, self.zip))}', logger='current')
+        elif scored:
+            for _ in stream:
+                pass
+        if self.metrics and not scored:
+            print_log(f'{self.ann_file} has no annotations, so nothing is scored', logger='current')
+        statistics = {}
+        for metric in self.metrics if scored else ():
+            result = score_tracks(self._truth, read_predictions(entries, self._truth, metric, source), metric)
+            print_log(f'\n{format_scores(result)}', logger='current')
+            statistics.update({f'{metric}_{name}': value for name, value in result.statistics.items()})
+        return statistics
+
+    def _stream(self, videos: list[Video], frames_of: Callable[[Video], list[FrameResult]],
+                kept: list[dict] | None = None) -> Iterator[tuple[Video, list[FrameResult], list[dict]]]:
+        """Video, frames and entries, one video after the other; ``kept`` collects the entries to score."""
+        for video in videos:
+            frames = frames_of(video)
+            entries = track_entries(video, frames, tuple(self._outline.categories))
+            if kept is not None:
+                kept.extend(entries)
+            yield video, frames, entries
+
+    def _ground_truth(self) -> GroundTruth | None:
+        """The annotations, read once; None where the file holds none."""
+        if self._truth is None:
+            self._truth = read_ground_truth(self.ann_file)
+        if self._truth.tracks and 'bbox' in self.metrics and not self._truth.has_boxes:
+            raise UserError(f'{self.ann_file}: not all of its annotations have bboxes; leave metric bbox out')
+        return self._truth if self._truth.tracks else None
+
+    def _video_of(self, metainfo: dict) -> Video:
+        video = self._outline.videos.get(metainfo['video_id'])
+        if video is None or tuple(metainfo['ori_shape'][:2]) != (video.height, video.width):
+            raise UserError(f'{metainfo.get("img_path", "frame")}: video {metainfo["video_id"]} of size {metainfo["ori_shape"]} is not '
+                            f'in {self.ann_file}; give the metric the data set\'s own ann_file, or repair the image')
+        return video
+
+    def _parts_folder(self) -> str:
+        if self.out is not None:
+            return f'{self.out}.parts'
+        if self.collect_dir is not None:
+            return os.path.join(self.collect_dir, 'vis_results.parts')
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix='vis_results_')
+        return self._temporary.name

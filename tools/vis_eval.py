@@ -1,0 +1,41 @@
+#!/usr/bin/env python
+"""Score a YouTube-VIS or OVIS result: python tools/vis_eval.py RESULT.json ANNOTATIONS.json [--metric segm bbox] [--out stats.json]."""
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/vis_eval.py', description='Score a YouTube-VIS or OVIS result against its annotations.')
+    parser.add_argument('result', type=existing_file, help='result list (.json), or the archive with results.json (.zip)')
+    parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
+    parser.add_argument('--metric', nargs='+', choices=('segm', 'bbox'), default=['segm'], help='masks (default), boxes')
+    parser.add_argument('--out', metavar='STATS.json', help='also write the numbers')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmdet.evaluation.functional import evaluate_vis, load_json, read_ground_truth
+    from mmdet.evaluation.results import atomic_open
+    from mmdet.evaluation.tables import format_scores
+
+    truth, predictions = read_ground_truth(args.annotations), load_json(args.result)
+    numbers = {}
+    for metric in args.metric:
+        result = evaluate_vis(truth, predictions, metric, source=args.result)
+        print(format_scores(result), end='\n\n')
+        numbers[metric] = dict(statistics=result.statistics, per_category_AP=result.per_category)
+    if args.out:
+        with atomic_open(args.out, 'w') as file:
+            json.dump(numbers, file, indent=1)
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
