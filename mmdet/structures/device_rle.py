@@ -1,39 +1,70 @@
 """Run-length encoding where the masks are: runs are found on the device, only their ends travel to the host.
 
-Called by the heads' ``predict``. Same result as pycocotools' ``encode``, which needs the whole mask on the host.
+Called by the heads in testing. Same result as pycocotools' ``encode``, which needs every mask on the host.
+
+Symbols: n masks of h×w pixels, r ends of runs of all masks.
 """
 from __future__ import annotations
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 
-def mask_run_ends(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Where runs end in column-major order: (n, h, w) bool → (which mask, position after the run's last pixel), both (r,) int64.
+def run_changes(masks: Tensor) -> Tensor:
+    """Where a mask differs from its previous pixel in column-major order, the one before the first being zero.
 
-    The last run's end, h·w, is left out; a mask whose first pixel is set has an end at 0 (its run of zeros is empty).
+    Args:
+        masks: (n, h, w) bool.
+
+    Returns:
+        (n, w·h) bool. Fixed size, no synchronisation.
     """
-    flat = masks.transpose(1, 2).flatten(1)
-    change = flat.clone()
-    change[:, 1:] ^= flat[:, :-1]
-    index, position = change.nonzero(as_tuple=True)
-    return index, position
+    columns = masks.transpose(1, 2)
+    flat = columns.flatten(1)
+    return torch.cat([flat[:, :1], flat[:, 1:] ^ flat[:, :-1]], dim=1)
 
 
-def runs_to_rle(index: np.ndarray, position: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
-    """Compressed COCO RLE dicts (``size``, ``counts`` bytes) of ``num_masks`` masks from :func:`mask_run_ends` on the host."""
-    starts = np.searchsorted(index, np.arange(num_masks + 1))
-    rles = []
-    for first, last in zip(starts[:-1], starts[1:]):
-        ends = np.concatenate([[0], position[first:last], [height * width]])
-        rles.append(dict(size=[height, width], counts=np.diff(ends).tolist()))
-    return coco_mask.frPyObjects(rles, height, width) if rles else []
+def changes_to_rle(changes: Tensor, height: int, width: int) -> list[dict]:
+    """(n, w·h) of :func:`run_changes` → n compressed COCO RLE dicts ``size=[h, w]``, ``counts`` bytes."""
+    ends = changes.view(-1).nonzero().squeeze(1).cpu().numpy()
+    return _encode(ends, len(changes), height, width)
 
 
 def masks_to_rle(masks: Tensor) -> list[dict]:
     """(n, h, w) bool masks on any device → n compressed COCO RLE dicts."""
-    num_masks, height, width = masks.shape
-    index, position = (ends.cpu().numpy() for ends in mask_run_ends(masks))
-    return runs_to_rle(index, position, num_masks, height, width)
+    return changes_to_rle(run_changes(masks), *masks.shape[1:])
+
+
+def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
+    """Ends (r,) of the runs, ascending positions in the n masks laid one behind the other → compressed RLE."""
+    if num_masks == 0:
+        return []
+    borders = np.arange(1, num_masks + 1) * (height * width)
+    # the last run of a mask ends at its border, before a change at the first pixel of the next
+    at = np.searchsorted(ends, borders)
+    counts = np.diff(np.insert(ends, at, borders), prepend=0)  # run lengths of all masks
+    last = at + np.arange(1, num_masks + 1)  # one past the runs of each mask
+    first = np.concatenate([[0], last[:-1]])
+    rank = np.arange(len(counts)) - np.repeat(first, last - first)  # of the run in its mask
+    values = counts.copy()
+    values[2:] -= np.where(rank[2:] > 2, counts[:-2], 0)
+    text, length = _pack(values)
+    offsets = np.concatenate([[0], np.cumsum(length)])
+    return [dict(size=[height, width], counts=text[offsets[start]:offsets[stop]]) for start, stop in zip(first, last)]
+
+
+def _pack(values: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """COCO's packing of signed integers, five bits a character: the text and the number of characters of each value."""
+    characters, used = [], []
+    alive = np.ones(len(values), bool)
+    rest = values
+    while alive.any():
+        bits = rest & 31
+        rest = rest >> 5
+        more = np.where(bits & 16, rest != -1, rest != 0)
+        characters.append((bits + 48 + 32 * more).astype(np.uint8))
+        used.append(alive)
+        alive = alive & more
+    used = np.stack(used, axis=1)
+    return np.stack(characters, axis=1)[used].tobytes(), used.sum(axis=1)
