@@ -1,4 +1,6 @@
+from mmdet.datasets.coco_vis import COCOVIS
 from mmdet.datasets.samplers import AspectRatioBatchSampler, SeededIndex, SeededSampler, VideoSampler
+from mmdet.datasets.wrappers import WeightedConcatDataset
 from mmdet.datasets.youtube_vis import OVISDataset, YVISDataset
 
 __all__ = ['AspectRatioBatchSampler', 'OVISDataset', 'SeededIndex', 'SeededSampler', 'VideoSampler', 'YVISDataset']

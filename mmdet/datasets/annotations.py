@@ -18,6 +18,9 @@ import numpy as np
 from mmdet.errors import UserError
 from mmdet.structures.masks import check_image_size, parse_segmentations, rle_boxes
 
+# of a coordinate or an area; more is no image's
+MAX_NUMBER = 1e9
+
 
 @dataclass(frozen=True, eq=False)
 class FrameObjects:
@@ -250,7 +253,7 @@ def _per_frame(annotation: dict, key: str, length: int, where: str) -> list:
 
 
 def _numbers(values: list, where: str) -> np.ndarray:
-    """Finite numbers; null becomes 0."""
+    """Numbers of a size that images have; null becomes 0."""
     for value in values:
         if value is not None and type(value) not in (int, float):
             raise UserError(f'{where}: {repr(value)[:60]} is not a number; correct the annotation')
@@ -258,8 +261,8 @@ def _numbers(values: list, where: str) -> np.ndarray:
         numbers = np.array([value or 0 for value in values], np.float64)
     except OverflowError:
         numbers = np.array([np.inf])
-    if not np.isfinite(numbers).all():
-        raise UserError(f'{where}: not every number is finite; correct the annotation')
+    if not (np.abs(numbers) <= MAX_NUMBER).all():
+        raise UserError(f'{where}: every number must be finite and at most {MAX_NUMBER:.0e}; correct the annotation')
     return numbers
 
 

@@ -123,9 +123,13 @@ class YVISDataset(BaseDataset):
         raise UserError(f'{self.max_refetch + 1} items in a row have unreadable frames; '
                         f'check {self.data_prefix["img_path"]}')
 
+    def read_annotations(self) -> VideoAnnotations:
+        """Reads ``ann_file``; data sets of other formats have their own."""
+        return read_youtube_vis(self.ann_file)
+
     def load_data_list(self) -> list[dict]:
         """Called once by mmengine: reads the file, checks it against the config and the disk, lists the items."""
-        self.annotations = read_youtube_vis(self.ann_file)
+        self.annotations = self.read_annotations()
         self._check_categories()
         self._check_images()
         items = []

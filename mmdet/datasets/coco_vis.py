@@ -1,0 +1,51 @@
+"""Pseudo-videos from COCO images, for joint training with YouTube-VIS or OVIS; built from a config by name.
+
+Key and reference frame are the same image; ``AffineColourReference`` in the pipeline makes the reference another view.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets.annotations import VideoAnnotations, read_youtube_vis
+from mmdet.datasets.coco_categories import TARGETS
+from mmdet.datasets.coco_file import check_coco
+from mmdet.datasets.converters.coco_images import coco_images_to_vis
+from mmdet.datasets.youtube_vis import YVISDataset
+from mmdet.errors import UserError
+from mmdet.registry import DATASETS
+
+
+@DATASETS.register_module()
+class COCOVIS(YVISDataset):
+    """Training pairs from single images.
+
+    Args:
+        ann_file: COCO's own file (``instances_train2017.json``), converted while it is read, or what
+            tools/dataset_converters/coco2yvis.py made of it once, which is read faster.
+        target: categories of the video set to train with: 'yvis2019', 'yvis2021' or 'ovis'; None: the file's own.
+        **kwargs: see :class:`~mmdet.datasets.YVISDataset`; ``test_mode`` is not supported.
+
+    Raises:
+        UserError: as :class:`~mmdet.datasets.YVISDataset`; also if a converted file has not the target's categories.
+    """
+
+    METAINFO = {'dataset_type': 'COCO'}
+
+    def __init__(self, ann_file: str, target: str | None = None, **kwargs) -> None:
+        if kwargs.get('test_mode'):
+            raise UserError('COCOVIS has training pairs only; remove test_mode')
+        self.target = target
+        super().__init__(ann_file, **kwargs)
+
+    def read_annotations(self) -> VideoAnnotations:
+        annotations = read_youtube_vis(self.ann_file, self._convert)
+        if self.target is not None and annotations.classes != TARGETS[self.target].names:
+            raise UserError(f'{self.ann_file} was not converted to the categories of {self.target}; convert it again '
+                            f'with tools/dataset_converters/coco2yvis.py --target {self.target}')
+        return annotations
+
+    def _convert(self, data: Any) -> Any:
+        if isinstance(data, dict) and 'images' in data:
+            return coco_images_to_vis(check_coco(data, Path(self.ann_file)), self.target).content
+        return data
