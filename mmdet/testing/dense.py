@@ -15,3 +15,13 @@ def build_sipmask(embed_dims: int = 96, channels: int = 256, num_classes: int = 
         bbox_head=dict(type='SipMaskHead', num_classes=num_classes, in_channels=channels,
                        strides=(8, 16, 32, 64)) | head,
         tracker=dict(type='AssociationTracker', similarity='dot', temperature=1.0)))
+
+
+def build_fcos(embed_dims: int = 32, channels: int = 32, num_classes: int = 3, **head) -> BaseModel:
+    """FCOS with a small ViT, four levels. Further arguments go to the head."""
+    return MODELS.build(dict(
+        type='FCOS',
+        backbone=dict(type='ViT', embed_dims=embed_dims, num_heads=4),
+        neck=dict(type='FPN', in_channels=[embed_dims] * 3, out_channels=channels, num_outs=4),
+        bbox_head=dict(type='FCOSHead', num_classes=num_classes, in_channels=channels, stacked_convs=1,
+                       strides=(8, 16, 32, 64)) | head))

@@ -1,5 +1,6 @@
 from mmdet.models.dense_heads.cnp_contrast_head import CNPContrastHead
+from mmdet.models.dense_heads.fcos_head import FCOSHead
 from mmdet.models.dense_heads.rpn_head import RPNHead
 from mmdet.models.dense_heads.sipmask_head import SipMaskHead
 
-__all__ = ['CNPContrastHead', 'RPNHead', 'SipMaskHead']
+__all__ = ['CNPContrastHead', 'FCOSHead', 'RPNHead', 'SipMaskHead']

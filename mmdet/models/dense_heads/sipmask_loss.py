@@ -1,6 +1,6 @@
 """Training losses of the SipMask head (SipMask, section 3.3, and SipMask-VIS); called by ``SipMaskHead.loss``.
 
-Symbols: B images, N locations, G padded objects, R padded reference objects, P slots of locations that learn a mask, h×w
+Symbols: B images, N locations, G padded objects, R padded reference objects, P slots that learn a mask, h×w
 the mask bases (half the input's resolution).
 """
 from __future__ import annotations

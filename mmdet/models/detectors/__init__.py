@@ -1,6 +1,7 @@
 from mmdet.models.detectors.cmask_track_rcnn import CMaskTrackRCNN
+from mmdet.models.detectors.fcos import FCOS
 from mmdet.models.detectors.mask_track_rcnn import MaskTrackRCNN
 from mmdet.models.detectors.sipmask import SipMask
 from mmdet.models.detectors.sipmask_mem import SipMaskMem
 
-__all__ = ['CMaskTrackRCNN', 'MaskTrackRCNN', 'SipMask', 'SipMaskMem']
+__all__ = ['FCOS', 'CMaskTrackRCNN', 'MaskTrackRCNN', 'SipMask', 'SipMaskMem']

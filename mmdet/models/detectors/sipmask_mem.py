@@ -5,54 +5,32 @@ Built from a config by name; called by mmengine's runner in training and testing
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmdet.models.detectors.single_stage import SingleStageDetector
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
 
 @MODELS.register_module()
-class SipMaskMem(BaseModel):
+class SipMaskMem(SingleStageDetector):
     """One-stage detector, segmenter and tracker.
 
     Args:
-        backbone, neck, bbox_head, tracker: configs. The head offers ``forward(feats)``, ``loss(feats, ref_feats, data_samples)``
-            and ``predict(feats, frames)``; the tracker ``reset()`` and ``track(instances)``.
+        backbone, neck, bbox_head, tracker: configs. The head offers ``forward(feats)``,
+            ``loss(feats, ref_feats, data_samples)`` and ``predict(feats, frames)``; the tracker ``reset()`` and
+            ``track(instances)``.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
 
-    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
-        self.bbox_head = MODELS.build(bbox_head)
+    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict,
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(backbone, neck, bbox_head, data_preprocessor, init_cfg)
         self.tracker = MODELS.build(tracker)
 
-    def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) normalised images → the pyramid's maps."""
-        return self.neck(self.backbone(images))
-
-    def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None,
-                mode: str = 'tensor') -> dict[str, Tensor] | list[TrackDataSample] | object:
-        """Run the model.
-
-        Args:
-            inputs: (N, T, 3, H, W) float32, normalised, H and W multiples of 32. Training: T = 2, key and reference frame.
-            data_samples: N clips.
-            mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every frame,
-                ``'tensor'`` the head's maps of all N·T frames.
-        """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        return self.bbox_head(self.extract_feat(inputs.flatten(0, 1)))
-
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of N key/reference pairs."""
+        """Losses of N key/reference pairs (T = 2)."""
         feats = self.extract_feat(inputs.transpose(0, 1).flatten(0, 1))  # all key frames, then all reference frames
         keys, references = zip(*(feat.chunk(2) for feat in feats))
         return self.bbox_head.loss(keys, references, data_samples)
