@@ -44,7 +44,8 @@ class MaskTrackRCNN(BaseModel):
                  tracker: dict, assigner: dict | None = None, sampler: dict | None = None,
                  roi_strides: Sequence[int] = (4, 8, 16, 32), mask_thr: float = 0.5, legacy_boxes: bool = False,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        # mmengine would look its name up in its own registry
+        super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
         self.convention = BoxConvention(legacy_boxes)
         legacy = dict(legacy_boxes=legacy_boxes)
         self.backbone = MODELS.build(backbone)

@@ -1,4 +1,7 @@
-"""Deformable convolution steered by predicted boxes; a layer of the SipMask and MemCNP heads (paper section 3.3)."""
+"""Deformable convolution, and one steered by predicted boxes.
+
+Layers of the SipMask and MemCNP heads (paper section 3.3); the plain one also of CMaskTrack R-CNN's calibration.
+"""
 from __future__ import annotations
 
 import torch
@@ -7,8 +10,12 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 
-class _DeformWeight(nn.Module):
-    """The weight of a 3×3 deformable convolution without bias, named as the published checkpoints name it."""
+class DeformConv3x3(nn.Module):
+    """Deformable convolution v1 without bias, padded by 1; its parameter is ``weight``, as in published checkpoints.
+
+    Args:
+        in_channels, out_channels: of the feature.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -16,6 +23,7 @@ class _DeformWeight(nn.Module):
         nn.init.normal_(self.weight, std=0.01)
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        """(B, in, h, w) and offsets (B, groups·18, h, w), per group and tap dy, dx in cells → (B, out, h, w)."""
         # torchvision's operator has no bfloat16 kernel
         with torch.autocast(x.device.type, enabled=False):
             return deform_conv2d(x.float(), offset.float(), self.weight.float(), padding=1).to(x.dtype)
@@ -33,7 +41,7 @@ class FeatureAlign(BaseModule):
     def __init__(self, in_channels: int, out_channels: int, offset_groups: int = 4, num_groups: int = 32) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(4, offset_groups * 2 * 9, 1, bias=False)
-        self.conv_adaption = _DeformWeight(in_channels, out_channels)
+        self.conv_adaption = DeformConv3x3(in_channels, out_channels)
         self.norm = nn.GroupNorm(num_groups, out_channels)
         nn.init.normal_(self.conv_offset.weight, std=0.01)
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
-from torchvision.ops import DeformConv2d
 
+from mmdet.models.layers.feature_align import DeformConv3x3
 from mmdet.models.roi_heads.track_head import TrackHead
 from mmdet.ops.correlation import spatial_correlation_sample
 from mmdet.registry import MODELS
@@ -34,7 +34,7 @@ class CalibratedTrackHead(TrackHead):
         shifts = patch_size ** 2
         self.offset_convs = nn.ModuleList(ConvModule(shifts, shifts, 3, padding=1) for _ in range(3))
         self.conv_offset = nn.Conv2d(shifts, 18, 3, padding=1)
-        self.dconv_featureflow = DeformConv2d(in_channels, in_channels, 3, padding=1, bias=False)
+        self.dconv_featureflow = DeformConv3x3(in_channels, in_channels)
 
     def calibrate(self, maps: Sequence[Tensor], ref_maps: Sequence[Tensor]) -> list[Tensor]:
         """Per level: the current map plus the reference's, sampled where the correlation of the two says.
