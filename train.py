@@ -7,13 +7,14 @@ from mmdet.apis.launch import start_processes
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser(prog='train.py', description='Train a model. Every flag may be written with - for _.')
-    parser.add_argument('config', type=existing_file, help='config file, for example configs/vitmae_cnp_contrast_ms_1x.py')
+    parser = CommandParser(prog='train.py', description='Train a model. Flags may have - for _.')
+    parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
     parser.add_argument('--work_dir', help='folder for checkpoints and logs (default: work_dirs/<config>)')
-    parser.add_argument('--load_from', type=existing_file, help='start from these weights: a detector, MAE or ResNet checkpoint')
+    parser.add_argument('--load_from', type=existing_file, help='start from these weights: detector, MAE or ResNet')
     parser.add_argument('--resume_from', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='continue this training; without a path, from the newest whole checkpoint of the work_dir')
-    parser.add_argument('--resume', dest='resume_from', action='store_const', const='auto', help='--resume_from without a path')
+    parser.add_argument('--resume', dest='resume_from', action='store_const', const='auto',
+                        help='--resume_from without a path')
     parser.add_boolean('--validate', help='score the validation set after each epoch and keep the best checkpoint')
     parser.add_argument('--seed', type=int, default=42, help='of all random numbers (default: 42)')
     parser.add_boolean('--deterministic', help='the same numbers in every run, where torch can (slower)')

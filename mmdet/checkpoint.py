@@ -1,8 +1,8 @@
 """Reading weights safely and strictly: every checkpoint of this project passes through here.
 
-Called by the runner (``--load_from``, ``--resume_from``, testing), by ``init_model`` and, as the initialiser ``Pretrained``, by
-backbones. A file can never run code: it is read with ``weights_only=True`` and nothing is added to what torch allows
-except ``argparse.Namespace``, a plain record that MAE's own training files carry.
+Called by the runner (``--load_from``, ``--resume_from``, testing), by ``init_model`` and, as the initialiser
+``Pretrained``, by backbones. A file can never run code: it is read with ``weights_only=True`` and nothing is added to
+what torch allows except ``argparse.Namespace``, a plain record that MAE's own training files carry.
 """
 from __future__ import annotations
 
@@ -139,8 +139,9 @@ def _remedy(own: Mapping, weights: Mapping, missing: list, unexpected: list, sha
 
 
 def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
-    """Loads pre-trained weights of a bare backbone; what only pre-training needs (MAE's decoder, a classifier) is skipped and named.
+    """Loads pre-trained weights of a bare backbone.
 
+    What only pre-training needs (MAE's decoder, a classifier) is skipped, and said to be.
     Also takes the backbone out of a whole detector's weights. Raises UserError if anything else does not fit.
     """
     inner = {name.removeprefix('backbone.'): value for name, value in weights.items() if name.startswith('backbone.')}
@@ -155,7 +156,8 @@ def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], so
             weights.setdefault(name, value)
     load_weights(backbone, weights, source)
     if skipped and is_main_process():
-        print_log(f'{source}: {len(skipped)} keys that only pre-training needs are ignored: {_shortened(skipped)}', 'current')
+        print_log(f'{source}: {len(skipped)} keys that only pre-training needs are ignored: {_shortened(skipped)}',
+                  'current')
 
 
 def load_model(model: nn.Module, source: str | Path, checkpoint: Mapping | None = None, *,

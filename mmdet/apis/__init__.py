@@ -1,4 +1,7 @@
-"""What train.py, test_video.py and a notebook call. Names load on first use: the command lines report errors before torch loads."""
+"""What train.py, test_video.py and a notebook call.
+
+Names load on first use, so that the command lines report wrong flags before torch loads.
+"""
 from importlib import import_module
 
 _HOME = dict(train='training', test='testing', init_model='inference', load_config='config')

@@ -75,9 +75,9 @@ def existing_file(text: str) -> str:
 def add_launch_arguments(parser: CommandParser) -> None:
     """``--gpus``, ``--launcher`` and what old launchers pass."""
     parser.add_argument('--gpus', type=int, metavar='N',
-                        help='number of GPUs of this machine to use, one process each; 0: the CPU (default: one GPU if there is one)')
+                        help='GPUs of this machine, one process each; 0: the CPU (default: a GPU if there is one)')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
-                        help='how the processes were started, if not by --gpus (see tools/dist_train.sh, tools/slurm_train.sh)')
+                        help='what started the processes, if not --gpus (see tools/dist_train.sh and slurm_train.sh)')
     parser.add_argument('--local_rank', type=int, help=argparse.SUPPRESS)
 
 

@@ -1,6 +1,6 @@
-"""Config files: reading them, ``--cfg-options``, and finding unknown names before anything is built. Called by the command lines.
+"""Config files: reading them, ``--cfg-options``, and finding unknown names before anything is built.
 
-Configs are mmengine's (Python files that may name others in ``_base_``): running one runs its code.
+Called by the command lines. Configs are Python files, which may name others in ``_base_``; reading one runs it.
 """
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from mmdet import registry as mmdet_registry
 from mmdet.errors import UserError
 
 # read by a builder before the constructor sees the dict
-_BUILDERS_OWN = {'type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'requires_grad'}
+_BUILDERS_OWN = {
+    'type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'requires_grad'}
 _TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
     'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing', 'compile', 'sync_bn'}
 
@@ -56,7 +57,8 @@ def check_config(cfg: Config) -> None:
         if len(unknown) == len(classes) and all(unknown):
             name = min(unknown, key=len)[0]
             known = sorted(set().union(*(_arguments(found) or set() for found in classes)) - _BUILDERS_OWN - {'self'})
-            raise UserError(f'config key {where}.{name}: {_name(node["type"])} has no argument {name!r}{_near(name, known)}')
+            raise UserError(f'config key {where}.{name}: {_name(node["type"])} has no argument {name!r}'
+                            + _near(name, known))
 
 
 def pretrained_nodes(cfg: Config) -> list[tuple[str, ConfigDict]]:
@@ -99,7 +101,8 @@ def _arguments(target: Any) -> set[str] | None:
     """Names that a constructor or function takes from a config; None if it takes any."""
     if not inspect.isclass(target):
         parameters = inspect.signature(target).parameters.values()
-        return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters} | _BUILDERS_OWN
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        return None if open_ended else {p.name for p in parameters} | _BUILDERS_OWN
     names, forwards = set(_BUILDERS_OWN), False
     for klass in target.__mro__[:-1]:
         if '__init__' in vars(klass):

@@ -1,4 +1,4 @@
-"""Which processes run the job: one here, or one per GPU through torch's launcher. Called by the command lines first of all."""
+"""Which processes run the job: one here, or one per GPU through torch's launcher. Called first by the command lines."""
 from __future__ import annotations
 
 import logging
@@ -40,15 +40,16 @@ def _run_on_gpus(count: int, argv: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     # the processes report their own errors; the agent's log lines would bury them
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
-    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend='c10d', rdzv_endpoint='localhost:0',
-                          run_id=str(os.getpid()), max_restarts=0)
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend='c10d',
+                          rdzv_endpoint='localhost:0', run_id=str(os.getpid()), max_restarts=0)
     try:
         elastic_launch(config, sys.executable)('-u', *argv, '--launcher', 'pytorch')
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         status = failure.exitcode
         if status not in (2, EXIT_PREEMPTED):
-            print(f'error: the process of GPU {rank} failed with status {status}; its message is above', file=sys.stderr)
+            print(f'error: the process of GPU {rank} ended with status {status}; its message is above',
+                  file=sys.stderr)
         return status if status > 0 else 128 - status
     except SignalException as stop:
         return EXIT_PREEMPTED if stop.sigval == signal.SIGTERM else 128 + stop.sigval

@@ -72,7 +72,8 @@ def amp_dtype() -> str:
 
 def _keep_best(cfg: Config) -> None:
     if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
-        raise UserError(f'--validate: {cfg.filename} has no val_dataloader and val_evaluator; add them or leave --validate out')
+        raise UserError(f'--validate: {cfg.filename} has no val_dataloader and val_evaluator; add them or leave '
+                        '--validate out')
     cfg.val_cfg = cfg.get('val_cfg') or dict(type='ValLoop')
     cfg.default_hooks.checkpoint.update(save_best='auto', rule='greater')
 
@@ -100,6 +101,6 @@ def _choose_start(cfg: Config, load_from: str | None, resume_from: str | None) -
         if cfg.get('load_from'):
             node.init_cfg = None  # would be overwritten
         elif not Path(node.init_cfg.checkpoint).expanduser().is_file():
-            raise UserError(f'{node.init_cfg.checkpoint}: no such file (config key {where}.init_cfg.checkpoint); put the '
-                            f'pre-trained weights there (README, "Weights"), or start from random ones with --cfg-options '
-                            f'{where}.init_cfg=None')
+            raise UserError(f'{node.init_cfg.checkpoint}: no such file (config key {where}.init_cfg.checkpoint); put '
+                            'the pre-trained weights there (README, "Weights"), or start from random ones with '
+                            f'--cfg-options {where}.init_cfg=None')

@@ -1,4 +1,3 @@
-from mmdet.engine.data_order import ResumableBatchSampler, SeededDataset
 from mmdet.engine.distributed import init_processes
 from mmdet.engine.files import ATOMIC, AtomicBackend
 from mmdet.engine.hooks import *  # noqa: F403
@@ -8,5 +7,5 @@ from mmdet.engine.stop_signal import StopSignal
 from mmdet.engine.test_loop import InterruptibleTestLoop
 from mmdet.engine.train_loop import ResumableTrainLoop
 
-__all__ = ['ATOMIC', 'AtomicBackend', 'BFloat16OptimWrapper', 'InterruptibleTestLoop', 'ResumableBatchSampler',
-           'ResumableTrainLoop', 'SeededDataset', 'StopSignal', 'VideoRunner', 'init_processes']
+__all__ = ['ATOMIC', 'AtomicBackend', 'BFloat16OptimWrapper', 'InterruptibleTestLoop', 'ResumableTrainLoop',
+           'StopSignal', 'VideoRunner', 'init_processes']

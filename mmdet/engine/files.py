@@ -37,6 +37,6 @@ class AtomicBackend(LocalBackend):
             with contextlib.suppress(OSError):
                 partial.unlink()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f'{path}: not written, the disk is full; files written before are intact, make room and '
-                                'resume') from None
+                raise UserError(f'{path}: not written, the disk is full; what was written before is intact: make room '
+                                'and resume') from None
             raise

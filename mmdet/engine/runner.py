@@ -5,13 +5,22 @@ from collections.abc import Callable, Sequence
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_model, read_checkpoint
+from mmdet.engine.workers import WorkerStart
 from mmdet.errors import UserError
 
 
 class VideoRunner(Runner):
-    """Differs from mmengine's in this: no file can run code, weights that do not fit are an error, a training resumes exactly."""
+    """mmengine's, except that no file can run code, weights that do not fit are an error, and resuming is exact."""
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
+                         diff_rank_seed: bool = False) -> DataLoader:
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
+        return loader
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: Sequence = ()) -> dict:
@@ -24,7 +33,7 @@ class VideoRunner(Runner):
             revise_keys: not used.
 
         Raises:
-            UserError: see :func:`mmdet.checkpoint.load_model`; when resuming, also a file that this runner did not write.
+            UserError: see :func:`mmdet.checkpoint.load_model`; when resuming, also a file that no training wrote.
         """
         checkpoint = read_checkpoint(filename, map_location)
         if self._resume:
@@ -39,10 +48,10 @@ class VideoRunner(Runner):
     def _check_resumable(self, filename: str, checkpoint: dict) -> None:
         meta = checkpoint.get('meta', {})
         if not {'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint) or 'seed' not in meta:
-            raise UserError(f'{filename}: cannot be resumed, it lacks the state of the training; start from its weights with '
-                            '--load_from')
+            raise UserError(f'{filename}: cannot be resumed, it lacks the training\'s state; start from its weights '
+                            'with --load_from')
         if meta['seed'] != self.seed:
-            raise UserError(f'{filename} was trained with --seed {meta["seed"]}, not {self.seed}: resume with the same seed')
+            raise UserError(f'{filename} was trained with --seed {meta["seed"]}, not {self.seed}: resume with the same')
         meta.pop('config', None)  # mmengine's resume would execute this text
 
     def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,

@@ -1,4 +1,7 @@
-"""mmengine's test pass, in mixed precision if asked, and stopped half-way without losing results. Built by the runner from ``test_cfg``."""
+"""mmengine's test pass, in mixed precision if asked, and stopped half-way without losing results.
+
+Built by the runner from ``test_cfg``.
+"""
 from __future__ import annotations
 
 from typing import Any

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmdet.engine.files import ATOMIC
 from mmdet.registry import HOOKS
 
-# of what mmengine's message hub holds, a resumed run needs only which files are best and last; curves are in the log files
+# what a resumed run needs of mmengine's message hub; the curves are in the log files
 _PATHS = ('best_ckpt', 'last_ckpt')
 _REMEMBERED = (*_PATHS, 'best_score', 'keep_ckpt_ids')
 
@@ -20,8 +20,8 @@ _REMEMBERED = (*_PATHS, 'best_score', 'keep_ckpt_ids')
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook writing through :class:`mmdet.engine.files.AtomicBackend`.
 
-    A file holds ``state_dict``, ``optimizer``, ``param_schedulers``, ``message_hub`` and ``meta`` (config text, category
-    names, seed, epoch, iteration), all of it plain data, and no clock time or absolute path.
+    A file holds ``state_dict``, ``optimizer``, ``param_schedulers``, ``message_hub`` and ``meta`` (config text,
+    category names, seed, epoch, iteration), all of it plain data, and no clock time or absolute path.
 
     Args:
         kwargs: mmengine's arguments (``interval``, ``by_epoch``, ``save_best``, ``max_keep_ckpts``, ...).
@@ -35,11 +35,12 @@ class AtomicCheckpointHook(CheckpointHook):
         for key in ('time', 'experiment_name'):
             checkpoint['meta'].pop(key, None)
         cfg = runner.cfg.copy()
-        for key in ('work_dir', 'load_from', 'resume', 'launcher'):
+        for key in ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name'):
             cfg.pop(key, None)
         checkpoint['meta']['cfg'] = cfg.pretty_text
         info = checkpoint['message_hub']['runtime_info']
-        kept = {key: osp.basename(value) if key in _PATHS else value for key, value in info.items() if key in _REMEMBERED}
+        kept = {key: osp.basename(value) if key in _PATHS else value
+                for key, value in info.items() if key in _REMEMBERED}
         kept['iterations_per_epoch'] = len(runner.train_dataloader)
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=kept, resumed_keys=dict.fromkeys(kept, True))
 

@@ -29,7 +29,8 @@ class ProgressHook(Hook):
             return
         self._frames += sum(map(len, outputs))
         elapsed = self._bar.format_dict['elapsed']
-        self._bar.set_postfix_str(f'{self._frames * runner.world_size / max(elapsed, 1e-9):.1f} frames/s', refresh=False)
+        rate = self._frames * runner.world_size / max(elapsed, 1e-9)
+        self._bar.set_postfix_str(f'{rate:.1f} frames/s', refresh=False)
         self._bar.update(len(outputs))
 
     def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: save at the end of the running iteration, then end. A default hook of every config."""
+"""Ctrl-C and SIGTERM during training: save after the running iteration, then end. A default hook of every config."""
 from __future__ import annotations
 
 from typing import Any
@@ -35,7 +35,8 @@ class StopHook(Hook):
     def after_train(self, runner: Runner) -> None:
         self.signal.__exit__()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: dict | None = None) -> None:
         if not self._agreed(runner):
             return
         done = runner.iter + 1

@@ -1,0 +1,42 @@
+"""A model ready to use in Python. Called by notebooks and tools."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmdet.apis.config import load_config, pretrained_nodes
+from mmdet.checkpoint import load_model, read_checkpoint
+from mmdet.registry import MODELS
+
+
+def init_model(config: str | Path | Config, checkpoint: str | Path | None = None,
+               device: str | torch.device | None = None) -> nn.Module:
+    """Builds a config's model for testing.
+
+    Args:
+        config: file, or what :func:`mmdet.apis.load_config` returned.
+        checkpoint: trained weights; None: random ones.
+        device: None: the GPU if there is one.
+
+    Returns:
+        The model in evaluation mode, with ``cfg`` (the config) and ``dataset_meta`` (a dict with ``classes``, if the
+        checkpoint knows them) as attributes.
+
+    Raises:
+        UserError: config or checkpoint are not as expected, or do not fit each other.
+    """
+    cfg = config.copy() if isinstance(config, Config) else load_config(config)
+    init_default_scope('mmdet')
+    for _, node in pretrained_nodes(cfg):
+        node.init_cfg = None
+    model = MODELS.build(cfg.model)
+    model.cfg, model.dataset_meta = cfg, {}
+    if checkpoint is not None:
+        loaded = read_checkpoint(checkpoint)
+        load_model(model, checkpoint, loaded)
+        model.dataset_meta = (loaded.get('meta') or {}).get('dataset_meta', {})
+    return model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()

@@ -1,0 +1,94 @@
+"""Testing from a config and a checkpoint. Called by test_video.py."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+
+from mmdet.apis.config import pretrained_nodes
+from mmdet.apis.training import amp_dtype, default_work_dir
+from mmdet.checkpoint import find_checkpoint
+from mmdet.engine import VideoRunner, init_processes
+from mmdet.errors import UserError
+
+
+def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
+         show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, load_result: str | None = None,
+         dump_bbox: bool = False, zip_result: bool = False, amp: bool = False, work_dir: str | None = None,
+         launcher: str = 'none') -> dict[str, float]:
+    """Runs a trained model over the config's test set, writes the results and scores them.
+
+    Args:
+        cfg: from :func:`mmdet.apis.load_config`.
+        checkpoint: trained weights; not needed with ``load_result``.
+        out: ``X.pkl``, results per frame; ``X.pkl.json`` is the result file of YouTube-VIS servers.
+        metrics: some of ``'segm'`` and ``'bbox'``; empty: nothing is scored.
+        show: draw the results.
+        save_vis_path: folder for that; None: ``visualisations`` beside the checkpoint.
+        thresh: objects with a score above it are drawn, in [0, 1].
+        load_result: score this ``X.pkl`` of an earlier test instead of running the model.
+        dump_bbox: boxes, too, in ``X.pkl.json``.
+        zip_result: also write ``X.pkl.zip``.
+        amp: mixed precision, see :func:`mmdet.apis.train`.
+        work_dir: folder for logs; None: the config's, else ``work_dirs/<name of the config>``.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        The statistics by name (``segm_AP``, ...), in [0, 1] or -1 where undefined; empty without ``metrics``.
+
+    Raises:
+        UserError: for everything wrong with config, data, checkpoint and result file.
+    """
+    if not (out or metrics or show):
+        raise UserError('nothing to do with the results: give --out X.pkl, --eval segm or --show')
+    if not 0 <= thresh <= 1:
+        raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
+    cfg = cfg.copy()
+    cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result)
+    if load_result:
+        return _score_file(cfg, load_result, show)
+    if not checkpoint:
+        raise UserError('no checkpoint: give the trained weights behind the config, or --load_result X.pkl')
+    _prepare(cfg, str(find_checkpoint(checkpoint)), work_dir, launcher)
+    if amp:
+        cfg.test_cfg.amp_dtype = amp_dtype()
+    if show:
+        folder = save_vis_path or str(Path(checkpoint).expanduser().parent / 'visualisations')
+        _add_pictures(cfg, folder, thresh)
+    init_processes(launcher)
+    return VideoRunner.from_cfg(cfg).test()
+
+
+def _prepare(cfg: Config, checkpoint: str, work_dir: str | None, launcher: str) -> None:
+    """A config for testing only."""
+    if not cfg.get('test_dataloader'):
+        raise UserError(f'{cfg.filename} has no test_dataloader; add one')
+    cfg.launcher = launcher
+    cfg.work_dir = default_work_dir(cfg, work_dir)
+    cfg.load_from, cfg.resume = checkpoint, False
+    for name in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'val_dataloader',
+                 'val_cfg', 'val_evaluator'):
+        cfg[name] = None
+    for _, node in pretrained_nodes(cfg):
+        node.init_cfg = None  # the checkpoint has everything
+    cfg.default_hooks = {name: hook for name, hook in cfg.default_hooks.items()
+                         if name in ('timer', 'logger', 'progress')} | dict.fromkeys(
+                             ('sampler_seed', 'param_scheduler', 'checkpoint'))
+
+
+def _score_file(cfg: Config, path: str, show: bool) -> dict[str, float]:
+    if show:
+        raise UserError('--show draws what the model finds and cannot be used with --load_result')
+    init_default_scope('mmdet')
+    metric, = Evaluator(cfg.test_evaluator).metrics
+    return metric.score_file(path)
+
+
+def _add_pictures(cfg: Config, folder: str, thresh: float) -> None:
+    steps = [step for step in cfg.test_dataloader.dataset.pipeline if step.type == 'LoadTrackFrames']
+    for step in steps:
+        step.keep_original = True
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), ConfigDict(type='ShowHook', folder=folder, score_thr=thresh)]

@@ -1,0 +1,41 @@
+"""Test a model on videos: ``python test_video.py CONFIG CHECKPOINT [--out X.pkl] [--eval segm] ...``; see --help."""
+import sys
+from collections.abc import Sequence
+
+from mmdet.apis.cli import CommandParser, add_launch_arguments, existing_file, run_command
+from mmdet.apis.launch import start_processes
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='test_video.py', description='Test a model on videos. Flags may have - for _.')
+    parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
+    parser.add_argument('checkpoint', nargs='?', help='trained weights (not needed with --load_result)')
+    parser.add_argument('--out', metavar='X.pkl', help='write results per frame, and the result file X.pkl.json')
+    parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='score against the annotations')
+    parser.add_boolean('--show', help='draw the results: PNG frames and a GIF per video')
+    parser.add_argument('--save_vis_path', metavar='DIR', help='for --show (default: visualisations beside checkpoint)')
+    parser.add_argument('--thresh', type=float, default=0.5, help='draw objects with a score above this (default: 0.5)')
+    parser.add_argument('--load_result', metavar='X.pkl', help='score results of an earlier --out instead of testing')
+    parser.add_boolean('--dump_bbox', help='add the boxes to X.pkl.json')
+    parser.add_boolean('--zip', help='also write X.pkl.zip, as scoring servers take it')
+    parser.add_boolean('--amp', help='mixed precision')
+    parser.add_argument('--work_dir', help='folder for logs (default: work_dirs/<config>)')
+    add_launch_arguments(parser)
+    parser.add_config_options()
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    status = start_processes(args.gpus, args.launcher, sys.argv)
+    if status is not None:
+        return status
+    from mmdet.apis import load_config, test
+    test(load_config(args.config, args.cfg_options), args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
+         save_vis_path=args.save_vis_path, thresh=args.thresh, load_result=args.load_result, dump_bbox=args.dump_bbox,
+         zip_result=args.zip, amp=args.amp, work_dir=args.work_dir, launcher=args.launcher)
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
