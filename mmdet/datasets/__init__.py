@@ -3,4 +3,5 @@ from mmdet.datasets.samplers import AspectRatioBatchSampler, SeededIndex, Seeded
 from mmdet.datasets.wrappers import WeightedConcatDataset
 from mmdet.datasets.youtube_vis import OVISDataset, YVISDataset
 
-__all__ = ['AspectRatioBatchSampler', 'OVISDataset', 'SeededIndex', 'SeededSampler', 'VideoSampler', 'YVISDataset']
+__all__ = ['AspectRatioBatchSampler', 'COCOVIS', 'OVISDataset', 'SeededIndex', 'SeededSampler', 'VideoSampler',
+           'WeightedConcatDataset', 'YVISDataset']

@@ -16,9 +16,9 @@ from mmdet.registry import DATASETS
 class WeightedConcatDataset(ConcatDataset):
     """Data sets with the same classes, one behind the other, each repeated or thinned by its weight.
 
-    A data set of n items and weight w has round(w · n) places in an epoch: every item ⌊w⌋ times; each of the places left
-    over takes a random item from a share of its own of the data set, another one each time, so that all items are seen
-    in the long run. Shares do not mix wide and high images (but for one).
+    A data set of n items and weight w has round(w · n) places in an epoch: every item ⌊w⌋ times; each of the places
+    left over takes a random item from a share of its own of the data set, another one each time, so that all items are
+    seen in the long run. Shares do not mix wide and high images (but for one).
 
     Args:
         datasets: configs or data sets for training.

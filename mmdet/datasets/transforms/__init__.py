@@ -3,5 +3,5 @@ from mmdet.datasets.transforms.geometry import RandomFlipClip, RandomResizeClip,
 from mmdet.datasets.transforms.loading import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame
 from mmdet.datasets.transforms.packing import PackTrackInputs
 
-__all__ = ['AffineColourReference', 'BadFrameError', 'LoadTrackAnnotations', 'LoadTrackFrames', 'PackTrackInputs', 'RandomFlipClip',
-           'RandomResizeClip', 'ResizeClip', 'read_frame']
+__all__ = ['AffineColourReference', 'BadFrameError', 'LoadTrackAnnotations', 'LoadTrackFrames', 'PackTrackInputs',
+           'RandomFlipClip', 'RandomResizeClip', 'ResizeClip', 'read_frame']

@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""COCO images to videos of one frame: tools/dataset_converters/coco2yvis.py COCO.json --target yvis2019 --out FILE."""
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/dataset_converters/coco2yvis.py', description=(
+        'COCO annotations of images to YouTube-VIS JSON with the categories of a video set, for COCOVIS: converted '
+        'once, they are read faster.'))
+    parser.add_argument('coco', type=existing_file, help='COCO annotation file, for example instances_train2017.json')
+    parser.add_argument('--target', choices=('yvis2019', 'yvis2021', 'ovis'),
+                        help="video set whose categories to take (default: the file's own)")
+    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmdet.datasets.annotations import load_json
+    from mmdet.datasets.coco_file import check_coco
+    from mmdet.datasets.converters.coco_images import coco_images_to_vis
+    from mmdet.evaluation.results import atomic_open
+
+    file = coco_images_to_vis(check_coco(load_json(args.coco), args.coco), args.target)
+    with atomic_open(args.out, 'w') as out:
+        json.dump(file.content, out, separators=(',', ':'))
+    print(f'{args.out}: {file.summary()}')
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)

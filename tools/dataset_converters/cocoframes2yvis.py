@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""COCO annotations of frames to YouTube-VIS JSON: tools/dataset_converters/cocoframes2yvis.py COCO.json --out FILE."""
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/dataset_converters/cocoframes2yvis.py', description=(
+        'COCO JSON whose images are frames (video_id, frame_id; or folder and file name) and whose annotations name '
+        'their object (instance_id or track_id) to YouTube-VIS JSON. Category ids and file names stay.'))
+    parser.add_argument('coco', type=existing_file, help='COCO annotation file')
+    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--track_key', metavar='FIELD',
+                        help='field of an annotation with the number or name of its object')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmdet.datasets.annotations import load_json
+    from mmdet.datasets.coco_file import check_coco
+    from mmdet.datasets.converters.coco_frames import coco_frames_to_vis
+    from mmdet.evaluation.results import atomic_open
+
+    file = coco_frames_to_vis(check_coco(load_json(args.coco), args.coco), args.track_key)
+    with atomic_open(args.out, 'w') as out:
+        json.dump(file.content, out, separators=(',', ':'))
+    print(f'{args.out}: {file.summary()}')
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)

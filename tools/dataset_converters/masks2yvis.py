@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""DAVIS-style mask folders to YouTube-VIS JSON: tools/dataset_converters/masks2yvis.py IMAGES MASKS --out FILE."""
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/dataset_converters/masks2yvis.py', description=(
+        'Index masks, MASKS/<video>/<frame>.png with the number of an object in each of its pixels, to YouTube-VIS '
+        'JSON. Images without a mask are left out.'))
+    parser.add_argument('images', type=Path, help='folder with IMAGES/<video>/<frame>.jpg (DAVIS: JPEGImages/480p)')
+    parser.add_argument('masks', type=Path, help='folder with MASKS/<video>/<frame>.png (DAVIS: Annotations/480p)')
+    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument('--category', default='object', help='the category of all objects (default: object)')
+    source.add_argument('--meta', type=existing_file, metavar='META.json',
+                        help="YouTube-VOS's meta.json: videos.<video>.objects.<number>.category")
+    parser.add_argument('--categories', type=existing_file, metavar='FILE.txt',
+                        help='names of all categories, one a line, to have the same ids in several files')
+    parser.add_argument('--ignore', type=int, metavar='NUMBER', help='number that is no object in the masks, often 255')
+    parser.add_argument('--workers', type=int, default=4, help='threads (default: 4)')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from tqdm.contrib.concurrent import thread_map
+
+    from mmdet.datasets.annotations import load_json
+    from mmdet.datasets.converters.mask_folders import build_file, categories_from_meta, find_videos, read_video
+    from mmdet.evaluation.results import atomic_open
+
+    folders = find_videos(args.images, args.masks)
+    videos = thread_map(partial(read_video, ignore=args.ignore), folders, max_workers=args.workers, unit='videos')
+    names = Path(args.categories).read_text().split('\n') if args.categories else None
+    category_of = categories_from_meta(load_json(args.meta), args.meta) if args.meta else lambda *_: args.category
+    file = build_file(videos, category_of, names and [name.strip() for name in names if name.strip()])
+    with atomic_open(args.out, 'w') as out:
+        json.dump(file.content, out, separators=(',', ':'))
+    left_out = sum(video.without_mask for video in videos)
+    print(f'{args.out}: {file.summary()}' + (f'; {left_out} images without a mask left out' if left_out else ''))
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
