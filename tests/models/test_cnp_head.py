@@ -13,7 +13,7 @@ def frame_with(boxes: list, height: int, width: int, first_id: int = 1) -> DetDa
     for mask, (x1, y1, x2, y2) in zip(masks, boxes):
         mask[int(y1):int(y2) + 1, int(x1):int(x2) + 1] = 1
     return DetDataSample(
-        metainfo=dict(frame_id=0, scale_factor=1.0, ori_shape=(height, width)),
+        metainfo=dict(frame_id=0, scale_factor=1.0, ori_shape=(height, width), img_shape=(height, width)),
         gt_instances=InstanceData(
             bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), masks=masks,
             labels=torch.zeros(len(boxes), dtype=torch.long), instances_id=torch.arange(first_id, first_id + len(boxes))))

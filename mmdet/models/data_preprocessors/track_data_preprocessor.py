@@ -49,7 +49,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
             ``batch_input_shape`` (H, W).
         """
         clips: list[Tensor] = self.cast_data(list(data['inputs']))
-        samples: list[TrackDataSample] = self.cast_data(list(data['data_samples']))
+        samples: list[TrackDataSample] = self.cast_data([_with_tensors(sample) for sample in data['data_samples']])
         height, width = (-(-max(clip.shape[side] for clip in clips) // self.pad_size_divisor) * self.pad_size_divisor
                          for side in (2, 3))
         batch = self.mean.new_zeros((len(clips), clips[0].shape[0], 3, height, width))
@@ -69,6 +69,15 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         if self.bgr_to_rgb:
             clip = clip.flip(1)
         return torch.sub(clip, self.mean).div_(self.std)
+
+
+def _with_tensors(sample: TrackDataSample) -> TrackDataSample:
+    """A copy in which ``gt_instances`` holds tensors only; numbers leave the data loader as numpy arrays."""
+    sample = sample.new(video_data_samples=[frame.new() for frame in sample])
+    for frame in sample:
+        if 'gt_instances' in frame:
+            frame.gt_instances = frame.gt_instances.to_tensor()
+    return sample
 
 
 def _pad_masks(instances, height: int, width: int) -> None:

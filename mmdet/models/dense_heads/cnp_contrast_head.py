@@ -1,6 +1,6 @@
 """The MemCNP head (paper section 3): class and box branches that read a memory, a mask map and a track map.
 
-Called by :class:`~mmdet.models.detectors.SipMaskMem`: ``loss`` in training, ``predict`` in testing. The losses are in
+Called by :class:`~mmdet.models.detectors.SipMaskMem`: ``loss`` in training, ``detect`` in testing. The losses are in
 ``cnp_contrast_loss.py``, the way from maps to detections in ``cnp_contrast_predict.py``.
 
 Symbols: B images, C channels, K classes, H×W padded input, level l of stride s = 8·2^l with an h×w map, N locations of all levels.
@@ -14,20 +14,21 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import Scale
 from mmengine.model import BaseModule
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
 from mmdet.models.dense_heads.cnp_contrast_loss import CNPContrastLoss
 from mmdet.models.dense_heads.cnp_contrast_predict import CNPContrastPredictor
 from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
+from mmdet.models.layers.constants import device_constant
 from mmdet.models.layers.feature_align import FeatureAlign
-from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
+from mmdet.models.layers.pyramid import flatten_levels, fuse_levels, upsample
 from mmdet.models.memory import CNPMemory
 from mmdet.models.memory.write_targets import write_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import level_points, pyramid_points
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures import TrackDataSample
 
 _FINE_LEVELS = 3  # levels that feed the mask and the track map
 
@@ -103,8 +104,7 @@ class CNPContrastHead(BaseModule):
         cls_logits, regression, centerness, masks = zip(*outputs)
         regression = flatten_levels(regression)
         level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
-        mask = F.interpolate(fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse), scale_factor=4.0, mode='bilinear',
-                             align_corners=False).relu()
+        mask = upsample(fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse), 4).relu()
         return CNPMaps(
             cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
@@ -124,8 +124,8 @@ class CNPContrastHead(BaseModule):
         joint = torch.cat([cls_feat, context.to(cls_feat.dtype)], dim=1)  # (B, 2C, h, w)
         regression = self.fcos_reg(joint)
         height, width = size
-        cells = regression.new_tensor((width, height, width, height)).view(1, 4, 1, 1) / stride
-        boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells).to(feat.dtype)
+        cells = device_constant((width / stride, height / stride) * 2, feat.device).view(1, 4, 1, 1)
+        boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells)
         cls_logits = self.fcos_cls(self.cls_align(joint, boxes))
         aligned = self.mask_align(mask_feat, boxes) if level < _FINE_LEVELS else None
         return cls_logits, regression, self.fcos_centerness(mask_feat), aligned
@@ -144,8 +144,8 @@ class CNPContrastHead(BaseModule):
         with torch.autocast(maps.track.device.type, enabled=False):
             return self.criterion(maps, ref_track.float(), targets, references)
 
-    def predict(self, feats: Sequence[Tensor], frames: Sequence[DetDataSample]) -> list[InstanceData]:
-        """Detections of each frame, without ids; see :class:`CNPContrastPredictor`."""
+    def detect(self, feats: Sequence[Tensor], geometry: FrameGeometry) -> DeviceDetections:
+        """Detections of frames of one geometry, on the device; ``predictor.collect`` makes results of them."""
         maps = self(feats)
         with torch.autocast(maps.track.device.type, enabled=False):
-            return self.predictor(maps, frames)
+            return self.predictor.detect(maps, geometry)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from mmdet.models.layers.constants import device_constant
 from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
@@ -81,7 +82,7 @@ class CNPContrastLoss:
     def _likelihood(maps: CNPMaps, assignment: Assignment, slot_boxes: Tensor, gt_boxes: Tensor, confidence: Tensor,
                     targets: PaddedTargets) -> Tensor:
         height, width = maps.size
-        scale = slot_boxes.new_tensor((width, height, width, height))
+        scale = device_constant((width, height) * 2, slot_boxes.device)
         error = (1 - confidence) + (1 - aligned_legacy_box_iou(slot_boxes.detach(), gt_boxes))
         weights = assignment.centerness.gather(1, assignment.index) + 1e-9
         return mixture_nll_loss(slot_boxes / scale, gather_rows(maps.sigmas, assignment.index), targets.bboxes / scale,

@@ -1,6 +1,6 @@
 """The SipMask-VIS head (Cao et al., ECCV 2020, section 3): FCOS, mask coefficients for parts of a box, a track map.
 
-Called by the detector ``SipMask``: ``loss`` in training, ``predict`` in testing. The losses are in ``sipmask_loss.py``,
+Called by the detector ``SipMask``: ``loss`` in training, ``detect`` in testing. The losses are in ``sipmask_loss.py``,
 the way from maps to detections in ``sipmask_predict.py``.
 
 Symbols: B images, K classes, H×W padded input, levels of strides 8, 16, … , N locations of all levels, q = 4 parts of a
@@ -12,22 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import Scale
 from mmengine.model import BaseModule
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.errors import UserError
+from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
 from mmdet.models.dense_heads.sipmask_loss import SipMaskLoss
 from mmdet.models.dense_heads.sipmask_predict import SipMaskPredictor
 from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.feature_align import FeatureAlign
-from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
+from mmdet.models.layers.pyramid import flatten_levels, fuse_levels, upsample
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import pyramid_points
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures import TrackDataSample
 
 _FINE_LEVELS = 3  # levels that feed the mask bases and the track map
 NUM_BASES = 32
@@ -103,7 +102,7 @@ class SipMaskHead(BaseModule):
         raw = [scale(self.fcos_reg(feat)) for scale, feat in zip(self.scales, box_feats)]
         aligned = [self.feat_align(self.cls_convs(feat), boxes.detach()) for feat, boxes in zip(feats, raw)]
         hidden = fuse_levels(box_feats[:_FINE_LEVELS], self.sip_mask_lat0).relu()
-        bases = F.interpolate(self.sip_mask_lat(hidden).relu(), scale_factor=4.0, mode='bilinear', align_corners=False)
+        bases = upsample(self.sip_mask_lat(hidden).relu(), 4)
         level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
         return SipMaskMaps(
             cls_logits=flatten_levels([self.fcos_cls(feat) for feat in aligned]),
@@ -127,8 +126,8 @@ class SipMaskHead(BaseModule):
         with torch.autocast(maps.track.device.type, enabled=False):
             return self.criterion(maps, ref_track.float(), targets, references)
 
-    def predict(self, feats: Sequence[Tensor], frames: Sequence[DetDataSample]) -> list[InstanceData]:
-        """Detections of each frame, without ids; see :class:`SipMaskPredictor`."""
+    def detect(self, feats: Sequence[Tensor], geometry: FrameGeometry) -> DeviceDetections:
+        """Detections of frames of one geometry, on the device; ``predictor.collect`` makes results of them."""
         maps = self(feats)
         with torch.autocast(maps.track.device.type, enabled=False):
-            return self.predictor(maps, frames)
+            return self.predictor.detect(maps, geometry)

@@ -1,31 +1,24 @@
 """From the SipMask head's maps to detections (baselines.md, A, inference); called by ``SipMaskHead`` in testing.
 
-Everything stays on the device, with fixed sizes, until one copy at the end.
-
 Symbols: B frames, N locations, S candidates, D detections a frame, C channels of the track map, K classes.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-from mmengine.structures import InstanceData
-from torch import Tensor
-
-from mmdet.models.layers.mask_encoding import MASK_STRIDE, encode_frame_masks
+from mmdet.models.dense_heads.clip_predictor import MASK_STRIDE, ClipPredictor, DeviceDetections, FrameGeometry
+from mmdet.models.layers.constants import device_constant
 from mmdet.models.layers.split_masks import split_masks
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.models.task_modules.candidates import best_per_level
 from mmdet.models.task_modules.fast_nms import fast_nms
 from mmdet.models.task_modules.map_sampling import boxes_from_distances, gather_rows, sample_at_centers
-from mmdet.structures import DetDataSample
 
 if TYPE_CHECKING:
     from mmdet.models.dense_heads.sipmask_head import SipMaskMaps
 
 
-class SipMaskPredictor:
+class SipMaskPredictor(ClipPredictor):
     """Candidates per level, Fast NMS, masks and track embeddings of a batch of frames.
 
     Args:
@@ -42,35 +35,17 @@ class SipMaskPredictor:
         self.score_thr, self.nms_thr, self.max_per_img = score_thr, nms_thr, max_per_img
         self.convention = BoxConvention(legacy=True)  # boxes name their last pixel: W − 1 is the right-most side
 
-    def __call__(self, maps: SipMaskMaps, frames: Sequence[DetDataSample]) -> list[InstanceData]:
-        """Detections of each frame, on the CPU, best first.
-
-        Args:
-            maps: of B frames. frames: their samples; ``scale_factor``, ``img_shape`` and ``ori_shape`` are read.
-
-        Returns:
-            B ``InstanceData`` with ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``, ``embeddings`` (n, C)
-            and ``masks``, a list of COCO RLE.
-        """
+    def detect(self, maps: SipMaskMaps, geometry: FrameGeometry) -> DeviceDetections:
+        """Detections of B frames of one geometry, on the device, best first."""
         centerness = maps.centerness.sigmoid()
         best_score = maps.cls_logits.amax(dim=2).sigmoid() * centerness
         index = best_per_level(best_score, maps.level_sizes, self.nms_pre)  # (B, S)
         scores = gather_rows(maps.cls_logits, index).sigmoid() * centerness.gather(1, index)[..., None]  # (B, S, K)
-        shapes = torch.tensor([frame.img_shape[:2] for frame in frames]).to(scores.device, non_blocking=True)
         bboxes = boxes_from_distances(maps.points[index], gather_rows(maps.distances, index))
+        shapes = device_constant(geometry.img_shape, bboxes.device).expand(len(bboxes), 2)
         detections = fast_nms(self.convention.clip(bboxes, shapes), scores, self.nms_thr, self.score_thr,
                               self.max_per_img, self.nms_pre)
         coefficients = gather_rows(maps.coefficients, index.gather(1, detections.index))
         masks = split_masks(maps.bases, coefficients, detections.bboxes / MASK_STRIDE, self.num_splits)  # (B, D, h, w)
         embeddings = sample_at_centers(maps.track, detections.bboxes)
-        packed = torch.cat([detections.bboxes, detections.scores[..., None], detections.labels[..., None],
-                            embeddings.float()], dim=-1)
-        counts = detections.valid.sum(dim=1).tolist()
-        rles = encode_frame_masks(masks, counts, frames)
-        return [self._instances(rows[:n], rle, frame)
-                for rows, n, rle, frame in zip(packed.cpu(), counts, rles, frames)]
-
-    @staticmethod
-    def _instances(rows: Tensor, masks: list[dict], frame: DetDataSample) -> InstanceData:
-        return InstanceData(bboxes=rows[:, :4] / frame.scale_factor, scores=rows[:, 4], labels=rows[:, 5].long(),
-                            embeddings=rows[:, 6:], masks=masks)
+        return self.pack(detections, masks, [], embeddings, geometry)

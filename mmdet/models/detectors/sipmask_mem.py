@@ -7,7 +7,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
+from mmdet.models.layers.cuda_graphs import GraphedFunction
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
@@ -18,16 +20,19 @@ class SipMaskMem(SingleStageDetector):
 
     Args:
         backbone, neck, bbox_head, tracker: configs. The head offers ``forward(feats)``,
-            ``loss(feats, ref_feats, data_samples)`` and ``predict(feats, frames)``; the tracker ``reset()`` and
-            ``track(instances)``.
+            ``loss(feats, ref_feats, data_samples)``, ``detect(feats, geometry)`` and ``predictor.collect(detections,
+            geometry)``; the tracker ``reset()`` and ``track(instances)``.
+        cuda_graphs: on a GPU, replay the detection of frames as a CUDA graph, one per shape.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
 
-    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict,
+    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, cuda_graphs: bool = True,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        self._detect = GraphedFunction(lambda images, geometry: self.bbox_head.detect(self.extract_feat(images), geometry))
         super().__init__(backbone, neck, bbox_head, data_preprocessor, init_cfg)
         self.tracker = MODELS.build(tracker)
+        self.cuda_graphs = cuda_graphs
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Losses of N key/reference pairs (T = 2)."""
@@ -35,15 +40,21 @@ class SipMaskMem(SingleStageDetector):
         keys, references = zip(*(feat.chunk(2) for feat in feats))
         return self.bbox_head.loss(keys, references, data_samples)
 
+    def train(self, mode: bool = True) -> SipMaskMem:
+        self._detect.clear()  # what the graphs read may be replaced in training
+        return super().train(mode)
+
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
-        """Detect in all frames at once, then track frame by frame. Clips of a video must come in order."""
-        frames = [frame for clip in data_samples for frame in clip]
-        detections = self.bbox_head.predict(self.extract_feat(inputs.flatten(0, 1)), frames)
-        for frame, instances in zip(frames, detections):
-            if frame.frame_id == 0:
-                self.tracker.reset()
-            instances = self.tracker.track(instances)
-            del instances.embeddings
-            frame.pred_track_instances = instances
+        """Detect in all frames of a clip at once, then track frame by frame. Clips of a video must come in order."""
+        for images, clip in zip(inputs, data_samples):
+            geometry = FrameGeometry.of(clip[0])
+            detect = self._detect if self.cuda_graphs and images.is_cuda else self._detect.function
+            detections = self.bbox_head.predictor.collect(detect(images, geometry), geometry)
+            for frame, instances in zip(clip, detections):
+                if frame.frame_id == 0:
+                    self.tracker.reset()
+                instances = self.tracker.track(instances)
+                del instances.embeddings
+                frame.pred_track_instances = instances
         return data_samples

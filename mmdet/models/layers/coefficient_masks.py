@@ -23,7 +23,7 @@ def resize_and_fit(masks: Tensor, factor: float, shape: tuple[int, int]) -> Tens
         (n, height, width) bool.
     """
     height, width = shape
-    resized = F.interpolate(masks[None], scale_factor=factor, mode='bilinear', align_corners=False)[0] > 0.5
+    resized = F.interpolate(masks[:, None], scale_factor=factor, mode='bilinear', align_corners=False)[:, 0] > 0.5
     resized = resized[:, :height, :width]
     return F.pad(resized, (0, width - resized.shape[2], 0, height - resized.shape[1]))
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
+
+from mmdet.ops.deform_conv import deform_conv3x3
 
 
 class DeformConv3x3(nn.Module):
@@ -24,9 +25,7 @@ class DeformConv3x3(nn.Module):
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
         """(B, in, h, w) and offsets (B, groups·18, h, w), per group and tap dy, dx in cells → (B, out, h, w)."""
-        # torchvision's operator has no bfloat16 kernel
-        with torch.autocast(x.device.type, enabled=False):
-            return deform_conv2d(x.float(), offset.float(), self.weight.float(), padding=1).to(x.dtype)
+        return deform_conv3x3(x, offset, self.weight)
 
 
 class FeatureAlign(BaseModule):
@@ -47,4 +46,7 @@ class FeatureAlign(BaseModule):
 
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
         """(B, in, h, w) feature and (B, 4, h, w) box map in cells of the level → (B, out, h, w), non-negative."""
-        return self.norm(self.conv_adaption(x, self.conv_offset(boxes))).relu()
+        # where to sample is a matter of pixels, for which bfloat16 is too coarse
+        with torch.autocast(x.device.type, enabled=False):
+            offset = self.conv_offset(boxes.float())
+        return self.norm(self.conv_adaption(x, offset)).relu()

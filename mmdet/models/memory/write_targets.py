@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mmdet.errors import UserError
+from mmdet.models.layers.constants import device_constant
 from mmdet.models.task_modules.points import box_distances
 
 WRITE_TARGETS = ('published', 'inside')
@@ -46,4 +47,4 @@ def write_targets(points: Tensor, gt_bboxes: Tensor, gt_valid: Tensor, size: tup
         written = gt_valid.any(dim=1, keepdim=True).expand(chosen.shape)
     picked = distances.gather(2, chosen[..., None, None].expand(-1, -1, 1, 4)).squeeze(2)  # (B, n, 4)
     height, width = size
-    return 2 * (picked / picked.new_tensor((width, height, width, height)) - 0.5), written
+    return 2 * (picked / device_constant((width, height) * 2, picked.device) - 0.5), written

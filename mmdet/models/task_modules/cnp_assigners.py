@@ -116,8 +116,9 @@ class UncertaintyAssigner(_Assigner):
         gt = torch.arange(num_gt, device=index.device)[None, :, None].expand(index.shape).flatten(1)
         value, index = value.flatten(1), index.flatten(1)  # (B, P)
         positive = value.isfinite() & in_box.any(dim=2).gather(1, index)
-        taken = torch.zeros_like(score, dtype=torch.bool).scatter_reduce(1, index, positive, 'amax')
-        return index, gt, positive, ~taken & (score < 0)
+        # count, since an empty slot may share a positive's location
+        taken = torch.zeros_like(index[:, :1].expand(score.shape)).scatter_add(1, index, positive.long())
+        return index, gt, positive, (taken == 0) & (score < 0)
 
 
 @TASK_UTILS.register_module()

@@ -4,6 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.models.layers.constants import device_constant
 from mmdet.structures import box_centers
 
 TRACK_STRIDE = 8
@@ -29,8 +30,7 @@ def decode_boxes(points: Tensor, distances: Tensor, size: tuple[int, int]) -> Te
         (B, n, 4) x1, y1, x2, y2 in pixels.
     """
     height, width = size
-    extent = distances.new_tensor((width, height))
-    extent = torch.cat([extent, extent])
+    extent = device_constant((width, height) * 2, distances.device)
     return torch.minimum(boxes_from_distances(points, distances * extent).clamp(min=0), extent)
 
 

@@ -1,0 +1,17 @@
+"""Small constant tensors, made once per device: making them in a hot path would copy from the host every time.
+
+Called by heads and their losses; CUDA graphs cannot capture such a copy at all.
+"""
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=1024)
+def device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(len(values),) float32 tensor. Never write to it: every caller gets the same one."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device)

@@ -1,0 +1,207 @@
+"""How fast is a model here? Training step, online frame, batched clip, stages; medians, spread, memory, as Markdown tables.
+
+    python tools/analysis_tools/benchmark.py CONFIG [--train] [--test] [--stages] [--size 480x864] [--batch 1 8] [--repeats 20]
+
+Inputs are synthetic: the model is measured, not the disk. Without --train, --test or --stages all three run.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mmcv
+import mmengine
+import torch
+import torchvision
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+
+from mmdet.registry import MODELS
+from mmdet.testing.synthetic import synthetic_clips
+
+PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
+    'float32': (False, False),
+    'tf32': (True, False),
+    'amp': (True, True),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='model config')
+    parser.add_argument('--train', action='store_true', help='training step')
+    parser.add_argument('--test', action='store_true', help='frames a second, online and batched')
+    parser.add_argument('--stages', action='store_true', help='where the time of a test frame goes')
+    parser.add_argument('--size', default='480x864', help='height x width of the padded network input')
+    parser.add_argument('--batch', type=int, nargs='+', default=[1, 8], help='frames of a clip in --test and --stages')
+    parser.add_argument('--pairs', type=int, default=4, help='key/reference pairs of a training step')
+    parser.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['tf32', 'amp'])
+    parser.add_argument('--warmup', type=int, default=5)
+    parser.add_argument('--repeats', type=int, default=20)
+    parser.add_argument('--out', help='also write the numbers to this JSON file')
+    args = parser.parse_args()
+    if not (args.train or args.test or args.stages):
+        args.train = args.test = args.stages = True
+    return args
+
+
+class Bench:
+    """Times functions on one device and keeps rows for the tables."""
+
+    def __init__(self, device: torch.device, warmup: int, repeats: int) -> None:
+        self.device, self.warmup, self.repeats = device, warmup, repeats
+        self.rows: list[dict] = []
+
+    def synchronize(self) -> None:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize()
+
+    def time(self, function: Callable[[], object], what: str, items: int = 1, **columns) -> float:
+        """Median milliseconds of a call; memory is the peak during the timed calls."""
+        for _ in range(self.warmup):
+            function()
+        if self.device.type == 'cuda':
+            torch.cuda.reset_peak_memory_stats()
+        times = []
+        for _ in range(self.repeats):
+            self.synchronize()
+            start = time.perf_counter()
+            function()
+            self.synchronize()
+            times.append(1000 * (time.perf_counter() - start))
+        median = statistics.median(times)
+        memory = torch.cuda.max_memory_allocated() / 2 ** 30 if self.device.type == 'cuda' else None
+        self.rows.append(dict(what=what, **columns, median_ms=median, min_ms=min(times), max_ms=max(times),
+                              per_second=1000 * items / median, memory_gib=memory))
+        return median
+
+    def table(self) -> str:
+        lines = ['| what | setting | median ms | min–max ms | per second | GiB |', '|---|---|---|---|---|---|']
+        fixed = {'what', 'median_ms', 'min_ms', 'max_ms', 'per_second', 'memory_gib'}
+        for row in self.rows:
+            setting = ', '.join(f'{key} {value}' for key, value in row.items() if key not in fixed)
+            memory = '' if row['memory_gib'] is None else f'{row["memory_gib"]:.1f}'
+            lines.append(f'| {row["what"]} | {setting} | {row["median_ms"]:.2f} | {row["min_ms"]:.2f}–{row["max_ms"]:.2f} '
+                         f'| {row["per_second"]:.1f} | {memory} |')
+        return '\n'.join(lines)
+
+
+def hardware() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
+    return (f'{gpu}, {torch.get_num_threads()} CPU threads ({platform.machine()}), Python {platform.python_version()}, '
+            f'torch {torch.__version__}, torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, '
+            f'mmcv {mmcv.__version__}')
+
+
+def build_model(cfg: Config, device: torch.device) -> torch.nn.Module:
+    """The config's model with random weights whose scores all pass the threshold, so that every frame is full of objects."""
+    model_cfg = cfg.model.copy()
+    model_cfg.data_preprocessor = None
+    model_cfg.backbone = {key: value for key, value in model_cfg.backbone.items() if key != 'init_cfg'}
+    torch.manual_seed(0)
+    model = MODELS.build(model_cfg)
+    torch.nn.init.zeros_(model.bbox_head.fcos_cls.bias)
+    return model.to(device)
+
+
+def bench_train(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[int, int]) -> None:
+    for with_cp in (False, True):
+        for name in args.precision:
+            tf32, amp = PRECISIONS[name]
+            set_tf32(tf32)
+            model = build_model(cfg, bench.device).train()
+            model.backbone.with_cp = with_cp
+            optim = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
+            inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=cfg.model.bbox_head.num_classes,
+                                            device=bench.device)
+
+            def step() -> None:
+                with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
+                    losses = model(inputs, clips, mode='loss')
+                optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
+
+            bench.time(step, 'training step', args.pairs, pairs=args.pairs, precision=name,
+                       checkpointing='on' if with_cp else 'off')
+
+
+def bench_test(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[int, int]) -> None:
+    for name in args.precision:
+        tf32, amp = PRECISIONS[name]
+        set_tf32(tf32)
+        model = build_model(cfg, bench.device).eval()
+        for batch in args.batch:
+            inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
+                                            device=bench.device)
+
+            def predict() -> None:
+                with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
+                    model(inputs, clips, mode='predict')
+
+            median = bench.time(predict, 'test clip', batch, frames=batch, precision=name)
+            bench.rows[-1]['ms_a_frame'] = round(median / batch, 3)
+
+
+@torch.no_grad()
+def bench_stages(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[int, int]) -> None:
+    for name in args.precision:
+        tf32, amp = PRECISIONS[name]
+        set_tf32(tf32)
+        model = build_model(cfg, bench.device).eval()
+        head = model.bbox_head
+        for batch in args.batch:
+            inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
+                                            device=bench.device)
+            images, frames = inputs[0], clips[0].video_data_samples
+
+            def cast(function: Callable, *inputs: object) -> Callable:
+                def run() -> object:
+                    with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
+                        return function(*inputs)
+                return run
+
+            backbone = cast(model.backbone, images)()
+            feats = cast(model.neck, backbone)()
+            maps = cast(head, feats)()
+            detections = head.predictor(maps, frames)
+            common = dict(frames=batch, precision=name)
+            bench.time(cast(model.backbone, images), 'backbone', batch, **common)
+            bench.time(cast(model.neck, backbone), 'neck', batch, **common)
+            bench.time(cast(head, feats), 'head', batch, **common)
+            bench.time(lambda: head.predictor(maps, frames), 'boxes, masks, RLE', batch, **common)
+
+            def track() -> None:
+                model.tracker.reset()
+                for instances in detections:
+                    model.tracker.track(instances.clone())
+
+            bench.time(track, 'tracking', batch, **common)
+
+
+def set_tf32(enabled: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    torch.backends.cudnn.allow_tf32 = enabled
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    size = tuple(int(side) for side in args.size.split('x'))
+    bench = Bench(device, args.warmup, args.repeats)
+    print(f'{args.config}, input {args.size}: {hardware()}\n', flush=True)
+    for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
+        if chosen:
+            run(bench, cfg, args, size)
+    print(bench.table())
+    if args.out:
+        Path(args.out).write_text(json.dumps(dict(config=args.config, size=size, hardware=hardware(), rows=bench.rows),
+                                             indent=1))
+
+
+if __name__ == '__main__':
+    main()
