@@ -36,4 +36,4 @@ def build_summary() -> str:
         return f'spatial correlation: the compiled operator {UNAVAILABLE}'
     torch_version, cuda_version = torch.ops.memcnp.correlation_build_info()
     return (f'spatial correlation: built for PyTorch {torch_version}, CPU'
-            + (f' and CUDA {cuda_version}' if cuda_version else ' only'))
+            + (f' and CUDA {cuda_version // 1000}.{cuda_version % 1000 // 10}' if cuda_version else ' only'))

@@ -1,9 +1,8 @@
 """The spatial correlation operator as PyTorch sees it: schema, kernels, fake kernels, autograd, autocast.
 
 csrc/ registers the compiled kernels for CPU and CUDA by TORCH_LIBRARY; where a device has none, plain PyTorch
-(reference.py) is the kernel, chosen here once by registration and said once when it first runs. Semantics:
-out[n, ph, pw, y, x] = Σ_c,i,j input1[n, c, r, s] · input2[n, c, r + d(ph − c_h), s + d(pw − c_w)], c = floor((P − 1)/2),
-in forward and backward alike (geometry.py). Called by CMaskTrack R-CNN's calibration in training and in testing.
+(reference.py) is the kernel, chosen here once by registration and said once when it first runs. Semantics: geometry.py,
+in forward and backward alike. Called by CMaskTrack R-CNN's calibration in training and in testing.
 """
 import functools
 import logging
@@ -98,7 +97,7 @@ for _device_type in ('cpu', 'cuda'):
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2 or not all(isinstance(v, int) for v in pair):
         raise UserError(f'spatial correlation: {name} must be an int or a pair of ints (vertical, horizontal), '
                         f'got {value!r}')
@@ -147,7 +146,8 @@ def spatial_correlation_sample(
         raise UserError(f'spatial correlation: inputs are on {input1.device} and {input2.device}')
     if not (input1.is_floating_point() and input2.is_floating_point()):
         raise UserError(f'spatial correlation: inputs must be floating point, got {input1.dtype} and {input2.dtype}')
-    if input1.dtype != input2.dtype and not torch.is_autocast_enabled(input1.device.type):
+    if input1.dtype != input2.dtype and not (torch.is_autocast_enabled(input1.device.type)
+                                             and torch.float64 not in (input1.dtype, input2.dtype)):
         raise UserError(f'spatial correlation: inputs are {input1.dtype} and {input2.dtype}; convert one of them')
     return torch.ops.memcnp.spatial_correlation(input1, input2, *parameters)
 

@@ -9,8 +9,12 @@ import torch
 from . import library, reference
 from .ops import spatial_correlation_sample
 
-SETTINGS = {'kernel_size': (1, 3), 'patch_size': (4, 5), 'stride': (2, 1), 'padding': (0, 1), 'dilation': (1, 2),
-            'dilation_patch': (2, 1)}
+NAMES = ('kernel_size', 'patch_size', 'stride', 'padding', 'dilation', 'dilation_patch')
+# dtype, largest difference, parameters: the general kernels, and the blocked CUDA kernels
+CHECKS = (
+    (torch.float64, 1e-12, ((1, 3), (4, 5), (2, 1), (0, 1), (1, 2), (2, 1))),
+    (torch.float32, 1e-5, ((1, 1), (16, 16), (1, 1), (0, 0), (1, 1), (2, 2))),
+)
 
 
 def main() -> str | None:
@@ -22,12 +26,13 @@ def main() -> str | None:
     if library.has_cuda() and torch.cuda.is_available():
         devices.append('cuda')
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(2, 2, 3, 9, 11, dtype=torch.float64, generator=generator)
-    expected = reference.correlation(*inputs, *SETTINGS.values())
-    for device in devices:
-        out = spatial_correlation_sample(*inputs.to(device), **SETTINGS).cpu()
-        if not torch.allclose(out, expected, rtol=0, atol=1e-12):
-            return f'spatial correlation: wrong numbers on {device}: off by {(out - expected).abs().max():.3g}'
+    for dtype, tolerance, parameters in CHECKS:
+        inputs = torch.randn(2, 2, 3, 9, 11, dtype=dtype, generator=generator)
+        expected = reference.correlation(*inputs, *parameters)
+        for device in devices:
+            out = spatial_correlation_sample(*inputs.to(device), **dict(zip(NAMES, parameters))).cpu()
+            if not torch.allclose(out, expected, rtol=0, atol=tolerance):
+                return f'spatial correlation: wrong numbers on {device}: off by {(out - expected).abs().max():.3g}'
     print(f'spatial correlation: agrees with plain PyTorch on {" and ".join(devices)}'
           + (', CUDA kernels untried: no GPU here' if library.has_cuda() and 'cuda' not in devices else ''))
     return None

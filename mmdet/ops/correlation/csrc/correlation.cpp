@@ -1,6 +1,5 @@
 // Schemas of the spatial correlation operators, their argument checks and the registration of the kernels.
 // mmdet/ops/correlation/ops.py adds the fake kernels, autograd and autocast in Python.
-#include <sstream>
 #include <string>
 #include <tuple>
 
@@ -10,7 +9,6 @@
 #include "correlation.h"
 
 #if defined(MEMCNP_WITH_CUDA)
-#include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime_api.h>
 #endif
 
@@ -75,13 +73,13 @@ at::Tensor backward(
   return kernel(grad_output.contiguous(), other.contiguous(), g, which);
 }
 
-// What this library was built with: (torch version, CUDA version or '').
-std::tuple<std::string, std::string> build_info() {
-  std::ostringstream cuda;
+// What this library was built with: PyTorch's version, and CUDA's as 1000 * major + 10 * minor or 0.
+std::tuple<std::string, int64_t> build_info() {
 #if defined(MEMCNP_WITH_CUDA)
-  cuda << CUDART_VERSION / 1000 << '.' << CUDART_VERSION % 1000 / 10;
+  return {TORCH_VERSION, CUDART_VERSION};
+#else
+  return {TORCH_VERSION, 0};
 #endif
-  return {TORCH_VERSION, cuda.str()};
 }
 
 }  // namespace
@@ -107,7 +105,7 @@ TORCH_LIBRARY(memcnp, m) {
   m.def(
       "spatial_correlation_grad_input2(Tensor grad_output, Tensor input1, int[2] kernel_size, int[2] patch_size, "
       "int[2] stride, int[2] padding, int[2] dilation, int[2] dilation_patch) -> Tensor");
-  m.def("correlation_build_info() -> (str, str)", &build_info);
+  m.def("correlation_build_info() -> (str, int)", &build_info);
 }
 
 TORCH_LIBRARY_IMPL(memcnp, CPU, m) {

@@ -47,7 +47,7 @@ __device__ inline void load4(float* to, const float* from) {
 }
 
 template <typename T, Input which>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     backward_kernel(const T* __restrict__ grad, const T* __restrict__ other, T* __restrict__ result, Lattices g) {
   extern __shared__ float4 shared4[];
   float* ring = reinterpret_cast<float*>(shared4);  // [kRows][kOtherWidth][kPitch], channels fastest
