@@ -52,9 +52,11 @@ def test_no_object_leaves_only_background_to_learn(model):
     assert all(losses[name] == 0 for name in ('loss_rpn_bbox', 'loss_bbox', 'loss_mask', 'loss_match'))
 
 
-def test_single_positive_learns():
+@pytest.mark.parametrize('legacy_boxes', [False, True])
+def test_single_positive_learns(legacy_boxes):
     """The published code skipped an image with exactly one positive region."""
-    model = build_two_stage(sampler=dict(type='RandomBoxSampler', num=2, pos_fraction=0.5)).train()
+    model = build_two_stage(legacy_boxes=legacy_boxes,
+                            sampler=dict(type='RandomBoxSampler', num=2, pos_fraction=0.5)).train()
     pair = [annotated_frame([LARGE]), annotated_frame([LARGE])]
     losses = model(noise(1, 2), [clip(pair)], mode='loss')
     assert all(losses[name] > 0 for name in ('loss_cls', 'loss_bbox', 'loss_mask', 'loss_match'))
@@ -99,8 +101,9 @@ def test_results_keep_the_contract(legacy_boxes):
                 assert x >= int(box[0]) and y >= int(box[1]) and x + w <= box[2] + 1 and y + h <= box[3] + 1
 
 
-def test_frames_without_detection():
-    model = build_two_stage().eval()
+@pytest.mark.parametrize('calibrated', [False, True])
+def test_frames_without_detection(calibrated):
+    model = build_two_stage(calibrated=calibrated).eval()
     with torch.no_grad():
         model.bbox_head.fc_cls.bias.copy_(torch.tensor([20.0, 0, 0, 0]))
     predicted, = model(noise(1, 2), [clip(plain_frames(range(2)))], mode='predict')

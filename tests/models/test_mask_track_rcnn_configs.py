@@ -66,6 +66,13 @@ def test_one_clip(cfg, model):
     assert all('pred_track_instances' in frame for frame in clip)
 
 
+@pytest.mark.parametrize('config, parameters', [
+    ('cmasktrack_rcnn_r50_fpn_1x_yvis', 60_482_647), ('cmasktrack_rcnn_r50_fpn_1x_ovis', 60_401_917)])
+def test_published_number_of_parameters(config, parameters):
+    model = MODELS.build(Config.fromfile(f'configs/{config}.py').model)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
 def test_clips_bring_their_context(cfg):
     dataset = cfg.test_dataloader.dataset.to_dict() | dict(clip_len=1)
     data = DATASETS.build(dataset)
