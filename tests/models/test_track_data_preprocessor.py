@@ -1,6 +1,7 @@
 """Normalisation and padding against their formulas."""
 import copy
 
+import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -21,7 +22,8 @@ def make_clip(*shapes: tuple[int, int], objects: int | None = None) -> tuple[tor
         image[:, :h, :w] = torch.randint(0, 256, (3, h, w), dtype=torch.uint8)
         frames.append(DetDataSample(metainfo={'img_shape': (h, w)}))
         if objects is not None:
-            frames[-1].gt_instances = InstanceData(masks=torch.ones((objects, h, w), dtype=torch.uint8))
+            frames[-1].gt_instances = InstanceData(masks=torch.ones((objects, h, w), dtype=torch.uint8),
+                                                   bboxes=np.full((objects, 4), .5, np.float32))
     sample.video_data_samples = frames
     return clip, sample
 
@@ -60,6 +62,7 @@ def test_padding(shapes, divisor, size):
         for frame in sample:
             assert frame.batch_input_shape == size and frame.img_shape == (h, w)
             masks = frame.gt_instances.masks
+            assert torch.equal(frame.gt_instances.bboxes, torch.full((2, 4), .5))
             assert masks.shape == (2, *size) and masks.dtype == torch.uint8
             assert masks[:, :h, :w].all() and masks.sum() == 2 * h * w
 
@@ -82,6 +85,7 @@ def test_arguments_stay_as_they_were():
     TrackDataPreprocessor()(collate((clip, sample)))
     assert torch.equal(clip, before[0])
     assert sample[0].gt_instances.masks.shape == (1, 8, 8) and 'batch_input_shape' not in sample[0]
+    assert isinstance(sample[0].gt_instances.bboxes, np.ndarray)
 
 
 def test_layout_in_memory_does_not_matter():

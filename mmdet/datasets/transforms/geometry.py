@@ -50,10 +50,10 @@ def _resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
         return masks
     # decoded masks lie column by column in memory; resized as they lie, they need no copy at full size
     columns = np.ascontiguousarray(masks.transpose(0, 2, 1))
-    resized = np.empty((len(masks), width, height), np.uint8)
+    resized = np.empty((len(masks), height, width), np.uint8)
     for source, target in zip(columns, resized):
-        cv2.resize(source, (height, width), dst=target, interpolation=cv2.INTER_NEAREST)
-    return resized.transpose(0, 2, 1)
+        cv2.transpose(cv2.resize(source, (height, width), interpolation=cv2.INTER_NEAREST), dst=target)
+    return resized
 
 
 @TRANSFORMS.register_module()

