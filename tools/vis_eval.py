@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score a YouTube-VIS or OVIS result: python tools/vis_eval.py RESULT.json ANNOTATIONS.json [--metric segm bbox] [--out stats.json]."""
+"""Score a YouTube-VIS or OVIS result: python tools/vis_eval.py RESULT.json ANNOTATIONS.json; see --help."""
 import json
 import sys
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser(prog='tools/vis_eval.py', description='Score a YouTube-VIS or OVIS result against its annotations.')
-    parser.add_argument('result', type=existing_file, help='result list (.json), or the archive with results.json (.zip)')
+    parser = CommandParser(prog='tools/vis_eval.py', description='Score a YouTube-VIS or OVIS result.')
+    parser.add_argument('result', type=existing_file, help='result list (.json), or a .zip with results.json')
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
-    parser.add_argument('--metric', nargs='+', choices=('segm', 'bbox'), default=['segm'], help='masks (default), boxes')
+    parser.add_argument('--metric', nargs='+', choices=('segm', 'bbox'), default=['segm'],
+                        help='masks (default), boxes')
     parser.add_argument('--out', metavar='STATS.json', help='also write the numbers')
     return parser
 

@@ -26,8 +26,8 @@ class FrameResult:
     Attributes:
         ids: track ids, unique in the frame.
         labels: 0-based.
-        rows: (n, 10) float32 x1, y1, x2, y2 in original pixels, score, four uncertainties, centerness; (n, 5) where the model
-            estimates no uncertainty.
+        rows: (n, 10) float32 x1, y1, x2, y2 in original pixels, score, four uncertainties, centerness; (n, 5) where
+            the model estimates no uncertainty.
         counts: n compressed RLE counts; the masks have the video's size.
     """
 
@@ -66,7 +66,8 @@ class FrameResult:
     def to_pickled(self, video: Video) -> tuple[dict, dict]:
         """The frame as the result pickle holds it: ``({id: {bbox, label}}, {id: RLE})``."""
         boxes = {i: dict(bbox=row.copy(), label=label) for i, row, label in zip(self.ids, self.rows, self.labels)}
-        masks = {i: dict(size=[video.height, video.width], counts=counts.encode()) for i, counts in zip(self.ids, self.counts)}
+        size = [video.height, video.width]
+        masks = {i: dict(size=list(size), counts=counts.encode()) for i, counts in zip(self.ids, self.counts)}
         return boxes, masks
 
 
@@ -78,9 +79,9 @@ def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Seq
         category_ids: the annotation file's id of each label.
 
     Returns:
-        Dicts ``video_id``, ``category_id`` (most frequent label, the lowest on ties), ``score`` (mean over the track's frames),
-        ``segmentations`` (RLE or None per frame), ``bboxes`` (x, y, w, h in original pixels or None per frame; as in the annotations a box
-        from x1 to x2 is x2 - x1 + 1 wide).
+        Dicts ``video_id``, ``category_id`` (most frequent label, the lowest on ties), ``score`` (mean over the
+        track's frames), ``segmentations`` (RLE or None per frame), ``bboxes`` (x, y, w, h in original pixels or
+        None per frame; as in the annotations a box from x1 to x2 is x2 - x1 + 1 wide).
 
     Raises:
         UserError: the model knows more classes than the annotation file.
@@ -94,7 +95,8 @@ def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Seq
             places.setdefault(track_id, []).append((frame_id, row))
     entries = []
     for track_id in sorted(places):
-        rows = np.stack([frames[frame_id].rows[row, :BOX_VALUES] for frame_id, row in places[track_id]]).astype(np.float64)
+        rows = np.stack([frames[frame_id].rows[row, :BOX_VALUES] for frame_id, row in places[track_id]],
+                        dtype=np.float64)
         label = int(np.bincount([frames[frame_id].labels[row] for frame_id, row in places[track_id]]).argmax())
         segmentations: list[dict | None] = [None] * video.length
         bboxes: list[list[float] | None] = [None] * video.length

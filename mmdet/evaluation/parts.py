@@ -1,8 +1,8 @@
 """The part file of one process: frame results as JSON lines, written as they come, read back video by video.
 
-``YouTubeVISMetric`` keeps one per process, so that host memory stays flat however long the test set is, and an interrupt loses nothing that was
-written. A folder ``X.pkl.parts/`` holds ``rank_0.jsonl`` and so on; it is removed once ``X.pkl`` is complete. A line is
-``video_id frame_id [ids, labels, rows, counts]``.
+``YouTubeVISMetric`` keeps one per process, so that host memory stays flat however long the test set is, and an
+interrupt loses nothing that was written. A folder ``X.pkl.parts/`` holds ``rank_0.jsonl`` and so on; it is removed
+once ``X.pkl`` is complete. A line is ``video_id frame_id [ids, labels, rows, counts]``.
 """
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class PartWriter:
         try:
             yield
         except OSError as error:
-            raise UserError(f'{self.path}: cannot be written ({error.strerror}); free space or choose another --out') from error
+            raise UserError(f'{self.path}: cannot be written ({error.strerror}); free space or choose another '
+                            '--out') from error
 
 
 class PartReader:

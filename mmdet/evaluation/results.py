@@ -1,7 +1,8 @@
-"""Result files of a test run: ``X.pkl`` (per frame), ``X.pkl.json`` (per track, what a YouTube-VIS server takes), ``X.pkl.zip``.
+"""Result files of a test run: ``X.pkl`` (per frame), ``X.pkl.json`` (per track, as servers take it), ``X.pkl.zip``.
 
-``YouTubeVISMetric`` writes them in one pass with one video in memory, and reads ``X.pkl`` back for ``--load_result``. Files appear complete
-or not at all. Reading runs nothing the file names: arrays are rebuilt from their bytes by the classes below, not by numpy's own hooks.
+``YouTubeVISMetric`` writes them in one pass with one video in memory, and reads ``X.pkl`` back for
+``--load_result``. Files appear complete or not at all. Reading runs nothing the file names: arrays are rebuilt from
+their bytes by the classes below, not by numpy's own hooks.
 """
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def atomic_open(path: str, mode: str = 'wb') -> Iterator[IO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f'{path}: cannot be written ({error.strerror or error}); free space or choose another path') from error
+        raise UserError(f'{path}: cannot be written ({error.strerror or error}); free space or choose another '
+                        'path') from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
@@ -162,12 +164,13 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); check the path') from error
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise UserError(f'{path}: is not a result file ({type(error).__name__}: {str(error):.100}); '
+        raise UserError(f'{path}: is not a result file ({type(error).__name__}: {error!s:.100}); '
                         'give the .pkl that test_video.py --out wrote') from error
     expected = sum(video.length for video in videos)
     if not isinstance(content, list) or len(content) != expected:
         size = f'{len(content)} frames' if isinstance(content, list) else f'a {type(content).__name__}'
-        raise UserError(f'{path}: holds {size}, the annotation file has {expected} frames; is it a result for other videos?')
+        raise UserError(f'{path}: holds {size}, the annotation file has {expected} frames; is it a result for other '
+                        'videos?')
     frames = iter(enumerate(content))
     return [[_read_frame(*next(frames), video, path) for _ in range(video.length)] for video in videos]
 
@@ -175,7 +178,8 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
 def _read_frame(index: int, frame: Any, video: Video, path: str) -> FrameResult:
     where = f'{path}: frame {index} (video {video.id})'
     if not isinstance(frame, tuple) or len(frame) != 2 or not all(isinstance(part, dict) for part in frame):
-        raise UserError(f'{where} is not a pair ({{id: box}}, {{id: RLE}}); give the .pkl that test_video.py --out wrote')
+        raise UserError(f'{where} is not a pair ({{id: box}}, {{id: RLE}}); give the .pkl that test_video.py --out '
+                        'wrote')
     boxes, masks = frame
     if boxes.keys() != masks.keys() or not all(type(track_id) is int for track_id in boxes):
         raise UserError(f'{where}: boxes and masks must have the same integer track ids; the file is damaged')
@@ -184,7 +188,8 @@ def _read_frame(index: int, frame: Any, video: Video, path: str) -> FrameResult:
     for track_id, box in boxes.items():
         row, label = (box.get('bbox'), box.get('label')) if isinstance(box, dict) else (None, None)
         if not isinstance(row, _StoredArray) or row.row.shape not in ((BOX_VALUES,), (ROW_VALUES,)):
-            raise UserError(f'{where}: bbox of track {track_id} must be an array of {BOX_VALUES} or {ROW_VALUES} numbers')
+            raise UserError(f'{where}: bbox of track {track_id} must be an array of {BOX_VALUES} or {ROW_VALUES} '
+                            'numbers')
         if type(label) is not int or label < 0:
             raise UserError(f'{where}: label {label!r:.40} of track {track_id} must be an integer from 0 on')
         rle = masks[track_id]

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from mmdet.evaluation.functional import VISEvalResult
 
 RANGE_TEXT = {
-    'AP': 'IoU .50:.95', 'AP50': 'IoU .50', 'AP75': 'IoU .75', 'APs': 'area up to 128²', 'APm': 'area 128² to 256²',
-    'APl': 'area from 256²', 'APso': 'slightly occluded', 'APmo': 'moderately occluded', 'APho': 'heavily occluded',
-    'AR1': '1 track per video', 'AR10': '10 tracks per video', 'AR100': '100 tracks per video', 'ARs': 'area up to 128²',
-    'ARm': 'area 128² to 256²', 'ARl': 'area from 256²', 'ARso': 'slightly occluded', 'ARmo': 'moderately occluded',
-    'ARho': 'heavily occluded'}
+    'AP': 'IoU .50:.95', 'AP50': 'IoU .50', 'AP75': 'IoU .75',
+    'APs': 'area up to 128²', 'APm': 'area 128² to 256²', 'APl': 'area from 256²',
+    'APso': 'slightly occluded', 'APmo': 'moderately occluded', 'APho': 'heavily occluded',
+    'AR1': '1 track per video', 'AR10': '10 tracks per video', 'AR100': '100 tracks per video',
+    'ARs': 'area up to 128²', 'ARm': 'area 128² to 256²', 'ARl': 'area from 256²',
+    'ARso': 'slightly occluded', 'ARmo': 'moderately occluded', 'ARho': 'heavily occluded'}
 
 
 def format_scores(result: VISEvalResult) -> str:

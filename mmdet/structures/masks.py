@@ -1,8 +1,9 @@
 """Masks as COCO run-length encodings (RLE): checks, conversions, areas.
 
-An RLE is ``dict(size=[h, w], counts=...)``: run lengths in column-major order, first of zeros then of ones, as a list of integers
-or packed into a string. pycocotools' C code trusts what it is given: a string cut off in the middle reads past its end, runs that do not add up to
-h * w never return. So whatever comes from a file passes :func:`parse_segmentations` first; the evaluation and the datasets call it.
+An RLE is ``dict(size=[h, w], counts=...)``: run lengths in column-major order, first of zeros then of ones, as a
+list of integers or packed into a string. pycocotools' C code trusts what it is given: a string cut off in the
+middle reads past its end, runs that do not add up to h * w never return. So whatever comes from a file passes
+:func:`parse_segmentations` first; the evaluation and the datasets call it.
 """
 from __future__ import annotations
 
@@ -50,12 +51,14 @@ def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
     """Segmentations as annotation and result files hold them, checked and brought to one form.
 
     Args:
-        segmentations: per entry a list of polygons ``[x, y, x, y, ...]``, an RLE with counts as list or string, or None.
+        segmentations: per entry a list of polygons ``[x, y, x, y, ...]``, an RLE with counts as list or string, or
+            None.
         height, width: of the image, in pixels.
         where: what the entries belong to, for the error: ``'result.json: entry 3, field segmentations'``.
 
     Returns:
-        Per entry a canonical compressed RLE (``counts`` str; the file's own dict where it is one) or None, and the areas, (n,) int64 pixels (0 for None).
+        Per entry a canonical compressed RLE (``counts`` str; the file's own dict where it is one) or None, and the
+        areas, (n,) int64 pixels (0 for None).
 
     Raises:
         UserError: the first entry that is none of these, does not fit the image or whose runs do not add up to it.
@@ -95,12 +98,14 @@ def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
 def check_image_size(height: Any, width: Any, where: str) -> None:
     """Raise UserError unless both are positive integers of at most MAX_PIXELS together."""
     if not all(type(side) is int and side > 0 for side in (height, width)) or height * width > MAX_PIXELS:
-        raise UserError(f'{where}: image size {height!r} x {width!r} must be positive integers, at most {MAX_PIXELS} pixels')
+        raise UserError(f'{where}: image size {height!r} x {width!r} must be positive integers, at most {MAX_PIXELS} '
+                        'pixels')
 
 
 def _checked_runs(counts: Any, height: int, width: int, where: str) -> np.ndarray:
     """Counts given as a list: canonical run lengths (m,) int64."""
-    if not isinstance(counts, list) or not counts or not all(type(run) is int and 0 <= run <= MAX_PIXELS for run in counts):
+    if not isinstance(counts, list) or not counts or \
+            not all(type(run) is int and 0 <= run <= MAX_PIXELS for run in counts):
         raise UserError(f'{where}: RLE counts must be an ASCII COCO string or a list of non-negative integers')
     runs = np.array(counts, np.int64)
     _check_total(int(runs.sum()), height, width, where)
@@ -109,7 +114,8 @@ def _checked_runs(counts: Any, height: int, width: int, where: str) -> np.ndarra
 
 def _check_total(total: int, height: int, width: int, where: str) -> None:
     if total != height * width:
-        raise UserError(f'{where}: RLE runs add up to {total} pixels, the image has {height} * {width}; the mask is damaged')
+        raise UserError(f'{where}: RLE runs add up to {total} pixels, the image has {height} * {width}; the mask is '
+                        'damaged')
 
 
 def _canonical_runs(runs: np.ndarray) -> np.ndarray:
@@ -135,16 +141,16 @@ def _as_text(rle: dict) -> dict:
 def unpack_counts(packed: Sequence[str], where: str, index: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Run lengths of n packed RLE strings, decoded together.
 
-    A run is written in groups of five bits, lowest first, one character each (48 + bits, + 32 if more follow; the last group's
-    top bit is the sign). From the fourth run on, a string holds the difference to the run before last.
+    A run is written in groups of five bits, lowest first, one character each (48 + bits, + 32 if more follow; the
+    last group's top bit is the sign). From the fourth run on, a string holds the difference to the run before last.
 
     Args:
         packed: n non-empty ASCII strings.
         where, index: string i is called ``where[index[i]]`` in the error.
 
     Returns:
-        ``runs`` (rows, 2) int32, the strings one below the other, each padded with a zero to an even number of runs (column 0
-        zeros' runs, column 1 ones'), and ``first`` (n,), the row where each string begins.
+        ``runs`` (rows, 2) int32, the strings one below the other, each padded with a zero to an even number of runs
+        (column 0 zeros' runs, column 1 ones'), and ``first`` (n,), the row where each string begins.
 
     Raises:
         UserError: a character outside the range, a string that ends inside a run, a run of too many characters.
@@ -186,7 +192,8 @@ def unpack_counts(packed: Sequence[str], where: str, index: Sequence[int]) -> tu
     return runs, first
 
 
-def _check_packed(rles: list[dict], height: int, width: int, where: str, index: list[int]) -> tuple[list[dict], np.ndarray]:
+def _check_packed(rles: list[dict], height: int, width: int, where: str,
+                  index: list[int]) -> tuple[list[dict], np.ndarray]:
     """Packed RLEs that are safe for pycocotools, and their areas (n,)."""
     runs, first = unpack_counts([rle['counts'] for rle in rles], where, index)
     totals = np.add.reduceat(runs, first, axis=0, dtype=np.int64)  # (n, 2)
@@ -217,5 +224,6 @@ def _polygons_to_rle(polygons: list, height: int, width: int, where: str) -> dic
         points = np.array(polygon, np.float64).reshape(-1, 2)
         outline += np.abs(points - np.roll(points, 1, axis=0)).max(1).sum()
     if outline > MAX_OUTLINE:
-        raise UserError(f'{where}: polygons with an outline of {outline:.3g} pixels do not belong to a {width} x {height} image')
+        raise UserError(f'{where}: polygons with an outline of {outline:.3g} pixels do not belong to a {width} x '
+                        f'{height} image')
     return _as_text(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))

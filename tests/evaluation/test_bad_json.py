@@ -33,7 +33,8 @@ RESULT_FAULTS = {
     'video id true': (lambda r: change(r[3], video_id=True), r'entry 3: video_id True'),
     'unknown category': (lambda r: change(r[3], category_id=0), r'entry 3: category_id 0'),
     'no category': (lambda r: r[3].pop('category_id'), r'entry 3: category_id None'),
-    'track too short': (lambda r: r[3]['segmentations'].pop(), r'entry 3: segmentations has \d elements, video \d has \d frames'),
+    'track too short': (lambda r: r[3]['segmentations'].pop(),
+                        r'entry 3: segmentations has \d elements, video \d has \d frames'),
     'track too long': (lambda r: r[3]['segmentations'].append(None), r'entry 3: segmentations has'),
     'no track': (lambda r: r[3].pop('segmentations'), r'entry 3: segmentations must be a list'),
     'NaN score': (lambda r: change(r[3], score=float('nan')), r'entry 3: score nan must be a finite number'),
@@ -47,7 +48,8 @@ RESULT_FAULTS = {
                    r'entry 3: segmentations\[0\]: RLE size'),
     'boxes too short': (lambda r: change(r[3], bboxes=[None]), r'entry 3: bboxes has 1 elements'),
     'box of three': (lambda r: change(r[3], bboxes=[[1, 2, 3]] * len(r[3]['segmentations'])), r'entry 3: bboxes\[0\]'),
-    'box with NaN': (lambda r: change(r[3], bboxes=[[1, 2, 3, float('nan')]] * len(r[3]['segmentations'])), r'bboxes\[0\]'),
+    'box with NaN': (lambda r: change(r[3], bboxes=[[1, 2, 3, float('nan')]] * len(r[3]['segmentations'])),
+                     r'bboxes\[0\]'),
     'negative box': (lambda r: change(r[3], bboxes=[[1, 2, 3, -1]] * len(r[3]['segmentations'])), r'bboxes\[0\]'),
 }
 
@@ -66,19 +68,22 @@ TRUTH_FAULTS = {
     'videos null': (lambda t: change(t, videos=None), r'videos must be a list'),
     'video twice': (lambda t: t['videos'].append(t['videos'][0]), r'videos\[8\] repeats id 1'),
     'video without size': (lambda t: t['videos'][2].pop('height'), r'videos\[2\]: image size None'),
-    'video without length': (lambda t: (t['videos'][2].pop('length'), t['videos'][2].pop('file_names')), r'videos\[2\]: needs'),
+    'video without length': (lambda t: (t['videos'][2].pop('length'), t['videos'][2].pop('file_names')),
+                             r'videos\[2\]: needs'),
     'category twice': (lambda t: t['categories'].append(t['categories'][0]), r'categories\[4\] repeats id'),
     'category without name': (lambda t: t['categories'][1].pop('name'), r'categories\[1\]: name None'),
     'annotations a dict': (lambda t: change(t, annotations={'a': 1}), r'annotations must be a list'),
     'annotation of no video': (lambda t: change(t['annotations'][2], video_id=77), r'annotations\[2\]: video_id 77'),
-    'annotation too short': (lambda t: t['annotations'][2]['segmentations'].pop(), r'annotations\[2\]: segmentations has'),
+    'annotation too short': (lambda t: t['annotations'][2]['segmentations'].pop(),
+                             r'annotations\[2\]: segmentations has'),
     'areas too short': (lambda t: t['annotations'][2]['areas'].pop(), r'annotations\[2\]: areas has'),
     'area as text': (lambda t: t['annotations'][2]['areas'].__setitem__(0, '5'), r'annotations\[2\]: areas\[0\]'),
     'crowd of 2': (lambda t: change(t['annotations'][2], iscrowd=2), r'annotations\[2\]: iscrowd'),
     'crowd a list': (lambda t: change(t['annotations'][2], iscrowd=[]), r'annotations\[2\]: iscrowd'),
     'unknown occlusion': (lambda t: t['annotations'][2]['occlusion'].__setitem__(0, 'half'), r"occlusion\[0\]: 'half'"),
     'occlusion of 2': (lambda t: t['annotations'][2]['occlusion'].__setitem__(0, 2), r'occlusion\[0\]: 2 must lie'),
-    'occlusion here and there': (lambda t: t['annotations'][2].pop('occlusion'), r'annotations\[2\] has no field occlusion'),
+    'occlusion here and there': (lambda t: t['annotations'][2].pop('occlusion'),
+                                 r'annotations\[2\] has no field occlusion'),
     'nothing annotated': (lambda t: change(t, annotations=[]), r'has no annotations'),
 }
 
@@ -119,7 +124,8 @@ def test_archives(tmp_path, truth, result):
             archive.writestr(member, json.dumps(result))
     broken.write_bytes(good.read_bytes()[:200])
     assert evaluate_vis(truth, good).statistics == evaluate_vis(truth, result).statistics
-    for path, message in ((other, 'holds no results.json'), (broken, 'unpacked'), (tmp_path / 'none.zip', 'No such file')):
+    missing = tmp_path / 'none.zip'
+    for path, message in ((other, 'holds no results.json'), (broken, 'unpacked'), (missing, 'No such file')):
         with pytest.raises(UserError, match=message):
             load_json(path)
 
@@ -130,7 +136,8 @@ def test_ground_truth_without_annotations_can_be_outlined(truth):
     assert not outline.tracks and not outline.has_occlusion and len(outline.videos) == 8
 
 
-VALUES = [None, True, -1, 0, 3, 2**40, 1e300, float('nan'), '', 'x', 'PPPP', '0' * 50, [], [[]], [1, 2], {}, {'size': [1, 1]}]
+VALUES = [None, True, -1, 0, 3, 2**40, 1e300, float('nan'), '', 'x', 'PPPP', '0' * 50, [], [[]], [1, 2], {},
+          {'size': [1, 1]}]
 
 
 def spoil_somewhere(node, rng):

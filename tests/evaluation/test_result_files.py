@@ -19,7 +19,8 @@ CATEGORY_IDS = (40, 2, 31)
 
 def make_frame(rng, ids, values=10):
     masks = (rng.random((len(ids), 12, 16)) < .5).astype(np.uint8)
-    return FrameResult(list(ids), rng.integers(0, 3, len(ids)).tolist(), rng.random((len(ids), values)).astype(np.float32),
+    return FrameResult(list(ids), rng.integers(0, 3, len(ids)).tolist(),
+                       rng.random((len(ids), values)).astype(np.float32),
                        [rle['counts'].decode() for rle in encode_masks(masks)])
 
 
@@ -95,7 +96,7 @@ def test_category_tie_goes_to_the_lowest_label_and_absent_frames_are_null():
 def test_more_classes_than_categories():
     frame = make_frame(np.random.default_rng(0), (0,))
     frame.labels = [3]
-    with pytest.raises(UserError, match='class 3 .* has 3 categories'):
+    with pytest.raises(UserError, match=r'class 3 .* has 3 categories'):
         track_entries(VIDEOS[0], [frame], CATEGORY_IDS)
 
 
@@ -137,7 +138,8 @@ def test_disk_errors_are_one_line(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(UserError, match=r'x\.pkl: cannot be written \(No space left'), atomic_open(str(tmp_path / 'x.pkl')) as file:
+    message = r'x\.pkl: cannot be written \(No space left'
+    with pytest.raises(UserError, match=message), atomic_open(str(tmp_path / 'x.pkl')) as file:
         file.write(b'abc')
     assert os.listdir(tmp_path) == []
 
@@ -221,7 +223,7 @@ def test_strange_frames_are_named(tmp_path, frame):
 
 def test_a_result_for_other_videos(tmp_path):
     write(tmp_path / 'x.pkl', make_results())
-    with pytest.raises(UserError, match='holds 5 frames, the annotation file has 3 frames; is it a result for other videos'):
+    with pytest.raises(UserError, match='holds 5 frames, the annotation file has 3 frames; is it a result for other'):
         load_results(str(tmp_path / 'x.pkl'), VIDEOS[:1])
     with pytest.raises(UserError, match='other videos'):
         load_results(str(tmp_path / 'x.pkl'), [Video(7, 24, 32, 3), VIDEOS[1]])
@@ -231,6 +233,6 @@ def test_a_result_for_other_videos(tmp_path):
 
 def test_files_of_numpy_1_are_read(tmp_path):
     write(tmp_path / 'x.pkl', make_results())
-    older = pickle.dumps(pickle.loads((tmp_path / 'x.pkl').read_bytes()), protocol=3).replace(b'numpy._core.', b'numpy.core.')
-    (tmp_path / 'old.pkl').write_bytes(older)
+    older = pickle.dumps(pickle.loads((tmp_path / 'x.pkl').read_bytes()), protocol=3)
+    (tmp_path / 'old.pkl').write_bytes(older.replace(b'numpy._core.', b'numpy.core.'))
     np.testing.assert_array_equal(load_results(str(tmp_path / 'old.pkl'), VIDEOS)[0][0].rows, make_results()[0][0].rows)

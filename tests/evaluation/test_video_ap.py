@@ -79,7 +79,8 @@ def test_no_prediction():
 
 @pytest.mark.parametrize(('wrong_score', 'expected'), [(.5, 1), (.95, .5)], ids=['after', 'before'])
 def test_false_positive_counts_if_it_comes_first(wrong_score, expected):
-    assert ap(truth(annotation(1, [A, B])), [prediction([A, B]), prediction([C, C], wrong_score)]) == pytest.approx(expected)
+    assert ap(truth(annotation(1, [A, B])),
+              [prediction([A, B]), prediction([C, C], wrong_score)]) == pytest.approx(expected)
 
 
 def test_equal_scores_keep_the_order_of_the_file():
@@ -141,7 +142,8 @@ def test_box_metric():
     ground_truth = truth(annotation(1, [A, B], bboxes=boxes))
     shifted = [[0, 0, 10, 10], [55, 50, 10, 10]]
     assert ap(ground_truth, [prediction([A, B], bboxes=shifted)], metric='bbox') == pytest.approx(.3)
-    assert ap(ground_truth, [dict(video_id=1, category_id=1, score=1., bboxes=boxes)], metric='bbox') == pytest.approx(1)
+    boxes_only = dict(video_id=1, category_id=1, score=1., bboxes=boxes)
+    assert ap(ground_truth, [boxes_only], metric='bbox') == pytest.approx(1)
     ground_truth['annotations'][0]['bboxes'] = [[0, 0, 20, 20], [60, 0, 20, 20]]
     assert ap(ground_truth, [prediction([A, B])], metric='bbox') == pytest.approx(1)  # the masks' own boxes
 
@@ -171,12 +173,14 @@ def test_matching_prefers_annotations_that_count_and_the_last_of_equals():
     np.testing.assert_array_equal(matched[0, :, 0], [True] * 9 + [False])
     np.testing.assert_array_equal(ignored[0, :, 0], [False] * 3 + [True] * 6 + [False])
     # the first takes the last of two equal annotations, which leaves the second only the other
-    matched, _ = match_tracks(np.array([[.6, .6], [0, .6]]), np.zeros((1, 2), bool), np.zeros(2, bool), np.zeros((1, 2), bool))
+    nothing = np.zeros((1, 2), bool)
+    matched, _ = match_tracks(np.array([[.6, .6], [0, .6]]), nothing, nothing[0], nothing)
     np.testing.assert_array_equal(matched[0, 0], [True, False])
 
 
 def test_unmatched_and_out_of_range_is_ignored():
-    matched, ignored = match_tracks(np.zeros((2, 0)), np.zeros((1, 0), bool), np.zeros(0, bool), np.array([[True, False]]))
+    nothing = np.zeros((1, 0), bool)
+    matched, ignored = match_tracks(np.zeros((2, 0)), nothing, nothing[0], np.array([[True, False]]))
     assert not matched.any()
     np.testing.assert_array_equal(ignored[0, 0], [True, False])
 

@@ -3,6 +3,7 @@ import json
 import os
 import tracemalloc
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,16 +34,19 @@ def objects_of(video_id, frame_id):
 
 
 def annotation_file(path, annotated=True):
-    videos = [dict(id=i, height=HEIGHT, width=WIDTH, file_names=[f'{i}/{f}.jpg' for f in range(n)]) for i, n in LENGTHS.items()]
+    videos = [dict(id=i, height=HEIGHT, width=WIDTH, file_names=[f'{i}/{f}.jpg' for f in range(n)])
+              for i, n in LENGTHS.items()]
     content = dict(videos=videos, categories=[dict(id=i, name=f'class {i}') for i in CATEGORY_IDS])
     if annotated:
         content['annotations'] = []
         for video_id, length in LENGTHS.items():
             for place in range(2):
                 frames = [objects_of(video_id, frame) for frame in range(length)]
-                masks = [encode_masks(masks[place:place + 1])[0] if place < len(masks) else None for masks, _, _ in frames]
+                masks = [encode_masks(masks[place:place + 1])[0] if place < len(masks) else None
+                         for masks, _, _ in frames]
                 content['annotations'].append(dict(
-                    id=len(content['annotations']) + 1, video_id=video_id, category_id=CATEGORY_IDS[frames[0][1][place]], iscrowd=0,
+                    id=len(content['annotations']) + 1, video_id=video_id,
+                    category_id=CATEGORY_IDS[frames[0][1][place]], iscrowd=0,
                     segmentations=[mask and dict(size=mask['size'], counts=mask['counts'].decode()) for mask in masks],
                     bboxes=[[2 + f, 2, 8, 10] if place == 0 else [20 - f, 12, 8, 8] if masks[f] else None
                             for f in range(length)]))
@@ -96,8 +100,8 @@ def messages(monkeypatch):
 
 def test_perfect_tracks_score_1_and_files_are_written(tmp_path, ann_file):
     out = tmp_path / 'results' / 'x.pkl'
-    metric = METRICS.build(dict(type='YouTubeVISMetric', ann_file=ann_file, metric=['segm', 'bbox'], out=str(out), dump_bbox=True,
-                                zip=True))
+    metric = METRICS.build(dict(type='YouTubeVISMetric', ann_file=ann_file, metric=['segm', 'bbox'], out=str(out),
+                                dump_bbox=True, zip=True))
     statistics = run(metric)
     assert len(statistics) == 24
     for name in ('segm_AP', 'segm_AP50', 'segm_AR100', 'bbox_AP', 'bbox_AP75'):
@@ -156,7 +160,7 @@ def test_a_result_is_scored_again(tmp_path, ann_file):
     assert first.read_bytes() == again.read_bytes()
     with pytest.raises(UserError, match='holds 13 frames'):
         other = tmp_path / 'other.json'
-        content = json.loads(open(ann_file).read())
+        content = json.loads(Path(ann_file).read_text())
         content['videos'].append(dict(id=99, height=5, width=5, length=2))
         other.write_text(json.dumps(content))
         YouTubeVISMetric(str(other)).score_file(str(first))
@@ -229,7 +233,8 @@ def test_memory_stays_flat(tmp_path):
 
 
 def _one_rank(rank, world_size, port, ann_file, out, results):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world_size),
+                      LOCAL_RANK=str(rank))
     dist.init_process_group('gloo', rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
     mine = {0: [11], 1: [7, 5, 3], 2: []}[rank]
     results[rank] = run(YouTubeVISMetric(ann_file, out=out), mine)

@@ -69,7 +69,8 @@ def test_empty_runs_inside_do_not_change_the_mask(as_text):
     """pycocotools' overlap stops early at them; the canonical form has none."""
     runs = [3, 4, 0, 5, 2, 0, 1, HEIGHT * WIDTH - 15]
     counts = coco_mask.frPyObjects(dict(size=[HEIGHT, WIDTH], counts=runs), HEIGHT, WIDTH)['counts'].decode()
-    (rle,), areas = parse_segmentations([dict(size=[HEIGHT, WIDTH], counts=counts if as_text else runs)], HEIGHT, WIDTH, 'x')
+    given = dict(size=[HEIGHT, WIDTH], counts=counts if as_text else runs)
+    (rle,), areas = parse_segmentations([given], HEIGHT, WIDTH, 'x')
     expected = np.zeros(HEIGHT * WIDTH, np.uint8)
     expected[3:12] = expected[15:] = 1
     np.testing.assert_array_equal(decode_masks([rle])[0].T.reshape(-1), expected)
@@ -97,7 +98,8 @@ def pack(runs):
 
 def test_pack_writes_coco_strings():
     runs = [10, 50, HEIGHT * WIDTH - 60]
-    assert pack(runs) == coco_mask.frPyObjects(dict(size=[HEIGHT, WIDTH], counts=runs), HEIGHT, WIDTH)['counts'].decode()
+    expected = coco_mask.frPyObjects(dict(size=[HEIGHT, WIDTH], counts=runs), HEIGHT, WIDTH)
+    assert pack(runs) == expected['counts'].decode()
 
 
 GOOD = as_json(random_masks(3))[2]['counts']
@@ -141,7 +143,8 @@ BAD = {
 @pytest.mark.parametrize('segmentation', BAD.values(), ids=BAD)
 def test_bad_segmentation_is_one_line_that_names_it(segmentation):
     with pytest.raises(UserError, match=r'file: entry 3: segmentations\[1\]') as caught:
-        parse_segmentations([None, segmentation, dict(size=SIZE, counts=GOOD)], HEIGHT, WIDTH, 'file: entry 3: segmentations')
+        parse_segmentations([None, segmentation, dict(size=SIZE, counts=GOOD)], HEIGHT, WIDTH,
+                            'file: entry 3: segmentations')
     assert '\n' not in str(caught.value)
 
 

@@ -1,6 +1,7 @@
 """Reads what is scored: YouTube-VIS ground truth and result lists, checked entry by entry before anything is computed.
 
-``evaluate_vis``, ``YouTubeVISMetric`` and ``tools/vis_eval.py`` call it. Every fault is one UserError that names file, entry and field.
+``evaluate_vis``, ``YouTubeVISMetric`` and ``tools/vis_eval.py`` call it. Every fault is one UserError that names
+file, entry and field.
 """
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Track:
         video_id, category_id: the annotation file's own.
         rles: T canonical compressed RLEs or None; empty where the file holds boxes only.
         mask_areas: (T,) int64 pixels, 0 where absent.
-        boxes: (T, 4) float64 x, y, w, h in pixels, zeros where absent; None where there are none or nobody asked for them.
+        boxes: (T, 4) float64 x, y, w, h in pixels, zeros where absent; None where there are none or nobody asked
+            for them.
         area: pixels, the mean over the frames where it is not 0; decides small, medium, large.
         score: confidence (predictions).
         crowd: a group: ignored, and may match several predictions.
@@ -95,7 +97,8 @@ def load_json(path: str | PathLike) -> Any:
         if path.endswith('.zip'):
             with zipfile.ZipFile(path) as archive:
                 if archive.getinfo(ARCHIVE_MEMBER).file_size > MAX_JSON_BYTES:
-                    raise UserError(f'{path}: {ARCHIVE_MEMBER} is larger than {MAX_JSON_BYTES} bytes; unpack and score the JSON file')
+                    raise UserError(f'{path}: {ARCHIVE_MEMBER} is larger than {MAX_JSON_BYTES} bytes; unpack and '
+                                    'score the JSON file')
                 return json.loads(archive.read(ARCHIVE_MEMBER))
         with open(path, 'rb') as file:
             return json.loads(file.read())
@@ -125,7 +128,8 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
     name = 'ground truth' if isinstance(source, dict) else fspath(source)
     content = source if isinstance(source, dict) else load_json(source)
     if not isinstance(content, dict):
-        raise UserError(f'{name}: is a JSON {type(content).__name__}, not YouTube-VIS annotations (an object with videos, categories)')
+        raise UserError(f'{name}: is a JSON {type(content).__name__}, not YouTube-VIS annotations (an object with '
+                        'videos, categories)')
     videos = {}
     for index, entry in enumerate(_list_of_objects(content, 'videos', name)):
         video = _read_video(entry, f'{name}: videos[{index}]')
@@ -174,7 +178,8 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
     for index, entry in enumerate(content):
         where = f'{name}: entry {index}'
         if not isinstance(entry, dict):
-            raise UserError(f'{where} is a {type(entry).__name__}, not an object with video_id, category_id, score, segmentations')
+            raise UserError(f'{where} is a {type(entry).__name__}, not an object with video_id, category_id, score, '
+                            'segmentations')
         track = _read_track(entry, truth, where, need_masks=metric == 'segm')
         track.score = _number(entry.get('score'), f'{where}: score')
         if metric == 'bbox' and track.boxes is None:
@@ -196,7 +201,7 @@ def check_repeats(tracks: list[Track], name: str) -> None:
 
 
 def mean_occlusion(values: list[float]) -> float:
-    """How hidden an object is in its video: the mean of the ceil(n / 2) highest of its n frames' values; 0 without frames."""
+    """How hidden an object is: the mean of the ceil(n / 2) highest of its n frames' values; 0 without frames."""
     worst = sorted(values, reverse=True)[:math.ceil(len(values) / 2)]
     return float(np.mean(worst)) if worst else 0.
 
@@ -219,7 +224,8 @@ def _read_track(entry: dict, truth: GroundTruth, where: str, need_masks: bool) -
     if video_id not in truth.videos:
         raise UserError(f'{where}: video_id {video_id} is not in {truth.source}; is this a result for other videos?')
     if category_id not in truth.categories:
-        raise UserError(f'{where}: category_id {category_id} is not in {truth.source}; use the annotation file\'s own ids')
+        raise UserError(f'{where}: category_id {category_id} is not in {truth.source}; use the annotation file\'s own '
+                        'ids')
     video = truth.videos[video_id]
     rles: list[dict | None] = []
     mask_areas = np.zeros(video.length, np.int64)

@@ -1,7 +1,7 @@
 """Average precision from overlaps: greedy matching and precision-recall curves, as plain functions of arrays.
 
-Symbols: D predictions, G annotations of one video and category; A ranges (of area, of occlusion); T overlap thresholds; R recall
-points; M limits on the number of predictions per video and category.
+Symbols: D predictions, G annotations of one video and category; A ranges (of area, of occlusion); T overlap
+thresholds; R recall points; M limits on the number of predictions per video and category.
 """
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def match_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, out_of_
                  thresholds: np.ndarray = IOU_THRESHOLDS) -> tuple[np.ndarray, np.ndarray]:
     """Gives each prediction, best score first, the free annotation it overlaps most.
 
-    Annotations that count come before ignored ones, however small the overlap (from the threshold on); a crowd stays free. Of equal
-    overlaps the last one wins. What matches an ignored annotation is ignored, and so is what matches nothing and is out of range.
+    Annotations that count come before ignored ones, however small the overlap (from the threshold on); a crowd
+    stays free. Of equal overlaps the last one wins. What matches an ignored annotation is ignored, and so is what
+    matches nothing and is out of range.
 
     Args:
         iou: (D, G), rows by falling score.

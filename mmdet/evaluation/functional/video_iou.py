@@ -1,4 +1,4 @@
-"""Overlap of tracks: intersections and unions are summed over the frames of the video, then divided (spec: baselines, H).
+"""Overlap of tracks: intersections and unions are summed over the frames of the video, then divided.
 
 ``evaluate_vis`` calls both functions per video and category.
 """
@@ -14,8 +14,9 @@ def video_mask_iou(predictions: Sequence[Sequence[dict | None]], truths: Sequenc
                    prediction_areas: np.ndarray, truth_areas: np.ndarray) -> np.ndarray:
     """IoU of every predicted with every annotated track of a video; a frame where only one is there adds to the union.
 
-    pycocotools gives ratios of frames, not intersections. Asked with every object as a crowd it gives intersection / area of the
-    prediction; times that area and rounded, that is the intersection exactly (areas stay far below 2**52).
+    pycocotools gives ratios of frames, not intersections. Asked with every object as a crowd it gives intersection
+    / area of the prediction; times that area and rounded, that is the intersection exactly (areas stay far below
+    2**52).
 
     Args:
         predictions: D tracks of T trusted RLEs of one size (see ``mmdet.structures.masks``) or None.

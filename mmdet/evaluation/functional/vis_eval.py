@@ -1,7 +1,7 @@
 """Scores video instance segmentation: the 12 YouTube-VIS statistics, the 18 of OVIS, and AP per category.
 
-Called by ``YouTubeVISMetric`` and ``tools/vis_eval.py``; a notebook may call :func:`evaluate_vis` with paths or loaded JSON. The numbers are
-those of the official tools (spec: baselines, H; golden/vis_eval_*.json).
+Called by ``YouTubeVISMetric`` and ``tools/vis_eval.py``; a notebook may call :func:`evaluate_vis` with paths or
+loaded JSON. The numbers are those of the official tools (spec: baselines, H; golden/vis_eval_*.json).
 """
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ AREA_RANGES = {'all': (0, 1e10), 'small': (0, 128**2), 'medium': (128**2, 256**2
 # occlusion of an annotated track (predictions have none), both ends inside: slight, moderate, heavy
 OCCLUSION_RANGES = {'slight_occlusion': (0, .25), 'moderate_occlusion': (.25, .5), 'heavy_occlusion': (.5, 1)}
 # name: (range, overlap threshold or None for the mean, limit of predictions)
-AP_AREA = {'AP': ('all', None), 'AP50': ('all', .5), 'AP75': ('all', .75), 'APs': ('small', None), 'APm': ('medium', None),
-           'APl': ('large', None)}
-AP_OCCLUSION = {'APso': ('slight_occlusion', None), 'APmo': ('moderate_occlusion', None), 'APho': ('heavy_occlusion', None)}
+AP_AREA = {'AP': ('all', None), 'AP50': ('all', .5), 'AP75': ('all', .75),
+           'APs': ('small', None), 'APm': ('medium', None), 'APl': ('large', None)}
+AP_OCCLUSION = {'APso': ('slight_occlusion', None), 'APmo': ('moderate_occlusion', None),
+                'APho': ('heavy_occlusion', None)}
 AR_AREA = {'AR1': ('all', 1), 'AR10': ('all', 10), 'AR100': ('all', 100), 'ARs': ('small', 100), 'ARm': ('medium', 100),
            'ARl': ('large', 100)}
-AR_OCCLUSION = {'ARso': ('slight_occlusion', 100), 'ARmo': ('moderate_occlusion', 100), 'ARho': ('heavy_occlusion', 100)}
+AR_OCCLUSION = {'ARso': ('slight_occlusion', 100), 'ARmo': ('moderate_occlusion', 100),
+                'ARho': ('heavy_occlusion', 100)}
 
 
 @dataclass
@@ -53,7 +55,8 @@ class VISEvalResult:
         per_category: AP by category id.
         category_names: name by category id.
         ranges: names along axis A.
-        precision: (T, R, K, A, M): threshold .5:.05:.95, recall point 0:.01:1, category by rising id, range, limit 1/10/100.
+        precision: (T, R, K, A, M): threshold .5:.05:.95, recall point 0:.01:1, category by rising id, range, limit
+            1/10/100.
         recall: (T, K, A, M).
     """
 
@@ -72,8 +75,8 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
 
     Args:
         ground_truth: annotation file, its content, or what :func:`read_ground_truth` made of it.
-        predictions: result file (JSON or zip), or its content: a list of ``video_id, category_id, score, segmentations`` (and
-            ``bboxes``).
+        predictions: result file (JSON or zip), or its content: a list of ``video_id, category_id, score,
+            segmentations`` (and ``bboxes``).
         metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks where a prediction has none).
         source: what to call the predictions in messages; their path by default.
 
@@ -125,7 +128,8 @@ def _match_video(predictions: list[Track], truths: list[Track], ranges: list[str
     predictions = sorted(predictions, key=lambda track: -track.score)[:MAX_DETECTIONS[-1]]
     crowd = np.array([track.crowd for track in truths], bool)
     ignore = np.array([[track.crowd or _outside(track, name) for track in truths] for name in ranges], bool)
-    out_of_range = np.array([[name in AREA_RANGES and _outside(track, name) for track in predictions] for name in ranges], bool)
+    out_of_range = np.array([[name in AREA_RANGES and _outside(track, name) for track in predictions]
+                             for name in ranges], bool)
     matched, ignored = match_tracks(_overlap(predictions, truths, metric), ignore, crowd, out_of_range)
     return np.array([track.score for track in predictions]), matched, ignored, (~ignore).sum(1)
 
@@ -135,9 +139,11 @@ def _overlap(predictions: list[Track], truths: list[Track], metric: str) -> np.n
     if not predictions or not truths:
         return np.zeros((len(predictions), len(truths)))
     if metric == 'bbox':
-        return video_box_iou(np.stack([track.boxes for track in predictions]), np.stack([track.boxes for track in truths]))
+        return video_box_iou(np.stack([track.boxes for track in predictions]),
+                             np.stack([track.boxes for track in truths]))
     return video_mask_iou([track.rles for track in predictions], [track.rles for track in truths],
-                          np.stack([track.mask_areas for track in predictions]), np.stack([track.mask_areas for track in truths]))
+                          np.stack([track.mask_areas for track in predictions]),
+                          np.stack([track.mask_areas for track in truths]))
 
 
 def _outside(track: Track, name: str) -> bool:

@@ -1,7 +1,7 @@
 """Collects tracked frames, writes the result files and scores them. mmengine's loops call it in validation and testing.
 
-Frames go to a part file per process as they come (:mod:`mmdet.evaluation.parts`). At the end the first process reads all parts in the order of the
-annotation file, so that any number of processes gives the same bytes.
+Frames go to a part file per process as they come (:mod:`mmdet.evaluation.parts`). At the end the first process
+reads all parts in the order of the annotation file, so that any number of processes gives the same bytes.
 """
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ class YouTubeVISMetric(BaseMetric):
     Args:
         ann_file: annotation file of the tested videos. Without annotations in it nothing is scored.
         metric: ``'segm'``, ``'bbox'``, both in a list, or an empty list: only write.
-        out: ``X.pkl``; ``X.pkl.json`` is written beside it, and ``X.pkl.parts/`` while the test runs (with several machines on a
-            disk they share). None: nothing is written.
+        out: ``X.pkl``; ``X.pkl.json`` is written beside it, and ``X.pkl.parts/`` while the test runs (with several
+            machines on a disk they share). None: nothing is written.
         dump_bbox: ``X.pkl.json`` holds boxes, too.
         zip: also write ``X.pkl.zip`` for a server.
         collect_device: unused: results travel in files.
         prefix: put before the names of the statistics, with a slash.
-        collect_dir: where part files go if ``out`` is None; needed with several machines only. Default: a temporary folder.
+        collect_dir: where part files go if ``out`` is None; needed with several machines only. Default: a temporary
+            folder.
 
     Raises:
         UserError: a damaged annotation file, an unknown metric.
@@ -49,8 +50,8 @@ class YouTubeVISMetric(BaseMetric):
 
     default_prefix = ''
 
-    def __init__(self, ann_file: str, metric: str | Sequence[str] = 'segm', out: str | None = None, dump_bbox: bool = False,
-                 zip: bool = False, collect_device: str = 'cpu', prefix: str | None = None,
+    def __init__(self, ann_file: str, metric: str | Sequence[str] = 'segm', out: str | None = None,
+                 dump_bbox: bool = False, zip: bool = False, collect_device: str = 'cpu', prefix: str | None = None,
                  collect_dir: str | None = None) -> None:
         super().__init__(collect_device, prefix, collect_dir)
         self.metrics = [metric] if isinstance(metric, str) else list(metric)
@@ -67,10 +68,11 @@ class YouTubeVISMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Raises UserError if the data set's categories are not those of ``ann_file``: labels would get the wrong ids."""
+        """Raises UserError if its classes are not the categories of ``ann_file``: labels would get wrong ids."""
         classes, expected = (dataset_meta or {}).get('classes'), tuple(self._outline.categories.values())
         if classes is not None and tuple(classes) != expected:
-            raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data set\'s own ann_file')
+            raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data '
+                            'set\'s own ann_file')
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -84,10 +86,13 @@ class YouTubeVISMetric(BaseMetric):
         self._part.flush()
 
     def evaluate(self, size: int) -> dict:
-        """Merges the parts, writes, scores; every process returns the statistics, such as ``segm_AP`` (in [0, 1], -1: undefined).
+        """Merges the parts, writes, scores; every process returns the statistics.
 
         Args:
             size: number of clips; not needed.
+
+        Returns:
+            Values in [0, 1], -1 where undefined, by names such as ``segm_AP``, ``bbox_AP50``.
 
         Raises:
             UserError: in every process what went wrong in the first.
@@ -118,8 +123,8 @@ class YouTubeVISMetric(BaseMetric):
         """
         missing = [path for path in results if not os.path.isfile(path)]
         if missing:
-            raise UserError(f'{missing[0]}: another machine wrote it where this one cannot read; set collect_dir (or --out) to a '
-                            'shared folder')
+            raise UserError(f'{missing[0]}: another machine wrote it where this one cannot read; set collect_dir '
+                            '(or --out) to a shared folder')
         reader = PartReader(results)
         videos = list(self._outline.videos.values())
         absent = sum(not reader.has_run(video) for video in videos if video.length)
@@ -141,7 +146,7 @@ class YouTubeVISMetric(BaseMetric):
     def write_partial(self) -> list[str]:
         """After an interrupt: writes the finished videos' results beside ``out`` (``X.partial.pkl``) and says so.
 
-        Talks to no other process, for they may be gone: the first process takes what all have handed to the disk so far.
+        Talks to no other process, for they may be gone: the first process takes what all have handed to the disk.
 
         Returns:
             The files written.
@@ -157,8 +162,8 @@ class YouTubeVISMetric(BaseMetric):
         videos = [video for video in self._outline.videos.values() if reader.has_run(video)]
         stem, ending = os.path.splitext(self.out)
         written = write_results(f'{stem}.partial{ending}', self._stream(videos, reader.frames), self.dump_bbox)
-        print_log(f'Interrupted: {len(videos)} of {len(self._outline.videos)} videos were finished; their results are in '
-                  f'{" and ".join(written)}', logger='current')
+        print_log(f'Interrupted: {len(videos)} of {len(self._outline.videos)} videos were finished; their results '
+                  f'are in {" and ".join(written)}', logger='current')
         return written
 
     def _write_and_score(self, frames_of: Callable[[Video], list[FrameResult]], out: str | None,
@@ -167,7 +172,8 @@ class YouTubeVISMetric(BaseMetric):
         entries: list[dict] = []
         stream = self._stream(list(self._outline.videos.values()), frames_of, entries if scored else None)
         if out is not None:
-            print_log(f'Results written to {", ".join(write_results(out, stream, self.dump_bbox, self.zip))}', logger='current')
+            written = write_results(out, stream, self.dump_bbox, self.zip)
+            print_log(f'Results written to {", ".join(written)}', logger='current')
         elif scored:
             for _ in stream:
                 pass
@@ -201,8 +207,9 @@ class YouTubeVISMetric(BaseMetric):
     def _video_of(self, metainfo: dict) -> Video:
         video = self._outline.videos.get(metainfo['video_id'])
         if video is None or tuple(metainfo['ori_shape'][:2]) != (video.height, video.width):
-            raise UserError(f'{metainfo.get("img_path", "frame")}: video {metainfo["video_id"]} of size {metainfo["ori_shape"]} is not '
-                            f'in {self.ann_file}; give the metric the data set\'s own ann_file, or repair the image')
+            raise UserError(f'{metainfo.get("img_path", "frame")}: video {metainfo["video_id"]} of size '
+                            f'{metainfo["ori_shape"]} is not in {self.ann_file}; give the metric the data set\'s own '
+                            'ann_file, or repair the image')
         return video
 
     def _parts_folder(self) -> str:
