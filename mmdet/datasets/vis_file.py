@@ -48,7 +48,7 @@ class VISFile:
         annotations.append({
             'id': len(annotations) + 1, 'video_id': video['id'], 'category_id': category_id, 'iscrowd': iscrowd,
             'height': size[0], 'width': size[1], 'length': len(rles),
-            'segmentations': [{'size': size, 'counts': rle['counts'].decode()} if area else None
+            'segmentations': [{'size': size, 'counts': _text(rle['counts'])} if area else None
                               for rle, area in zip(rles, areas)],
             'bboxes': [rle_boxes([rle])[0].tolist() if area else None for rle, area in zip(rles, areas)],
             'areas': [area or None for area in areas]})
@@ -59,3 +59,8 @@ class VISFile:
         videos, annotations = self.content['videos'], self.content['annotations']
         return (f'{len(videos)} videos, {sum(video["length"] for video in videos)} frames, {len(annotations)} objects, '
                 f'{len(self.content["categories"])} categories')
+
+
+def _text(counts: bytes | str) -> str:
+    """pycocotools makes bytes, JSON holds text."""
+    return counts.decode() if isinstance(counts, bytes) else counts

@@ -78,7 +78,8 @@ class AffineColourReference(BaseTransform):
     def _recolour(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         amounts = rng.uniform(-1, 1, 4) * self.strengths + (1, 1, 1, 0)
         for step in rng.permutation(4):
-            image = _COLOUR_STEPS[step](image, float(amounts[step]))
+            if self.strengths[step]:
+                image = _COLOUR_STEPS[step](image, float(amounts[step]))
         return image
 
     def _matrix(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
