@@ -1,7 +1,8 @@
+from mmdet.datasets.coco_dataset import CocoDataset
 from mmdet.datasets.coco_vis import COCOVIS
 from mmdet.datasets.samplers import AspectRatioBatchSampler, SeededIndex, SeededSampler, VideoSampler
 from mmdet.datasets.wrappers import WeightedConcatDataset
 from mmdet.datasets.youtube_vis import OVISDataset, YVISDataset
 
-__all__ = ['AspectRatioBatchSampler', 'COCOVIS', 'OVISDataset', 'SeededIndex', 'SeededSampler', 'VideoSampler',
-           'WeightedConcatDataset', 'YVISDataset']
+__all__ = ['AspectRatioBatchSampler', 'COCOVIS', 'CocoDataset', 'OVISDataset', 'SeededIndex', 'SeededSampler',
+           'VideoSampler', 'WeightedConcatDataset', 'YVISDataset']

@@ -185,7 +185,7 @@ class YVISDataset(BaseDataset):
                       for frame in range(max(first - self.context, 0),
                                          min(end + self.context, self.annotations.video_length(video)))]
         else:
-            frames = [self._frame(video, frame) for frame in (first, self._reference(video, first, rng))]
+            frames = [self._frame(video, frame) for frame in self._training_frames(video, first, rng)]
         skip = self.test_mode and self.on_bad_frame == 'skip'
         return {'frames': frames, 'rng': rng,
                 'on_bad_frame': self._count_bad_frame if skip else None}
@@ -195,6 +195,9 @@ class YVISDataset(BaseDataset):
         return {'img_path': str(self._img_path(video, frame)), 'video_id': int(self.annotations.video_ids[video]),
                 'frame_id': frame, 'video_length': self.annotations.video_length(video), 'height': height,
                 'width': width, 'objects': self.annotations.objects(video, frame)}
+
+    def _training_frames(self, video: int, first: int, rng: np.random.Generator) -> list[int]:
+        return [first, self._reference(video, first, rng)]
 
     def _reference(self, video: int, key: int, rng: np.random.Generator) -> int:
         others = self.annotations.annotated_frames(video)

@@ -1,3 +1,4 @@
+from mmdet.evaluation.metrics.coco_metric import CocoMetric
 from mmdet.evaluation.metrics.youtube_vis_metric import YouTubeVISMetric
 
-__all__ = ['YouTubeVISMetric']
+__all__ = ['CocoMetric', 'YouTubeVISMetric']

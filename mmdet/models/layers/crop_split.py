@@ -13,7 +13,7 @@ from torch import Tensor
 from mmdet.models.layers.box_crop import inside_boxes
 
 
-def _cells(low: Tensor, high: Tensor, size: int, parts: int) -> Tensor:
+def cells_along(low: Tensor, high: Tensor, size: int, parts: int) -> Tensor:
     """(…) ends of the boxes along one axis → (…, size) which part each pixel lies in; arbitrary outside the box.
 
     The published 0.1 keeps a pixel at the far end below `parts`; it moves the parts' borders by a fraction of it.
@@ -47,7 +47,7 @@ def crop_split(masks: Tensor, bboxes: Tensor, parts: int = 2) -> Tensor:
     bboxes = bboxes.detach()
     # Half precision would misplace pixels beyond 256 and round the 0.1 away.
     x1, y1, x2, y2 = (bboxes if bboxes.dtype == torch.float64 else bboxes.float()).unbind(-1)
-    rows, columns = _cells(y1, y2, height, parts), _cells(x1, x2, width, parts)
+    rows, columns = cells_along(y1, y2, height, parts), cells_along(x1, x2, width, parts)
     part = rows[..., :, None] * parts + columns[..., None, :]  # (…, h, w)
     chosen = masks.gather(-3, part[..., None, :, :]).squeeze(-3)
     return chosen.where(inside_boxes(bboxes, height, width), 0)

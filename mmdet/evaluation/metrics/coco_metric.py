@@ -1,0 +1,151 @@
+"""Collects the boxes found in images, writes and scores them. mmengine's loops call it in validation and testing."""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from mmdet.errors import UserError
+from mmdet.evaluation.functional.annotations import load_json
+from mmdet.evaluation.functional.coco_ap import check_detections, read_coco, score_boxes
+from mmdet.evaluation.results import atomic_open
+from mmdet.registry import METRICS
+
+
+@METRICS.register_module()
+class CocoMetric(BaseMetric):
+    """COCO's average precision of boxes, and the result file in COCO's format.
+
+    Args:
+        ann_file: annotation file of the tested images. Without annotations in it nothing is scored.
+        metric: ``'bbox'``, also in a list, or an empty list: only write.
+        out: ``X.pkl``; the detections go to ``X.pkl.json``, a list of ``image_id``, ``category_id`` (the annotation
+            file's own), ``bbox`` (x, y, w, h in original pixels) and ``score``. None: nothing is written.
+        dump_bbox: no effect: boxes are all there is.
+        zip: not supported.
+        collect_device, prefix, collect_dir: see mmengine's BaseMetric.
+
+    Raises:
+        UserError: a damaged annotation file, another metric, ``zip``.
+    """
+
+    default_prefix = ''
+
+    def __init__(self, ann_file: str, metric: str | Sequence[str] = 'bbox', out: str | None = None,
+                 dump_bbox: bool = False, zip: bool = False, collect_device: str = 'cpu', prefix: str | None = None,
+                 collect_dir: str | None = None) -> None:
+        super().__init__(collect_device, prefix, collect_dir)
+        self.metrics = [metric] if isinstance(metric, str) else list(metric)
+        for name in self.metrics:
+            if name != 'bbox':
+                raise UserError(f'metric {name!r} needs masks, which this detector has not; use bbox')
+        if zip:
+            raise UserError('--zip packs the tracks of videos; the boxes of images are in X.pkl.json')
+        self.ann_file, self.out = ann_file, out
+        self._truth = read_coco(ann_file)
+        self._category_ids = [category['id'] for category in self._truth.dataset['categories']]
+        self._images = dict.fromkeys(image['id'] for image in self._truth.dataset['images'])
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        """Raises UserError if the data set's categories are not those of ``ann_file``: labels would get wrong ids."""
+        classes = (dataset_meta or {}).get('classes')
+        expected = tuple(category['name'] for category in self._truth.dataset['categories'])
+        if classes is not None and tuple(classes) != expected:
+            raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data set\'s '
+                            'own ann_file')
+        self._dataset_meta = dataset_meta
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Takes dicts with ``video_data_samples``, a list of ``DetDataSample`` with ``pred_track_instances``."""
+        for sample in chain.from_iterable(clip['video_data_samples'] for clip in data_samples):
+            if sample.video_id not in self._images:
+                raise UserError(f'{sample.img_path}: image {sample.video_id} is not in {self.ann_file}; give the '
+                                'metric the data set\'s own ann_file')
+            found = sample.pred_track_instances
+            if len(found) and int(found.labels.max()) >= len(self._category_ids):
+                raise UserError(f'the model predicts class {int(found.labels.max())} (counted from 0), {self.ann_file} '
+                                f'has {len(self._category_ids)} categories; test with those it was trained for')
+            # as in the annotations, a box from x1 to x2 is x2 - x1 + 1 wide
+            sides = found.bboxes[:, 2:] - found.bboxes[:, :2] + 1
+            boxes = torch.cat([found.bboxes[:, :2], sides], dim=1).tolist()
+            self.results.append((sample.video_id, [
+                {'image_id': sample.video_id, 'category_id': self._category_ids[label], 'bbox': box, 'score': score}
+                for box, label, score in zip(boxes, found.labels.tolist(), found.scores.tolist())]))
+
+    def evaluate(self, size: int) -> dict:
+        """Merges what the processes found, writes, scores; every process returns the statistics, such as ``bbox_AP``.
+
+        Raises:
+            UserError: in every process what went wrong in the first.
+        """
+        gathered = list(chain.from_iterable(all_gather_object(self.results)))
+        self.results.clear()
+        outcome: list = [None]
+        if is_main_process():
+            try:
+                outcome = [self.compute_metrics(gathered)]
+            except UserError as error:
+                outcome = [error]
+        broadcast_object_list(outcome)
+        if isinstance(outcome[0], UserError):
+            raise outcome[0]
+        return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in outcome[0].items()}
+
+    def compute_metrics(self, results: list[tuple[int, list[dict]]]) -> dict:
+        """Writes and scores (image id, detections) of all images, in any order."""
+        results = dict(results)  # a padded sampler may bring an image twice
+        if len(results) < len(self._images):
+            absent = len(self._images) - len(results)
+            print_log(f'{absent} of {len(self._images)} images were not tested; they count as empty', logger='current')
+        detections = self._in_order(results)
+        if self.out is not None:
+            self._write(self.out, detections)
+        return self._score(detections)
+
+    def score_file(self, path: str) -> dict:
+        """Scores a result file written before (``--load_result X.pkl``: ``X.pkl.json`` is read).
+
+        Raises:
+            UserError: it is not a COCO result file, or one for other images.
+        """
+        path = path if path.endswith('.json') else f'{path}.json'
+        return self._score(check_detections(load_json(path), self._truth, path))
+
+    def write_partial(self) -> list[str]:
+        """After an interrupt: writes what this process has found beside ``out`` (``X.partial.pkl.json``), says so."""
+        if self.out is None or not self.results or not is_main_process():
+            return []
+        stem, ending = os.path.splitext(self.out)
+        return [self._write(f'{stem}.partial{ending}', self._in_order(dict(self.results)))]
+
+    def _in_order(self, results: dict[int, list[dict]]) -> list[dict]:
+        """In the order of the annotation file, so that any number of processes gives the same file."""
+        return list(chain.from_iterable(results[image_id] for image_id in self._images if image_id in results))
+
+    @staticmethod
+    def _write(out: str, detections: list[dict]) -> str:
+        with atomic_open(f'{out}.json', 'w') as file:
+            json.dump(detections, file, separators=(',', ':'))
+        print_log(f'Results written to {out}.json', logger='current')
+        return f'{out}.json'
+
+    def _score(self, detections: list[dict]) -> dict:
+        if not self.metrics:
+            return {}
+        if not self._truth.dataset['annotations']:
+            print_log(f'{self.ann_file} has no annotations, so nothing is scored', logger='current')
+            return {}
+        statistics, per_category = score_boxes(self._truth, detections)
+        rows = [*statistics.items(), *((f'AP of {name}', value) for name, value in per_category.items())]
+        width = max(len(name) for name, _ in rows)
+        table = '\n'.join(f'  {name:<{width}}  {"-" if value < 0 else f"{100 * value:.2f}":>6}' for name, value in rows)
+        print_log(f'\nbbox, AP and AR in images (%)\n{table}', logger='current')
+        return {f'bbox_{name}': value for name, value in statistics.items()}

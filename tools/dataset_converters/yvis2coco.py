@@ -1,0 +1,35 @@
+#!/usr/bin/env python
+"""Frames of videos to COCO images, for FCOS: python tools/dataset_converters/yvis2coco.py INSTANCES.json --out FILE."""
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/dataset_converters/yvis2coco.py', description=(
+        'YouTube-VIS or OVIS annotations to COCO JSON, an image for every frame; the inverse of cocoframes2yvis.py.'))
+    parser.add_argument('annotations', type=existing_file, help='for example annotations/instances_train.json')
+    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmdet.datasets.annotations import read_youtube_vis
+    from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
+    from mmdet.evaluation.results import atomic_open
+
+    content = vis_frames_to_coco(read_youtube_vis(args.annotations))
+    with atomic_open(args.out, 'w') as out:
+        json.dump(content, out, separators=(',', ':'))
+    print(f'{args.out}: {len(content["images"])} images, {len(content["annotations"])} objects')
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
