@@ -36,22 +36,22 @@ def check_annotations(data: dict, overlap: float = .9) -> Iterator[str]:
     lengths: dict[Any, tuple[int, int, int]] = {}
     for video in _objects(data['videos']):
         yield from _check_video(video)
-        if _is_usable(video):
+        if _is_usable(video) and type(video.get('id')) is int:
             lengths[video['id']] = (len(video['file_names']), video['height'], video['width'])
-    known_videos = {video.get('id') for video in _objects(data['videos'])}
-    known_categories = {category.get('id') for category in _objects(data['categories'])}
+    known_videos, known_categories = _known(data['videos']), _known(data['categories'])
     tracks: dict[Any, list[tuple[dict, list[dict | None]]]] = {}
     for annotation in _objects(annotations):
         where = f'annotation {annotation.get("id")}'
-        if annotation.get('category_id') not in known_categories:
-            yield f'{where}: category_id {annotation.get("category_id")!r} is not among the categories'
-        if annotation.get('video_id') not in known_videos:
-            yield f'{where}: video_id {annotation.get("video_id")!r} is not among the videos'
-        elif annotation['video_id'] in lengths:
+        category_id, video_id = annotation.get('category_id'), annotation.get('video_id')
+        if type(category_id) is not int or category_id not in known_categories:
+            yield f'{where}: category_id {str(category_id)[:60]} is not among the categories'
+        if type(video_id) is not int or video_id not in known_videos:
+            yield f'{where}: video_id {str(video_id)[:60]} is not among the videos'
+        elif video_id in lengths:
             rles: list[dict | None] = []
-            yield from _check_track(annotation, where, *lengths[annotation['video_id']], rles)
+            yield from _check_track(annotation, where, *lengths[video_id], rles)
             if rles and not annotation.get('iscrowd'):
-                tracks.setdefault(annotation['video_id'], []).append((annotation, rles))
+                tracks.setdefault(video_id, []).append((annotation, rles))
     for video_id, objects in tracks.items():
         yield from _check_overlaps(video_id, objects, overlap)
 
@@ -96,6 +96,10 @@ def _check_header(path: Path, size: tuple[int, int]) -> None:
 
 def _objects(entries: Sequence[Any]) -> list[dict]:
     return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _known(entries: Sequence[Any]) -> set[int]:
+    return {entry['id'] for entry in _objects(entries) if type(entry.get('id')) is int}
 
 
 def _check_entries(entries: Sequence[Any], name: str) -> Iterator[str]:

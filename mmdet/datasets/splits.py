@@ -15,7 +15,7 @@ def stratified_split(counts: Sequence[Mapping[int, int]], share: float, seed: in
 
     Args:
         counts: objects by category of each video.
-        share: of the second part, 0–1, exclusive. Both parts get at least one of two or more videos.
+        share: of the videos in the second part, 0–1, exclusive; rounded, but of two or more videos each part gets one.
         seed: order of videos that are alike.
     """
     order = np.random.default_rng(seed).permutation(len(counts)).tolist()
@@ -31,7 +31,7 @@ def stratified_split(counts: Sequence[Mapping[int, int]], share: float, seed: in
         dealt = sorted((video for video in order if video in left and (rarest is None or counts[video].get(rarest))),
                        key=lambda video: -sum(counts[video].values()))
         for video in dealt:
-            needs = [(due[part].get(rarest, 0), room[part]) for part in (0, 1)]
+            needs = [(room[part] >= .5, due[part].get(rarest, 0), room[part]) for part in (0, 1)]
             part = int(needs[1] > needs[0])
             part_of[video] = part
             left.remove(video)
