@@ -1,7 +1,9 @@
 """Data loader workers that leave stopping to the main process. Used by the runner."""
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable
 
 
@@ -9,7 +11,7 @@ class WorkerStart:
     """Runs first in every worker.
 
     Ctrl-C and a cluster's SIGTERM go to all processes of a job; a worker that died of one would end the main process
-    before it could save. A worker ends when the main process says so or is gone.
+    before it could save. So a worker ends only when the main process tells it to, or is gone.
 
     Args:
         inner: the loader's own ``worker_init_fn``.
@@ -19,7 +21,14 @@ class WorkerStart:
         self.inner = inner
 
     def __call__(self, worker: int) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
         if self.inner is not None:
             self.inner(worker)
+
+
+def _end_when_told_by(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
