@@ -154,7 +154,8 @@ def test_wrong_arguments(shapes, parameters, message):
 
 @pytest.mark.parametrize(('types', 'message'), [
     ((torch.float32, torch.float16), 'convert one of them'),
-    ((torch.int64, torch.int64), 'must be floating point'),
+    ((torch.int64, torch.int64), 'must be float64'),
+    ((torch.float8_e4m3fn, torch.float8_e4m3fn), 'must be float64'),
 ])
 def test_wrong_dtypes(types, message):
     with pytest.raises(UserError, match=message):

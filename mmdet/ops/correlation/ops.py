@@ -26,6 +26,7 @@ _SCHEMAS = {
     'spatial_correlation_grad_input1': 'Tensor grad_output, Tensor input2',
     'spatial_correlation_grad_input2': 'Tensor grad_output, Tensor input1',
 }
+_DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 _library = torch.library.Library('memcnp', 'FRAGMENT')
 
 
@@ -144,8 +145,9 @@ def spatial_correlation_sample(
         raise UserError(f'spatial correlation: inputs differ in shape: {tuple(input1.shape)} and {tuple(input2.shape)}')
     if input1.device != input2.device:
         raise UserError(f'spatial correlation: inputs are on {input1.device} and {input2.device}')
-    if not (input1.is_floating_point() and input2.is_floating_point()):
-        raise UserError(f'spatial correlation: inputs must be floating point, got {input1.dtype} and {input2.dtype}')
+    if not {input1.dtype, input2.dtype} <= _DTYPES:
+        raise UserError('spatial correlation: inputs must be float64, float32, float16 or bfloat16, '
+                        f'got {input1.dtype} and {input2.dtype}')
     if input1.dtype != input2.dtype and not (torch.is_autocast_enabled(input1.device.type)
                                              and torch.float64 not in (input1.dtype, input2.dtype)):
         raise UserError(f'spatial correlation: inputs are {input1.dtype} and {input2.dtype}; convert one of them')

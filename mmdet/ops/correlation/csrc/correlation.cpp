@@ -1,5 +1,6 @@
 // Schemas of the spatial correlation operators, their argument checks and the registration of the kernels.
-// mmdet/ops/correlation/ops.py adds the fake kernels, autograd and autocast in Python.
+// mmdet/ops/correlation/ops.py adds the fake kernels, autograd and autocast in Python, and checks the same things first
+// with messages that hold the values; the ones here guard direct calls of torch.ops and are plain literals.
 #include <string>
 #include <tuple>
 
@@ -28,20 +29,21 @@ Axis make_axis(int axis, int64_t in, const Parameters& p) {
   TORCH_CHECK_VALUE(
       a.kernel > 0 && a.patch > 0 && a.stride > 0 && a.dilation > 0 && a.dilation_patch > 0,
       "spatial correlation: kernel_size, patch_size, stride, dilation and dilation_patch must be at least 1");
-  TORCH_CHECK_VALUE(a.padding >= 0, "spatial correlation: padding must not be negative, got ", a.padding);
+  TORCH_CHECK_VALUE(a.padding >= 0, "spatial correlation: padding must not be negative");
   const int64_t span = in + 2 * a.padding - (a.kernel - 1) * a.dilation - 1;
-  TORCH_CHECK_VALUE(
-      span >= 0, "spatial correlation: an input of size ", in, " is smaller than the dilated kernel; pad it or use a ",
-      "smaller kernel");
+  TORCH_CHECK_VALUE(span >= 0, "spatial correlation: the padded input is smaller than the dilated kernel");
   a.out = span / a.stride + 1;
   a.centre = (a.patch - 1) / 2;
   return a;
 }
 
-void check_pair(const at::Tensor& a, const at::Tensor& b, const char* what) {
-  TORCH_CHECK_VALUE(a.device() == b.device(), "spatial correlation: ", what, " are on ", a.device(), " and ", b.device());
+void check_pair(const at::Tensor& a, const at::Tensor& b) {
+  TORCH_CHECK_VALUE(a.device() == b.device(), "spatial correlation: the tensors are on different devices");
+  TORCH_CHECK_TYPE(a.scalar_type() == b.scalar_type(), "spatial correlation: the tensors differ in dtype");
+  const auto type = a.scalar_type();
   TORCH_CHECK_TYPE(
-      a.scalar_type() == b.scalar_type(), "spatial correlation: ", what, " are ", a.scalar_type(), " and ", b.scalar_type());
+      type == at::kDouble || type == at::kFloat || type == at::kHalf || type == at::kBFloat16,
+      "spatial correlation: the dtype must be float64, float32, float16 or bfloat16");
 }
 
 using Forward = at::Tensor (*)(const at::Tensor&, const at::Tensor&, const Geometry&);
@@ -51,10 +53,8 @@ template <Forward kernel>
 at::Tensor forward(
     const at::Tensor& input1, const at::Tensor& input2, at::IntArrayRef kernel_size, at::IntArrayRef patch_size,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, at::IntArrayRef dilation_patch) {
-  check_pair(input1, input2, "the inputs");
-  TORCH_CHECK_VALUE(
-      input1.sizes() == input2.sizes(), "spatial correlation: the inputs differ in shape: ", input1.sizes(), " and ",
-      input2.sizes());
+  check_pair(input1, input2);
+  TORCH_CHECK_VALUE(input1.sizes() == input2.sizes(), "spatial correlation: the inputs differ in shape");
   const auto geometry =
       make_geometry(input1.sizes(), {kernel_size, patch_size, stride, padding, dilation, dilation_patch});
   return kernel(input1.contiguous(), input2.contiguous(), geometry);
@@ -64,12 +64,11 @@ template <Backward kernel, Input which>
 at::Tensor backward(
     const at::Tensor& grad_output, const at::Tensor& other, at::IntArrayRef kernel_size, at::IntArrayRef patch_size,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, at::IntArrayRef dilation_patch) {
-  check_pair(grad_output, other, "the gradient and the input");
+  check_pair(grad_output, other);
   const auto g = make_geometry(other.sizes(), {kernel_size, patch_size, stride, padding, dilation, dilation_patch});
   const int64_t expected[] = {g.batch, g.h.patch, g.w.patch, g.h.out, g.w.out};
   TORCH_CHECK_VALUE(
-      grad_output.sizes() == at::IntArrayRef(expected), "spatial correlation: the gradient has shape ",
-      grad_output.sizes(), ", the output has ", at::IntArrayRef(expected));
+      grad_output.sizes() == at::IntArrayRef(expected), "spatial correlation: the gradient has not the output's shape");
   return kernel(grad_output.contiguous(), other.contiguous(), g, which);
 }
 
@@ -85,11 +84,10 @@ std::tuple<std::string, int64_t> build_info() {
 }  // namespace
 
 Geometry make_geometry(at::IntArrayRef input_sizes, const Parameters& parameters) {
-  TORCH_CHECK_VALUE(
-      input_sizes.size() == 4, "spatial correlation: the inputs must be (N, C, h, w), got shape ", input_sizes);
+  TORCH_CHECK_VALUE(input_sizes.size() == 4, "spatial correlation: the inputs must be (N, C, h, w)");
   for (const auto& pair : {parameters.kernel_size, parameters.patch_size, parameters.stride, parameters.padding,
                            parameters.dilation, parameters.dilation_patch}) {
-    TORCH_CHECK_VALUE(pair.size() == 2, "spatial correlation: a parameter must be (vertical, horizontal), got ", pair);
+    TORCH_CHECK_VALUE(pair.size() == 2, "spatial correlation: each parameter must be (vertical, horizontal)");
   }
   return {input_sizes[0], input_sizes[1], make_axis(0, input_sizes[2], parameters),
           make_axis(1, input_sizes[3], parameters)};

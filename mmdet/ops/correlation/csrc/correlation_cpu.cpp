@@ -149,8 +149,6 @@ void backward_rows(const T* grad, const T* other, T* result, const Geometry& g, 
 
 // float32 is the type in which everything narrower is accumulated.
 at::ScalarType accumulation_type(const at::Tensor& t) {
-  TORCH_CHECK_TYPE(
-      at::isFloatingType(t.scalar_type()), "spatial correlation: needs a floating-point dtype, got ", t.scalar_type());
   return t.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 

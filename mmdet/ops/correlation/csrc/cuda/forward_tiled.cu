@@ -1,8 +1,8 @@
 // The blocked forward kernel: on each lattice (kernels.h) the output is a banded matrix product,
 //     out[ph, pw, t, u] = sum_c in1[c, t, u] * in2[c, t + ph - centre, u + pw - centre].
 //
-// One block makes kRows x 16 pixels x 16 x 16 patch cells, one thread 8 neighbouring u x kCells pw for one (t, ph): per
-// channel it reads 8 + 8 + kCells floats from shared memory for 8 * kCells multiply-adds. kChannels channels at a time are staged in
+// One block makes kRows x 16 pixels x 16 x 16 patch cells, one thread 8 neighbouring u x 16 pw for one (t, ph): per
+// channel it reads 8 + 24 floats from shared memory for 128 multiply-adds. kChannels channels at a time are staged in
 // shared memory as float32, the next ones are fetched into registers meanwhile.
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
@@ -13,15 +13,13 @@ namespace memcnp {
 
 namespace {
 
-constexpr int kPatch = 16;    // patch cells per block along each axis
-constexpr int kCells = 16;    // patch cells per thread, along pw
+constexpr int kPatch = 16;    // patch cells per block along each axis, and per thread along pw
 constexpr int kRun = 8;       // neighbouring pixels per thread
 constexpr int kRuns = 2;      // runs per block
 constexpr int kRows = 8;      // rows per block
 constexpr int kChannels = 8;  // channels per stage
-constexpr int kParts = kPatch / kCells;
-constexpr int kWarps = kRows * kParts;
-constexpr int kThreads = 32 * kWarps;
+constexpr int kThreads = kPatch * kRuns * kRows;
+constexpr int kWarps = kThreads / 32;
 
 constexpr int kWidth1 = kRun * kRuns;
 constexpr int kWidth2 = kWidth1 + kPatch - 1, kHeight2 = kRows + kPatch - 1;
@@ -34,7 +32,7 @@ constexpr int kPitchOut = kWidth1 + 4;
 constexpr int kSharedBytes = 2 * kChannels * kSlab * sizeof(float);
 static_assert(kPitch2 >= kWidth2 + 1 && kPitch2 % 8 == 4, "rows of the second tile are read in 16-byte units");
 static_assert(kWarps * kPatch * kPitchOut * static_cast<int>(sizeof(float)) <= kSharedBytes, "results are staged too");
-static_assert(kWidth1 == 16 && kRuns * kPatch == 32, "a warp makes 16 patch rows of 16 pixels");
+static_assert(kWidth1 == 16 && 2 * kPatch == 32, "a warp makes 16 patch rows of 16 pixels");
 
 __device__ inline void load4(float* to, const float* from) {
   const float4 v = *reinterpret_cast<const float4*>(from);
@@ -111,12 +109,11 @@ __global__ void __launch_bounds__(kThreads)
     }
   };
 
-  // A warp owns kCells patch columns of one row of pixels.
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = warp / kParts, cell0 = warp % kParts * kCells;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;  // a warp owns row t0 + warp
   const int ph = lane % kPatch, run = lane / kPatch;
-  const int offset1 = row * kWidth1 + run * kRun;
-  const int offset2 = kSize1 + (row + ph) * kPitch2 + run * kRun + cell0;
-  float sum[kCells][kRun] = {};
+  const int offset1 = warp * kWidth1 + run * kRun;
+  const int offset2 = kSize1 + (warp + ph) * kPitch2 + run * kRun;
+  float sum[kPatch][kRun] = {};
   float* buffer = shared;
   float* other_buffer = shared + kChannels * kSlab;
   fetch(0);
@@ -129,17 +126,17 @@ __global__ void __launch_bounds__(kThreads)
     }
 #pragma unroll
     for (int k = 0; k < kChannels; ++k) {
-      float a[kRun], b[kRun + kCells];
+      float a[kRun], b[kRun + kPatch];
 #pragma unroll
       for (int v = 0; v < kRun; v += 4) {
         load4(a + v, buffer + k * kSlab + offset1 + v);
       }
 #pragma unroll
-      for (int v = 0; v < kRun + kCells; v += 4) {
+      for (int v = 0; v < kRun + kPatch; v += 4) {
         load4(b + v, buffer + k * kSlab + offset2 + v);
       }
 #pragma unroll
-      for (int p = 0; p < kCells; ++p) {
+      for (int p = 0; p < kPatch; ++p) {
 #pragma unroll
         for (int u = 0; u < kRun; ++u) {
           sum[p][u] = fmaf(a[u], b[u + p], sum[p][u]);
@@ -158,11 +155,11 @@ __global__ void __launch_bounds__(kThreads)
   // Turn the warp's results round in shared memory, so that neighbouring lanes write neighbouring pixels.
   float* turned = shared + warp * kPatch * kPitchOut;
   const int u = u0 + lane % kWidth1;
-  const int y = first_y + (t0 + row) * g.step_h, x = first_x + u * g.step_w;
+  const int y = first_y + (t0 + warp) * g.step_h, x = first_x + u * g.step_w;
   const bool inside = y < g.height && x < g.width;
   T* pixel = out + n * g.patch_h * g.patch_w * g.plane + static_cast<int64_t>(y) * g.width + x;
 #pragma unroll
-  for (int p = 0; p < kCells; ++p) {
+  for (int p = 0; p < kPatch; ++p) {
 #pragma unroll
     for (int v = 0; v < kRun; v += 4) {
       *reinterpret_cast<float4*>(turned + ph * kPitchOut + run * kRun + v) =
@@ -170,11 +167,11 @@ __global__ void __launch_bounds__(kThreads)
     }
     __syncwarp();
 #pragma unroll
-    for (int two = 0; two < kPatch; two += 2) {
-      const int cell = two + lane / kWidth1;
-      if (inside && ph0 + cell < g.patch_h && pw0 + cell0 + p < g.patch_w) {
-        pixel[(static_cast<int64_t>(ph0 + cell) * g.patch_w + pw0 + cell0 + p) * g.plane] =
-            static_cast<T>(turned[cell * kPitchOut + lane % kWidth1]);
+    for (int half = 0; half < kPatch; half += 2) {
+      const int row = half + lane / kWidth1;
+      if (inside && ph0 + row < g.patch_h && pw0 + p < g.patch_w) {
+        pixel[(static_cast<int64_t>(ph0 + row) * g.patch_w + pw0 + p) * g.plane] =
+            static_cast<T>(turned[row * kPitchOut + lane % kWidth1]);
       }
     }
     __syncwarp();
