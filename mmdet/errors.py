@@ -3,7 +3,7 @@
 Also the exit statuses of the command lines.
 """
 EXIT_USER_ERROR = 2
-EXIT_PREEMPTED = 75  # sysexits' EX_TEMPFAIL: stopped by SIGTERM with the work saved; run the command again with --resume
+EXIT_PREEMPTED = 75  # sysexits' EX_TEMPFAIL: stopped by SIGTERM, the work is saved; run again with --resume
 
 
 class UserError(ValueError):

@@ -1,4 +1,4 @@
-"""3×3 deformable convolution v1 for the heads: Triton on NVIDIA GPUs, torchvision's operator everywhere else.
+"""3×3 deformable convolution v1 for the heads: Triton on NVIDIA GPUs, ``grid_sample`` on CPUs, else torchvision's operator.
 
 torchvision's operator knows no bfloat16 and samples one channel at a time in float32; here that was a third of the head's time (``docs/benchmarks.md``).
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
+
+from mmdet.ops.deform_conv.on_cpu import deform_conv3x3_on_cpu
 
 try:
     from mmdet.ops.deform_conv.kernels import sample_backward_kernel, sample_kernel
@@ -31,8 +33,10 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         if torch.is_autocast_enabled('cuda'):
             x = x.to(torch.get_autocast_dtype('cuda'))
         return _triton_deform_conv(x, offset.float(), weight.to(x.dtype))
-    # torchvision's operator has no bfloat16 kernel
+    # neither operator has a bfloat16 kernel
     with torch.autocast(x.device.type, enabled=False):
+        if x.device.type == 'cpu':
+            return deform_conv3x3_on_cpu(x.float(), offset.float(), weight.float()).to(x.dtype)
         return torchvision_deform_conv2d(x.float(), offset.float(), weight.float(), padding=1).to(x.dtype)
 
 
