@@ -178,7 +178,7 @@ class _Entries:
         self.frames.append(self.first_frame[video] + frames)
         self.counts.append(len(frames))
         self.boxes.append(boxes[frames] + (boxes[frames][:, [0, 1, 0, 1]] - 1) * (0, 0, 1, 1))
-        self.strings.extend(rles[frame]['counts'].encode() for frame in frames)
+        self.strings.extend(rle['counts'].encode() for rle, kept in zip(rles, shown) if rle is not None and kept)
 
     @staticmethod
     def _boxes(annotation: dict, rles: list[dict | None], length: int, where: str) -> tuple[np.ndarray, np.ndarray]:

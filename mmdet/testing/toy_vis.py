@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -119,16 +120,17 @@ def _background(spec: ToyVIS, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32, 0–255: soft blobs, and in sets that are not easy fine grain."""
     width, height = spec.size
     base, contrast = rng.uniform(90, 170, 3), 10 if spec.easy else 50
-    blobs = (base + rng.uniform(-contrast, contrast, (4, 6, 3))).astype(np.float32)
+    blobs = np.asarray(base + rng.uniform(-contrast, contrast, (4, 6, 3)), np.float32)
     image = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_LINEAR)
-    return image + rng.normal(0, 2 if spec.easy else 12, image.shape).astype(np.float32)
+    return image + rng.normal(0, 2 if spec.easy else 12, (height, width, 3)).astype(np.float32)
 
 
 def _render(spec: ToyVIS, actors: list[_Actor], background: np.ndarray, time: int, drift: np.ndarray,
             ) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
     """A frame: image (H, W, 3) uint8, and of each actor the visible mask (H, W) and the hidden share of its pixels."""
     width, height = spec.size
-    image = np.roll(background, tuple(np.rint(drift * time).astype(int)), axis=(0, 1))
+    down, right = np.rint(drift * time).tolist()
+    image = np.roll(background, (int(down), int(right)), axis=(0, 1))
     rows, columns = np.mgrid[:height, :width]
     owner = np.full((height, width), -1, dtype=np.int16)
     totals = []
@@ -160,10 +162,10 @@ def _make_video(task: tuple[int, int, str], spec: ToyVIS, out: str) -> tuple[dic
     video_dir = Path(out, folder, name)
     video_dir.mkdir(parents=True, exist_ok=True)
     video = {'width': width, 'height': height, 'length': spec.frames,
-                 'file_names': [f'{name}/{time:05d}.jpg' for time in range(spec.frames)]}
-    tracks = [{'category_id': spec.first_category_id + actor.label, 'iscrowd': 0, 'width': width, 'height': height,
-               'length': spec.frames, 'segmentations': [], 'bboxes': [], 'areas': [], 'occlusion': []}
-              for actor in actors]
+             'file_names': [f'{name}/{time:05d}.jpg' for time in range(spec.frames)]}
+    tracks: list[dict[str, Any]] = [
+        {'category_id': spec.first_category_id + actor.label, 'iscrowd': 0, 'width': width, 'height': height,
+         'length': spec.frames, 'segmentations': [], 'bboxes': [], 'areas': [], 'occlusion': []} for actor in actors]
     for time in range(spec.frames):
         image, masks, hidden = _render(spec, actors, background, time, drift)
         if not cv2.imwrite(str(video_dir / f'{time:05d}.jpg'), image):
@@ -182,7 +184,8 @@ def _make_video(task: tuple[int, int, str], spec: ToyVIS, out: str) -> tuple[dic
 
 
 def _annotation_file(spec: ToyVIS, made: list[tuple[dict, list[dict]]]) -> dict:
-    videos, annotations = [], []
+    videos: list[dict] = []
+    annotations: list[dict] = []
     for video, tracks in made:
         videos.append(dict(id=len(videos) + 1, **video))
         for track in tracks:

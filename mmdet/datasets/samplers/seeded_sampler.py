@@ -25,8 +25,8 @@ class SeededIndex(int):
         self.seed = seed
         return self
 
-    def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:
-        return int(self), self.seed
+    def __reduce__(self) -> tuple:
+        return SeededIndex, (int(self), self.seed)
 
 
 @DATA_SAMPLERS.register_module()
