@@ -1,9 +1,13 @@
 """COCO pseudo-videos: conversion, id maps, the second view of an image, joint training sets."""
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from mmdet.datasets import COCOVIS, SeededIndex, WeightedConcatDataset, YVISDataset
 from mmdet.datasets.coco_categories import OVIS, TARGETS, YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
@@ -14,6 +18,7 @@ from mmdet.errors import UserError
 from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 STILL = dict(brightness=0, contrast=0, saturation=0, hue=0, rotation=0, translation=(), blur_prob=0)
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LOAD = [dict(type='LoadTrackFrames'), dict(type='LoadTrackAnnotations')]
 
 
@@ -229,3 +234,40 @@ def test_different_classes_are_refused(toy_root, coco_set):
 def test_wrong_weights(toy_root, weights):
     with pytest.raises(UserError, match='weight'):
         WeightedConcatDataset([toy(toy_root), toy(toy_root)], weights=weights)
+
+
+def test_joint_training_batches(toy_root, tmp_path):
+    """Videos and stills with the same categories, through the joint config's pipelines, sampler and collate."""
+    content = json.loads((toy_root / 'annotations' / 'instances_train.json').read_text())
+    images = [dict(id=10 * video['id'] + frame, file_name=name, width=64, height=48)
+              for video in content['videos'] for frame, name in enumerate(video['file_names'])]
+    annotations = [dict(id=len(images) * a['id'] + frame, image_id=10 * a['video_id'] + frame, segmentation=rle,
+                        category_id=a['category_id'], iscrowd=0)
+                   for a in content['annotations'] for frame, rle in enumerate(a['segmentations']) if rle]
+    (tmp_path / 'stills.json').write_text(json.dumps(
+        dict(images=images, annotations=annotations, categories=content['categories'])))
+    cfg = Config.fromfile(CONFIGS / 'vitmae_cnp_joint_ms_1x.py')
+    videos, stills, _ = cfg.train_dataloader.dataset.datasets
+    videos.update(data_root=str(toy_root))
+    stills.update(data_root='', ann_file=str(tmp_path / 'stills.json'), target=None,
+                  data_prefix=dict(img_path=str(toy_root / 'train_images')))
+    for step in videos.pipeline + stills.pipeline:
+        if step['type'] == 'RandomResizeClip':
+            step['scales'] = [(64, 48), (96, 64)]
+    loader = dict(cfg.train_dataloader) | dict(
+        batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False, collate_fn=dict(type='pseudo_collate'),
+        dataset=dict(type='WeightedConcatDataset', weights=[1, .5], datasets=[videos, stills]))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        batches = list(Runner.build_dataloader(loader, seed=0))
+    clips = [clip for batch in batches for clip in batch['data_samples']]
+    assert len(clips) == 20  # 12 + 6 places, filled up to whole batches
+    still = [clip for clip in clips if clip[0].video_length == 1]
+    assert len(still) >= 6 and all(clip[0].img_path == clip[1].img_path for clip in still)
+    shared = [set(clip[0].gt_instances.instances_id.tolist()) & set(clip[1].gt_instances.instances_id.tolist())
+              for clip in still]
+    assert any(shared)
+    for clip in clips:
+        for frame in clip:
+            boxes, masks = frame.gt_instances.bboxes, frame.gt_instances.masks
+            assert len(boxes) == len(masks) == len(frame.gt_instances.labels) > 0
+            assert masks.shape[1:] == frame.img_shape and (boxes[:, 2:] > boxes[:, :2]).all()
