@@ -2,7 +2,8 @@
 
 Metadata is in pyproject.toml. The library has CUDA kernels where this machine has a GPU and a CUDA toolkit that fits
 the installed PyTorch; FORCE_CUDA=1 asks for them without a GPU, FORCE_CUDA=0 leaves them out. Environment: CUDA_HOME,
-CXX, TORCH_CUDA_ARCH_LIST, MAX_JOBS. Every mistake ends in one line with its remedy.
+CXX, TORCH_CUDA_ARCH_LIST, MAX_JOBS. Every mistake ends in one line with its remedy; without any C++ compiler pip
+installs the Python code alone, since nothing but speed depends on the library.
 """
 import os
 import re
@@ -119,15 +120,21 @@ def extensions(cuda_home: Path | None) -> tuple[list, dict]:
 
 
 def main() -> None:
-    cuda_home = choose_cuda()
+    # What is not Python and belongs into a wheel all the same.
+    data = {'mmdet.ops.correlation': ['LICENSE']}
     cxx = os.environ.setdefault('CXX', 'c++' if shutil.which('c++') else 'g++')
+    if 'build_ext' not in sys.argv and shutil.which(cxx) is None:
+        print(f'mmdet/ops: there is no C++ compiler {cxx}, so the operators stay plain PyTorch')
+        setup(package_data=data)
+        return
+    cuda_home = choose_cuda()
     check_compilers(cxx, cuda_home)
     if cuda_home:
         os.environ['CUDA_HOME'] = str(cuda_home)  # read by torch.utils.cpp_extension when it is imported
         if not torch.cuda.is_available():
             os.environ.setdefault('TORCH_CUDA_ARCH_LIST', DEFAULT_ARCHITECTURES)
     modules, commands = extensions(cuda_home)
-    setup(ext_modules=modules, cmdclass=commands)
+    setup(ext_modules=modules, cmdclass=commands, package_data=data)
 
 
 main()
