@@ -43,7 +43,10 @@ class SipMaskPredictor(ClipPredictor):
         scores = gather_rows(maps.cls_logits, index).sigmoid() * centerness.gather(1, index)[..., None]  # (B, S, K)
         bboxes = boxes_from_distances(maps.points[index], gather_rows(maps.distances, index))
         shapes = device_constant(geometry.img_shape, bboxes.device).expand(len(bboxes), 2)
-        detections = fast_nms(self.convention.clip(bboxes, shapes), scores, self.nms_thr, self.score_thr,
+        bboxes = self.convention.clip(bboxes, shapes)
+        # distances may be negative: a box turned inside out is no detection
+        scores = scores * (bboxes[..., :2] <= bboxes[..., 2:]).all(dim=-1, keepdim=True)
+        detections = fast_nms(bboxes, scores, self.nms_thr, self.score_thr,
                               self.max_per_img, self.nms_pre)
         coefficients = gather_rows(maps.coefficients, index.gather(1, detections.index))
         masks = split_masks(maps.bases, coefficients, detections.bboxes / MASK_STRIDE, self.num_splits)  # (B, D, h, w)

@@ -19,7 +19,7 @@ class SingleStageDetector(BaseModel):
 
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(bbox_head)
