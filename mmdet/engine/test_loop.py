@@ -38,7 +38,10 @@ class InterruptibleTestLoop(TestLoop):
         """The metrics; raises SystemExit (75 after SIGTERM, 130 after Ctrl-C) when it was stopped."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
-        self.runner.model.eval()
+        model = self.runner.model.eval()
+        model = getattr(model, 'module', model)
+        if self.amp_dtype is not torch.float32 and hasattr(model, 'halve_weights'):
+            model.halve_weights(self.amp_dtype)
         with StopSignal() as stop:
             for index, data_batch in enumerate(self.dataloader):
                 self.run_iter(index, data_batch)

@@ -11,18 +11,20 @@ import torch
 from torch import Tensor
 
 
-def run_changes(masks: Tensor) -> Tensor:
+def run_changes(columns: Tensor) -> Tensor:
     """Where a mask differs from its previous pixel in column-major order, the one before the first being zero.
 
     Args:
-        masks: (n, h, w) bool.
+        columns: (n, w, h) bool, the masks transposed.
 
     Returns:
         (n, w·h) bool. Fixed size, no synchronisation.
     """
-    columns = masks.transpose(1, 2)
     flat = columns.flatten(1)
-    return torch.cat([flat[:, :1], flat[:, 1:] ^ flat[:, :-1]], dim=1)
+    changes = torch.empty_like(flat)
+    changes[:, :1] = flat[:, :1]
+    torch.bitwise_xor(flat[:, 1:], flat[:, :-1], out=changes[:, 1:])
+    return changes
 
 
 def changes_to_rle(changes: Tensor, height: int, width: int) -> list[dict]:
@@ -33,7 +35,7 @@ def changes_to_rle(changes: Tensor, height: int, width: int) -> list[dict]:
 
 def masks_to_rle(masks: Tensor) -> list[dict]:
     """(n, h, w) bool masks on any device → n compressed COCO RLE dicts."""
-    return changes_to_rle(run_changes(masks), *masks.shape[1:])
+    return changes_to_rle(run_changes(masks.transpose(1, 2)), *masks.shape[1:])
 
 
 def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
@@ -56,15 +58,17 @@ def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[d
 
 def _pack(values: np.ndarray) -> tuple[bytes, np.ndarray]:
     """COCO's packing of signed integers, five bits a character: the text and the number of characters of each value."""
-    characters, used = [], []
-    alive = np.ones(len(values), bool)
-    rest = values
-    while alive.any():
-        bits = rest & 31
-        rest = rest >> 5
-        more = np.where(bits & 16, rest != -1, rest != 0)
-        characters.append((bits + 48 + 32 * more).astype(np.uint8))
-        used.append(alive)
-        alive = alive & more
-    used = np.stack(used, axis=1)
-    return np.stack(characters, axis=1)[used].tobytes(), used.sum(axis=1)
+    magnitude = np.where(values < 0, ~values, values)
+    length = np.ones(len(values), np.int64)
+    limit = 16  # the highest of a character's five bits is the sign
+    while (longer := magnitude >= limit).any():
+        length += longer
+        limit *= 32
+    start = np.cumsum(length) - length
+    text = np.empty(int(length.sum()), np.uint8)
+    todo = np.arange(len(values))
+    for digit in range(int(length.max(initial=0))):
+        todo = todo[length[todo] > digit]
+        more = length[todo] > digit + 1
+        text[start[todo] + digit] = ((values[todo] >> 5 * digit) & 31) + 48 + 32 * more
+    return text.tobytes(), length

@@ -12,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mmcv
@@ -21,6 +22,7 @@ import torchvision
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
+from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.registry import MODELS
 from mmdet.testing.synthetic import synthetic_clips
 
@@ -99,13 +101,16 @@ def hardware() -> str:
 
 
 def build_model(cfg: Config, device: torch.device) -> torch.nn.Module:
-    """The config's model with random weights whose scores all pass the threshold, so that every frame is full of objects."""
+    """The config's model with random weights that behave like trained ones: frames full of objects, masks that fill their boxes."""
     model_cfg = cfg.model.copy()
     model_cfg.data_preprocessor = None
     model_cfg.backbone = {key: value for key, value in model_cfg.backbone.items() if key != 'init_cfg'}
     torch.manual_seed(0)
     model = MODELS.build(model_cfg)
-    torch.nn.init.zeros_(model.bbox_head.fcos_cls.bias)
+    head = model.bbox_head
+    torch.nn.init.zeros_(head.fcos_cls.bias)  # scores pass the threshold
+    torch.nn.init.ones_(head.mask_fuse.bias)  # coefficients · mask map is positive nearly everywhere
+    torch.nn.init.ones_(head.track_fuse.bias)
     return model.to(device)
 
 
@@ -120,7 +125,7 @@ def bench_train(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple
             inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=cfg.model.bbox_head.num_classes,
                                             device=bench.device)
 
-            def step() -> None:
+            def step(model=model, inputs=inputs, clips=clips, amp=amp, optim=optim) -> None:
                 with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
                     losses = model(inputs, clips, mode='loss')
                 optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
@@ -134,11 +139,13 @@ def bench_test(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[
         tf32, amp = PRECISIONS[name]
         set_tf32(tf32)
         model = build_model(cfg, bench.device).eval()
+        if amp:
+            model.halve_weights()
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
                                             device=bench.device)
 
-            def predict() -> None:
+            def predict(model=model, inputs=inputs, clips=clips, amp=amp) -> None:
                 with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
                     model(inputs, clips, mode='predict')
 
@@ -152,13 +159,15 @@ def bench_stages(bench: Bench, cfg: Config, args: argparse.Namespace, size: tupl
         tf32, amp = PRECISIONS[name]
         set_tf32(tf32)
         model = build_model(cfg, bench.device).eval()
+        if amp:
+            model.halve_weights()
         head = model.bbox_head
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
                                             device=bench.device)
             images, frames = inputs[0], clips[0].video_data_samples
 
-            def cast(function: Callable, *inputs: object) -> Callable:
+            def cast(function: Callable, *inputs: object, amp=amp) -> Callable:
                 def run() -> object:
                     with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
                         return function(*inputs)
@@ -167,17 +176,20 @@ def bench_stages(bench: Bench, cfg: Config, args: argparse.Namespace, size: tupl
             backbone = cast(model.backbone, images)()
             feats = cast(model.neck, backbone)()
             maps = cast(head, feats)()
-            detections = head.predictor(maps, frames)
+            geometry = FrameGeometry.of(frames[0])
+            found = head.predictor.detect(maps, geometry)
+            detections = head.predictor.collect(found, geometry)
             common = dict(frames=batch, precision=name)
             bench.time(cast(model.backbone, images), 'backbone', batch, **common)
             bench.time(cast(model.neck, backbone), 'neck', batch, **common)
             bench.time(cast(head, feats), 'head', batch, **common)
-            bench.time(lambda: head.predictor(maps, frames), 'boxes, masks, RLE', batch, **common)
+            bench.time(partial(head.predictor.detect, maps, geometry), 'boxes, masks', batch, **common)
+            bench.time(partial(head.predictor.collect, found, geometry), 'copy, RLE', batch, **common)
 
-            def track() -> None:
-                model.tracker.reset()
+            def track(tracker=model.tracker, detections=detections) -> None:
+                tracker.reset()
                 for instances in detections:
-                    model.tracker.track(instances.clone())
+                    tracker.track(instances.clone())
 
             bench.time(track, 'tracking', batch, **common)
 

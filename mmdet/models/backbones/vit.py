@@ -16,6 +16,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 
 _PRETRAIN_SIZE = 224  # MAE pre-trains on 224×224 images; the stored position table has that grid
@@ -108,5 +109,4 @@ class ViT(BaseModule):
                 x = x[:, 1:]
                 stages.append(x)
         _, half, third, last = (stage.transpose(1, 2).unflatten(2, (height, width)) for stage in stages)
-        return (F.interpolate(half, scale_factor=2.0, mode='bilinear', align_corners=False), third.contiguous(),
-                F.interpolate(last, scale_factor=0.5, mode='bilinear', align_corners=False))
+        return resize(half, 2), third, resize(last, 0.5)

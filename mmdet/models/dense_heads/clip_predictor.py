@@ -61,7 +61,9 @@ class ClipPredictor:
             masks = masks * valid[:, None, None]
         else:  # no graph to serve: do only what is needed
             masks = masks[valid]
-        fitted = resize_and_fit(masks, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape)
+        # transposed while small: run lengths go by columns
+        columns = masks.transpose(1, 2).contiguous()
+        fitted = resize_and_fit(columns, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape[::-1])
         return DeviceDetections(rows, run_changes(fitted))
 
     def collect(self, found: DeviceDetections, geometry: FrameGeometry) -> list[InstanceData]:

@@ -22,15 +22,17 @@ from mmdet.models.dense_heads.cnp_contrast_predict import CNPContrastPredictor
 from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.constants import device_constant
 from mmdet.models.layers.feature_align import FeatureAlign
-from mmdet.models.layers.pyramid import flatten_levels, fuse_levels, upsample
+from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.memory import CNPMemory
 from mmdet.models.memory.write_targets import write_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import level_points, pyramid_points
+from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
 _FINE_LEVELS = 3  # levels that feed the mask and the track map
+MASK_FACTOR = 4  # from the finest level's resolution to the mask map's
 
 
 @dataclass
@@ -41,7 +43,7 @@ class CNPMaps:
         cls_logits: (B, N, K) float32. centerness: (B, N) logits, float32.
         means: (B, N, 4) in (0, 1): distances l, t, r, b from the location to the box, relative to the image.
         sigmas: (B, N, 4) standard deviations of the same, at least 0.1.
-        track: (B, C, H/8, W/8). mask: (B, C, H/2, W/2), non-negative.
+        track: (B, C, H/8, W/8). coarse_mask: (B, C, H/8, W/8), see :attr:`mask`.
         points: (N, 2) x, y of the locations in pixels. level_sizes: (h, w) of each level. size: (H, W).
     """
 
@@ -50,10 +52,15 @@ class CNPMaps:
     means: Tensor
     sigmas: Tensor
     track: Tensor
-    mask: Tensor
+    coarse_mask: Tensor
     points: Tensor
     level_sizes: list[tuple[int, int]]
     size: tuple[int, int]
+
+    @property
+    def mask(self) -> Tensor:
+        """The mask map (B, C, H/2, W/2), non-negative: the coarse one upsampled, then clamped at 0."""
+        return resize(self.coarse_mask, MASK_FACTOR).relu()
 
 
 @MODELS.register_module()
@@ -104,11 +111,10 @@ class CNPContrastHead(BaseModule):
         cls_logits, regression, centerness, masks = zip(*outputs)
         regression = flatten_levels(regression)
         level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
-        mask = upsample(fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse), 4).relu()
         return CNPMaps(
             cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
-            track=self.forward_track(feats), mask=mask,
+            track=self.forward_track(feats), coarse_mask=fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse),
             points=pyramid_points(level_sizes, self.strides, feats[0].device), level_sizes=level_sizes, size=size)
 
     def _level(self, feat: Tensor, level: int, size: tuple[int, int],

@@ -43,7 +43,7 @@ class CNPContrastPredictor(ClipPredictor):
         detections, uncertainties, centerness = self._detect(maps, index, centerness)
         embeddings = sample_at_centers(maps.track, detections.bboxes, rounding='nearest')
         coefficients = sample_at_centers(maps.track, detections.bboxes)
-        masks = coefficient_masks(maps.mask, coefficients, detections.bboxes / MASK_STRIDE)  # (B, D, h, w)
+        masks = coefficient_masks(maps.coarse_mask, coefficients, detections.bboxes / MASK_STRIDE)  # (B, D, h, w)
         return self.pack(detections, masks, [uncertainties, centerness[..., None]], embeddings, geometry)
 
     def _detect(self, maps: CNPMaps, index: Tensor, centerness: Tensor) -> tuple[Detections, Tensor, Tensor]:

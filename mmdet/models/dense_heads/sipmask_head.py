@@ -22,9 +22,10 @@ from mmdet.models.dense_heads.sipmask_loss import SipMaskLoss
 from mmdet.models.dense_heads.sipmask_predict import SipMaskPredictor
 from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.feature_align import FeatureAlign
-from mmdet.models.layers.pyramid import flatten_levels, fuse_levels, upsample
+from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import pyramid_points
+from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
@@ -102,7 +103,7 @@ class SipMaskHead(BaseModule):
         raw = [scale(self.fcos_reg(feat)) for scale, feat in zip(self.scales, box_feats)]
         aligned = [self.feat_align(self.cls_convs(feat), boxes.detach()) for feat, boxes in zip(feats, raw)]
         hidden = fuse_levels(box_feats[:_FINE_LEVELS], self.sip_mask_lat0).relu()
-        bases = upsample(self.sip_mask_lat(hidden).relu(), 4)
+        bases = resize(self.sip_mask_lat(hidden).relu(), 4)
         level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
         return SipMaskMaps(
             cls_logits=flatten_levels([self.fcos_cls(feat) for feat in aligned]),

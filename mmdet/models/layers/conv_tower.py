@@ -6,6 +6,8 @@ import math
 from mmcv.cnn import ConvModule
 from torch import nn
 
+from mmdet.models.layers.group_norm import FusedGroupNorm
+
 
 def conv_tower(channels: int, depth: int, last_relu: bool = True, in_channels: int | None = None,
                num_groups: int = 32) -> nn.Sequential:
@@ -19,9 +21,9 @@ def conv_tower(channels: int, depth: int, last_relu: bool = True, in_channels: i
         num_groups: of the norm.
     """
     return nn.Sequential(*(
-        ConvModule(in_channels if i == 0 and in_channels else channels, channels, 3, padding=1, bias=False,
-                   norm_cfg=dict(type='GN', num_groups=num_groups),
-                   act_cfg=dict(type='ReLU') if last_relu or i < depth - 1 else None) for i in range(depth)))
+        ConvModule(in_channels if i == 0 and in_channels else channels, channels, 3, padding=1, bias=False, act_cfg=None,
+                   norm_cfg=dict(type=FusedGroupNorm, num_groups=num_groups, relu=last_relu or i < depth - 1))
+        for i in range(depth)))
 
 
 def init_dense_head(head: nn.Module, classifier: nn.Conv2d) -> None:

@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.models.layers.group_norm import FusedGroupNorm
 from mmdet.ops.deform_conv import deform_conv3x3
 
 
@@ -40,8 +41,9 @@ class FeatureAlign(BaseModule):
     def __init__(self, in_channels: int, out_channels: int, offset_groups: int = 4, num_groups: int = 32) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(4, offset_groups * 2 * 9, 1, bias=False)
+        self.conv_offset.keep_float32 = True
         self.conv_adaption = DeformConv3x3(in_channels, out_channels)
-        self.norm = nn.GroupNorm(num_groups, out_channels)
+        self.norm = FusedGroupNorm(out_channels, num_groups, relu=True)
         nn.init.normal_(self.conv_offset.weight, std=0.01)
 
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
@@ -49,4 +51,4 @@ class FeatureAlign(BaseModule):
         # where to sample is a matter of pixels, for which bfloat16 is too coarse
         with torch.autocast(x.device.type, enabled=False):
             offset = self.conv_offset(boxes.float())
-        return self.norm(self.conv_adaption(x, offset)).relu()
+        return self.norm(self.conv_adaption(x, offset))

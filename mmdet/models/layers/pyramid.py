@@ -10,18 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.ops.resize import resize
+
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
     """Maps (B, c, h_l, w_l) → (B, N, c) float32."""
     return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], dim=1).float()
-
-
-def upsample(x: Tensor, factor: int) -> Tensor:
-    """(B, c, h, w) → (B, c, factor·h, factor·w), bilinear, in x's own type: autocast would widen it to float32."""
-    if x.is_cuda:  # there the kernel for channels-last maps is many times faster
-        x = x.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, enabled=False):
-        return F.interpolate(x, scale_factor=float(factor), mode='bilinear', align_corners=False)
 
 
 def fuse_levels(levels: Sequence[Tensor], conv: nn.Conv2d) -> Tensor:
@@ -32,5 +26,5 @@ def fuse_levels(levels: Sequence[Tensor], conv: nn.Conv2d) -> Tensor:
     fused = 0
     for level, weight in enumerate(conv.weight.chunk(len(levels), dim=1)):
         part = F.conv2d(levels[level], weight, conv.bias if level == 0 else None)
-        fused = fused + (part if level == 0 else upsample(part, 2 ** level))
+        fused = fused + (part if level == 0 else resize(part, 2 ** level))
     return fused

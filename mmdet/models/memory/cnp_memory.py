@@ -65,6 +65,8 @@ class CNPMemory(BaseModule):
         update_mode: see :func:`write_weights`.
     """
 
+    keep_float32 = True  # also in half-precision testing
+
     def __init__(self, channels: int = 256, num_units: int = 128, momentum: float = 0.999, update_mode: str = 'top1',
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)

@@ -1,0 +1,23 @@
+"""Group norm that can include the ReLU behind it; a layer of the dense heads."""
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mmdet.ops.group_norm import group_norm
+
+
+class FusedGroupNorm(nn.GroupNorm):
+    """``nn.GroupNorm`` with the same parameters, followed by a ReLU if asked.
+
+    Args:
+        num_channels, num_groups, eps: as of ``nn.GroupNorm``.
+        relu: clamp the result at 0.
+    """
+
+    def __init__(self, num_channels: int, num_groups: int = 32, eps: float = 1e-5, relu: bool = False) -> None:
+        super().__init__(num_groups, num_channels, eps)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) → the same shape."""
+        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps, self.relu)

@@ -1,0 +1,3 @@
+from mmdet.ops.group_norm.ops import group_norm
+
+__all__ = ['group_norm']

@@ -1,0 +1,47 @@
+"""Group norm with ReLU on channels-last maps, for inference in half precision on NVIDIA GPUs.
+
+PyTorch's group norm wants channels first, the fast convolutions channels last: between them every map is transposed twice, and
+the ReLU reads it once more. See ``docs/benchmarks.md``.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+try:
+    from mmdet.ops.group_norm.kernels import normalize_kernel, partial_sums_kernel
+except ImportError:  # no Triton on this platform
+    partial_sums_kernel = None
+
+_BLOCK = 32  # positions a program handles
+
+
+def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, relu: bool = False) -> Tensor:
+    """(B, C, h, w) → group norm, then ReLU if asked; statistics in float32.
+
+    Half-precision maps on a GPU that need no gradient and whose C is a power of two take the fused kernel and come back
+    channels-last; all others take PyTorch's.
+    """
+    channels = x.shape[1]
+    fused = (partial_sums_kernel is not None and x.is_cuda and x.dtype in (torch.bfloat16, torch.float16)
+             and not torch.is_grad_enabled() and channels & (channels - 1) == 0)
+    if not fused:
+        x = F.group_norm(x, num_groups, weight, bias, eps)
+        return x.relu() if relu else x
+    return _fused(x.contiguous(memory_format=torch.channels_last), num_groups, weight, bias, eps, relu)
+
+
+def _fused(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, relu: bool) -> Tensor:
+    batch, channels, height, width = x.shape
+    positions = height * width
+    blocks = -(-positions // _BLOCK)
+    sums = x.new_empty(batch, blocks, 2, num_groups, dtype=torch.float32)
+    partial_sums_kernel[(blocks, batch)](x, sums, positions, blocks, channels, num_groups, BLOCK=_BLOCK)
+    # a fixed order of addition: results do not change from run to run
+    mean, square = (sums.sum(dim=1) / (positions * channels // num_groups)).unbind(dim=1)  # (B, G)
+    scale = (square - mean * mean).clamp(min=0).add(eps).rsqrt()
+    out = torch.empty_like(x)
+    normalize_kernel[(blocks, batch)](x, mean.contiguous(), scale, weight, bias, out, positions, channels, num_groups,
+                                      RELU=relu, BLOCK=_BLOCK)
+    return out
