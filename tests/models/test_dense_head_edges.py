@@ -1,0 +1,171 @@
+"""SipMask and FCOS where the published heads broke: no ground truth, no positive, no surviving box, small inputs."""
+import math
+
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmdet.errors import UserError
+from mmdet.structures import DetDataSample
+from mmdet.testing.dense import build_fcos, build_sipmask
+from mmdet.testing.golden import clip_of
+
+
+def frame_with(boxes: list, height: int = 64, width: int = 96) -> DetDataSample:
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes):
+        mask[int(y1):int(y2) + 1, int(x1):int(x2) + 1] = 1
+    return DetDataSample(
+        metainfo=dict(frame_id=0, scale_factor=1.0, ori_shape=(height, width), img_shape=(height, width)),
+        gt_instances=InstanceData(
+            bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), masks=masks,
+            labels=torch.zeros(len(boxes), dtype=torch.long), instances_id=torch.arange(1, len(boxes) + 1)))
+
+
+ONE = [[20.0, 10.0, 60.0, 50.0]]
+CASES = {
+    'no ground truth': ([[], []], [[], []]),
+    'one image without': ([ONE, []], [ONE, []]),
+    'one object': ([ONE], [ONE]),
+    'no positive: between the points': ([[[1.0, 1.0, 2.0, 2.0]]], [[[1.0, 1.0, 2.0, 2.0]]]),
+    'empty reference': ([ONE], [[]]),
+    'three objects, one of the size of the image': ([[*ONE, [0.0, 0.0, 95.0, 63.0], [90.0, 60.0, 95.0, 63.0]]], [ONE]),
+}
+SMALL = dict(embed_dims=32, channels=32)
+# distances near 0: few boxes survive or none; three strides: all do; turned inside out: none
+BIASES = {'start of training': 0.0, 'boxes': 3.0, 'inside out': -3.0}
+
+
+def check_backward(model, losses: dict) -> None:
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    assert all(torch.isfinite(value) for value in losses.values()), losses
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, f'{name}: distributed training would look for unused parameters'
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize('bias', BIASES.values(), ids=BIASES.keys())
+@pytest.mark.parametrize('case', CASES)
+def test_sipmask_losses_are_finite_and_differentiable(case, bias):
+    torch.manual_seed(0)
+    model = build_sipmask(**SMALL).train()
+    model.bbox_head.fcos_reg.bias.data += bias
+    keys, references = CASES[case]
+    clips = [clip_of([frame_with(key), frame_with(reference)]) for key, reference in zip(keys, references)]
+    losses = model(torch.randn(len(clips), 2, 3, 64, 96), clips, mode='loss')
+    check_backward(model, losses)
+    assert losses['loss_cls'] > 0
+    has_positive = not case.startswith('no ')
+    assert (losses['loss_bbox'] > 0) == has_positive
+    if bias or not has_positive:
+        assert (losses['loss_mask'] > 0) == (has_positive and bias > 0)
+        # either wrong or right: something was compared
+        assert (losses['loss_match'] + losses['match_acc'] > 0) == (has_positive and bias > 0)
+
+
+@pytest.mark.parametrize('options', [{}, dict(center_radius=1.5, centerness_on_reg=True, norm_on_bbox=True,
+                                              box_loss='giou')], ids=['published', 'improved'])
+@pytest.mark.parametrize('case', CASES)
+def test_fcos_losses_are_finite_and_differentiable(case, options):
+    torch.manual_seed(0)
+    model = build_fcos(**options).train()
+    clips = [clip_of([frame_with(key)]) for key in CASES[case][0]]
+    losses = model(torch.randn(len(clips), 1, 3, 64, 96), clips, mode='loss')
+    check_backward(model, losses)
+    assert losses['loss_cls'] > 0
+    # centre sampling finds no point around tiny objects either
+    assert (losses['loss_bbox'] > 0) == (not case.startswith('no '))
+
+
+def test_fcos_distances_that_would_overflow():
+    model = build_fcos().train()
+    model.bbox_head.fcos_reg.bias.data += 1000.0
+    losses = model(torch.randn(1, 1, 3, 64, 96), [clip_of([frame_with(ONE)])], mode='loss')
+    check_backward(model, losses)
+
+
+@pytest.mark.parametrize('build', [build_sipmask, build_fcos])
+def test_autocast_losses_are_finite(build):
+    model = build(**SMALL).train()
+    clips = [clip_of([frame_with(ONE), frame_with(ONE)])]
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(torch.randn(1, 2, 3, 64, 96), clips, mode='loss')
+    assert all(torch.isfinite(value) and value.dtype == torch.float32 for value in losses.values())
+
+
+@pytest.mark.parametrize('build', [build_sipmask, build_fcos])
+@pytest.mark.parametrize(('height', 'width'), [(32, 32), (32, 320), (160, 64)])
+def test_inputs_smaller_than_the_coarsest_kernels(build, height, width):
+    torch.manual_seed(0)
+    model = build(embed_dims=32, channels=64, test_cfg=dict(score_thr=0.0)).eval()
+    model.bbox_head.fcos_reg.bias.data += 2.0
+    clip = clip_of([frame_with([], height, width)])
+    model(torch.randn(1, 1, 3, height, width), [clip], mode='predict')
+    found = clip[0].pred_track_instances
+    assert len(found) > 0
+    assert (found.bboxes >= 0).all()
+    assert (found.bboxes <= torch.tensor([width - 1, height - 1] * 2)).all()
+    assert found.scores.sort(descending=True).values.equal(found.scores)
+    if build is build_sipmask:
+        assert all(rle['size'] == [height, width] for rle in found.masks)
+
+
+@pytest.mark.parametrize('build', [build_sipmask, build_fcos])
+def test_nothing_above_the_threshold_is_an_empty_result(build):
+    model = build(**SMALL, test_cfg=dict(score_thr=0.99)).eval()
+    clip = clip_of([frame_with([])])
+    model(torch.randn(1, 1, 3, 64, 96), [clip], mode='predict')
+    assert len(clip[0].pred_track_instances) == 0
+    assert clip[0].pred_track_instances.bboxes.shape == (0, 4)
+
+
+def test_boxes_turned_inside_out_are_no_detections():
+    model = build_sipmask(**SMALL, test_cfg=dict(score_thr=0.0)).eval()
+    model.bbox_head.fcos_reg.bias.data -= 3.0
+    clip = clip_of([frame_with([])])
+    model(torch.randn(1, 1, 3, 64, 96), [clip], mode='predict')
+    found = clip[0].pred_track_instances
+    assert (found.bboxes[:, :2] <= found.bboxes[:, 2:]).all()
+
+
+def test_fcos_finds_each_object_once():
+    """Boxes and scores put into the maps by hand come out, without their duplicates, in original pixels."""
+    model = build_fcos(num_classes=2, strides=(8,)).eval()
+    maps = model.bbox_head(model.neck(model.backbone(torch.randn(2, 3, 64, 64))))
+    maps.cls_logits.fill_(-20.0)
+    maps.centerness.fill_(0.0)  # probability ½
+    for image, location, label, logit, box in [
+            (0, 3, 1, 2.0, [8, 8, 40, 40]), (0, 7, 1, 1.0, [9, 8, 40, 41]), (0, 9, 0, 0.0, [8, 8, 40, 40]),
+            (1, 5, 0, 1.0, [-5, 4, 100, 30])]:
+        maps.cls_logits[image, location, label] = logit
+        maps.bboxes[image, location] = torch.tensor(box, dtype=torch.float32)
+    frames = [DetDataSample(metainfo=dict(scale_factor=0.5, img_shape=(64, 60))) for _ in range(2)]
+    first, second = model.bbox_head.predictor(maps, frames)
+    assert first.labels.tolist() == [1, 0]
+    assert first.bboxes.tolist() == [[16, 16, 80, 80]] * 2
+    assert first.scores.tolist() == pytest.approx([0.5 / (1 + math.exp(-2)), 0.25])
+    assert second.bboxes.tolist() == [[0, 8, 118, 60]]  # clipped to the image without its padding
+
+
+def test_fcos_threshold_looks_at_the_class_alone():
+    model = build_fcos(num_classes=1, strides=(8,), test_cfg=dict(score_thr=0.4)).eval()
+    maps = model.bbox_head(model.neck(model.backbone(torch.randn(1, 3, 64, 64))))
+    maps.cls_logits.fill_(-20.0)
+    maps.cls_logits[0, 3] = 0.0
+    maps.centerness.fill_(-3.0)
+    frame = DetDataSample(metainfo=dict(scale_factor=1.0, img_shape=(64, 64)))
+    found, = model.bbox_head.predictor(maps, [frame])
+    assert found.scores.tolist() == pytest.approx([0.5 / (1 + math.exp(3))])
+
+
+@pytest.mark.parametrize(('options', 'named'), [
+    (dict(box_loss='l1'), 'box_loss'), (dict(regress_ranges=[(-1, 64)]), 'regress_ranges')])
+def test_fcos_refuses_wrong_arguments(options, named):
+    with pytest.raises(UserError, match=named):
+        build_fcos(**options)
+
+
+def test_sipmask_refuses_too_few_levels():
+    with pytest.raises(UserError, match='strides'):
+        build_sipmask(strides=(8, 16))
