@@ -79,12 +79,12 @@ def check_compilers(cxx: str, cuda_home: Path | None) -> None:
         sys.exit(f'mmdet/ops: there is no C++ compiler {cxx}; install g++ 9 or newer, or set CXX')
     with tempfile.TemporaryDirectory() as folder:
         source, cuda_source, target = Path(folder, 'probe.cpp'), Path(folder, 'probe.cu'), Path(folder, 'probe.o')
-        source.write_text('#include <charconv>\n#include <optional>\nstd::optional<int> value;\n')
+        source.write_text('#include <omp.h>\n#include <optional>\nstd::optional<int> value;\n')
         cuda_source.write_text('#include <cuda_runtime.h>\n__global__ void probe() {}\n')
-        probe = run(cxx, '-std=c++17', '-c', source, '-o', target)
+        probe = run(cxx, '-std=c++17', '-fopenmp', '-c', source, '-o', target)
         if probe.returncode:
-            sys.exit(f'mmdet/ops: {cxx} does not compile C++17 ({first_error(probe.stderr)}); install g++ 9 or newer, '
-                     'or set CXX to one')
+            sys.exit(f'mmdet/ops: {cxx} does not compile C++17 with OpenMP ({first_error(probe.stderr)}); '
+                     'install g++ 9 or newer, or set CXX to one')
         if cuda_home is None:
             return
         nvcc = cuda_home / 'bin/nvcc'
@@ -115,7 +115,8 @@ def extensions(cuda_home: Path | None) -> tuple[list, dict]:
     extension = (CUDAExtension if cuda_home else CppExtension)(
         'mmdet.ops.correlation._C', sources,
         define_macros=[('MEMCNP_WITH_CUDA', None)] if cuda_home else [],
-        extra_compile_args={'cxx': ['-O3'], 'nvcc': ['-O3']})
+        # at::parallel_for is a template: without OpenMP here it would run on one thread.
+        extra_compile_args={'cxx': ['-O3', '-fopenmp'], 'nvcc': ['-O3']}, extra_link_args=['-fopenmp'])
     return [extension], {'build_ext': BuildExtension}
 
 

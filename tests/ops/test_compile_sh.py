@@ -59,7 +59,7 @@ def old_toolkit(folder: Path) -> dict:
     (lambda folder: {'FORCE_CUDA': 'yes'}, 'FORCE_CUDA=yes is neither 0 nor 1'),
     (lambda folder: {'FORCE_CUDA': 0, 'CXX': 'no-compiler'}, 'no C++ compiler no-compiler; install g++'),
     (lambda folder: {'FORCE_CUDA': 0, 'CXX': script(folder / 'c++', 'echo "error: too old" >&2; exit 1')},
-     'does not compile C++17 (error: too old); install g++'),
+     'does not compile C++17 with OpenMP (error: too old); install g++'),
     pytest.param(lambda folder: {'FORCE_CUDA': 1, 'CUDA_HOME': folder}, 'holds no bin/nvcc; point it to',
                  marks=needs_cuda_pytorch),
     pytest.param(old_toolkit, 'is CUDA 9.2, PyTorch', marks=needs_cuda_pytorch),

@@ -12,11 +12,13 @@
 
 #include "correlation.h"
 
-// A wheel must run on any x86-64; on processors with AVX2 and FMA the loader picks the faster clone of a loop.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define MEMCNP_CLONES __attribute__((target_clones("arch=haswell", "default")))
+// A wheel must run on any x86-64, so AVX2 and FMA are asked for where the program runs, not where it was built.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define MEMCNP_AVX2 __attribute__((target("avx2,fma")))
+#define MEMCNP_INLINE __attribute__((always_inline)) inline
 #else
-#define MEMCNP_CLONES
+#define MEMCNP_AVX2
+#define MEMCNP_INLINE inline
 #endif
 
 namespace memcnp {
@@ -35,9 +37,18 @@ Range valid_range(const Axis& a, int64_t i, int64_t shift) {
   return {(first + a.stride - 1) / a.stride, last < 0 ? 0 : std::min(a.out, last / a.stride + 1)};
 }
 
+bool has_avx2() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  static const bool answer = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return answer;
+#else
+  return false;
+#endif
+}
+
 // sum[x] += a[x * stride] * b[x * stride] over `channels` planes that lie `plane` elements apart, four at a time.
 template <typename T>
-MEMCNP_CLONES void add_products(
+MEMCNP_INLINE void add_products(
     T* __restrict__ sum, const T* __restrict__ a, const T* __restrict__ b, int64_t count, int64_t stride,
     int64_t channels, int64_t plane) {
   int64_t c = 0;
@@ -56,23 +67,55 @@ MEMCNP_CLONES void add_products(
   }
 }
 
-// sum[x * stride] += g[x] * b[x * stride]
+// sum[x * stride] += weight[x] * b[x * stride] in `channels` planes that lie `plane` elements apart, four at a time.
 template <typename T>
-MEMCNP_CLONES void add_scaled(
-    T* __restrict__ sum, const T* __restrict__ g, const T* __restrict__ b, int64_t count, int64_t stride) {
+MEMCNP_INLINE void add_weighted(
+    T* __restrict__ sum, const T* __restrict__ weight, const T* __restrict__ b, int64_t count, int64_t stride,
+    int64_t channels, int64_t plane) {
+  int64_t c = 0;
   if (stride == 1) {
-    for (int64_t x = 0; x < count; ++x) {
-      sum[x] += g[x] * b[x];
+    for (; c + 4 <= channels; c += 4, sum += 4 * plane, b += 4 * plane) {
+      T *__restrict__ sum1 = sum + plane, *__restrict__ sum2 = sum + 2 * plane, *__restrict__ sum3 = sum + 3 * plane;
+      for (int64_t x = 0; x < count; ++x) {
+        sum[x] += weight[x] * b[x];
+        sum1[x] += weight[x] * b[x + plane];
+        sum2[x] += weight[x] * b[x + 2 * plane];
+        sum3[x] += weight[x] * b[x + 3 * plane];
+      }
     }
-  } else {
+  }
+  for (; c < channels; ++c, sum += plane, b += plane) {
     for (int64_t x = 0; x < count; ++x) {
-      sum[x * stride] += g[x] * b[x * stride];
+      sum[x * stride] += weight[x] * b[x * stride];
     }
   }
 }
 
 template <typename T>
+using Loop = void (*)(T*, const T*, const T*, int64_t, int64_t, int64_t, int64_t);
+
+template <typename T>
+void add_products_plain(T* s, const T* a, const T* b, int64_t n, int64_t stride, int64_t channels, int64_t plane) {
+  add_products(s, a, b, n, stride, channels, plane);
+}
+template <typename T>
+MEMCNP_AVX2 void add_products_avx2(
+    T* s, const T* a, const T* b, int64_t n, int64_t stride, int64_t channels, int64_t plane) {
+  add_products(s, a, b, n, stride, channels, plane);
+}
+template <typename T>
+void add_weighted_plain(T* s, const T* a, const T* b, int64_t n, int64_t stride, int64_t channels, int64_t plane) {
+  add_weighted(s, a, b, n, stride, channels, plane);
+}
+template <typename T>
+MEMCNP_AVX2 void add_weighted_avx2(
+    T* s, const T* a, const T* b, int64_t n, int64_t stride, int64_t channels, int64_t plane) {
+  add_weighted(s, a, b, n, stride, channels, plane);
+}
+
+template <typename T>
 void forward_rows(const T* in1, const T* in2, T* out, const Geometry& g) {
+  const Loop<T> add = has_avx2() ? add_products_avx2<T> : add_products_plain<T>;
   const int64_t plane = g.h.in * g.w.in;
   at::parallel_for(0, g.batch * g.h.patch * g.h.out, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
@@ -93,7 +136,7 @@ void forward_rows(const T* in1, const T* in2, T* out, const Geometry& g) {
               continue;
             }
             const int64_t column = g.w.position1(x.begin, j);
-            add_products(
+            add(
                 row + x.begin, in1 + n * g.channels * plane + r1 * g.w.in + column,
                 in2 + n * g.channels * plane + r2 * g.w.in + column + shift, x.end - x.begin, g.w.stride, g.channels,
                 plane);
@@ -106,16 +149,21 @@ void forward_rows(const T* in1, const T* in2, T* out, const Geometry& g) {
 
 template <typename T>
 void backward_rows(const T* grad, const T* other, T* result, const Geometry& g, Input which) {
+  constexpr int64_t kBlock = 16;  // channels that meet a weight while it is in the cache
+  const Loop<T> add = has_avx2() ? add_weighted_avx2<T> : add_weighted_plain<T>;
+  const bool first = which == Input::kFirst;
   const int64_t plane = g.h.in * g.w.in;
   at::parallel_for(0, g.batch * g.h.in, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t own_row = task % g.h.in, n = task / g.h.in;
-      for (int64_t c = 0; c < g.channels; ++c) {
+      for (int64_t c = 0; c < g.channels; c += kBlock) {
+        const int64_t channels = std::min(kBlock, g.channels - c);
         const T* source = other + (n * g.channels + c) * plane;
         T* target = result + (n * g.channels + c) * plane + own_row * g.w.in;
         for (int64_t ph = 0; ph < g.h.patch; ++ph) {
-          const int64_t r1 = which == Input::kFirst ? own_row : own_row - g.h.shift(ph);
-          const int64_t other_row = which == Input::kFirst ? own_row + g.h.shift(ph) : r1;
+          // r1: this row as seen from input1; other_row: the row it is multiplied with.
+          const int64_t r1 = first ? own_row : own_row - g.h.shift(ph);
+          const int64_t other_row = first ? own_row + g.h.shift(ph) : r1;
           if (other_row < 0 || other_row >= g.h.in) {
             continue;
           }
@@ -134,10 +182,9 @@ void backward_rows(const T* grad, const T* other, T* result, const Geometry& g, 
                   continue;
                 }
                 const int64_t column1 = g.w.position1(x.begin, j), column2 = column1 + shift;
-                const bool first = which == Input::kFirst;
-                add_scaled(
-                    target + (first ? column1 : column2), weights + x.begin,
-                    source + other_row * g.w.in + (first ? column2 : column1), x.end - x.begin, g.w.stride);
+                add(target + (first ? column1 : column2), weights + x.begin,
+                    source + other_row * g.w.in + (first ? column2 : column1), x.end - x.begin, g.w.stride, channels,
+                    plane);
               }
             }
           }
