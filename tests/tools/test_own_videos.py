@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def make_own_data(folder, scratch):
     """Frames, index masks and meta.json of 5 toy videos."""
-    ann_file = make_toy_vis(scratch, ToyVIS(videos=5, val_videos=0, frames=3, classes=3, easy=True), progress=False)['train']
-    toy = read_youtube_vis(ann_file)
+    spec = ToyVIS(videos=5, val_videos=0, frames=3, classes=3, easy=True)
+    toy = read_youtube_vis(make_toy_vis(scratch, spec, progress=False)['train'])
     (scratch / 'train_images').rename(folder / 'frames')
     meta = {}
     for video in range(len(toy.video_ids)):
