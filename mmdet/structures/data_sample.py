@@ -26,7 +26,8 @@ class DetDataSample(BaseDataElement):
         pred_track_instances: ``bboxes`` (n, 4) float32 in original pixels; ``scores`` (n,) in [0, 1]; ``labels`` (n,)
             int64, 0-based; ``instances_id`` (n,) int64, the track's id in its video; ``masks`` list of n compressed COCO
             RLE dicts of the original size; where the model estimates them ``uncertainties`` (n, 4) in [0, 1], of x1,y1,x2,y2, and
-            ``centerness`` (n,) in [0, 1]. All on the CPU.
+            ``centerness`` (n,) in [0, 1]. All on the CPU. Detectors of single images (FCOS) give neither ``instances_id``
+            nor ``masks``.
         ori_img: (H, W, 3) uint8 BGR image of the original size; only where a pipeline asks for it (pictures).
     """
 
