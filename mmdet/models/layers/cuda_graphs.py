@@ -53,9 +53,8 @@ class GraphedFunction:
 
         def run() -> object:
             # autocast's cache of cast weights would outlive the graph's memory
-            # and a graph is replayed often enough to look for the fastest convolutions
             with torch.autocast('cuda', torch.get_autocast_dtype('cuda'), torch.is_autocast_enabled('cuda'),
-                                cache_enabled=False), torch.backends.cudnn.flags(benchmark=True):
+                                cache_enabled=False):
                 return self.function(static_input, *args)
 
         stream = torch.cuda.Stream()

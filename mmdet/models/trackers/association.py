@@ -1,22 +1,33 @@
 """Which track does a detection continue? Pure functions (paper section 3.4); the trackers call them once a frame.
 
+Arrays are numpy's: with ten objects a frame, PyTorch's cost per call would be most of the time.
+
 Symbols: N detections of the frame, M tracks in the memory. Column 0 of a score matrix is the dummy "a new object".
 """
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from mmdet.structures import legacy_box_iou
+import numpy as np
 
 NEW_TRACK = 0
 
 
-def association_scores(similarity: Tensor, scores: Tensor, bboxes: Tensor, labels: Tensor, track_bboxes: Tensor,
-                       track_labels: Tensor, match_coeff: tuple[float, float, float] = (1.0, 2.0, 10.0)) -> Tensor:
+def legacy_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
+    """IoU+ (widths x2 − x1 + 1) of every pair: (n, 4), (m, 4) → (n, m)."""
+    size1, size2 = boxes1[:, 2:] - boxes1[:, :2] + 1, boxes2[:, 2:] - boxes2[:, :2] + 1
+    overlap = (np.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])
+               - np.maximum(boxes1[:, None, :2], boxes2[None, :, :2]) + 1)
+    overlap = np.maximum(overlap, 0)
+    overlap = overlap[..., 0] * overlap[..., 1]
+    return overlap / (size1.prod(axis=1)[:, None] + size2.prod(axis=1) - overlap)
+
+
+def association_scores(similarity: np.ndarray, scores: np.ndarray, bboxes: np.ndarray, labels: np.ndarray,
+                       track_bboxes: np.ndarray, track_labels: np.ndarray,
+                       match_coeff: tuple[float, float, float] = (1.0, 2.0, 10.0)) -> np.ndarray:
     """Score of every detection against the dummy and every track.
 
-    log-softmax over [0, similarity] + a·ln(score) + b·IoU+ + c·[same label]; the dummy has IoU 0 and counts as same label.
+    log-softmax over [0, similarity] + a·ln(score) + b·IoU+ + c·[same label]; the dummy has IoU 0 and counts as of the
+    same label.
 
     Args:
         similarity: (N, M) logits of appearance similarity.
@@ -29,24 +40,28 @@ def association_scores(similarity: Tensor, scores: Tensor, bboxes: Tensor, label
         (N, M + 1).
     """
     weight_score, weight_iou, weight_label = match_coeff
-    appearance = torch.cat([similarity.new_zeros(len(similarity), 1), similarity], dim=1).log_softmax(dim=1)
-    evidence = torch.cat([
-        similarity.new_full((len(similarity), 1), weight_label),
-        weight_iou * legacy_box_iou(bboxes, track_bboxes) + weight_label * (labels[:, None] == track_labels[None])
-    ], dim=1)
-    return appearance + weight_score * scores.log()[:, None] + evidence
+    result = np.zeros((len(similarity), similarity.shape[1] + 1), np.float32)
+    result[:, 1:] = similarity
+    largest = result.max(axis=1, keepdims=True)
+    result -= largest + np.log(np.exp(result - largest).sum(axis=1, keepdims=True))
+    result += weight_score * np.log(scores)[:, None]
+    result[:, 0] += weight_label
+    result[:, 1:] += weight_iou * legacy_iou(bboxes, track_bboxes)
+    result[:, 1:] += weight_label * (labels[:, None] == track_labels[None])
+    return result
 
 
-def resolve_claims(match_scores: Tensor) -> tuple[list[int], list[int]]:
+def resolve_claims(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
     """Turn scores (N, M + 1) into decisions: each detection claims its best column; a track goes to its best claimant.
 
     The first claimant wins a tie; losers are dropped for this frame.
 
     Returns:
-        ``(winners, columns)``: detections kept, in order, and for each its column (:data:`NEW_TRACK` or 1 + track index).
+        ``(winners, columns)``: detections kept, in order, and for each its column (:data:`NEW_TRACK` or 1 + track).
     """
-    best, columns = match_scores.max(dim=1)
-    best, columns = best.tolist(), columns.tolist()
+    columns = match_scores.argmax(axis=1)
+    best = match_scores[np.arange(len(columns)), columns].tolist()
+    columns = columns.tolist()
     winner: dict[int, int] = {}
     for detection, column in enumerate(columns):
         if column != NEW_TRACK and (column not in winner or best[detection] > best[winner[column]]):

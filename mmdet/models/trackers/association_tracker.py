@@ -4,14 +4,17 @@ Called by the detectors' ``predict``, once a frame, in order. The only part of a
 """
 from __future__ import annotations
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.structures import InstanceData
-from torch import Tensor
 
 from mmdet.errors import UserError
 from mmdet.models.trackers.association import NEW_TRACK, association_scores, resolve_claims
 from mmdet.registry import MODELS
+
+
+def _normalize(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-12)
 
 
 @MODELS.register_module()
@@ -37,72 +40,68 @@ class AssociationTracker:
 
     def reset(self) -> None:
         """Forget everything: call before the first frame of a video, with detections or without."""
-        self.ids: list[int] = []
-        self.last_seen: list[int] = []
         self.next_id = 0
         self.frame = 0
-        self.embeddings = torch.zeros(0, 0)  # (M, C)
-        self.bboxes = torch.zeros(0, 4)  # (M, 4) in original pixels
-        self.labels = torch.zeros(0, dtype=torch.long)  # (M,)
-
-    def _similarity(self, embeddings: Tensor) -> Tensor:
-        if self.similarity == 'cosine':
-            return F.normalize(embeddings, dim=1) @ F.normalize(self.embeddings, dim=1).T / self.temperature
-        return embeddings @ self.embeddings.T / self.temperature
+        self.ids = np.zeros(0, np.int64)  # (M,)
+        self.last_seen = np.zeros(0, np.int64)  # (M,) number of the frame
+        self.labels = np.zeros(0, np.int64)  # (M,)
+        self.bboxes = np.zeros((0, 4), np.float32)  # (M, 4) in original pixels
+        self.embeddings = np.zeros((0, 0), np.float32)  # (M, C), of length 1 if compared by cosine
 
     def track(self, instances: InstanceData) -> InstanceData:
         """Detections of the next frame → those kept, with ``instances_id`` (int64).
 
         Args:
-            instances: ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``, ``embeddings`` (n, C); best first; CPU.
+            instances: ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``, ``embeddings`` (n, C); best first;
+                on the CPU.
         """
         self.frame += 1
         n = len(instances)
         if n == 0:
             instances.instances_id = torch.zeros(0, dtype=torch.long)
             return instances
-        if self.ids:
-            match_scores = association_scores(self._similarity(instances.embeddings.float()), instances.scores,
-                                              instances.bboxes, instances.labels, self.bboxes, self.labels,
-                                              self.match_coeff)
-            kept, columns = resolve_claims(match_scores)
+        bboxes, labels = instances.bboxes.numpy(), instances.labels.numpy()
+        embeddings = instances.embeddings.float().numpy()
+        if self.similarity == 'cosine':
+            embeddings = _normalize(embeddings)
+        if len(self.ids):
+            similarity = embeddings @ self.embeddings.T / self.temperature
+            kept, columns = resolve_claims(association_scores(similarity, instances.scores.numpy(), bboxes, labels,
+                                                              self.bboxes, self.labels, self.match_coeff))
         else:
-            self.embeddings = instances.embeddings.new_zeros(0, instances.embeddings.shape[1]).float()
             kept, columns = list(range(n)), [NEW_TRACK] * n
-        instances = instances[torch.tensor(kept, dtype=torch.long)]
-        instances.instances_id = torch.tensor(self._update(instances, columns), dtype=torch.long)
+        ids = self._update(embeddings[kept], bboxes[kept], labels[kept], np.array(columns))
+        if len(kept) < n:
+            instances = instances[torch.tensor(kept, dtype=torch.long)]
+        instances.instances_id = torch.from_numpy(ids)
         return instances
 
-    def _update(self, instances: InstanceData, columns: list[int]) -> list[int]:
+    def _update(self, embeddings: np.ndarray, bboxes: np.ndarray, labels: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Renew matched tracks, append new ones, forget the longest unseen; returns the id of each detection."""
-        matched = [(i, column - 1) for i, column in enumerate(columns) if column != NEW_TRACK]
-        new = [i for i, column in enumerate(columns) if column == NEW_TRACK]
-        ids = [0] * len(columns)
-        if matched:
-            rows, tracks = (list(index) for index in zip(*matched))
-            self.embeddings[tracks] = instances.embeddings[rows].float()
-            self.bboxes[tracks] = instances.bboxes[rows]
-            for row, track in matched:
-                self.last_seen[track] = self.frame
-                ids[row] = self.ids[track]
-        if new:
-            self.embeddings = torch.cat([self.embeddings, instances.embeddings[new].float()])
-            self.bboxes = torch.cat([self.bboxes, instances.bboxes[new]])
-            self.labels = torch.cat([self.labels, instances.labels[new]])
-            for row in new:
-                ids[row] = self.next_id
-                self.ids.append(self.next_id)
-                self.last_seen.append(self.frame)
-                self.next_id += 1
-        self._forget()
+        new = columns == NEW_TRACK
+        tracks = columns[~new] - 1
+        ids = np.empty(len(columns), np.int64)
+        ids[~new] = self.ids[tracks]
+        ids[new] = self.next_id + np.arange(new.sum())
+        self.next_id += int(new.sum())
+        if len(tracks):
+            self.embeddings[tracks], self.bboxes[tracks] = embeddings[~new], bboxes[~new]
+            self.last_seen[tracks] = self.frame
+        if new.any():
+            before = self.embeddings if len(self.ids) else embeddings[:0]
+            self.embeddings = np.concatenate([before, embeddings[new]])
+            self.bboxes = np.concatenate([self.bboxes, bboxes[new]])
+            self.labels = np.concatenate([self.labels, labels[new]])
+            self.ids = np.concatenate([self.ids, ids[new]])
+            self.last_seen = np.concatenate([self.last_seen, np.full(new.sum(), self.frame)])
+            self._forget()
         return ids
 
     def _forget(self) -> None:
-        if len(self.ids) <= self.max_tracks:
+        surplus = len(self.ids) - self.max_tracks
+        if surplus <= 0:
             return
         # stable: among tracks last seen in the same frame the oldest leave first
-        order = sorted(range(len(self.ids)), key=lambda track: self.last_seen[track])
-        stay = sorted(order[len(self.ids) - self.max_tracks:])
-        self.embeddings, self.bboxes, self.labels = self.embeddings[stay], self.bboxes[stay], self.labels[stay]
-        self.ids = [self.ids[track] for track in stay]
-        self.last_seen = [self.last_seen[track] for track in stay]
+        stay = np.sort(np.argsort(self.last_seen, kind='stable')[surplus:])
+        for name in ('ids', 'last_seen', 'labels', 'bboxes', 'embeddings'):
+            setattr(self, name, getattr(self, name)[stay])

@@ -1,0 +1,100 @@
+"""Association: closed forms of the scores, claims, the life of a track."""
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmdet.errors import UserError
+from mmdet.models.trackers import AssociationTracker
+from mmdet.models.trackers.association import association_scores, legacy_iou, resolve_claims
+from mmdet.structures import legacy_box_iou
+
+
+def found(embeddings, boxes=None, labels=None, scores=None) -> InstanceData:
+    embeddings = np.array(embeddings, np.float32)
+    n = len(embeddings)
+    boxes = [[0, 0, 10, 10]] * n if boxes is None else boxes
+    return InstanceData(bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(n, 4),
+                        scores=torch.tensor(scores or [0.9] * n), labels=torch.tensor(labels or [0] * n).long(),
+                        embeddings=torch.from_numpy(embeddings))
+
+
+def test_iou_agrees_with_the_tensor_version():
+    boxes = np.random.default_rng(0).uniform(0, 50, (2, 7, 4)).astype(np.float32)
+    boxes[..., 2:] += boxes[..., :2]
+    np.testing.assert_allclose(legacy_iou(*boxes), legacy_box_iou(*map(torch.from_numpy, boxes)), rtol=1e-6)
+
+
+def test_scores_are_the_sum_of_their_terms():
+    box = np.array([[0, 0, 9, 9]], np.float32)
+    scores = association_scores(np.array([[3.0]]), np.array([0.5]), box, np.array([1]), box, np.array([2]))
+    softmax = np.exp([0, 3.0]) / np.exp([0, 3.0]).sum()
+    np.testing.assert_allclose(scores, [np.log(softmax) + np.log(0.5) + [10, 2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(('matrix', 'winners', 'columns'), [
+    ([[1, 0], [2, 0]], [0, 1], [0, 0]),  # both new
+    ([[0, 1], [0, 2]], [1], [1]),  # one track: the better claimant
+    ([[0, 2], [0, 2]], [0], [1]),  # a tie: the first
+    ([[0, 2, 1], [0, 3, 5]], [0, 1], [1, 2]),  # a track each
+])
+def test_claims(matrix, winners, columns):
+    assert resolve_claims(np.array(matrix, float)) == (winners, columns)
+
+
+def test_objects_keep_their_ids_by_appearance():
+    tracker = AssociationTracker()
+    first = tracker.track(found([[1, 0], [0, 1]], [[0, 0, 9, 9], [50, 50, 59, 59]]))
+    assert first.instances_id.tolist() == [0, 1]
+    second = tracker.track(found([[0, 2], [3, 0], [-1, -1]], [[51, 50, 60, 59], [1, 0, 10, 9], [90, 90, 99, 99]]))
+    assert second.instances_id.tolist() == [1, 0, 2]
+
+
+def test_an_empty_frame_changes_nothing_and_a_reset_everything():
+    tracker = AssociationTracker()
+    tracker.track(found([[1, 0]]))
+    assert tracker.track(found(np.zeros((0, 2)))).instances_id.tolist() == []
+    assert tracker.track(found([[1, 0]])).instances_id.tolist() == [0]
+    tracker.reset()
+    assert tracker.track(found(np.zeros((0, 2)))).instances_id.tolist() == []
+    assert tracker.track(found([[0, 1]])).instances_id.tolist() == [0]
+
+
+def test_a_match_renews_box_and_embedding_but_not_the_label():
+    tracker = AssociationTracker(match_coeff=(1.0, 2.0, 0.0))
+    tracker.track(found([[1, 0]], labels=[3]))
+    tracker.track(found([[1, 1]], [[1, 1, 11, 11]], labels=[5], scores=[0.9]))
+    assert tracker.labels.tolist() == [3]
+    assert tracker.bboxes.tolist() == [[1, 1, 11, 11]]
+    np.testing.assert_allclose(tracker.embeddings, [[0.5 ** 0.5, 0.5 ** 0.5]], rtol=1e-6)
+
+
+def test_tracks_found_in_a_frame_are_no_candidates_in_it():
+    tracker = AssociationTracker()
+    assert tracker.track(found([[1, 0], [1, 0]])).instances_id.tolist() == [0, 1]
+
+
+def test_the_longest_unseen_leaves_and_ids_are_not_reused():
+    tracker = AssociationTracker(max_tracks=2)
+    far = [[[100 * i, 0, 100 * i + 9, 9]] for i in range(5)]
+    for i, embedding in enumerate(np.eye(4)):  # new classes: nothing matches
+        assert tracker.track(found([embedding], far[i], labels=[i])).instances_id.tolist() == [i]
+    assert tracker.ids.tolist() == [2, 3]
+    assert tracker.track(found([np.eye(4)[0]], far[0], labels=[0])).instances_id.tolist() == [4]
+
+
+def test_dropped_claimants_lose_all_their_fields():
+    tracker = AssociationTracker()
+    tracker.track(found([[1, 0]]))
+    both = found([[1, 0], [1, 0]], scores=[0.9, 0.8])
+    both.masks = ['a', 'b']
+    kept = tracker.track(both)
+    assert kept.masks == ['a']
+    assert len(kept) == 1
+
+
+def test_unknown_options_are_user_errors():
+    with pytest.raises(UserError, match='cosine'):
+        AssociationTracker(similarity='l2')
+    with pytest.raises(UserError, match='max_tracks'):
+        AssociationTracker(max_tracks=0)
