@@ -1,4 +1,5 @@
-# MemCNP small enough for a CPU, on the easy toy videos (python tools/make_toy_vis.py data/toy --easy): what `make demo` trains.
+# MemCNP small enough for a CPU, on easy toy videos: what `make demo` trains.
+# Data: python tools/make_toy_vis.py data/toy --easy --videos 48 --val-videos 8 --frames 10
 _base_ = [
     './_base_/models/memcnp_vit.py', './_base_/datasets/toy_vis.py', './_base_/schedules/sgd_1x.py',
     './_base_/default_runtime.py'
@@ -8,11 +9,14 @@ model = dict(
     neck=dict(in_channels=[96, 96, 96], out_channels=64),
     bbox_head=dict(num_classes=3, in_channels=64))
 train_dataloader = dict(batch_size=4)
-train_cfg = dict(max_epochs=4)
-optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
-                     clip_grad=dict(max_norm=35, norm_type=2))
+train_cfg = dict(max_epochs=2)
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
+    clip_grad=dict(max_norm=35, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 80, by_epoch=False, begin=0, end=21),
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.05, by_epoch=True, begin=0, end=4, T_max=4, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.05, by_epoch=True, begin=0, end=2, T_max=2, convert_to_iter_based=True),
 ]
-default_hooks = dict(logger=dict(interval=10))
+default_hooks = dict(logger=dict(interval=20))

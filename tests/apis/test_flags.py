@@ -1,0 +1,80 @@
+"""Flags of train.py and test_video.py: both spellings, booleans, the user's own command lines, faults as one line."""
+import pytest
+
+import test_video
+import train
+from mmdet.apis.cli import one_line
+from mmdet.errors import UserError
+
+CONFIG = 'configs/vitmae_cnp_contrast_ms_1x.py'
+
+
+def parse(script, text):
+    return script.build_parser().parse_args(text.split())
+
+
+def test_training_command_of_the_readme():
+    args = parse(train, f'{CONFIG} --work_dir ./workdir/vit-b_memcnp_yvis --gpus 4')
+    assert (args.config, args.work_dir, args.gpus) == (CONFIG, './workdir/vit-b_memcnp_yvis', 4)
+    assert (args.seed, args.launcher, args.validate, args.amp, args.resume_from) == (42, 'none', False, False, None)
+
+
+def test_test_commands_of_the_readme():
+    args = parse(test_video, f'{CONFIG} MODEL --out OUT.pkl --eval segm')
+    assert (args.checkpoint, args.out, args.eval, args.show) == ('MODEL', 'OUT.pkl', ['segm'], False)
+    args = parse(test_video, f'{CONFIG} MODEL --eval segm --show True --save_vis_path DIR --thresh 0.2')
+    assert (args.eval, args.show, args.save_vis_path, args.thresh) == (['segm'], True, 'DIR', 0.2)
+
+
+@pytest.mark.parametrize(('script', 'flag', 'value'), [
+    (train, 'work_dir', 'w'), (train, 'load_from', CONFIG), (train, 'resume_from', 'r'), (train, 'seed', 7),
+    (train, 'launcher', 'slurm'), (train, 'gpus', 2), (test_video, 'out', 'o.pkl'), (test_video, 'save_vis_path', 'v'),
+    (test_video, 'thresh', 0.25), (test_video, 'load_result', 'x.pkl'), (test_video, 'launcher', 'mpi')])
+def test_valued_flags_in_both_spellings(script, flag, value):
+    for spelling in (flag, flag.replace('_', '-')):
+        assert getattr(parse(script, f'{CONFIG} --{spelling} {value}'), flag) == value
+
+
+@pytest.mark.parametrize(('script', 'flag'), [
+    (train, 'validate'), (train, 'amp'), (train, 'deterministic'), (test_video, 'show'), (test_video, 'dump_bbox'),
+    (test_video, 'amp'), (test_video, 'zip')])
+@pytest.mark.parametrize(('text', 'value'), [
+    ('', True), (' True', True), (' False', False), ('=false', False), ('=1', True)])
+def test_booleans_stand_alone_or_take_a_value(script, flag, text, value):
+    for spelling in (flag, flag.replace('_', '-')):
+        assert getattr(parse(script, f'{CONFIG} --{spelling}{text}'), flag) is value
+
+
+def test_a_boolean_leaves_the_next_word_alone():
+    args = parse(test_video, f'--show {CONFIG} MODEL --dump-bbox --out a.pkl')
+    assert (args.show, args.config, args.checkpoint, args.dump_bbox, args.out) == (True, CONFIG, 'MODEL', True, 'a.pkl')
+
+
+def test_config_options_in_both_spellings_and_several_times():
+    args = parse(train, f'{CONFIG} --cfg-options a=1 b.c=[1,2] --cfg_options d=x=y')
+    assert args.cfg_options == [('a', '1'), ('b.c', '[1,2]'), ('d', 'x=y')]
+
+
+@pytest.mark.parametrize('text', ['', ' --resume_from', ' --resume-from', ' --resume'])
+def test_resuming_without_a_path(text):
+    assert parse(train, CONFIG + text).resume_from == ('auto' if text else None)
+
+
+@pytest.mark.parametrize(('script', 'text', 'word'), [
+    (train, '', 'config'), (train, 'configs/nowhere.py', 'no such file: configs/nowhere.py'),
+    (train, f'{CONFIG} --seed x', "'x'"), (train, f'{CONFIG} --lancher none', '--lancher'),
+    (train, f'{CONFIG} --cfg-options novalue', "'novalue'"), (train, f'{CONFIG} --amp=maybe', "'maybe'"),
+    (test_video, f'{CONFIG} M --eval mask', "'mask'"), (train, f'{CONFIG} --load_from none.pth', 'none.pth')])
+def test_wrong_flags_are_one_line_and_status_2(script, text, word, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(script, text)
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message.startswith('error: ') and message.count('\n') == 1 and word in message
+
+
+def test_an_error_out_of_a_worker_is_cut_to_its_line():
+    wrapped = ('Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
+               '  File "x.py", line 1\nmmdet.errors.UserError: a.jpg is cut off; restore the file\n')
+    assert one_line(UserError(wrapped)) == 'a.jpg is cut off; restore the file'
+    assert one_line(UserError('b.jpg is missing')) == 'b.jpg is missing'

@@ -1,0 +1,70 @@
+"""What train() and test() refuse before anything is built."""
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmdet import apis
+from mmdet.apis import init_model, load_config, train
+from mmdet.apis.training import default_work_dir
+from mmdet.engine import init_processes
+from mmdet.errors import UserError
+
+TOY = 'configs/memcnp_toy.py'
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ({'load_from': 'none.pth'}, r'none\.pth: no such checkpoint file'),
+    ({'resume_from': 'none.pth'}, r'none\.pth: no such checkpoint file'),
+    ({'load_from': TOY, 'resume_from': TOY}, 'give one of them'),
+    ({'work_dir': TOY}, 'is a file'),
+    ({'launcher': 'slurm'}, 'SLURM_PROCID is not set'),
+    ({'launcher': 'pytorch'}, 'RANK is not set'),
+    ({'launcher': 'mpi'}, 'OMPI_COMM_WORLD_RANK is not set')])
+def test_training_refuses(arguments, message):
+    with pytest.raises(UserError, match=message):
+        train(load_config(TOY), **arguments)
+
+
+def test_training_without_the_pre_trained_weights_names_the_remedy():
+    cfg = load_config('configs/vitmae_cnp_contrast_ms_1x.py', [('model.backbone.init_cfg.checkpoint', 'none.pth')])
+    with pytest.raises(UserError, match=r'none\.pth: no such file .*--cfg-options model\.backbone\.init_cfg=None'):
+        train(cfg)
+
+
+def test_validation_needs_a_validation_set():
+    cfg = load_config(TOY)
+    cfg.val_dataloader = None
+    with pytest.raises(UserError, match='--validate'):
+        train(cfg, validate=True)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ({'checkpoint': 'none.pth'}, r'none\.pth: no such checkpoint file'),
+    ({}, 'no checkpoint'),
+    ({'checkpoint': 'x.pth', 'metrics': ()}, 'nothing to do with the results'),
+    ({'checkpoint': 'x.pth', 'thresh': 2}, '--thresh 2'),
+    ({'load_result': 'x.pkl', 'show': True}, '--show')])
+def test_testing_refuses(arguments, message):
+    with pytest.raises(UserError, match=message):
+        apis.test(load_config(TOY), **arguments)
+
+
+def test_working_directory():
+    cfg = load_config(TOY)
+    assert default_work_dir(cfg, None) == 'work_dirs/memcnp_toy'
+    assert default_work_dir(cfg, 'w') == 'w'
+    assert default_work_dir(Config({'work_dir': 'mine'}), None) == 'mine'
+
+
+def test_a_single_process_joins_nothing():
+    init_processes('none')
+    assert not torch.distributed.is_initialized()
+
+
+def test_init_model_gives_a_ready_model(tmp_path):
+    model = init_model(TOY, device='cpu')
+    torch.save({'state_dict': model.state_dict(), 'meta': {'dataset_meta': {'classes': ('a', 'b', 'c')}}},
+               tmp_path / 'x.pth')
+    other = init_model(load_config(TOY), tmp_path / 'x.pth', device='cpu')
+    assert not other.training and other.dataset_meta == {'classes': ('a', 'b', 'c')}
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))

@@ -1,0 +1,137 @@
+"""The command lines end to end, in processes of their own, on a tiny toy set: train, resume, test, show, score."""
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('command lines')]
+TORCHRUN = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
+
+
+@pytest.fixture(scope='module')
+def trained(toy_config, command, tmp_path_factory):
+    """Working directory of a training of two epochs that validated after each."""
+    folder = tmp_path_factory.mktemp('trained')
+    done = command('train.py', toy_config, '--work_dir', folder, '--validate')
+    return folder, done
+
+
+@pytest.fixture(scope='module')
+def tested(toy_config, trained, command, tmp_path_factory):
+    """Result file of a test by one process."""
+    out = tmp_path_factory.mktemp('tested') / 'out.pkl'
+    done = command('test_video.py', toy_config, trained[0] / 'epoch_2.pth', '--out', out, '--eval', 'segm',
+                   '--work-dir', out.parent)
+    return out, done
+
+
+def losses(folder):
+    """Loss by step, from the JSON log."""
+    lines = [json.loads(line) for path in folder.glob('*/vis_data/*.json') if path.name != 'scalars.json'
+             for line in path.read_text().splitlines()]
+    return {line['step']: line['loss'] for line in lines if 'loss' in line}
+
+
+def test_training_leaves_checkpoints_and_logs(trained):
+    folder, done = trained
+    assert done.stdout.count('running on the CPU') == 1
+    names = {path.name for path in folder.glob('*.pth')}
+    assert {'epoch_1.pth', 'epoch_2.pth'} <= names and len(names) == 3
+    assert len(list(folder.glob('best_segm_AP_epoch_*.pth'))) == 1
+    checkpoint = torch.load(folder / 'epoch_2.pth', weights_only=True)
+    assert checkpoint['meta']['dataset_meta']['classes'] == ('disc', 'square', 'triangle')
+    assert 'CNPContrastHead' in checkpoint['meta']['cfg']
+    assert sorted(losses(folder)) == [1, 2, 3, 4]
+    assert list(folder.glob('*/vis_data/events.out.tfevents*')) and 'eta' in done.stdout and 'AP50' in done.stdout
+
+
+def test_killed_training_resumes_with_the_same_losses(toy_config, trained, command, tmp_path):
+    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+    process = subprocess.Popen([sys.executable, 'train.py', str(toy_config), '--work_dir', str(tmp_path)],
+                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / 'epoch_1.pth').exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (tmp_path / 'epoch_2.pth').unlink(missing_ok=True)
+    command('train.py', toy_config, '--work_dir', tmp_path, '--resume-from')
+    whole = losses(trained[0])
+    assert losses(tmp_path) == whole
+    old, new = (torch.load(folder / 'epoch_2.pth')['state_dict'] for folder in (trained[0], tmp_path))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_result_files(tested, toy_root):
+    out, done = tested
+    frames = pickle.loads(out.read_bytes())
+    assert len(frames) == 8
+    boxes, masks = frames[0]
+    assert boxes.keys() == masks.keys() and all(box['bbox'].shape == (10,) for box in boxes.values())
+    entries = json.loads((out.parent / 'out.pkl.json').read_text())
+    annotations = json.loads((toy_root / 'annotations/instances_valid.json').read_text())
+    assert {entry['video_id'] for entry in entries} == {video['id'] for video in annotations['videos']}
+    assert {entry['category_id'] for entry in entries} <= {5, 6, 7}
+    assert all(len(entry['segmentations']) == 4 for entry in entries)
+    assert 'AP50' in done.stdout and 'frames/s' in done.stderr
+
+
+def test_two_processes_write_the_same_file(tested, toy_config, trained, command, tmp_path):
+    command('test_video.py', toy_config, trained[0] / 'epoch_2.pth', '--out', tmp_path / 'two.pkl',
+            '--launcher', 'pytorch', '--work_dir', tmp_path, launcher=TORCHRUN)
+    for ending in ('', '.json'):
+        assert (tmp_path / f'two.pkl{ending}').read_bytes() == (tested[0].parent / f'out.pkl{ending}').read_bytes()
+
+
+def test_two_processes_train_and_hold_one_memory(toy_config, command, tmp_path):
+    command('train.py', toy_config, '--work_dir', tmp_path, '--launcher', 'pytorch', '--cfg-options',
+            'train_dataloader.batch_size=2', 'train_cfg.max_epochs=1', launcher=TORCHRUN)
+    assert sorted(losses(tmp_path)) == [1, 2]
+
+
+def test_pictures_and_scores_of_one_run(tested, toy_config, trained, command, tmp_path):
+    done = command('test_video.py', toy_config, trained[0] / 'epoch_2.pth', '--eval', 'segm', '--show', 'True',
+                   '--save_vis_path', tmp_path / 'vis', '--thresh', '0.01', '--out', tmp_path / 'shown.pkl',
+                   '--work_dir', tmp_path)
+    assert len(list((tmp_path / 'vis').glob('*.gif'))) == 2 and len(list((tmp_path / 'vis').glob('*/*.png'))) == 8
+    assert (tmp_path / 'shown.pkl').read_bytes() == tested[0].read_bytes()
+    assert table(done.stdout) == table(tested[1].stdout)
+
+
+def table(text):
+    """The lines of the AP table."""
+    lines = text.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith('segm, video AP'))
+    return lines[start:start + 13]
+
+
+def test_stored_results_score_alike(tested, toy_config, command, tmp_path):
+    done = command('test_video.py', toy_config, '--load_result', tested[0], '--eval', 'segm')
+    assert table(done.stdout) == table(tested[1].stdout)
+
+
+@pytest.mark.parametrize(('arguments', 'message', 'seconds'), [
+    (['train.py', 'configs/nowhere.py'], 'no such file: configs/nowhere.py', 10),
+    (['train.py', 'CONFIG', '--gpus', '3'], '--gpus 3: this machine has 0', 30),
+    (['train.py', 'CONFIG', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere'], '/nowhere', 60),
+], ids=['config', 'gpus', 'data'])
+def test_faults_are_one_line_and_status_2(arguments, message, seconds, toy_config, command, tmp_path):
+    arguments = [toy_config if argument == 'CONFIG' else argument for argument in arguments]
+    start = time.monotonic()
+    done = command(*arguments, '--work_dir', tmp_path, check=False)
+    assert done.returncode == 2, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1 and message in done.stderr
+    assert time.monotonic() - start < seconds
+
+
+def test_a_checkpoint_of_other_classes_is_one_line(toy_config, trained, command, tmp_path):
+    done = command('test_video.py', toy_config, trained[0] / 'epoch_2.pth', '--eval', 'segm', '--work_dir', tmp_path,
+                   '--cfg-options', 'model.bbox_head.num_classes=4', check=False)
+    assert done.returncode == 2
+    assert done.stderr.count('\n') == 1 and 'the file has 3, the config 4' in done.stderr
