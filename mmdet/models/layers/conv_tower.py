@@ -9,19 +9,17 @@ from torch import nn
 from mmdet.models.layers.group_norm import FusedGroupNorm
 
 
-def conv_tower(channels: int, depth: int, last_relu: bool = True, in_channels: int | None = None,
-               num_groups: int = 32) -> nn.Sequential:
+def conv_tower(channels: int, depth: int, last_relu: bool = True, num_groups: int = 32) -> nn.Sequential:
     """3×3 convolutions without bias, each followed by group norm and ReLU.
 
     Args:
-        channels: of every output; a multiple of ``num_groups``.
+        channels: of input and output; a multiple of ``num_groups``.
         depth: number of convolutions.
         last_relu: False leaves out the ReLU after the last one.
-        in_channels: of the first one's input; ``channels`` by default.
         num_groups: of the norm.
     """
     return nn.Sequential(*(
-        ConvModule(in_channels if i == 0 and in_channels else channels, channels, 3, padding=1, bias=False, act_cfg=None,
+        ConvModule(channels, channels, 3, padding=1, bias=False, act_cfg=None,
                    norm_cfg=dict(type=FusedGroupNorm, num_groups=num_groups, relu=last_relu or i < depth - 1))
         for i in range(depth)))
 
