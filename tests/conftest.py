@@ -35,6 +35,7 @@ val_evaluator = dict(ann_file='{toy_root}/annotations/instances_valid.json')
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=2)
 default_hooks = dict(logger=dict(interval=1))
+log_processor = dict(window_size=1)
 """)
     return path
 

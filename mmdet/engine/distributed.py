@@ -39,7 +39,7 @@ def init_processes(launcher: str) -> None:
                             f'{torch.cuda.device_count()}; start at most that many processes')
         init_dist(launcher, backend='nccl')
         return
-    os.environ.update(RANK=rank, WORLD_SIZE=world_size)
+    os.environ.update(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     dist.init_process_group('gloo')

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_model, read_checkpoint
@@ -14,6 +16,17 @@ from mmdet.errors import UserError
 
 class VideoRunner(Runner):
     """mmengine's, except that no file can run code, weights that do not fit are an error, and resuming is exact."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Puts the model on its device; where several processes train it, they share gradients, also on CPUs."""
+        if self._train_dataloader is None:
+            return model.to(get_device())
+        if self.distributed and get_device() == 'cpu':
+            # mmengine always names a GPU
+            model_wrapper_cfg = {'type': 'MMDistributedDataParallel', 'broadcast_buffers': False,
+                                 'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+                                 **(model_wrapper_cfg or {}), 'device_ids': None}
+        return super().wrap_model(model_wrapper_cfg, model)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
