@@ -5,7 +5,7 @@ test_cfg = dict(type='InterruptibleTestLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.001, momentum=0.9, weight_decay=1e-4),
+    optimizer=dict(type='SGD', lr=0.001, momentum=0.9, weight_decay=1e-4, fused=True),
     clip_grad=dict(max_norm=35, norm_type=2))
 
 param_scheduler = [
