@@ -48,7 +48,7 @@ def main() -> None:
     text = run('Test on the videos that training never saw', 'test_video.py', CONFIG,
                str(Path(checkpoint).relative_to(ROOT)), '--gpus', '0', '--work_dir', f'{OUTPUT}/test',
                '--out', f'{OUTPUT}/result.pkl', '--eval', 'segm',
-               '--show', '--save_vis_path', f'{OUTPUT}/pictures', '--thresh', '0.3')
+               '--show', '--save_vis_path', f'{OUTPUT}/pictures', '--thresh', '0.15')
     print(text[text.index('segm, video AP'):text.rindex('Pictures of')].rsplit('\n', 1)[0])
     print(f'Done in {time.monotonic() - start:.0f} s. In {OUTPUT}/:\n'
           '  pictures/*.gif    one film per video, pictures/<video>/*.png its frames\n'
