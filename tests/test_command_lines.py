@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('command lines')]
+pytestmark = pytest.mark.slow
 TORCHRUN = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
 
 
