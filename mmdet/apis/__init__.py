@@ -4,8 +4,9 @@ Names load on first use, so that the command lines report wrong flags before tor
 """
 from importlib import import_module
 
-_HOME = dict(train='training', test='testing', init_model='inference', load_config='config')
-__all__ = ['init_model', 'load_config', 'test', 'train']
+_HOME = dict(train='training', test='testing', init_model='inference', load_config='config',
+             VideoInferencer='video_inferencer')
+__all__ = ['VideoInferencer', 'init_model', 'load_config', 'test', 'train']
 
 
 def __getattr__(name: str):

@@ -33,8 +33,9 @@ _END = object()
 class SequenceVisualizer:
     """Writes ``<out_dir>/<video>/<frame:05d>.png``, ``<out_dir>/<video>.gif`` and ``<out_dir>/<video>.mp4``.
 
-    ``<video>`` is the name of the folder that holds the frames, or ``video_<id>``. A context manager; files are
-    complete after :meth:`close`, which also runs when the process ends by an error or an interrupt.
+    ``<video>`` is the sample's ``video_name``, else the name of the folder that holds the frames, or ``video_<id>``. A
+    context manager; files are complete after :meth:`close`, which also runs when the process ends by an error or an
+    interrupt.
 
     Args:
         out_dir: made if missing.
@@ -139,7 +140,7 @@ class SequenceVisualizer:
         video_id, frame_id = sample.get('video_id'), int(sample.get('frame_id', 0))
         if frame_id == 0 or video_id != self._video_id or not self._video_of_name:
             self._end_video()
-            self._start_video(video_id, sample.get('img_path'))
+            self._start_video(video_id, sample.get('video_name') or video_name(sample.get('img_path'), video_id))
         if image is None:
             image = _read_image(sample)
         objects = self.visualizer.prepare(sample.get('pred_track_instances'))
@@ -158,9 +159,8 @@ class SequenceVisualizer:
                 full = self.visualizer.paint(small, objects, size[0] / image.shape[1])
             self._gif.write(full)
 
-    def _start_video(self, video_id: Any, img_path: str | None) -> None:
+    def _start_video(self, video_id: Any, name: str) -> None:
         self._video_id = video_id
-        name = video_name(img_path, video_id)
         if self._video_of_name.setdefault(name, video_id) != video_id:
             name = f'{name}_{video_id}'
             self._video_of_name[name] = video_id

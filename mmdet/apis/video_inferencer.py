@@ -1,0 +1,231 @@
+"""Any video through a trained model, as a stream. Called by tools/video_demo.py and notebooks."""
+from __future__ import annotations
+
+import difflib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmdet.apis.inference import init_model
+from mmdet.apis.training import amp_dtype
+from mmdet.errors import UserError
+from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.video import VideoFrame, VideoResultWriter, VideoSource, in_background, open_video
+from mmdet.visualization import SequenceVisualizer, TrackVisualizer
+
+OUTPUTS = ('mp4', 'gif', 'png', 'json')
+CLIPS_AHEAD = 3  # clips decoded and resized before the network asks for them
+_READERS = ('LoadTrackFrames', 'LoadTrackAnnotations')  # of a data set's pipeline: what a video needs none of
+
+
+class VideoInferencer:
+    """Finds and tracks the objects of videos. Each call is one video:
+
+        inferencer = VideoInferencer('configs/memcnp_toy.py', 'checkpoint.pth')
+        for clip in inferencer('cat.mp4', out='pictures'):
+            for frame in clip:
+                print(frame.frame_id, frame.pred_track_instances.instances_id)
+
+    Decoding runs ahead in one thread, drawing and encoding follow in another; each waits where it would be more than
+    a few frames away from the network, so memory does not grow with the video.
+
+    Args:
+        config: config file, what :func:`mmdet.apis.load_config` returned, or what :func:`mmdet.apis.init_model` did.
+        checkpoint: trained weights, unless a model is given; None: random ones.
+        device: None: the GPU if there is one (a model given stays where it is).
+        batch: frames the network sees at once; more are faster on a GPU and come later.
+        max_size: longest side in pixels of what the network sees, where the config's test scale is larger.
+        amp: mixed precision.
+
+    Raises:
+        UserError: config or checkpoint do not fit, or the model does not track; see :func:`mmdet.apis.init_model`.
+    """
+
+    def __init__(self, config: str | os.PathLike | Config | nn.Module, checkpoint: str | os.PathLike | None = None, *,
+                 device: str | torch.device | None = None, batch: int = 1, max_size: int | None = None,
+                 amp: bool = False) -> None:
+        if batch < 1:
+            raise UserError(f'--batch {batch}: must be at least 1')
+        if max_size is not None and max_size < 16:
+            raise UserError(f'--max-size {max_size}: must be at least 16 pixels')
+        self.model = config if isinstance(config, nn.Module) else init_model(config, checkpoint, _device(device))
+        self.batch = batch
+        dataset = self.model.cfg.test_dataloader.dataset
+        known = {**(dataset.get('metainfo') or {}), **self.model.dataset_meta}
+        self.class_names: tuple[str, ...] | None = tuple(known['classes']) if known.get('classes') else None
+        self.category_ids: tuple[int, ...] | None = tuple(known['cat_ids']) if known.get('cat_ids') else None
+        self._context = dataset.get('context', 0)
+        self._pipeline = _pipeline(dataset.pipeline, max_size)
+        self._amp = getattr(torch, amp_dtype()) if amp else None
+        if self._amp is not None and hasattr(self.model, 'halve_weights'):
+            self.model.halve_weights(self._amp)
+
+    def __call__(self, video: str | os.PathLike | int | Iterable[np.ndarray] | VideoSource, *,
+                 out: str | os.PathLike | None = None, outputs: Sequence[str] = ('mp4', 'json'), start: int = 0,
+                 end: int | None = None, stride: int = 1, thresh: float = 0.5, classes: Sequence[str | int] = (),
+                 fps: float | None = None, trails: int = 0) -> Iterator[TrackDataSample]:
+        """Starts a video. The network runs as the results are taken; closing the iterator ends the video early.
+
+        Args:
+            video: see :func:`mmdet.video.open_video`, which made it or will.
+            out: folder for ``<video>.mp4``, ``<video>.gif``, ``<video>/00000.png``, ..., ``<video>.json`` and
+                ``<video>.jsonl`` (:class:`mmdet.video.VideoResultWriter`); None: nothing is written.
+            outputs: which of ``'mp4'``, ``'gif'``, ``'png'``, ``'json'``.
+            start, end, stride: which frames, see :func:`mmdet.video.open_video`.
+            thresh: objects with a score above it are given, drawn and written, in [0, 1].
+            classes: their names, or labels counted from 0; empty: all.
+            fps: frames a second of MP4 and GIF; None: the video's own.
+            trails: frames of the past that the objects' trails show.
+
+        Returns:
+            Iterator of clips of up to ``batch`` frames, in order; each frame with ``pred_track_instances``, ``ori_img``
+            and the metainfo ``source_frame``. Files are complete when it ends, is closed or fails.
+
+        Raises:
+            UserError: at once for wrong arguments, and from the iterator for what goes wrong on the way.
+        """
+        if not 0 <= thresh <= 1:
+            raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
+        if unknown := set(outputs) - set(OUTPUTS):
+            raise UserError(f'unknown output {min(unknown)!r}: choose from {", ".join(OUTPUTS)}')
+        labels = self._labels(classes)
+        source = video if isinstance(video, VideoSource) else open_video(video, start, end, stride)
+        return self._run(source, Path(out).expanduser() if out is not None else None, outputs, thresh, labels,
+                         fps or source.fps, trails)
+
+    def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
+             labels: torch.Tensor | None, fps: float, trails: int) -> Iterator[TrackDataSample]:
+        with ExitStack() as files:
+            pictures, results = self._open(files, source.name, out, outputs, fps, trails)
+            clips = in_background(self._clips(source), CLIPS_AHEAD)
+            files.callback(clips.close)
+            for data in clips:
+                clip = self._predict(data)
+                for frame in clip:
+                    frame.pred_track_instances = _select(frame, thresh, labels)
+                    if results is not None:
+                        results.add(frame, frame.source_frame)
+                    if pictures is not None:
+                        pictures.add(frame.ori_img, frame)
+                yield clip
+
+    def _open(self, files: ExitStack, name: str, out: Path | None, outputs: Sequence[str], fps: float,
+              trails: int) -> tuple[SequenceVisualizer | None, VideoResultWriter | None]:
+        pictures = results = None
+        kinds = [kind for kind in outputs if kind != 'json']
+        if out is not None and kinds:
+            # what is below the threshold does not get here
+            visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, trail_length=trails)
+            pictures = files.enter_context(SequenceVisualizer(out, fps=fps, outputs=kinds, visualizer=visualizer))
+        if out is not None and 'json' in outputs:
+            results = files.enter_context(VideoResultWriter(out / name, self.category_ids, self.class_names))
+        return pictures, results
+
+    def _clips(self, source: VideoSource) -> Iterator[dict]:
+        """What the pipeline makes of ``batch`` frames after each other and, around them, their context."""
+        window: deque[dict] = deque()
+        first = 0  # position in the window of the first frame that was in no clip yet
+        try:
+            for frame_id, frame in enumerate(source):
+                window.append(_frame_dict(frame, frame_id, source))
+                if len(window) == first + self.batch + self._context:
+                    yield self._pack(window, first)
+                    first += self.batch
+                    while first > self._context:
+                        window.popleft()
+                        first -= 1
+            while first < len(window):
+                yield self._pack(window, first)
+                first += self.batch
+        finally:
+            source.close()
+
+    def _pack(self, window: Iterable[dict], first: int) -> dict:
+        after = first + self.batch
+        # transforms change the dicts, and frames of context come again
+        frames = [dict(frame, is_context=not first <= place < after) for place, frame in enumerate(window)
+                  if first - self._context <= place < after + self._context]
+        data = self._pipeline({'frames': frames, 'rng': None, 'on_bad_frame': None})
+        for sample, frame in zip(data['data_samples'], frames):
+            sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame')})
+        return {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
+
+    @torch.no_grad()
+    def _predict(self, data: dict) -> TrackDataSample:
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, self._amp, enabled=self._amp is not None):
+            clip, = self.model.test_step(data)
+        for frame in clip:
+            if 'instances_id' not in frame.pred_track_instances:
+                raise UserError(f'{type(self.model).__name__} finds objects in single images and does not track them; '
+                                'choose the config of a video model')
+        return clip
+
+    def _labels(self, classes: Sequence[str | int]) -> torch.Tensor | None:
+        """(c,) labels of the classes asked for; None: all."""
+        lowered = [name.lower() for name in self.class_names or ()]
+        labels = []
+        for chosen in classes:
+            text = str(chosen).lower()
+            if text in lowered:
+                labels.append(lowered.index(text))
+            elif text.isdecimal() and (not lowered or int(text) < len(lowered)):
+                labels.append(int(text))
+            else:
+                near = difflib.get_close_matches(text, lowered, n=3, cutoff=0.5) or lowered[:40]
+                known = f'; there are {", ".join(near)}' if near else '; the checkpoint names no classes: give numbers'
+                raise UserError(f'--classes {chosen}: the model knows no such class{known}')
+        return torch.tensor(labels) if labels else None
+
+
+def _device(device: str | torch.device | None) -> torch.device | None:
+    """Raises UserError unless the device is there."""
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except Exception as error:  # torch raises RuntimeError, AssertionError, AcceleratorError, ...
+        has = f'cpu, cuda:0 to cuda:{torch.cuda.device_count() - 1}' if torch.cuda.is_available() else 'cpu'
+        raise UserError(f'--device {device}: not a device of this machine; there is {has}') from error
+    return found
+
+
+def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
+    """The config's test pipeline behind the reading of images, its scale limited."""
+    init_default_scope('mmdet')
+    chosen = []
+    for step in steps:
+        if step['type'] in _READERS:
+            continue
+        if max_size is not None and 'scale' in step:
+            step = {**step, 'scale': tuple(min(side, max_size) for side in step['scale'])}
+        chosen.append(TRANSFORMS.build(step))
+    return Compose(chosen)
+
+
+def _frame_dict(frame: VideoFrame, frame_id: int, source: VideoSource) -> dict:
+    """A frame as ``LoadTrackFrames`` leaves it."""
+    shape = frame.image.shape[:2]
+    return dict(img=frame.image, ori_img=frame.image, img_path=frame.path, video_id=1, frame_id=frame_id,
+                video_length=source.length, ori_shape=shape, img_shape=shape, scale_factor=1., flip=False,
+                video_name=source.name, source_frame=frame.index)
+
+
+def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None):
+    """The objects of these classes above the threshold."""
+    found = frame.pred_track_instances
+    keep = found.scores > thresh
+    if labels is not None:
+        keep &= torch.isin(found.labels, labels)
+    return found if bool(keep.all()) else found[keep.nonzero().squeeze(1)]

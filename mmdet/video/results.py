@@ -1,0 +1,138 @@
+"""Results of one video on the disk: a JSON line per frame as it comes, a YouTube-VIS result list at the end.
+
+Called by :class:`mmdet.apis.VideoInferencer`. Memory holds where the objects lie in the file, 24 bytes each.
+"""
+from __future__ import annotations
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from mmdet.errors import UserError
+from mmdet.evaluation.results import atomic_open
+from mmdet.structures import DetDataSample
+
+
+class _Track:
+    """Where a track's objects are: frame, place and length of the segmentation's text in the file of lines."""
+
+    def __init__(self) -> None:
+        self.frames, self.offsets, self.lengths = array('q'), array('q'), array('q')
+        self.labels: Counter[int] = Counter()
+        self.score_sum = 0.0
+
+
+class VideoResultWriter:
+    """Writes ``<path>.jsonl`` line by line and ``<path>.json`` when closed.
+
+    A line has ``frame_id``, ``source_frame`` and ``objects``, each with ``id``, ``category_id``, ``category``,
+    ``score``, ``bbox`` (x, y, w, h in pixels; w = x2 - x1 + 1, as in the annotations) and ``segmentation`` (compressed
+    RLE). ``<path>.json`` is a list with an entry per track: ``video_id`` 1, ``category_id`` (its most frequent),
+    ``score`` (mean), ``segmentations`` (RLE or null per frame): what ``tools/vis_eval.py`` reads.
+
+    Args:
+        path: without ending; its folder is made.
+        category_ids: of each label; None: label + 1.
+        class_names: of each label; None: lines have no ``category``.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+
+    def __init__(self, path: Path, category_ids: Sequence[int] | None = None,
+                 class_names: Sequence[str] | None = None) -> None:
+        self.lines, self.tracks = path.with_name(f'{path.name}.jsonl'), path.with_name(f'{path.name}.json')
+        self._category_ids, self._names = category_ids, class_names
+        self._index: dict[int, _Track] = {}
+        self._length = self._place = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] | None = self.lines.open('wb')
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def add(self, frame: DetDataSample, source_frame: int) -> None:
+        """Writes a frame's ``pred_track_instances`` and hands them to the operating system.
+
+        Args:
+            frame: with boxes, scores, labels, ids and masks; see :class:`DetDataSample`.
+            source_frame: its number in the video.
+        """
+        found = frame.pred_track_instances
+        corners = found.bboxes.double()
+        boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], dim=1)
+        parts = [f'{{"frame_id":{self._length},"source_frame":{source_frame},"objects":[']
+        place = self._place + len(parts[0])
+        columns = zip(found.instances_id.tolist(), found.labels.tolist(), found.scores.tolist(), boxes.tolist(),
+                      found.masks)
+        for number, (track_id, label, score, box, rle) in enumerate(columns):
+            counts = rle['counts'].decode() if isinstance(rle['counts'], bytes) else rle['counts']
+            head = dict(id=track_id, category_id=self._category_id(label))
+            if self._names is not None:
+                head['category'] = self._names[label]
+            head |= dict(score=round(score, 5), bbox=[round(side, 2) for side in box])
+            text = ',' * (number > 0) + json.dumps(head, separators=(',', ':'))[:-1] + ',"segmentation":'
+            mask = json.dumps(dict(size=list(rle['size']), counts=counts), separators=(',', ':'))
+            track = self._index.setdefault(track_id, _Track())
+            track.frames.append(self._length)
+            track.offsets.append(place + len(text))
+            track.lengths.append(len(mask))
+            track.labels[label] += 1
+            track.score_sum += score
+            parts += [text, mask, '}']
+            place += len(text) + len(mask) + 1
+        parts.append(']}\n')
+        data = ''.join(parts).encode('ascii')  # json.dumps escapes what is not, so characters are bytes
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from error
+        self._place += len(data)
+        self._length += 1
+
+    def close(self) -> None:
+        """Writes the list of tracks; more calls do nothing."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            file.close()
+        except OSError as error:
+            raise self._failure(error) from error
+        with atomic_open(str(self.tracks), 'w') as out, self.lines.open('rb') as lines:
+            separator = '['
+            for track_id in sorted(self._index):
+                out.write(separator)
+                self._write_track(out, lines, self._index[track_id])
+                separator = ',\n'
+            out.write('[]' if separator == '[' else ']')
+
+    def __enter__(self) -> VideoResultWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write_track(self, out: IO[str], lines: IO[bytes], track: _Track) -> None:
+        label = min(track.labels, key=lambda label: (-track.labels[label], label))
+        score = track.score_sum / len(track.frames)
+        out.write(f'{{"video_id":1,"category_id":{self._category_id(label)},"score":{score},"segmentations":[')
+        following = 0
+        for frame, offset, length in zip(track.frames, track.offsets, track.lengths):
+            out.write('null,' * (frame - following))
+            lines.seek(offset)
+            out.write(lines.read(length).decode('ascii') + ',' * (frame + 1 < self._length))
+            following = frame + 1
+        out.write(','.join(['null'] * (self._length - following)) + ']}')
+
+    def _category_id(self, label: int) -> int:
+        return label + 1 if self._category_ids is None else self._category_ids[label]
+
+    def _failure(self, error: OSError) -> UserError:
+        return UserError(f'{self.lines}: cannot be written ({error.strerror}); free space or choose another folder')

@@ -1,0 +1,196 @@
+"""Frames from whatever a user calls a video: a file, an address, a folder, a glob, a camera, an iterable of arrays.
+
+Called by :class:`mmdet.apis.VideoInferencer`. Nothing is read before the first frame is asked for, except what tells
+that the source is there; memory holds one frame.
+"""
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+
+from mmdet.datasets.transforms.loading import read_frame
+from mmdet.errors import UserError
+
+IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
+DEFAULT_FPS = 10.0  # of sources that have no clock of their own
+MOST_FPS = 240.0  # more is a damaged header
+
+
+@dataclass
+class VideoFrame:
+    """One frame.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR; the frame's own memory.
+        index: its number in the source, from 0, whatever ``start`` and ``stride`` are.
+        path: its image file, where it has one.
+    """
+
+    image: np.ndarray
+    index: int
+    path: str | None = None
+
+
+class VideoSource:
+    """An iterator over the chosen frames; made by :func:`open_video`.
+
+    Attributes:
+        name: for files named after the video: letters, digits, ``.-_``.
+        fps: frames a second of what the iterator gives: the source's own, divided by the stride.
+        length: frames that are to come; None where only the end will tell. Of video files it is what their header says.
+    """
+
+    def __init__(self, name: str, frames: Iterator[VideoFrame], fps: float, length: int | None) -> None:
+        self.name = re.sub(r'[^\w.-]+', '_', name).strip('._')[:100] or 'video'
+        self.fps = fps
+        self.length = length
+        self._frames = self._checked(frames)
+
+    def __iter__(self) -> VideoSource:
+        return self
+
+    def __next__(self) -> VideoFrame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Lets the file or camera go."""
+        self._frames.close()
+
+    def _checked(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """Raises UserError where a frame has another size than the first, or where there is none."""
+        size = None
+        try:
+            for frame in frames:
+                size = size or frame.image.shape[:2]
+                if frame.image.shape[:2] != size:
+                    height, width = frame.image.shape[:2]
+                    raise UserError(f'{frame.path or self.name}: frame {frame.index} has {width}x{height} pixels, '
+                                    f'those before {size[1]}x{size[0]}; give frames of one size')
+                yield frame
+        finally:
+            frames.close()
+        if size is None:
+            raise UserError(f'{self.name}: no frame to read; choose an earlier --start, or check the video')
+
+
+def open_video(video: str | os.PathLike | int | Iterable[np.ndarray], start: int = 0, end: int | None = None,
+               stride: int = 1) -> VideoSource:
+    """Finds out what the video is.
+
+    Args:
+        video: a video file or address (``rtsp://...``), a folder of images, a glob of images (``'frames/*.png'``), an
+            image, a camera's number (as int or text), or an iterable of (H, W, 3) uint8 BGR or (H, W) uint8 arrays.
+            Images are taken in the order of the numbers in their names: frame9 before frame10.
+        start: first frame, from 0.
+        end: the frame before which to stop; None: the last one counts, too.
+        stride: every how manieth frame is taken.
+
+    Raises:
+        UserError: there is no such thing, or it cannot be opened, or holds no frame.
+    """
+    if start < 0 or stride < 1 or (end is not None and end <= start):
+        raise UserError(f'frames from {start} to {end} in steps of {stride}: --start must be at least 0, --end larger '
+                        'than --start, --stride at least 1')
+    frames = slice(start, end, stride)
+    if isinstance(video, int):
+        return _capture(video, f'camera {video}', frames)
+    if not isinstance(video, (str, os.PathLike)):
+        if not isinstance(video, Iterable):
+            raise UserError(f'a video is a path, a camera number or an iterable of arrays, not {type(video).__name__}')
+        return _arrays(video, frames)
+    text = os.fspath(video)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = [entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_ENDINGS]
+        return _images(found, path.resolve().name, text, frames)
+    if path.is_file():
+        if path.suffix.lower() in IMAGE_ENDINGS:
+            return _images([path], path.stem, text, frames)
+        return _capture(str(path), text, frames, path.stem)
+    if text.isdecimal():
+        return _capture(int(text), f'camera {text}', frames)
+    if '://' in text:
+        return _capture(text, text, frames, text.split('://', 1)[1])
+    if glob.has_magic(text):
+        found = [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]
+        return _images(found, path.parent.resolve().name, text, frames)
+    raise UserError(f'{text}: no such video; give a video file, a folder or glob of images, or the number of a camera')
+
+
+def _number_of(frames: slice, available: int) -> int:
+    return len(range(*frames.indices(available)))
+
+
+def _images(paths: list[Path], name: str, text: str, frames: slice) -> VideoSource:
+    if not paths:
+        raise UserError(f'{text}: no images there; those with the endings {" ".join(IMAGE_ENDINGS)} count')
+    paths.sort(key=lambda path: [(int(part), '') if part.isdecimal() else (0, part)
+                                 for part in re.split(r'(\d+)', path.name)])
+
+    def read() -> Iterator[VideoFrame]:
+        for index in range(*frames.indices(len(paths))):
+            yield VideoFrame(read_frame(str(paths[index])), index, str(paths[index]))
+
+    return VideoSource(name, read(), DEFAULT_FPS / frames.step, _number_of(frames, len(paths)))
+
+
+def _arrays(arrays: Iterable[np.ndarray], frames: slice) -> VideoSource:
+    def read() -> Iterator[VideoFrame]:
+        for index, array in islice(enumerate(arrays), frames.start, frames.stop, frames.step):
+            array = np.asarray(array)
+            fits = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size
+            if array.dtype != np.uint8 or not fits:
+                raise UserError(f'frame {index} is {array.dtype} {array.shape}; give uint8 BGR arrays of shape '
+                                '(height, width, 3)')
+            # a copy: while it waits in line, the caller may fill the array anew
+            image = np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.array(array, order='C')
+            yield VideoFrame(image, index)
+
+    length = _number_of(frames, len(arrays)) if hasattr(arrays, '__len__') else None
+    return VideoSource('video', read(), DEFAULT_FPS / frames.step, length)
+
+
+def _capture(source: str | int, text: str, frames: slice, name: str | None = None) -> VideoSource:
+    """What OpenCV opens: files, addresses, cameras."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its own lines say less than ours
+    try:
+        capture = cv2.VideoCapture(source)
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+    if not capture.isOpened():
+        remedy = 'check its number and that no other program uses it' if isinstance(source, int) else (
+            'is it a video? ffmpeg -i FILE says what it holds')
+        raise UserError(f'{text}: cannot be opened; {remedy}')
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    fps = fps if 0 < fps <= MOST_FPS else DEFAULT_FPS
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # 0 or less where there is no end
+
+    def read() -> Iterator[VideoFrame]:
+        index = 0
+        try:
+            while (frames.stop is None or index < frames.stop) and capture.grab():
+                # skipping decodes as well: seeking in compressed files misses the frame by a few
+                if index >= frames.start and (index - frames.start) % frames.step == 0:
+                    found, image = capture.retrieve()
+                    if not found:
+                        break
+                    yield VideoFrame(image, index)
+                index += 1
+            wanted = total if frames.stop is None else min(total, frames.stop)
+            if 0 < index < wanted:
+                print_log(f'{text}: ends after frame {index} of {wanted}; it is cut off or damaged there',
+                          logger='current', level=logging.WARNING)
+        finally:
+            capture.release()
+
+    return VideoSource(name or text, read(), fps / frames.step, _number_of(frames, total) if total > 0 else None)

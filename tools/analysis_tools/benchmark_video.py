@@ -1,0 +1,89 @@
+#!/usr/bin/env python
+"""Memory and speed of long videos: python tools/analysis_tools/benchmark_video.py [--frames 20000 ...]; see --help."""
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+
+WIDTH, HEIGHT = 640, 360
+WARM_UP = 1000  # frames
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/analysis_tools/benchmark_video.py', description=(
+        f'Streams synthetic {WIDTH}x{HEIGHT} frames through VideoInferencer twice, without and with files, and prints '
+        f'frames a second and by how much resident memory grows after the first {WARM_UP} frames.'))
+    parser.add_argument('config', nargs='?', type=existing_file,
+                        help='default: a stand-in for a network that only waits')
+    parser.add_argument('checkpoint', nargs='?', type=existing_file, help='trained weights')
+    parser.add_argument('--frames', type=int, default=20000, help='with files (default: 20000)')
+    parser.add_argument('--plain_frames', type=int, default=2000, help='without files, for comparison (default: 2000)')
+    parser.add_argument('--outputs', nargs='+', choices=('mp4', 'gif', 'png', 'json'), default=['mp4', 'json'])
+    parser.add_argument('--milliseconds', type=float, default=10,
+                        help='that the stand-in waits for each frame (default: 10)')
+    parser.add_argument('--objects', type=int, default=5, help='that the stand-in finds in each frame (default: 5)')
+    parser.add_argument('--max_size', type=int, metavar='PIXELS', help='longest side of what the network sees')
+    parser.add_argument('--batch', type=int, default=1, metavar='N', help='frames the network sees at once')
+    parser.add_argument('--thresh', type=float, default=0.1, help='objects with a score above this are drawn')
+    parser.add_argument('--device', help='cpu, cuda, ... (default: a GPU if there is one)')
+    parser.add_boolean('--amp', help='mixed precision')
+    return parser
+
+
+def synthetic_frames(number: int) -> Iterator[np.ndarray]:
+    """(360, 640, 3) uint8 frames of a camera that pans over noise."""
+    scene = np.random.default_rng(0).integers(0, 256, (HEIGHT, 2 * WIDTH, 3), dtype=np.uint8)
+    for index in range(number):
+        left = index % WIDTH
+        yield scene[:, left:left + WIDTH]
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in RAM, in MB (Linux)."""
+    line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmRSS'))
+    return int(line.split()[1]) / 1024
+
+
+def measure(clips: Iterator) -> tuple[float, float, float]:
+    """Frames a second from the second clip on, memory in MB after the warm-up, and the most after that."""
+    first, start, done, warm, peak = 0, 0.0, 0, 0.0, 0.0
+    for clip in clips:
+        done += len(clip)
+        if not first:
+            first, start = done, time.perf_counter()
+        if done >= WARM_UP and done % 100 < len(clip):
+            warm = warm or resident_mb()
+            peak = max(peak, resident_mb())
+    speed = (done - first) / (time.perf_counter() - start)  # closing the files counts
+    return speed, warm, max(peak, resident_mb())
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmdet.apis import VideoInferencer
+    from mmdet.errors import UserError
+    from mmdet.testing.stub_detector import StubDetector
+    if args.frames <= WARM_UP or args.plain_frames < 200:
+        raise UserError(f'--frames must be more than the {WARM_UP} of the warm-up, --plain-frames at least 200')
+    model = args.config or StubDetector(args.objects, seconds=args.milliseconds / 1000)
+    inferencer = VideoInferencer(model, args.checkpoint, device=args.device, batch=args.batch, max_size=args.max_size,
+                                 amp=args.amp)
+    plain, *_ = measure(inferencer(synthetic_frames(args.plain_frames), thresh=args.thresh))
+    with tempfile.TemporaryDirectory() as folder:
+        drawn, warm, peak = measure(inferencer(synthetic_frames(args.frames), out=folder, outputs=args.outputs,
+                                               thresh=args.thresh))
+    print(f'without files {plain:.1f} frames/s, with {" ".join(args.outputs)} {drawn:.1f} '
+          f'({100 * (1 - drawn / plain):.1f} % less)')
+    print(f'{args.frames} frames: {warm:.0f} MB after {WARM_UP}, {peak - warm:+.1f} MB at most after that')
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
