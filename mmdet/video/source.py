@@ -162,7 +162,9 @@ def _arrays(arrays: Iterable[np.ndarray], frames: slice) -> VideoSource:
 
 def _capture(source: str | int, text: str, frames: slice, name: str | None = None) -> VideoSource:
     """What OpenCV opens: files, addresses, cameras."""
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its own lines say less than ours
+    # what OpenCV and FFmpeg print says less than our own line
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         capture = cv2.VideoCapture(source)
     finally:
