@@ -25,11 +25,11 @@ echo "Installing the packages of env_pip.txt into .venv (a few minutes the first
 .venv/bin/python -m pip install --disable-pip-version-check --quiet -r env_pip.txt
 
 # opencv-python needs libGL, which machines without a screen may lack; the headless build of the same version does not
-if ! .venv/bin/python -c 'import cv2' 2>/dev/null; then
+if ! .venv/bin/python -c 'import cv2' >/dev/null 2>&1; then
     version=$(sed -n 's/^opencv-python==//p' env_pip.txt)
     echo "opencv-python does not load here (no libGL?): putting opencv-python-headless $version in its place"
     .venv/bin/python -m pip uninstall --yes --quiet opencv-python
-    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps "opencv-python-headless==$version"
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --force-reinstall "opencv-python-headless==$version"
     .venv/bin/python -c 'import cv2'
 fi
 cp env_pip.txt .venv/env_pip.installed
