@@ -4,6 +4,7 @@ default_scope = 'mmdet'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     iteration_seed=dict(type='IterationSeedHook'),
+    finite_loss=dict(type='FiniteLossHook', max_skipped=0),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from mmdet.errors import EXIT_USER_ERROR, UserError
 
+_ECHO = re.compile(r'(?i)\bnccl|gloo|\bpeer\b')  # what a process says whose neighbour is gone
 _TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
 
 
@@ -88,17 +92,32 @@ def one_line(error: UserError) -> str:
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Ends the process with ``main``'s status; a UserError becomes ``error: …`` on stderr and status 2."""
+    """Ends the process with ``main``'s status; a UserError becomes ``error: …`` on stderr and status 2.
+
+    One of several processes that fails ends at once: leaving in good order would wait for the others.
+    """
+    in_job = os.environ.get('WORLD_SIZE', '1') != '1'
     try:
-        status = main(None)
+        sys.exit(main(None))
     except UserError as error:
-        rank = os.environ.get('RANK', '0')
-        if rank != '0':
+        if os.environ.get('RANK', '0') != '0':
             time.sleep(3)  # the same fault in every process is reported by rank 0, whose end stops this one
+        status = EXIT_USER_ERROR
         sys.stdout.flush()
         print(f'error: {one_line(error)}', file=sys.stderr, flush=True)
-        status = EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr, flush=True)
         status = 130
+        print('interrupted', file=sys.stderr, flush=True)
+    except Exception as error:
+        if not in_job:
+            raise
+        if _ECHO.search(str(error)):
+            # another process has failed; the launcher ends this one before it buries the other's message
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(5)
+        status = 1
+        traceback.print_exc()
+    if in_job:
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)

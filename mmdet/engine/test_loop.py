@@ -42,10 +42,11 @@ class InterruptibleTestLoop(TestLoop):
         model = getattr(model, 'module', model)
         if self.amp_dtype is not torch.float32 and hasattr(model, 'halve_weights'):
             model.halve_weights(self.amp_dtype)
-        with StopSignal() as stop:
+        with StopSignal.of_job(self.runner.world_size) as stop:
             for index, data_batch in enumerate(self.dataloader):
                 self.run_iter(index, data_batch)
                 if stop.received:
+                    stop.no_limit()
                     self._write_partial()
                     raise SystemExit(stop.exit_status)
             metrics = self.evaluator.evaluate(len(self.dataloader.dataset))

@@ -21,6 +21,7 @@ class WorkerStart:
         self.inner = inner
 
     def __call__(self, worker: int) -> None:
+        signal.set_wakeup_fd(-1)  # the main process's, see StopSignal
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()

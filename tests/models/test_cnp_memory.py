@@ -56,6 +56,15 @@ def test_locations_that_write_nothing_only_let_the_units_decay():
     assert torch.allclose(memory.feat_units.weight, 0.5 * before)
 
 
+def test_features_that_are_no_numbers_are_not_written():
+    memory = CNPMemory(channels=4, num_units=3)
+    before = memory.feat_units.weight.detach().clone()
+    feat = torch.randn(1, 4, 2, 2)
+    feat[0, 1, 1, 0] = float('nan')
+    memory(feat, torch.rand(1, 4, 4), torch.ones(1, 4, dtype=torch.bool))
+    assert torch.equal(memory.feat_units.weight, before)
+
+
 def test_autocast_computes_the_memory_in_float32():
     memory = CNPMemory(channels=8, num_units=6)
     feat = torch.randn(1, 8, 4, 4)

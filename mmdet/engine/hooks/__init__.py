@@ -1,7 +1,8 @@
 from mmdet.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mmdet.engine.hooks.finite_loss_hook import FiniteLossHook
 from mmdet.engine.hooks.iteration_seed_hook import IterationSeedHook
 from mmdet.engine.hooks.progress_hook import ProgressHook
 from mmdet.engine.hooks.show_hook import ShowHook
 from mmdet.engine.hooks.stop_hook import StopHook
 
-__all__ = ['AtomicCheckpointHook', 'IterationSeedHook', 'ProgressHook', 'ShowHook', 'StopHook']
+__all__ = ['AtomicCheckpointHook', 'FiniteLossHook', 'IterationSeedHook', 'ProgressHook', 'ShowHook', 'StopHook']

@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM during training: save after the running iteration, then end. A default hook of every config."""
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 from mmengine.device import get_device
@@ -18,6 +19,8 @@ from mmdet.registry import HOOKS
 class StopHook(Hook):
     """Writes ``iter_N.pth`` and exits with status 75 after SIGTERM, 130 after Ctrl-C.
 
+    During validation, too: the rest of it is left out, and a resumed training goes on behind it.
+
     Args:
         interval: with several processes, iterations from one agreement about stopping to the next (an agreement waits
             for the device).
@@ -30,6 +33,7 @@ class StopHook(Hook):
         self.signal = StopSignal()
 
     def before_train(self, runner: Runner) -> None:
+        self.signal = StopSignal.of_job(runner.world_size)
         self.signal.__enter__()
 
     def after_train(self, runner: Runner) -> None:
@@ -37,23 +41,36 @@ class StopHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
-        if not self._agreed(runner):
-            return
-        done = runner.iter + 1
-        name = f'iter_{done}.pth'
-        runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=done), by_epoch=False,
-                               backend_args=ATOMIC)
-        barrier()
-        runner.logger.info(f'Stopped after iteration {done}; saved {name}. The same command with --resume continues.')
-        raise SystemExit(self.signal.exit_status)
+        if self._agreed(runner):
+            self._save(runner, runner.iter + 1)
+            barrier()
+            self._exit()
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                       outputs: Sequence | None = None) -> None:
+        """No agreement: validating processes do not wait for each other, and a launcher tells all of them to stop."""
+        if self.signal.received:
+            self._save(runner, runner.iter)
+            self._exit()
 
     def _agreed(self, runner: Runner) -> bool:
         """Whether any process was told to stop; the same answer in all."""
+        mine = self.signal.received
         if runner.world_size == 1:
-            return bool(self.signal.received)
+            return bool(mine)
         if not self.every_n_train_iters(runner, self.interval):
             return False
-        received = torch.tensor(self.signal.received, device=get_device())
+        received = torch.tensor(mine, device=get_device())
         all_reduce(received, 'max')
         self.signal.received = int(received)
         return bool(received)
+
+    def _save(self, runner: Runner, done: int) -> None:
+        self.signal.no_limit()
+        name = f'iter_{done}.pth'
+        runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=done), by_epoch=False,
+                               backend_args=ATOMIC)
+        runner.logger.info(f'Stopped after iteration {done}; saved {name}. The same command with --resume continues.')
+
+    def _exit(self) -> NoReturn:
+        raise SystemExit(self.signal.exit_status)

@@ -102,6 +102,8 @@ class CNPMemory(BaseModule):
             weights = write_weights(similarity, self.update_mode) * written.reshape(-1, 1)
             values = torch.cat([features, targets.reshape(-1, 4)], dim=1)
             updated = write(units.detach(), weights, values, self.momentum)
+            # a batch that gives no numbers leaves no trace, so that a training can step over it
+            updated = torch.where(updated.isfinite().all(), updated, units.detach())
             # the gradient goes to the parameter as if it held the new values; autograd keeps no reference to the old
             units = units + (updated - units.detach())
             self.feat_units.weight.data.copy_(updated)
