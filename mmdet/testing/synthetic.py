@@ -6,11 +6,8 @@ from mmengine.structures import InstanceData
 
 from mmdet.structures import DetDataSample, TrackDataSample
 
-FILE_SIZE = (720, 1280)  # h, w of the imagined original frames
-
-
 def synthetic_frame(frame_id: int, size: tuple[int, int], num_objects: int, num_classes: int,
-                    device: torch.device | str, generator: torch.Generator) -> DetDataSample:
+                    original: tuple[int, int], device: torch.device | str, generator: torch.Generator) -> DetDataSample:
     """A frame of ``size`` (h, w) network pixels with elliptic objects, ids 1..num_objects in every frame."""
     height, width = size
     centers = torch.rand(num_objects, 2, generator=generator) * 0.6 + 0.2
@@ -25,19 +22,20 @@ def synthetic_frame(frame_id: int, size: tuple[int, int], num_objects: int, num_
     instances = InstanceData(bboxes=boxes, masks=masks, instances_id=torch.arange(1, num_objects + 1),
                              labels=torch.randint(num_classes, (num_objects,), generator=generator))
     return DetDataSample(
-        metainfo=dict(frame_id=frame_id, scale_factor=width / FILE_SIZE[1], ori_shape=FILE_SIZE, img_shape=size),
+        metainfo=dict(frame_id=frame_id, scale_factor=width / original[1], ori_shape=original, img_shape=size),
         gt_instances=instances.to(device))
 
 
 def synthetic_clips(num_clips: int, clip_len: int, size: tuple[int, int] = (480, 864), num_objects: int = 5,
-                    num_classes: int = 5, device: torch.device | str = 'cpu',
-                    seed: int = 0) -> tuple[torch.Tensor, list[TrackDataSample]]:
-    """Normalised random inputs (num_clips, clip_len, 3, h, w) and their clips with ground truth."""
+                    num_classes: int = 5, original: tuple[int, int] = (720, 1280),
+                    device: torch.device | str = 'cpu', seed: int = 0) -> tuple[torch.Tensor, list[TrackDataSample]]:
+    """Normalised random inputs (num_clips, clip_len, 3, h, w) and their clips with ground truth; ``original`` is (h, w) too."""
     generator = torch.Generator().manual_seed(seed)
     clips = []
     for _ in range(num_clips):
         clip = TrackDataSample()
-        clip.video_data_samples = [synthetic_frame(index, size, num_objects, num_classes, device, generator)
+        clip.video_data_samples = [synthetic_frame(index, size, num_objects, num_classes, original, device,
+                                                   generator)
                                    for index in range(clip_len)]
         clips.append(clip)
     inputs = torch.randn(num_clips, clip_len, 3, *size, generator=generator).to(device)

@@ -1,8 +1,9 @@
-"""How fast is a model here? Training step, online frame, batched clip, stages; medians, spread, memory, as Markdown tables.
+"""How fast is a model here? Training step, online frame, batched clip, stages: medians, spread, memory, as a table.
 
-    python tools/analysis_tools/benchmark.py CONFIG [--train] [--test] [--stages] [--size 480x864] [--batch 1 8] [--repeats 20]
+    python tools/analysis_tools/benchmark.py CONFIG [--train] [--test] [--stages] [--gpus N] [--size 480x864 ...]
 
-Inputs are synthetic: the model is measured, not the disk. Without --train, --test or --stages all three run.
+Inputs are synthetic: the model is measured, not the disk. Without --train, --test or --stages all three run. With
+--gpus N the training step is that of N processes that share gradients, and counts the pairs of all.
 """
 from __future__ import annotations
 
@@ -10,18 +11,30 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
 import mmcv
 import mmengine
 import torch
 import torchvision
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import get_local_rank, get_rank, get_world_size, is_distributed
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.launch import start_processes
+from mmdet.engine import init_processes
 from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.registry import MODELS
 from mmdet.testing.synthetic import synthetic_clips
@@ -39,13 +52,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--train', action='store_true', help='training step')
     parser.add_argument('--test', action='store_true', help='frames a second, online and batched')
     parser.add_argument('--stages', action='store_true', help='where the time of a test frame goes')
-    parser.add_argument('--size', default='480x864', help='height x width of the padded network input')
+    parser.add_argument('--gpus', type=int, help='processes of the training step, one per GPU')
+    parser.add_argument('--size', nargs='+', default=['480x864'], help='height x width of the padded network input')
+    parser.add_argument('--original', default='720x1280', help='height x width of the frames that masks are made for')
     parser.add_argument('--batch', type=int, nargs='+', default=[1, 8], help='frames of a clip in --test and --stages')
     parser.add_argument('--pairs', type=int, default=4, help='key/reference pairs of a training step')
     parser.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['tf32', 'amp'])
     parser.add_argument('--warmup', type=int, default=5)
     parser.add_argument('--repeats', type=int, default=20)
     parser.add_argument('--out', help='also write the numbers to this JSON file')
+    parser.add_argument('--plot', help='also draw frames per second against batch and size to this PNG file')
+    parser.add_argument('--launcher', default='none', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not (args.train or args.test or args.stages):
         args.train = args.test = args.stages = True
@@ -55,8 +72,8 @@ def parse_args() -> argparse.Namespace:
 class Bench:
     """Times functions on one device and keeps rows for the tables."""
 
-    def __init__(self, device: torch.device, warmup: int, repeats: int) -> None:
-        self.device, self.warmup, self.repeats = device, warmup, repeats
+    def __init__(self, device: torch.device, warmup: int, repeats: int, original: tuple[int, int]) -> None:
+        self.device, self.warmup, self.repeats, self.original = device, warmup, repeats, original
         self.rows: list[dict] = []
 
     def synchronize(self) -> None:
@@ -104,7 +121,7 @@ def build_model(cfg: Config, device: torch.device) -> torch.nn.Module:
     """The config's model with random weights that behave like trained ones: frames full of objects, masks that fill their boxes."""
     model_cfg = cfg.model.copy()
     model_cfg.data_preprocessor = None
-    model_cfg.backbone = {key: value for key, value in model_cfg.backbone.items() if key != 'init_cfg'}
+    model_cfg.backbone.pop('init_cfg', None)
     torch.manual_seed(0)
     model = MODELS.build(model_cfg)
     head = model.bbox_head
@@ -121,17 +138,21 @@ def bench_train(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple
             set_tf32(tf32)
             model = build_model(cfg, bench.device).train()
             model.backbone.with_cp = with_cp
+            if is_distributed():
+                model = MMDistributedDataParallel(
+                    model, device_ids=[bench.device.index] if bench.device.type == 'cuda' else None,
+                    broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
             optim = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
             inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=cfg.model.bbox_head.num_classes,
-                                            device=bench.device)
+                                            device=bench.device, original=bench.original)
 
             def step(model=model, inputs=inputs, clips=clips, amp=amp, optim=optim) -> None:
                 with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
                     losses = model(inputs, clips, mode='loss')
                 optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
 
-            bench.time(step, 'training step', args.pairs, pairs=args.pairs, precision=name,
-                       checkpointing='on' if with_cp else 'off')
+            bench.time(step, 'training step', args.pairs * get_world_size(), GPUs=get_world_size(), pairs=args.pairs,
+                       size=f'{size[0]}x{size[1]}', precision=name, checkpointing='on' if with_cp else 'off')
 
 
 def bench_test(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[int, int]) -> None:
@@ -143,14 +164,13 @@ def bench_test(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[
             model.halve_weights()
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
-                                            device=bench.device)
+                                            device=bench.device, original=bench.original)
 
             def predict(model=model, inputs=inputs, clips=clips, amp=amp) -> None:
                 with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
                     model(inputs, clips, mode='predict')
 
-            median = bench.time(predict, 'test clip', batch, frames=batch, precision=name)
-            bench.rows[-1]['ms_a_frame'] = round(median / batch, 3)
+            bench.time(predict, 'test clip', batch, frames=batch, size=f'{size[0]}x{size[1]}', precision=name)
 
 
 @torch.no_grad()
@@ -164,7 +184,7 @@ def bench_stages(bench: Bench, cfg: Config, args: argparse.Namespace, size: tupl
         head = model.bbox_head
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
-                                            device=bench.device)
+                                            device=bench.device, original=bench.original)
             images, frames = inputs[0], clips[0].video_data_samples
 
             def cast(function: Callable, *inputs: object, amp=amp) -> Callable:
@@ -199,20 +219,50 @@ def set_tf32(enabled: bool) -> None:
     torch.backends.cudnn.allow_tf32 = enabled
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    height, width = (int(side) for side in text.split('x'))
+    return height, width
+
+
+def plot(rows: list[dict], path: str) -> None:
+    """Frames per second of the test clips against the batch, a line for each size and precision."""
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row['what'] == 'test clip':
+            lines.setdefault(f'{row["size"]}, {row["precision"]}', []).append((row['frames'], row['per_second']))
+    figure, axes = plt.subplots(figsize=(6, 4), layout='constrained')
+    for label, points in lines.items():
+        axes.plot(*zip(*sorted(points)), marker='o', label=label)
+    axes.set_xscale('log', base=2)
+    axes.set(xlabel='frames of a clip at once', ylabel='frames per second', ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(title='input, precision')
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     args = parse_args()
+    status = start_processes(args.gpus, args.launcher, sys.argv)
+    if status is not None:
+        sys.exit(status)
     cfg = Config.fromfile(args.config)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    size = tuple(int(side) for side in args.size.split('x'))
-    bench = Bench(device, args.warmup, args.repeats)
-    print(f'{args.config}, input {args.size}: {hardware()}\n', flush=True)
-    for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
-        if chosen:
-            run(bench, cfg, args, size)
+    if args.launcher != 'none':
+        init_processes(args.launcher)
+    device = torch.device(get_device(), get_local_rank()) if get_device() == 'cuda' else torch.device('cpu')
+    bench = Bench(device, args.warmup, args.repeats, parse_size(args.original))
+    if get_rank() == 0:
+        print(f'{args.config}: {hardware()}\n', flush=True)
+    for size in map(parse_size, args.size):
+        for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
+            if chosen:
+                run(bench, cfg, args, size)
+    if get_rank() != 0:
+        return
     print(bench.table())
     if args.out:
-        Path(args.out).write_text(json.dumps(dict(config=args.config, size=size, hardware=hardware(), rows=bench.rows),
-                                             indent=1))
+        Path(args.out).write_text(json.dumps(dict(config=args.config, hardware=hardware(), rows=bench.rows), indent=1))
+    if args.plot:
+        plot(bench.rows, args.plot)
 
 
 if __name__ == '__main__':
