@@ -4,3 +4,4 @@ _base_ = [
     './_base_/default_runtime.py'
 ]
 train_dataloader = dict(batch_size=8)
+find_unused_parameters = True  # the head leaves the pyramid's fifth level alone

@@ -9,3 +9,4 @@ model = dict(
     bbox_head=dict(num_classes=25, test_cfg=dict(score_thr=0.02, nms_thr=0.65)))
 train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=0.005))
+find_unused_parameters = True  # the head leaves the pyramid's fifth level alone

@@ -26,7 +26,7 @@ from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.memory import CNPMemory
 from mmdet.models.memory.write_targets import write_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import level_points, pyramid_points
+from mmdet.models.task_modules.points import pyramid_points
 from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
@@ -107,26 +107,32 @@ class CNPContrastHead(BaseModule):
         """Pyramid maps (B, C, h_l, w_l) → maps; given ground truth, the memory is written on the way (training)."""
         feats = feats[:len(self.strides)]
         size = (feats[0].shape[2] * self.strides[0], feats[0].shape[3] * self.strides[0])
-        outputs = [self._level(feat, level, size, targets) for level, feat in enumerate(feats)]
+        level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
+        points = pyramid_points(level_sizes, self.strides, feats[0].device)
+        writes = [()] * len(feats)
+        if targets is not None:
+            counts = [height * width for height, width in level_sizes]
+            written = write_targets(points, targets.bboxes, targets.valid, size, self.write_target)
+            writes = zip(*(part.split(counts, dim=1) for part in written))
+        outputs = [self._level(feat, level, size, *write) for level, (feat, write) in enumerate(zip(feats, writes))]
         cls_logits, regression, centerness, masks = zip(*outputs)
         regression = flatten_levels(regression)
-        level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
         return CNPMaps(
             cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
             track=self.forward_track(feats), coarse_mask=fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse),
-            points=pyramid_points(level_sizes, self.strides, feats[0].device), level_sizes=level_sizes, size=size)
+            points=points, level_sizes=level_sizes, size=size)
 
     def _level(self, feat: Tensor, level: int, size: tuple[int, int],
-               targets: PaddedTargets | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """One level: class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature."""
+               *write: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """One level; ``write`` is what the memory is given to write, see :class:`CNPMemory`.
+
+        Returns:
+            class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature (B, C, h, w).
+        """
         stride = self.strides[level]
         cls_feat, mask_feat = self.cls_convs(feat), self.mask_convs(feat)
-        if targets is None:
-            context = self.mem(cls_feat)
-        else:
-            points = level_points(*feat.shape[-2:], stride, device=feat.device)
-            context = self.mem(cls_feat, *write_targets(points, targets.bboxes, targets.valid, size, self.write_target))
+        context = self.mem(cls_feat, *write)
         joint = torch.cat([cls_feat, context.to(cls_feat.dtype)], dim=1)  # (B, 2C, h, w)
         regression = self.fcos_reg(joint)
         height, width = size
