@@ -5,3 +5,4 @@ _base_ = [
 ]
 train_dataloader = dict(batch_size=8)
 find_unused_parameters = True  # the head leaves the pyramid's fifth level alone
+auto_scale_lr = dict(base_batch_size=32)

@@ -10,3 +10,4 @@ model = dict(
 train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=0.005))
 find_unused_parameters = True  # the head leaves the pyramid's fifth level alone
+auto_scale_lr = dict(base_batch_size=32)

@@ -69,6 +69,9 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+NUM_CLASSES = 3  # of the synthetic ground truth, no more than any model has
+
+
 class Bench:
     """Times functions on one device and keeps rows for the tables."""
 
@@ -118,16 +121,20 @@ def hardware() -> str:
 
 
 def build_model(cfg: Config, device: torch.device) -> torch.nn.Module:
-    """The config's model with random weights that behave like trained ones: frames full of objects, masks that fill their boxes."""
+    """The config's model with random weights that behave like trained ones: full frames, masks that fill their boxes."""
     model_cfg = cfg.model.copy()
     model_cfg.data_preprocessor = None
     model_cfg.backbone.pop('init_cfg', None)
     torch.manual_seed(0)
     model = MODELS.build(model_cfg)
     head = model.bbox_head
-    torch.nn.init.zeros_(head.fcos_cls.bias)  # scores pass the threshold
-    torch.nn.init.ones_(head.mask_fuse.bias)  # coefficients · mask map is positive nearly everywhere
-    torch.nn.init.ones_(head.track_fuse.bias)
+    if hasattr(head, 'fcos_cls'):
+        torch.nn.init.zeros_(head.fcos_cls.bias)  # scores pass the threshold
+    else:
+        torch.nn.init.constant_(head.fc_cls.bias[1:2], 3.0)  # a third of the probability
+    for name in ('mask_fuse', 'track_fuse'):  # coefficients · mask map is positive nearly everywhere
+        if hasattr(head, name):
+            torch.nn.init.ones_(getattr(head, name).bias)
     return model.to(device)
 
 
@@ -143,7 +150,7 @@ def bench_train(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple
                     model, device_ids=[bench.device.index] if bench.device.type == 'cuda' else None,
                     broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
             optim = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
-            inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=cfg.model.bbox_head.num_classes,
+            inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
 
             def step(model=model, inputs=inputs, clips=clips, amp=amp, optim=optim) -> None:
@@ -160,10 +167,10 @@ def bench_test(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[
         tf32, amp = PRECISIONS[name]
         set_tf32(tf32)
         model = build_model(cfg, bench.device).eval()
-        if amp:
+        if amp and hasattr(model, 'halve_weights'):
             model.halve_weights()
         for batch in args.batch:
-            inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
+            inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
 
             def predict(model=model, inputs=inputs, clips=clips, amp=amp) -> None:
@@ -179,11 +186,11 @@ def bench_stages(bench: Bench, cfg: Config, args: argparse.Namespace, size: tupl
         tf32, amp = PRECISIONS[name]
         set_tf32(tf32)
         model = build_model(cfg, bench.device).eval()
-        if amp:
+        if amp and hasattr(model, 'halve_weights'):
             model.halve_weights()
         head = model.bbox_head
         for batch in args.batch:
-            inputs, clips = synthetic_clips(1, batch, size, num_classes=cfg.model.bbox_head.num_classes,
+            inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
             images, frames = inputs[0], clips[0].video_data_samples
 
