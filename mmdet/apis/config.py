@@ -39,6 +39,8 @@ def load_config(path: str | Path, options: Sequence[tuple[str, str]] = ()) -> Co
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'{path}: no such config file')
+    if path.suffix != '.py':  # mmengine's reader of YAML would build any Python object that the file names
+        raise UserError(f'{path}: configs are Python files, named *.py')
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
