@@ -47,7 +47,7 @@ def test_the_search_finds(source):
 
 
 def test_the_search_lets_pass():
-    assert not risky_calls('torch.load(p, weights_only=True); model.eval(); build().eval(); re.compile("x"); np.load(f)')
+    assert not risky_calls('torch.load(p, weights_only=True); m.eval(); build().eval(); re.compile("x"); np.load(x)')
 
 
 def test_no_source_reads_files_that_run_code():
