@@ -122,7 +122,8 @@ def extensions(cuda_home: Path | None) -> tuple[list, dict]:
 
 def main() -> None:
     # What is not Python and belongs into a wheel all the same.
-    data = {'mmdet.ops.correlation': ['LICENSE']}
+    data = {'mmdet.ops.correlation': ['LICENSE'],
+            'mmdet.visualization.report': ['report.html', 'report.css', 'report.js']}
     cxx = os.environ.setdefault('CXX', 'c++' if shutil.which('c++') else 'g++')
     if 'build_ext' not in sys.argv and shutil.which(cxx) is None:
         print(f'mmdet/ops: there is no C++ compiler {cxx}, so the operators stay plain PyTorch')

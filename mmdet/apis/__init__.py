@@ -5,8 +5,8 @@ Names load on first use, so that the command lines report wrong flags before tor
 from importlib import import_module
 
 _HOME = dict(train='training', test='testing', init_model='inference', load_config='config',
-             VideoInferencer='video_inferencer')
-__all__ = ['VideoInferencer', 'init_model', 'load_config', 'test', 'train']
+             VideoInferencer='video_inferencer', write_report='report')
+__all__ = ['VideoInferencer', 'init_model', 'load_config', 'test', 'train', 'write_report']
 
 
 def __getattr__(name: str):

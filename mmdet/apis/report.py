@@ -1,0 +1,239 @@
+"""The report of a test: scores, curves and a gallery on one HTML page.
+
+Called by ``test_video.py --report`` and tools/analysis_tools/report.py.
+"""
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mmdet.datasets.transforms.loading import BadFrameError, read_frame
+from mmdet.errors import UserError
+from mmdet.evaluation.functional import VISEvalResult, load_json, read_ground_truth, read_predictions
+from mmdet.evaluation.functional.annotations import GroundTruth, Track, Video, check_repeats
+from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
+from mmdet.evaluation.functional.video_iou import video_mask_iou
+from mmdet.evaluation.functional.vis_eval import score_tracks
+from mmdet.evaluation.results import atomic_open
+from mmdet.evaluation.tables import RANGE_TEXT
+from mmdet.visualization import GifWriter, TrackVisualizer
+from mmdet.visualization.plots import read_scalars
+from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page
+
+HEADLINE = ('AP', 'AP50', 'AP75', 'AR1', 'AR10')
+RANGES = ('APs', 'APm', 'APl', 'APso', 'APmo', 'APho')
+SHOWN_IOU = (0.5, 0.6, 0.7, 0.8, 0.9)
+GIF_FRAMES, GIF_FPS = 32, 8
+HALF_WIDTH, GAP = 160, 4  # pixels of each half of a GIF, and between them
+SAME_OBJECT = 0.1  # overlap from which a prediction gets the annotation's colour
+BACKDROP = 60  # grey of frames whose images are not there
+
+
+def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out: str | os.PathLike, *,
+                 images: str | os.PathLike | None = None, log: str | os.PathLike | None = None,
+                 title: str = 'Test report', thresh: float = 0.3, gallery: int = 24) -> Path:
+    """Scores a result file and writes ``<out>/index.html``, which needs nothing else, neither files nor network.
+
+    Args:
+        annotations: YouTube-VIS or OVIS annotation file with ground truth.
+        results: result file: JSON, or the zip for a server.
+        out: folder, made if missing.
+        images: folder that the annotation file's ``file_names`` start from; None: masks on grey.
+        log: training log (``scalars.json``), or a folder whose newest one is taken; None: no training curves.
+        title: of the page.
+        thresh: tracks with a score above it are drawn, in [0, 1].
+        gallery: videos in it at most: the best and the worst.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: a file is missing or damaged, or they do not belong together.
+    """
+    if not 0 <= thresh <= 1 or gallery < 0:
+        raise UserError(f'--thresh {thresh} must lie between 0 and 1, --gallery {gallery} must not be negative')
+    if images is not None and not Path(images).is_dir():
+        raise UserError(f'{images}: no such image folder; give the one that the file_names of {annotations} start from')
+    training = _training_charts(find_log(log)) if log is not None else []
+    truth = read_ground_truth(annotations)
+    if not truth.tracks:
+        raise UserError(f'{annotations}: has no annotations, so nothing can be reported; give a file with ground truth')
+    tracks = read_predictions(results, truth)
+    check_repeats(tracks, os.fspath(results))
+    result = score_tracks(truth, tracks)
+    cards, note = _gallery(truth, tracks, load_json(annotations), Path(images) if images is not None else None, thresh,
+                           gallery)
+    page = Page(
+        title=title,
+        summary=f'{Path(results).name} against {Path(annotations).name}: {len(truth.videos)} videos, '
+                f'{len(truth.tracks)} annotated and {len(tracks)} predicted tracks, {len(truth.categories)} categories.'
+                ' Numbers are percent.',
+        headline=_scores(result, HEADLINE),
+        tables=[_scores(result, [name for name in result.statistics if name.startswith(kind)])
+                for kind in ('AP', 'AR')],
+        categories=_category_bars(result, truth),
+        ranges=[Bar(RANGE_TEXT[name], result.statistics[name], name) for name in RANGES if name in result.statistics],
+        ranges_note='' if truth.has_occlusion else 'The annotations have no occlusion levels.',
+        precision_recall=_precision_recall(result), training=training, cards=cards, gallery_note=note)
+    path = Path(out).expanduser() / 'index.html'
+    with atomic_open(str(path)) as file:
+        file.write(render_page(page).encode())
+    return path
+
+
+def find_log(path: str | os.PathLike) -> Path:
+    """A training log: the file itself, or the newest ``scalars.json`` below a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return path
+    logs = sorted(path.glob('**/vis_data/scalars.json'), key=lambda log: log.stat().st_mtime)
+    if not logs:
+        raise UserError(f'{path}: holds no training log <time>/vis_data/scalars.json; give a training\'s --work_dir')
+    return logs[-1]
+
+
+def _scores(result: VISEvalResult, names: Sequence[str]) -> list[Score]:
+    return [Score(name, RANGE_TEXT[name], result.statistics[name]) for name in names]
+
+
+def _category_bars(result: VISEvalResult, truth: GroundTruth) -> list[Bar]:
+    """Best category first; those without annotations are left out."""
+    counts = Counter(track.category_id for track in truth.tracks)
+    rows = sorted((-result.per_category[key], name, counts[key]) for key, name in result.category_names.items()
+                  if counts[key])
+    return [Bar(name, -value, f'{count} track' + 's' * (count > 1)) for value, name, count in rows]
+
+
+def _precision_recall(result: VISEvalResult):
+    """The mean over the categories, at some overlap thresholds."""
+    precision = result.precision[:, :, :, 0, -1]
+    defined = precision[0, 0] > -1  # a category is defined at all points or at none
+    curves = [Curve(f'IoU {threshold:.2f}', np.stack([RECALL_POINTS, values[:, defined].mean(axis=1)], axis=1))
+              for threshold, values in zip(IOU_THRESHOLDS, precision) if np.isclose(threshold, SHOWN_IOU).any()]
+    return line_chart(curves, 'recall', 'precision', ylim=(0, 1))
+
+
+def _training_charts(log: Path) -> list[tuple[str, Any]]:
+    scalars = read_scalars(log)
+    groups: dict[str, list[str]] = {'Losses': [], 'Learning rate': [], 'Validation': []}
+    for name in sorted(scalars, key=lambda name: (name != 'loss', name)):
+        group = 'Losses' if 'loss' in name else 'Learning rate' if name.endswith('lr') else 'Validation'
+        if np.isfinite(scalars[name]).all(axis=1).any():
+            groups[group].append(name)
+    # of the validation's many numbers those at the top of the page
+    groups['Validation'] = [name for name in groups['Validation'] if name.split('_')[-1] in HEADLINE]
+    if 'lr' in groups['Learning rate']:
+        groups['Learning rate'] = ['lr']
+    charts = []
+    for title, names in groups.items():
+        if names:
+            log_axis = title == 'Losses' and all(np.nanmin(scalars[name][:, 1]) > 0 for name in names)
+            curves = [Curve(name, np.where(np.isfinite(scalars[name]), scalars[name], np.nan)) for name in names]
+            charts.append((title, line_chart(curves, 'step', '', log=log_axis)))
+    return charts
+
+
+def _gallery(truth: GroundTruth, tracks: list[Track], content: dict, images: Path | None, thresh: float,
+             limit: int) -> tuple[list[Card], str]:
+    """Cards, best video first, and which videos they are."""
+    files = {entry['id']: [str(name) for name in entry.get('file_names') or ()] for entry in content['videos']}
+    annotated, predicted = _by_video(truth.tracks), _by_video(tracks)
+    scores = {key: score_tracks(GroundTruth(truth.source, {key: truth.videos[key]}, truth.categories, annotated[key]),
+                                predicted.get(key, [])).statistics['AP'] for key in annotated}
+    ranking = sorted((key for key in scores if scores[key] >= 0 and truth.videos[key].length),
+                     key=lambda key: -scores[key])
+    note = ''
+    if len(ranking) > limit:
+        note = f'Of {len(ranking)} videos these are the {(limit + 1) // 2} best and the {limit // 2} worst.'
+        ranking = ranking[:(limit + 1) // 2] + ranking[len(ranking) - limit // 2:]
+    painter = _Painter(truth, thresh)
+    cards, absent = [], 0
+    for key in ranking:
+        video, shown = truth.videos[key], [track for track in predicted.get(key, []) if track.score > thresh]
+        gif, (width, height), missing = painter.gif(video, annotated[key], shown, files[key], images)
+        absent += missing
+        name = Path(files[key][0]).parent.name if files[key] else ''
+        text = f'{video.length} frames, {len(annotated[key])} annotated, {len(shown)} predicted above {thresh}'
+        cards.append(Card(name or f'video {key}', scores[key], text, gif, width, height))
+    if absent and images is not None:
+        note += f' {absent} of the images are missing or damaged.'
+    return cards, note.strip()
+
+
+def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
+    groups: dict[int, list[Track]] = {}
+    for track in tracks:
+        groups.setdefault(track.video_id, []).append(track)
+    return groups
+
+
+class _Painter:
+    """Makes the GIFs: annotation left, prediction right."""
+
+    def __init__(self, truth: GroundTruth, thresh: float) -> None:
+        self.labels = {key: label for label, key in enumerate(truth.categories)}
+        self.visualizer = TrackVisualizer(list(truth.categories.values()), thresh, draw_boxes=False)
+
+    def gif(self, video: Video, annotated: list[Track], predicted: list[Track], files: list[str],
+            images: Path | None) -> tuple[bytes, tuple[int, int], int]:
+        """The file's bytes, its (width, height), and how many images could not be read."""
+        scale = HALF_WIDTH / video.width
+        size = (HALF_WIDTH, max(1, round(video.height * scale)))
+        ids = _shared_ids(annotated, predicted)
+        missing = 0
+        with tempfile.TemporaryDirectory() as folder:
+            with GifWriter(Path(folder, 'video.gif'), GIF_FPS, max_width=2 * HALF_WIDTH + GAP) as writer:
+                for frame in range(0, video.length, -(-video.length // GIF_FRAMES)):
+                    image = _read(images / files[frame], video) if images is not None and files else None
+                    missing += image is None
+                    image = np.full((*size[::-1], 3), BACKDROP, np.uint8) if image is None else cv2.resize(
+                        image, size, interpolation=cv2.INTER_AREA)
+                    halves = [self.visualizer.draw(image, self._objects(tracks, frame, numbers, scored), scale)
+                              for tracks, numbers, scored in ((annotated, range(len(annotated)), False),
+                                                              (predicted, ids, True))]
+                    writer.write(np.concatenate(
+                        [halves[0], np.full((size[1], GAP, 3), 255, np.uint8), halves[1]], axis=1))
+            return Path(folder, 'video.gif').read_bytes(), (2 * HALF_WIDTH + GAP, size[1]), missing
+
+    def _objects(self, tracks: list[Track], frame: int, ids: Sequence[int], scored: bool) -> SimpleNamespace:
+        seen = [(track, number) for track, number in zip(tracks, ids) if track.mask_areas[frame]]
+        return SimpleNamespace(
+            masks=[track.rles[frame] for track, _ in seen], instances_id=np.array([number for _, number in seen], int),
+            labels=np.array([self.labels[track.category_id] for track, _ in seen], int),
+            scores=np.array([track.score for track, _ in seen], float) if scored else None)
+
+
+def _shared_ids(annotated: list[Track], predicted: list[Track]) -> list[int]:
+    """A number for each prediction: that of the annotation it overlaps most, if none does more, else a new one."""
+    ids = list(range(len(annotated), len(annotated) + len(predicted)))
+    if not annotated or not predicted:
+        return ids
+    overlap = video_mask_iou([track.rles for track in predicted], [track.rles for track in annotated],
+                             np.stack([track.mask_areas for track in predicted]),
+                             np.stack([track.mask_areas for track in annotated]))
+    for _ in range(min(overlap.shape)):
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        if overlap[row, column] < SAME_OBJECT:
+            break
+        ids[row] = int(column)
+        overlap[row], overlap[:, column] = 0, 0
+    return ids
+
+
+def _read(path: Path, video: Video) -> np.ndarray | None:
+    try:
+        return read_frame(str(path), video.height, video.width)
+    except BadFrameError:
+        return None

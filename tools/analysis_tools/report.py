@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""Write an HTML report of a test: python tools/analysis_tools/report.py RESULT.json ANNOTATIONS.json --out DIR."""
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/analysis_tools/report.py', description=(
+        'Scores a YouTube-VIS or OVIS result and writes DIR/index.html: AP tables, AP by category, size and occlusion, '
+        'precision and recall, training curves, and videos with annotation and prediction side by side. One file that '
+        'needs no network.'))
+    parser.add_argument('result', type=existing_file, help='result list (.json), or a .zip with results.json')
+    parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for index.html')
+    parser.add_argument('--images', metavar='DIR',
+                        help='folder that the annotation file\'s file_names start from (default: masks on grey)')
+    parser.add_argument('--log', metavar='PATH',
+                        help='work_dir of the training, or its scalars.json (default: no curves)')
+    parser.add_argument('--title', default='Test report')
+    parser.add_argument('--thresh', type=float, default=0.3, help='draw tracks with a score above this (default: 0.3)')
+    parser.add_argument('--gallery', type=int, default=24, metavar='N', help='videos shown at most (default: 24)')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmdet.apis import write_report
+    print(write_report(args.annotations, args.result, args.out, images=args.images, log=args.log, title=args.title,
+                       thresh=args.thresh, gallery=args.gallery))
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
