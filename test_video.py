@@ -18,6 +18,8 @@ def build_parser() -> CommandParser:
     parser.add_argument('--load_result', metavar='X.pkl', help='score results of an earlier --out instead of testing')
     parser.add_boolean('--dump_bbox', help='add the boxes to X.pkl.json')
     parser.add_boolean('--zip', help='also write X.pkl.zip, as scoring servers take it')
+    parser.add_argument('--report', metavar='DIR',
+                        help='write DIR/index.html: scores, curves, videos with annotation beside prediction')
     parser.add_boolean('--amp', help='mixed precision')
     parser.add_argument('--work_dir', help='folder for logs (default: work_dirs/<config>)')
     add_launch_arguments(parser)
@@ -33,7 +35,8 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.apis import load_config, test
     test(load_config(args.config, args.cfg_options), args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
          save_vis_path=args.save_vis_path, thresh=args.thresh, load_result=args.load_result, dump_bbox=args.dump_bbox,
-         zip_result=args.zip, amp=args.amp, work_dir=args.work_dir, launcher=args.launcher)
+         zip_result=args.zip, report=args.report, amp=args.amp, work_dir=args.work_dir,
+         launcher=args.launcher)
     return 0
 
 

@@ -14,7 +14,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+from mmengine.config import Config
+from mmengine.logging import print_log
 
+from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.loading import BadFrameError, read_frame
 from mmdet.errors import UserError
 from mmdet.evaluation.functional import VISEvalResult, load_json, read_ground_truth, read_predictions
@@ -63,9 +66,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
     if images is not None and not Path(images).is_dir():
         raise UserError(f'{images}: no such image folder; give the one that the file_names of {annotations} start from')
     training = _training_charts(find_log(log)) if log is not None else []
-    truth = read_ground_truth(annotations)
-    if not truth.tracks:
-        raise UserError(f'{annotations}: has no annotations, so nothing can be reported; give a file with ground truth')
+    truth = _ground_truth(annotations)
     tracks = read_predictions(results, truth)
     check_repeats(tracks, os.fspath(results))
     result = score_tracks(truth, tracks)
@@ -89,6 +90,38 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
     return path
 
 
+def check_report(cfg: Config) -> None:
+    """Before a test: raises UserError unless its results can be reported."""
+    if cfg.test_evaluator.type != 'YouTubeVISMetric':
+        raise UserError(f'--report: {cfg.filename} is scored by {cfg.test_evaluator.type}; reports are of videos')
+    _ground_truth(cfg.test_evaluator.ann_file)
+
+
+def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thresh: float) -> None:
+    """After a test: :func:`write_report` of the config's test set.
+
+    Args:
+        cfg: the test's config.
+        result: ``X.pkl``; beside it is ``X.pkl.json``.
+        out: folder of the page.
+        checkpoint: the weights tested; training curves come from the log beside it, if there is one.
+        thresh: see :func:`write_report`.
+    """
+    dataset = cfg.test_dataloader.dataset
+    try:
+        images = find_images(dataset.get('data_root', ''), dataset.get('data_prefix', {}).get('img_path', ''))
+    except UserError:  # results can be scored where the images are not
+        images = None
+    try:
+        log = find_log(Path(checkpoint).expanduser().parent) if checkpoint else None
+    except UserError:
+        log = None
+    name = Path(cfg.filename).stem if cfg.filename else 'model'
+    path = write_report(cfg.test_evaluator.ann_file, f'{result}.json', out, images=images, log=log, thresh=thresh,
+                        title=f'{name}, {Path(checkpoint).name}' if checkpoint else name)
+    print_log(f'Report: {path}', logger='current')
+
+
 def find_log(path: str | os.PathLike) -> Path:
     """A training log: the file itself, or the newest ``scalars.json`` below a folder.
 
@@ -102,6 +135,13 @@ def find_log(path: str | os.PathLike) -> Path:
     if not logs:
         raise UserError(f'{path}: holds no training log <time>/vis_data/scalars.json; give a training\'s --work_dir')
     return logs[-1]
+
+
+def _ground_truth(annotations: str | os.PathLike) -> GroundTruth:
+    truth = read_ground_truth(annotations)
+    if not truth.tracks:
+        raise UserError(f'{annotations}: has no annotations, so nothing can be reported; give a file with ground truth')
+    return truth
 
 
 def _scores(result: VISEvalResult, names: Sequence[str]) -> list[Score]:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
 from mmdet.apis.config import pretrained_nodes
+from mmdet.apis.report import check_report, report_test
 from mmdet.apis.training import amp_dtype, default_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes
@@ -17,8 +19,8 @@ from mmdet.errors import UserError
 
 def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
          show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, load_result: str | None = None,
-         dump_bbox: bool = False, zip_result: bool = False, amp: bool = False, work_dir: str | None = None,
-         launcher: str = 'none') -> dict[str, float]:
+         dump_bbox: bool = False, zip_result: bool = False, report: str | None = None, amp: bool = False,
+         work_dir: str | None = None, launcher: str = 'none') -> dict[str, float]:
     """Runs a trained model over the config's test set, writes the results and scores them.
 
     Args:
@@ -32,6 +34,8 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         load_result: score this ``X.pkl`` of an earlier test instead of running the model.
         dump_bbox: boxes, too, in ``X.pkl.json``.
         zip_result: also write ``X.pkl.zip``.
+        report: folder for a page of scores, curves and videos (:func:`mmdet.apis.write_report`); results go there too,
+            as ``result.pkl``, unless ``out`` names another file.
         amp: mixed precision, see :func:`mmdet.apis.train`.
         work_dir: folder for logs; None: the config's, else ``work_dirs/<name of the config>``.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
@@ -42,14 +46,20 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     Raises:
         UserError: for everything wrong with config, data, checkpoint and result file.
     """
-    if not (out or metrics or show):
-        raise UserError('nothing to do with the results: give --out X.pkl, --eval segm or --show')
+    if not (out or metrics or show or report):
+        raise UserError('nothing to do with the results: give --out X.pkl, --eval segm, --report DIR or --show')
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
     cfg = cfg.copy()
+    if report:
+        check_report(cfg)
+        out = out or str(Path(report).expanduser() / 'result.pkl')
     cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result)
     if load_result:
-        return _score_file(cfg, load_result, show)
+        statistics = _score_file(cfg, load_result, show)
+        if report:
+            report_test(cfg, out, report, checkpoint, thresh)
+        return statistics
     if not checkpoint:
         raise UserError('no checkpoint: give the trained weights behind the config, or --load_result X.pkl')
     _prepare(cfg, str(find_checkpoint(checkpoint)), work_dir, launcher)
@@ -59,7 +69,10 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         folder = save_vis_path or str(Path(checkpoint).expanduser().parent / 'visualisations')
         _add_pictures(cfg, folder, thresh)
     init_processes(launcher)
-    return VideoRunner.from_cfg(cfg).test()
+    statistics = VideoRunner.from_cfg(cfg).test()
+    if report and is_main_process():
+        report_test(cfg, out, report, checkpoint, thresh)
+    return statistics
 
 
 def _prepare(cfg: Config, checkpoint: str, work_dir: str | None, launcher: str) -> None:
