@@ -1,0 +1,37 @@
+"""benchmark_load.py: what it measures is right, on small inputs; memory bounds hold."""
+import runpy
+from pathlib import Path
+
+import pytest
+
+SCRIPT = str(Path(__file__).resolve().parents[2] / 'tools/analysis_tools/benchmark_load.py')
+
+
+@pytest.fixture(scope='module')
+def script():
+    return runpy.run_path(SCRIPT)
+
+
+def test_objects_that_leave_and_return_keep_their_ids(script):
+    numbers = script['measure_tracker'](frames=400, objects=60, at_once=20, max_tracks=500)
+    assert numbers['right ids (%)'] == 100 and numbers['most tracks'] == 60
+    assert 15 < numbers['detections a frame'] < 25
+    assert numbers['ms a frame, mean'] < 5  # a machine under load
+
+
+def test_memory_of_tracks_is_bounded(script):
+    numbers = script['measure_tracker'](frames=200, objects=60, at_once=20, max_tracks=25)
+    assert numbers['most tracks'] == 25
+
+
+def test_test_set_is_scored_and_memory_stays_flat(script, tmp_path):
+    numbers = script['measure_test_set'](frames=3000, out=str(tmp_path / 'x.pkl'))
+    assert numbers['AP (%)'] == pytest.approx(100) and numbers['frames'] == 3000
+    assert numbers['MiB more at the end'] < 20
+    assert (tmp_path / 'x.pkl').exists()
+    assert 0 < numbers['MiB after a quarter'] < numbers['MiB at most, with scoring']
+
+
+def test_command_prints_numbers(script, capsys):
+    assert script['main'](['tracker', '--frames', '30', '--objects', '10', '--at_once', '5']) == 0
+    assert 'ms a frame, mean' in capsys.readouterr().out
