@@ -32,6 +32,12 @@ def test_test_set_is_scored_and_memory_stays_flat(script, tmp_path):
     assert 0 < numbers['MiB after a quarter'] < numbers['MiB at most, with scoring']
 
 
+def test_results_of_any_size_are_scored(script):
+    numbers = script['measure_scoring'](videos=3, length=5, tracks=4)
+    assert numbers['tracks'] == 12
+    assert 0 < numbers['seconds of checks and scoring'] < 5
+
+
 def test_command_prints_numbers(script, capsys):
     assert script['main'](['tracker', '--frames', '30', '--objects', '10', '--at_once', '5']) == 0
     assert 'ms a frame, mean' in capsys.readouterr().out

@@ -1,6 +1,6 @@
-"""Prints what long videos and large test sets cost: time of association per frame, memory and time per tested frame.
+"""Prints what long videos and large test sets cost: time of association, memory and time of testing, time of scoring.
 
-``python tools/analysis_tools/benchmark_load.py tracker|testset``. Needs no GPU and no data: everything is synthetic.
+``python tools/analysis_tools/benchmark_load.py tracker|testset|scoring``. Needs no GPU and no data: all is synthetic.
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.apis.cli import CommandParser, run_command
 from mmdet.datasets import YVISDataset
+from mmdet.evaluation.functional import evaluate_vis, load_json
 from mmdet.evaluation.metrics import YouTubeVISMetric
 from mmdet.models.trackers import AssociationTracker
 
@@ -122,9 +124,41 @@ def measure_test_set(frames: int, length: int = 100, out: str | None = None) -> 
                 'seconds of scoring and writing': time.perf_counter() - start - passed}
 
 
+def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categories: int = 25,
+                    size: tuple[int, int] = (360, 640), seed: int = 0) -> dict[str, float]:
+    """A result of OVIS's size, one process: seconds of reading the files and of everything after it."""
+    rng, masks = np.random.default_rng(seed), []
+    y, x = np.ogrid[:size[0], :size[1]]
+    for _ in range(200):
+        (cy, cx), (h, w) = rng.uniform(0, size), rng.uniform(20, 120, 2)
+        rle = mask_utils.encode(np.asfortranarray(((y - cy) / h) ** 2 + ((x - cx) / w) ** 2 < 1).astype(np.uint8))
+        masks.append({'size': rle['size'], 'counts': rle['counts'].decode()})
+
+    def made(**fields: Any) -> list[dict]:
+        places = ((video, track) for video in range(1, videos + 1) for track in range(tracks))
+        return [{'video_id': video, 'category_id': 1 + track % categories,
+                 'segmentations': [masks[i] for i in rng.integers(0, len(masks), length)],
+                 **{name: make(video * tracks + track) for name, make in fields.items()}} for video, track in places]
+
+    truth = {'videos': [{'id': video, 'height': size[0], 'width': size[1], 'length': length}
+                        for video in range(1, videos + 1)],
+             'categories': [{'id': number, 'name': str(number)} for number in range(1, categories + 1)],
+             'annotations': made(id=int, iscrowd=lambda _: 0, areas=lambda _: [4000.] * length)}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder, 'truth.json'), Path(folder, 'result.json')
+        paths[0].write_text(json.dumps(truth))
+        paths[1].write_text(json.dumps(made(score=lambda _: float(rng.uniform()))))
+        start = time.perf_counter()
+        contents = [load_json(path) for path in paths]
+        read = time.perf_counter()
+        evaluate_vis(*contents)
+        return {'tracks': videos * tracks, 'seconds of reading': read - start,
+                'seconds of checks and scoring': time.perf_counter() - read}
+
+
 def main(argv: Sequence[str] | None) -> int:
     parser = CommandParser(prog='benchmark_load.py', description=__doc__.split('\n')[0])
-    parser.add_argument('what', choices=('tracker', 'testset'))
+    parser.add_argument('what', choices=('tracker', 'testset', 'scoring'))
     parser.add_argument('--frames', type=int, help='default: 5000 for the tracker, 100000 for the test set')
     parser.add_argument('--objects', type=int, default=300, help='of the video that is tracked')
     parser.add_argument('--at_once', type=int, default=100, help='of them seen in a frame')
@@ -132,8 +166,10 @@ def main(argv: Sequence[str] | None) -> int:
     args = parser.parse_args(argv)
     if args.what == 'tracker':
         numbers = measure_tracker(args.frames or 5000, args.objects, args.at_once, args.max_tracks)
-    else:
+    elif args.what == 'testset':
         numbers = measure_test_set(args.frames or 100_000)
+    else:
+        numbers = measure_scoring()
     for name, value in numbers.items():
         print(f'{name:<32}{value:>12.2f}')
     return 0
