@@ -16,6 +16,9 @@ def build_parser() -> CommandParser:
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
     parser.add_argument('--metric', nargs='+', choices=('segm', 'bbox'), default=['segm'],
                         help='masks (default), boxes')
+    parser.add_boolean('--hota', help='also HOTA, by TrackEval (an extra: pip install trackeval==1.3.0)')
+    parser.add_argument('--hota_thresh', type=float, default=0.0, metavar='SCORE',
+                        help='for HOTA only tracks with a score above this count (default: 0)')
     parser.add_argument('--out', metavar='STATS.json', help='also write the numbers')
     return parser
 
@@ -32,6 +35,13 @@ def main(argv: Sequence[str] | None) -> int:
         result = evaluate_vis(truth, predictions, metric, source=args.result)
         print(format_scores(result), end='\n\n')
         numbers[metric] = dict(statistics=result.statistics, per_category_AP=result.per_category)
+    if args.hota:
+        from mmdet.evaluation.functional import read_predictions
+        from mmdet.evaluation.hota import evaluate_hota
+        tracks = read_predictions(predictions, truth, source=args.result)
+        numbers['hota'] = evaluate_hota(truth, tracks, args.hota_thresh)
+        print('HOTA, all categories (%)', *(f'  {name:<5} {100 * value:6.2f}' for name, value in numbers['hota'].items()),
+              sep='\n', end='\n\n')
     if args.out:
         with atomic_open(args.out, 'w') as file:
             json.dump(numbers, file, indent=1)

@@ -1,0 +1,92 @@
+"""HOTA of video instance segmentation, by TrackEval (Luiten et al., "HOTA: A Higher Order Metric for Evaluating
+Multi-object Tracking", IJCV 2021). An optional extra: ``pip install trackeval``.
+
+Called by ``tools/vis_eval.py --hota``. The official code computes; here its inputs are made from the same checked
+tracks that AP is computed from, and its output is read.
+"""
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmdet.errors import UserError
+from mmdet.evaluation.functional.annotations import GroundTruth, Track
+
+NAMES = ('HOTA', 'DetA', 'AssA', 'DetRe', 'DetPr', 'AssRe', 'AssPr', 'LocA')
+
+
+def evaluate_hota(truth: GroundTruth, predictions: Sequence[Track], score_thr: float = 0.0) -> dict[str, float]:
+    """Scores tracks that :func:`read_predictions` checked.
+
+    Args:
+        truth: the annotations.
+        predictions: tracks with masks.
+        score_thr: tracks with a score above it count: HOTA, other than AP, punishes every false track.
+
+    Returns:
+        HOTA, DetA, AssA, DetRe, DetPr, AssRe, AssPr and LocA in [0, 1]: means over the localisation thresholds
+        .05:.05:.95, over all objects of all categories.
+
+    Raises:
+        UserError: TrackEval is not installed, or there are no annotations.
+    """
+    try:
+        from trackeval import Evaluator, metrics
+        from trackeval.datasets import YouTubeVIS
+    except ImportError as error:
+        raise UserError(f'--hota needs TrackEval ({error}); install it: pip install trackeval==1.3.0') from error
+    if not truth.tracks:
+        raise UserError(f'{truth.source}: has no annotations, so nothing can be scored; give a file with ground truth')
+
+    class CompressedYouTubeVIS(YouTubeVIS):
+        """TrackEval's reader, for masks that are compressed already."""
+
+        def _prepare_gt_annotations(self) -> None:
+            """Nothing is left to prepare."""
+
+    kept = [track for track in predictions if track.score > score_thr]
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        _write(Path(folder, 'gt', 'youtube_vis_all', 'gt.json'), _ground_truth(truth))
+        _write(Path(folder, 'found', 'youtube_vis_all', 'model', 'data', 'result.json'),
+               [_entry(track) for track in kept])
+        dataset = CompressedYouTubeVIS(dict(
+            GT_FOLDER=f'{folder}/gt/', TRACKERS_FOLDER=f'{folder}/found/', SPLIT_TO_EVAL='all', PRINT_CONFIG=False))
+        evaluator = Evaluator(dict(
+            LOG_ON_ERROR=None, PRINT_RESULTS=False, PRINT_CONFIG=False, TIME_PROGRESS=False, OUTPUT_SUMMARY=False,
+            OUTPUT_DETAILED=False, PLOT_CURVES=False))
+        results, _ = evaluator.evaluate([dataset], [metrics.HOTA(dict(PRINT_CONFIG=False))])
+    combined = results[dataset.get_name()]['model']['COMBINED_SEQ']['cls_comb_det_av']['HOTA']
+    return {name: float(np.mean(combined[name])) for name in NAMES}
+
+
+def _ground_truth(truth: GroundTruth) -> dict:
+    """TrackEval names a video by the folder of its first frame, which has to be unique, and a category by its name."""
+    return dict(
+        categories=[dict(id=key, name=str(key)) for key in truth.categories],
+        videos=[dict(id=video.id, file_names=[f'{video.id}/0'] * video.length) for video in truth.videos.values()
+                if video.length],
+        annotations=[_entry(track) | dict(id=number, area=track.area, iscrowd=int(track.crowd))
+                     for number, track in enumerate(truth.tracks)])
+
+
+def _entry(track: Track) -> dict:
+    return dict(video_id=track.video_id, category_id=track.category_id, score=track.score,
+                segmentations=[_text(rle) for rle in track.rles])
+
+
+def _text(rle: dict | None) -> dict | None:
+    if rle is None:
+        return None
+    counts = rle['counts']
+    return dict(size=list(rle['size']), counts=counts.decode() if isinstance(counts, bytes) else counts)
+
+
+def _write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
