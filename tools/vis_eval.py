@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None) -> int:
         from mmdet.evaluation.hota import evaluate_hota
         tracks = read_predictions(predictions, truth, source=args.result)
         numbers['hota'] = evaluate_hota(truth, tracks, args.hota_thresh)
-        print('HOTA, all categories (%)', *(f'  {name:<5} {100 * value:6.2f}' for name, value in numbers['hota'].items()),
-              sep='\n', end='\n\n')
+        lines = [f'  {name:<5} {100 * value:6.2f}' for name, value in numbers['hota'].items()]
+        print('HOTA, all categories (%)', *lines, sep='\n', end='\n\n')
     if args.out:
         with atomic_open(args.out, 'w') as file:
             json.dump(numbers, file, indent=1)
