@@ -17,6 +17,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=35, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 80, by_epoch=False, begin=0, end=21),
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.05, by_epoch=True, begin=0, end=2, T_max=2, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', eta_min_ratio=0.05, by_epoch=True, begin=0, end=2, T_max=2,
+        convert_to_iter_based=True),
 ]
 default_hooks = dict(logger=dict(interval=20))

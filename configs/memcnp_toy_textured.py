@@ -1,4 +1,5 @@
-# MemCNP with a small ViT on textured toy videos: six shapes, moving background, mutual occlusion. A few minutes on one GPU.
+# MemCNP with a small ViT on textured toy videos: six shapes, moving background, mutual occlusion. A few minutes on one
+# GPU.
 # Data: python tools/make_toy_vis.py data/toy_textured --videos 120 --val-videos 8 --frames 20 --size 640x360
 _base_ = './memcnp_toy.py'
 data_root = 'data/toy_textured/'
@@ -29,6 +30,8 @@ train_cfg = dict(max_epochs=6)
 optim_wrapper = dict(optimizer=dict(lr=4e-4, fused=True))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 80, by_epoch=False, begin=0, end=101),
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.05, by_epoch=True, begin=0, end=6, T_max=6, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', eta_min_ratio=0.05, by_epoch=True, begin=0, end=6, T_max=6,
+        convert_to_iter_based=True),
 ]
 default_hooks = dict(logger=dict(interval=50))

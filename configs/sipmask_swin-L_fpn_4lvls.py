@@ -1,4 +1,5 @@
-# SipMask-VIS, Swin-L (ImageNet-22k weights), FPN of four levels, YouTube-VIS, tested at 960×480. 2 pairs on each of 4 GPUs.
+# SipMask-VIS, Swin-L (ImageNet-22k weights), FPN of four levels, YouTube-VIS, tested at 960×480. 2 pairs on each of
+# 4 GPUs.
 _base_ = [
     './_base_/models/sipmask_swin.py', './_base_/datasets/yvis.py', './_base_/schedules/sgd_1x.py',
     './_base_/default_runtime.py'

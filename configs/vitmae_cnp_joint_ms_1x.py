@@ -1,6 +1,8 @@
 # The default model trained on YouTube-VIS 2021 and COCO's pseudo-videos together. 8 pairs on each of 4 GPUs.
-# For YouTube-VIS 2019 set target='yvis2019', for OVIS 'ovis'. The COCO files may be converted once to read them faster:
-# python tools/dataset_converters/coco2yvis.py data/coco/annotations/instances_train2017.json --target yvis2021 --out FILE
+# For YouTube-VIS 2019 set target='yvis2019', for OVIS 'ovis'. The COCO files may be converted once to read them
+# faster:
+# python tools/dataset_converters/coco2yvis.py data/coco/annotations/instances_train2017.json --target yvis2021
+#     --out FILE
 _base_ = [
     './_base_/models/memcnp_vit.py', './_base_/datasets/yvis_ms_640x360.py', './_base_/schedules/sgd_1x.py',
     './_base_/default_runtime.py'

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def resize(x: Tensor, factor: float) -> Tensor:
-    """(B, c, h, w) → (B, c, ⌊factor·h⌋, ⌊factor·w⌋), bilinear, align_corners=False; autocast would widen it to float32."""
+    """(B, c, h, w) → (B, c, ⌊factor·h⌋, ⌊factor·w⌋), bilinear, align_corners=False; autocast would widen to float32."""
     if x.is_cuda:
         # there the kernel for channels-last maps is many times faster; a single image may only seem to be one
         x = x.to(memory_format=torch.channels_last, copy=len(x) == 1)

@@ -21,14 +21,14 @@ class DetDataSample(BaseDataElement):
     videos that are no data set's: ``video_name`` (for files named after it), ``source_frame`` (number in the source).
 
     Fields:
-        gt_instances: ``bboxes`` (n, 4) float32, x1,y1,x2,y2 in network pixels; ``labels`` (n,) int64, 0-based; ``masks``
-            (n, h, w) uint8 in {0, 1}, network size; ``instances_id`` (n,) int64, the annotation's id, the same in every
-            frame of the video.
+        gt_instances: ``bboxes`` (n, 4) float32, x1,y1,x2,y2 in network pixels; ``labels`` (n,) int64, 0-based;
+            ``masks`` (n, h, w) uint8 in {0, 1}, network size; ``instances_id`` (n,) int64, the annotation's id, the
+            same in every frame of the video.
         pred_track_instances: ``bboxes`` (n, 4) float32 in original pixels; ``scores`` (n,) in [0, 1]; ``labels`` (n,)
-            int64, 0-based; ``instances_id`` (n,) int64, the track's id in its video; ``masks`` list of n compressed COCO
-            RLE dicts of the original size; where the model estimates them ``uncertainties`` (n, 4) in [0, 1], of x1,y1,x2,y2, and
-            ``centerness`` (n,) in [0, 1]. All on the CPU. Detectors of single images (FCOS) give neither ``instances_id``
-            nor ``masks``.
+            int64, 0-based; ``instances_id`` (n,) int64, the track's id in its video; ``masks`` list of n compressed
+            COCO RLE dicts of the original size; where the model estimates them ``uncertainties`` (n, 4) in [0, 1], of
+            x1,y1,x2,y2, and ``centerness`` (n,) in [0, 1]. All on the CPU. Detectors of single images (FCOS) give
+            neither ``instances_id`` nor ``masks``.
         ori_img: (H, W, 3) uint8 BGR image of the original size; only where a pipeline asks for it (pictures).
     """
 

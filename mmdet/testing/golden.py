@@ -41,7 +41,7 @@ def fill_golden(model: nn.Module) -> nn.Module:
 
 def golden_pairs(seed: int, height: int = 192, width: int = 320, batch: int = 2,
                  num_classes: int = 6) -> tuple[torch.Tensor, list[TrackDataSample]]:
-    """The golden training scene as the model takes it: inputs (batch, 2, 3, height, width) and clips with ground truth."""
+    """The golden training scene as the model takes it: inputs (batch, 2, 3, height, width), clips with ground truth."""
     scene = _module('scene').scene(seed, height, width, batch, num_classes)
     clips = []
     for i, positions in enumerate(scene['gt_instance_ids']):
@@ -62,7 +62,8 @@ def golden_video(rng: np.random.Generator, length: int = 5) -> tuple[torch.Tenso
     """The next golden video: inputs (1, length, 3, 192, 320) and its clip; original size 288×480, scale 2/3."""
     base, drift = (rng.standard_normal((1, 3, 192, 320)).astype(np.float32) for _ in range(2))
     frames = np.concatenate([base + .35 * index * drift for index in range(length)])
-    samples = [DetDataSample(metainfo=dict(frame_id=index, scale_factor=2 / 3, ori_shape=(288, 480), img_shape=(192, 320)))
+    samples = [DetDataSample(metainfo=dict(frame_id=index, scale_factor=2 / 3, ori_shape=(288, 480),
+                                           img_shape=(192, 320)))
                for index in range(length)]
     return torch.tensor(frames)[None], clip_of(samples)
 

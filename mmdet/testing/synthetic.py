@@ -6,6 +6,7 @@ from mmengine.structures import InstanceData
 
 from mmdet.structures import DetDataSample, TrackDataSample
 
+
 def synthetic_frame(frame_id: int, size: tuple[int, int], num_objects: int, num_classes: int,
                     original: tuple[int, int], device: torch.device | str, generator: torch.Generator) -> DetDataSample:
     """A frame of ``size`` (h, w) network pixels with elliptic objects, ids 1..num_objects in every frame."""
@@ -29,7 +30,8 @@ def synthetic_frame(frame_id: int, size: tuple[int, int], num_objects: int, num_
 def synthetic_clips(num_clips: int, clip_len: int, size: tuple[int, int] = (480, 864), num_objects: int = 5,
                     num_classes: int = 5, original: tuple[int, int] = (720, 1280),
                     device: torch.device | str = 'cpu', seed: int = 0) -> tuple[torch.Tensor, list[TrackDataSample]]:
-    """Normalised random inputs (num_clips, clip_len, 3, h, w) and their clips with ground truth; ``original`` is (h, w) too."""
+    """Normalised random inputs (num_clips, clip_len, 3, h, w), their clips with ground truth; ``original``: (h, w) too.
+    """
     generator = torch.Generator().manual_seed(seed)
     clips = []
     for _ in range(num_clips):

@@ -83,7 +83,8 @@ def check_frame(frame, expected: list[dict]) -> None:
 @pytest.mark.parametrize('clip_len', [5, 2, 1], ids=['whole video', 'clips', 'online'])
 def test_videos(clip_len):
     model = fill_golden(build_memcnp()).eval()
-    expected = {(item['video'], item['frame']): item['instances'] for item in golden_json('memcnp_vit_small_track.json')}
+    expected = {(item['video'], item['frame']): item['instances']
+                for item in golden_json('memcnp_vit_small_track.json')}
     rng = np.random.default_rng(12)
     for video in range(2):
         inputs, clip = golden_video(rng)

@@ -1,4 +1,4 @@
-"""The MemCNP head where the published one broke: no ground truth, one object, no positives, no kept box, small inputs."""
+"""The MemCNP head where the published one broke: no ground truth, one object, no positive, no kept box, small input."""
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -16,7 +16,8 @@ def frame_with(boxes: list, height: int, width: int, first_id: int = 1) -> DetDa
         metainfo=dict(frame_id=0, scale_factor=1.0, ori_shape=(height, width), img_shape=(height, width)),
         gt_instances=InstanceData(
             bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), masks=masks,
-            labels=torch.zeros(len(boxes), dtype=torch.long), instances_id=torch.arange(first_id, first_id + len(boxes))))
+            labels=torch.zeros(len(boxes), dtype=torch.long),
+            instances_id=torch.arange(first_id, first_id + len(boxes))))
 
 
 ONE = [[20.0, 10.0, 60.0, 50.0]]
@@ -26,7 +27,7 @@ CASES = {
     'one object': ([ONE], [ONE]),
     'no positive: between the points': ([[[1.0, 1.0, 2.0, 2.0]]], [[[1.0, 1.0, 2.0, 2.0]]]),
     'empty reference': ([ONE], [[]]),
-    'three objects, one of the image\'s size': ([ONE + [[0.0, 0.0, 95.0, 63.0], [90.0, 60.0, 95.0, 63.0]]], [ONE]),
+    'three objects, one of the image\'s size': ([[*ONE, [0.0, 0.0, 95.0, 63.0], [90.0, 60.0, 95.0, 63.0]]], [ONE]),
 }
 
 
@@ -37,7 +38,8 @@ def test_losses_are_finite_and_differentiable(case, assigner):
     torch.manual_seed(0)
     model = build_memcnp(embed_dims=32, channels=32, assigner=assigner).train()
     keys, references = CASES[case]
-    clips = [clip_of([frame_with(key, 64, 96), frame_with(reference, 64, 96)]) for key, reference in zip(keys, references)]
+    clips = [clip_of([frame_with(key, 64, 96), frame_with(reference, 64, 96)])
+             for key, reference in zip(keys, references)]
     losses = model(torch.randn(len(clips), 2, 3, 64, 96), clips, mode='loss')
     total = sum(value for name, value in losses.items() if 'loss' in name)
     total.backward()
@@ -57,7 +59,8 @@ def test_every_learning_parameter_gets_a_gradient():
     clips = [clip_of([frame_with([], 64, 96), frame_with([], 64, 96)])]
     losses = model(torch.randn(1, 2, 3, 64, 96), clips, mode='loss')
     sum(value for name, value in losses.items() if 'loss' in name).backward()
-    missing = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    missing = [name for name, parameter in model.named_parameters()
+               if parameter.requires_grad and parameter.grad is None]
     assert missing == []
 
 

@@ -1,4 +1,4 @@
-"""Runs the Triton kernels on the CPU against PyTorch; started by ``test_triton_kernels.py`` with Triton's interpreter on."""
+"""Runs the Triton kernels on the CPU against PyTorch; ``test_triton_kernels.py`` starts it in Triton's interpreter."""
 import torch
 import torch.nn.functional as F
 from torchvision.ops import deform_conv2d

@@ -20,8 +20,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GP
 
 @pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='no Triton on this platform')
 def test_kernels_in_the_interpreter():
-    run = subprocess.run([sys.executable, Path(__file__).with_name('interpret_triton.py')], capture_output=True, text=True,
-                         env=os.environ | {'TRITON_INTERPRET': '1', 'PYTHONPATH': str(ROOT)})
+    run = subprocess.run([sys.executable, Path(__file__).with_name('interpret_triton.py')], capture_output=True,
+                         text=True, env=os.environ | {'TRITON_INTERPRET': '1', 'PYTHONPATH': str(ROOT)})
     assert run.stdout.strip() == 'all kernels agree', run.stderr
 
 

@@ -28,6 +28,7 @@ def test_half_precision_weights_load_into_the_model(tmp_path):
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    run = subprocess.run([sys.executable, TOOL, tmp_path / 'no.pth', tmp_path / 'x.pth'], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, TOOL, tmp_path / 'no.pth', tmp_path / 'x.pth'], capture_output=True,
+                         text=True)
     assert run.returncode == 2
     assert run.stderr.startswith('error: ') and run.stderr.count('\n') == 1

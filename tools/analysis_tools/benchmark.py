@@ -108,8 +108,8 @@ class Bench:
         for row in self.rows:
             setting = ', '.join(f'{key} {value}' for key, value in row.items() if key not in fixed)
             memory = '' if row['memory_gib'] is None else f'{row["memory_gib"]:.1f}'
-            lines.append(f'| {row["what"]} | {setting} | {row["median_ms"]:.2f} | {row["min_ms"]:.2f}–{row["max_ms"]:.2f} '
-                         f'| {row["per_second"]:.1f} | {memory} |')
+            lines.append(f'| {row["what"]} | {setting} | {row["median_ms"]:.2f} '
+                         f'| {row["min_ms"]:.2f}–{row["max_ms"]:.2f} | {row["per_second"]:.1f} | {memory} |')
         return '\n'.join(lines)
 
 
@@ -121,7 +121,7 @@ def hardware() -> str:
 
 
 def build_model(cfg: Config, device: torch.device) -> torch.nn.Module:
-    """The config's model with random weights that behave like trained ones: full frames, masks that fill their boxes."""
+    """The config's model with random weights that behave like trained ones: full frames, masks that fill boxes."""
     model_cfg = cfg.model.copy()
     model_cfg.data_preprocessor = None
     model_cfg.backbone.pop('init_cfg', None)

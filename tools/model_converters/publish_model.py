@@ -16,7 +16,7 @@ from mmdet.errors import UserError
 
 
 def publish(source: str, target: str, half: bool = False) -> None:
-    """Write ``state_dict`` and ``meta`` (class names, config) of a checkpoint; ``half`` stores float32 tensors as float16."""
+    """Write ``state_dict`` and ``meta`` (class names, config) of a checkpoint; ``half``: float32 tensors as float16."""
     checkpoint = read_checkpoint(source)
     weights = {name: tensor.half() if half and tensor.dtype == torch.float32 else tensor
                for name, tensor in weights_of(checkpoint, source).items()}

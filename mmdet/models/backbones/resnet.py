@@ -24,7 +24,8 @@ class ResNet(BaseModule):
 
     Args:
         depth: 50 or 101.
-        style: where a bottleneck that halves the size has its stride: ``'pytorch'`` the 3×3, ``'caffe'`` the first 1×1 convolution.
+        style: where a bottleneck that halves the size has its stride: ``'pytorch'`` the 3×3, ``'caffe'`` the first 1×1
+            convolution.
         out_indices: stages whose outputs are returned, 0..3.
         frozen_stages: −1 trains everything, 0 freezes the stem, k also ``layer1`` … ``layerk``.
         norm_eval: keep every batch norm in eval mode (running statistics), also in training.

@@ -95,7 +95,9 @@ class ViT(BaseModule):
         return self._positions[key]
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W), H and W multiples of 2·P → maps (B, C, H/8, W/8), (B, C, H/16, W/16), (B, C, H/32, W/32) for P = 16."""
+        """(B, 3, H, W), H and W multiples of 2·P → for P = 16 maps (B, C, H/8, W/8), (B, C, H/16, W/16) and
+        (B, C, H/32, W/32).
+        """
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
         x = (x + self._position(height, width)).flatten(2).transpose(1, 2)  # (B, N, C)

@@ -1,7 +1,7 @@
 """From detections on the device to results of frames on the host; base of the predictors of the one-stage heads.
 
-Up to the run-length changes of the masks everything has a fixed size and stays on the device (``detect``), so that it can be
-replayed as a CUDA graph; ``collect`` copies once and makes the results.
+Up to the run-length changes of the masks everything has a fixed size and stays on the device (``detect``), so that
+it can be replayed as a CUDA graph; ``collect`` copies once and makes the results.
 
 Symbols: B frames of one geometry, D detections a frame, F values of a detection, H0×W0 original frames.
 """
@@ -38,7 +38,8 @@ class DeviceDetections(NamedTuple):
     """Detections of B frames on the device.
 
     Attributes:
-        rows: (B, D, F) float32: box in network pixels, score (0: no detection), label, the predictor's extras, embedding.
+        rows: (B, D, F) float32: box in network pixels, score (0: no detection), label, the predictor's extras,
+            embedding.
         changes: (n, W0·H0) bool of :func:`run_changes`: n = B·D, or on the CPU only the masks of real detections.
     """
 
@@ -67,7 +68,9 @@ class ClipPredictor:
         return DeviceDetections(rows, run_changes(fitted))
 
     def collect(self, found: DeviceDetections, geometry: FrameGeometry) -> list[InstanceData]:
-        """One copy to the host, then per frame: ``bboxes`` (original pixels), ``scores``, ``labels``, extras, ``embeddings``, ``masks``."""
+        """One copy to the host, then per frame: ``bboxes`` (original pixels), ``scores``, ``labels``, extras,
+        ``embeddings``, ``masks``.
+        """
         rles = changes_to_rle(found.changes, *geometry.ori_shape)
         rows = found.rows.cpu()
         batch, slots = rows.shape[:2]
@@ -81,7 +84,8 @@ class ClipPredictor:
         return results
 
     def _instances(self, rows: Tensor, masks: list[dict], geometry: FrameGeometry) -> InstanceData:
-        instances = InstanceData(bboxes=rows[:, :4] / geometry.scale_factor, scores=rows[:, 4], labels=rows[:, 5].long())
+        instances = InstanceData(
+            bboxes=rows[:, :4] / geometry.scale_factor, scores=rows[:, 4], labels=rows[:, 5].long())
         column = 6
         for name, width in self.extras:
             instances[name] = rows[:, column] if width == 1 else rows[:, column:column + width]

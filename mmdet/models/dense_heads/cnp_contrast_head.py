@@ -3,7 +3,8 @@
 Called by :class:`~mmdet.models.detectors.SipMaskMem`: ``loss`` in training, ``detect`` in testing. The losses are in
 ``cnp_contrast_loss.py``, the way from maps to detections in ``cnp_contrast_predict.py``.
 
-Symbols: B images, C channels, K classes, H×W padded input, level l of stride s = 8·2^l with an h×w map, N locations of all levels.
+Symbols: B images, C channels, K classes, H×W padded input, level l of stride s = 8·2^l with an h×w map, N locations of
+all levels.
 """
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
 from mmdet.models.dense_heads.cnp_contrast_loss import CNPContrastLoss
 from mmdet.models.dense_heads.cnp_contrast_predict import CNPContrastPredictor
-from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.constants import device_constant
+from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.feature_align import FeatureAlign
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.memory import CNPMemory
@@ -128,7 +129,8 @@ class CNPContrastHead(BaseModule):
         """One level; ``write`` is what the memory is given to write, see :class:`CNPMemory`.
 
         Returns:
-            class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature (B, C, h, w).
+            class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature
+            (B, C, h, w).
         """
         stride = self.strides[level]
         cls_feat, mask_feat = self.cls_convs(feat), self.mask_convs(feat)

@@ -29,7 +29,8 @@ class SipMaskMem(SingleStageDetector):
 
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, cuda_graphs: bool = True,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
-        self._detect = GraphedFunction(lambda images, geometry: self.bbox_head.detect(self.extract_feat(images), geometry))
+        self._detect = GraphedFunction(
+            lambda images, geometry: self.bbox_head.detect(self.extract_feat(images), geometry))
         super().__init__(backbone, neck, bbox_head, data_preprocessor, init_cfg)
         self.tracker = MODELS.build(tracker)
         self.cuda_graphs = cuda_graphs

@@ -1,4 +1,6 @@
-"""Instance masks from coefficients and a shared mask map, at the image's own size; called by the one-stage heads in testing.
+"""Instance masks from coefficients and a shared mask map, at the image's own size.
+
+Called by the one-stage heads in testing.
 
 Symbols: D detections, C channels, h×w the mask map (half the input's resolution).
 """
@@ -14,8 +16,8 @@ from mmdet.ops.mask_logits import mask_logits
 def resize_and_fit(masks: Tensor, factor: float, shape: tuple[int, int]) -> Tensor:
     """Binary masks of probabilities: resized by a factor, above ½, then cropped or zero-padded at the end.
 
-    The factor itself defines the sampling grid; the resized size is its floor. Rows and columns are treated alike, so the masks may be
-    transposed.
+    The factor itself defines the sampling grid; the resized size is its floor. Rows and columns are treated alike, so
+    the masks may be transposed.
 
     Args:
         masks: (n, h, w) in [0, 1]. factor: output pixels per input pixel. shape: (height, width) of the result.

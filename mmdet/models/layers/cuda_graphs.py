@@ -14,7 +14,8 @@ from torch import Tensor
 class GraphedFunction:
     """Runs ``function(tensor)``; from the second call with a key on as a CUDA graph.
 
-    The function must have fixed shapes for a key and must not look at the device. A graph's outputs are overwritten by its next replay.
+    The function must have fixed shapes for a key and must not look at the device. A graph's outputs are overwritten by
+    its next replay.
 
     Args:
         function: called with one tensor; returns a (nested) structure of tensors.
@@ -33,7 +34,8 @@ class GraphedFunction:
 
     def __call__(self, tensor: Tensor, *args: Hashable) -> object:
         """``function(tensor, *args)``; the graph is chosen by the tensor's shape, ``args`` and autocast's state."""
-        key = (tuple(tensor.shape), tensor.dtype, torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda'), args)
+        key = (tuple(tensor.shape), tensor.dtype, torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda'),
+               args)
         if key not in self._graphs:
             # the first call with a key runs as it is: videos of a size met once are not worth a capture
             if key not in self._seen:

@@ -16,9 +16,9 @@ def contrastive_track_loss(queries: Tensor, references: Tensor, query_valid: Ten
                            match: Tensor) -> Tensor:
     """−log(Σ exp(positives) / Σ exp(negatives)) over a batch; similarities are cosine / 0.1.
 
-    Positives: a query and its object in the reference. Negatives: of each query the 5 most similar other queries and the 5 most
-    similar references of the batch, its true match included (so the published weights were trained). Without any positive pair, B
-    positives of similarity 1 stand in.
+    Positives: a query and its object in the reference. Negatives: of each query the 5 most similar other queries and
+    the 5 most similar references of the batch, its true match included (so the published weights were trained). Without
+    any positive pair, B positives of similarity 1 stand in.
 
     Args:
         queries: (B, G, C). references: (B, R, C). query_valid: (B, G) bool. reference_valid: (B, R) bool.
@@ -38,7 +38,8 @@ def contrastive_track_loss(queries: Tensor, references: Tensor, query_valid: Ten
     positives = (q * r[column.clamp(min=0)]).sum(dim=-1) / TEMPERATURE
     positives = positives.masked_fill(~paired, -torch.inf)
     any_pair = paired.any()
-    positives = torch.where(any_pair, positives, torch.where(torch.arange(len(q), device=q.device) < batch, 1.0, -torch.inf))
+    stand_ins = torch.where(torch.arange(len(q), device=q.device) < batch, 1.0, -torch.inf)
+    positives = torch.where(any_pair, positives, stand_ins)
 
     others = q_valid[:, None] & q_valid & ~torch.eye(len(q), dtype=torch.bool, device=q.device)
     negatives = torch.cat([_hardest(q @ q.T / TEMPERATURE, others),

@@ -13,9 +13,10 @@ from torch import Tensor
 
 def mixture_nll_loss(means: Tensor, sigmas: Tensor, gt_bboxes: Tensor, weights: Tensor, error: Tensor, slot_gt: Tensor,
                      positive: Tensor, num_points: int) -> Tensor:
-    """Negative log-likelihood of each object under the Gaussian mixture of its locations, plus σ's regression to the error.
+    """Negative log-likelihood of each object under the mixture of its locations, plus σ's regression to the error.
 
-    For object g with positives P_g: −log(Σ_{n∈P_g} w_n·𝒩(g; μ_n, σ_n)) / N + mean smooth-L1(σ_n, error_n).
+    The mixture is of Gaussians. For object g with positives P_g: −log(Σ_{n∈P_g} w_n·𝒩(g; μ_n, σ_n)) / N
+    + mean smooth-L1(σ_n, error_n).
 
     Args:
         means, sigmas: (B, P, 4) boxes x1,y1,x2,y2 and their standard deviations, relative to the image.

@@ -1,7 +1,7 @@
 """The memory of the conditional neural process: the paper's heart (section 3.2).
 
-The dense head addresses it at every location of a level, writes what it saw there (training only) and reads back a context
-that its class and box branches use.
+The dense head addresses it at every location of a level, writes what it saw there (training only) and reads back a
+context that its class and box branches use.
 
 Symbols: B images, C feature channels, h×w the level's map, N = B·h·w locations, M units. A unit is a row
 u_k = (feature part, C; box part, 4).
@@ -111,7 +111,7 @@ class CNPMemory(BaseModule):
         return context.unflatten(0, (shape[0], -1)).transpose(1, 2).reshape(shape)
 
     def _read(self, similarity: Tensor, units: Tensor) -> Tensor:
-        """mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖): (N, M) → (N, C). The first layer is applied to the M units, not the N locations."""
+        """mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖): (N, M) → (N, C). The first layer is applied to M units, not N places."""
         table = F.normalize(units, dim=1) @ self.mlp.fc1.weight.T  # (M, C)
         hidden = similarity.softmax(dim=1) @ table + self.mlp.fc1.bias
         return self.mlp.fc2(self.mlp.act(hidden))

@@ -15,8 +15,9 @@ def write_targets(points: Tensor, gt_bboxes: Tensor, gt_valid: Tensor, size: tup
                   choice: str = 'published') -> tuple[Tensor, Tensor]:
     """Distances (l, t, r, b) of each location to one ground-truth box, relative to the image, mapped by 2(v − ½).
 
-    ``'published'``: the first box that does not contain the location strictly or, if all contain it, the smallest; every location of an
-    image with ground truth is written. ``'inside'``: the smallest box that contains it; only those locations are written.
+    ``'published'``: the first box that does not contain the location strictly or, if all contain it, the smallest;
+    every location of an image with ground truth is written. ``'inside'``: the smallest box that contains it; only those
+    locations are written.
 
     Args:
         points: (n, 2) x, y in pixels. gt_bboxes: (B, G, 4). gt_valid: (B, G) bool, False for padding.

@@ -22,7 +22,8 @@ class FPN(BaseModule):
         num_outs: number of output levels, at least the number of inputs used.
         start_level: first backbone output used.
         extra_levels: how levels beyond the inputs are made: ``'conv'`` by stride-2 3×3 convolutions, the first of the
-            last output, later ones of the ReLU of the previous; ``'pool'`` by taking every second pixel (1×1 stride-2 max-pool).
+            last output, later ones of the ReLU of the previous; ``'pool'`` by taking every second pixel (1×1 stride-2
+            max-pool).
         init_cfg: mmengine's; Xavier-uniform by default.
     """
 
@@ -33,7 +34,8 @@ class FPN(BaseModule):
             raise UserError(f"FPN extra_levels={extra_levels!r} is unknown; use 'conv' or 'pool'")
         used = list(in_channels)[start_level:]
         if num_outs < len(used):
-            raise UserError(f'FPN num_outs={num_outs} is less than the {len(used)} inputs used; raise it or start_level')
+            raise UserError(f'FPN num_outs={num_outs} is less than the {len(used)} inputs used; raise it or '
+                            'start_level')
         self.start_level, self.extra_levels = start_level, extra_levels
         self.num_extra = num_outs - len(used)
         self.lateral_convs = nn.ModuleList(ConvModule(channels, out_channels, 1, act_cfg=None) for channels in used)
@@ -43,7 +45,9 @@ class FPN(BaseModule):
                                   for _ in range(self.num_extra))
 
     def forward(self, feats: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Backbone maps (B, C_i, h_i, w_i) → ``num_outs`` maps (B, out_channels, h_i, w_i), each extra level half as large."""
+        """Backbone maps (B, C_i, h_i, w_i) → ``num_outs`` maps (B, out_channels, h_i, w_i), each extra level
+        half as large.
+        """
         laterals = [conv(feat) for conv, feat in zip(self.lateral_convs, feats[self.start_level:])]
         for i in range(len(laterals) - 1, 0, -1):
             laterals[i - 1] = laterals[i - 1] + F.interpolate(laterals[i], laterals[i - 1].shape[-2:], mode='nearest')

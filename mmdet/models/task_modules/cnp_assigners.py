@@ -1,6 +1,7 @@
 """Which locations learn which object in the MemCNP head (paper section 3.3); called by its losses.
 
-Every assigner returns a fixed number of slots per image, some of them empty, so that no device synchronisation is needed.
+Every assigner returns a fixed number of slots per image, some of them empty, so that no device synchronisation is
+needed.
 
 Symbols: B images, N locations of all levels in level order, G padded objects, P slots.
 """
@@ -76,7 +77,8 @@ class _Assigner:
         offset = (distances[..., :2] - distances[..., 2:]).norm(dim=-1).masked_fill(~targets.valid[:, None], torch.inf)
         closest = offset.argmin(dim=2)  # (B, N)
         centerness = centerness_targets(distances, targets.valid, level_sizes)
-        index, gt, positive, negative = self.assign(distances, in_box, closest, centerness, sigmas, level_sizes, targets)
+        index, gt, positive, negative = self.assign(distances, in_box, closest, centerness, sigmas, level_sizes,
+                                                    targets)
         return Assignment(index, gt, positive, negative & targets.valid.any(dim=1, keepdim=True), in_box.any(dim=2),
                           centerness)
 
@@ -89,8 +91,8 @@ class _Assigner:
 class UncertaintyAssigner(_Assigner):
     """The paper's: per level and object the locations that are central and certain.
 
-    Score = centerness target − min(mean σ, 1). Positives: the ``top_k`` best-scoring locations among those closest to the object,
-    if they lie in some object. Negatives: other locations with a score below 0. The rest is ignored.
+    Score = centerness target − min(mean σ, 1). Positives: the ``top_k`` best-scoring locations among those closest to
+    the object, if they lie in some object. Negatives: other locations with a score below 0. The rest is ignored.
 
     Args:
         top_k: locations per level and object.
@@ -123,12 +125,15 @@ class UncertaintyAssigner(_Assigner):
 
 @TASK_UTILS.register_module()
 class CenterAssigner(_Assigner):
-    """Simpler baselines: positives are the locations in some box that lie within a radius of the closest centre; the rest is negative.
+    """Simpler baselines: positives are the locations in some box that lie within a radius of the closest centre.
+
+    The rest is negative.
 
     Offsets are the larger of |dx|, |dy|, in pixels of half the resolution.
 
     Args:
-        radius: ``'stride'``: 1.5 · stride of the level (the published type ``none``); ``'image'``: 1.5 · 2 / W (``objbox``).
+        radius: ``'stride'``: 1.5 · stride of the level (the published type ``none``); ``'image'``: 1.5 · 2 / W
+            (``objbox``).
         num_slots: positives kept per image at most, most central first.
         strides: of the levels.
     """

@@ -45,7 +45,7 @@ def fast_nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, score_thresho
         max_per_image: D, detections per image over all classes at most.
         pre_nms: candidates per class at most.
     """
-    batch, _, num_classes = scores.shape
+    batch = len(scores)
     top, order = scores.transpose(1, 2).sort(dim=2, descending=True, stable=True)  # (B, K, S)
     top, order = top[..., :pre_nms], order[..., :pre_nms]
     boxes = bboxes[torch.arange(batch, device=order.device)[:, None, None], order]  # (B, K, n, 4)
@@ -55,4 +55,5 @@ def fast_nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, score_thresho
     best, position = torch.where(kept, top, 0.0).flatten(1).topk(min(max_per_image, kept[0].numel()), dim=1)
     labels = position // top.shape[2]
     index = order.flatten(1).gather(1, position)
-    return Detections(boxes.flatten(1, 2).gather(1, position[..., None].expand(-1, -1, 4)), best, labels, index, best > 0)
+    kept = boxes.flatten(1, 2).gather(1, position[..., None].expand(-1, -1, 4))
+    return Detections(kept, best, labels, index, best > 0)

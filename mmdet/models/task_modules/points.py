@@ -9,7 +9,7 @@ from torch import Tensor
 
 def level_points(height: int, width: int, stride: int, offset: float = 0.5,
                  device: torch.device | str | None = None) -> Tensor:
-    """Points of one level, row by row: (height·width, 2) x, y = ((j + offset)·stride, (i + offset)·stride) in pixels."""
+    """Points of a level, row by row: (height·width, 2) x, y = ((j + offset)·stride, (i + offset)·stride) in pixels."""
     x = (torch.arange(width, device=device, dtype=torch.float32) + offset) * stride
     y = (torch.arange(height, device=device, dtype=torch.float32) + offset) * stride
     y, x = torch.meshgrid(y, x, indexing='ij')

@@ -76,7 +76,8 @@ class AssociationTracker:
         instances.instances_id = torch.from_numpy(ids)
         return instances
 
-    def _update(self, embeddings: np.ndarray, bboxes: np.ndarray, labels: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    def _update(self, embeddings: np.ndarray, bboxes: np.ndarray, labels: np.ndarray,
+                columns: np.ndarray) -> np.ndarray:
         """Renew matched tracks, append new ones, forget the longest unseen; returns the id of each detection."""
         new = columns == NEW_TRACK
         tracks = columns[~new] - 1

@@ -2,7 +2,8 @@
 
 Called by ``ops.py``. Channels lie last: the four neighbours of a sampling position are contiguous runs of channels.
 
-Symbols: B images, C channels in G groups with offsets of their own, h×w map, P = B·h·w positions, 9 taps. Columns are (P, 9·C).
+Symbols: B images, C channels in G groups with offsets of their own, h×w map, P = B·h·w positions, 9 taps. Columns are
+(P, 9·C).
 """
 import triton
 import triton.language as tl
@@ -57,16 +58,20 @@ def sample_kernel(x_ptr, offset_ptr, columns_ptr, num_positions, height, width, 
         v01 = tl.load(x_ptr + p01.to(tl.int64)[:, None] * channels + channel, mask=e01[:, None] & inside, other=0.0)
         v10 = tl.load(x_ptr + p10.to(tl.int64)[:, None] * channels + channel, mask=e10[:, None] & inside, other=0.0)
         v11 = tl.load(x_ptr + p11.to(tl.int64)[:, None] * channels + channel, mask=e11[:, None] & inside, other=0.0)
-        value = w00 * v00.to(tl.float32) + w01 * v01.to(tl.float32) + w10 * v10.to(tl.float32) + w11 * v11.to(tl.float32)
+        value = (w00 * v00.to(tl.float32) + w01 * v01.to(tl.float32) + w10 * v10.to(tl.float32)
+                 + w11 * v11.to(tl.float32))
         out = columns_ptr + (position.to(tl.int64) * 9 + tap)[:, None] * channels + channel
         tl.store(out, value.to(columns_ptr.dtype.element_ty), mask=valid[:, None] & inside)
 
 
 @triton.jit
-def sample_backward_kernel(x_ptr, offset_ptr, grad_columns_ptr, grad_x_ptr, grad_offset_ptr, num_positions, height, width,
-                           num_groups, channels: tl.constexpr, group_channels: tl.constexpr, BLOCK: tl.constexpr,
+def sample_backward_kernel(x_ptr, offset_ptr, grad_columns_ptr, grad_x_ptr, grad_offset_ptr, num_positions, height,
+                           width, num_groups, channels: tl.constexpr, group_channels: tl.constexpr, BLOCK: tl.constexpr,
                            CHUNK: tl.constexpr):
-    """Scatter the columns' gradient to x (float32, added atomically) and reduce it to the offsets. Grid: (P / BLOCK, 9, G)."""
+    """Scatter the columns' gradient to x (float32, added atomically), reduce it to the offsets.
+
+    Grid: (P / BLOCK, 9, G).
+    """
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tap = tl.program_id(1)
     group = tl.program_id(2)

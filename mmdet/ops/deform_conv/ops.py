@@ -1,6 +1,7 @@
-"""3×3 deformable convolution v1 for the heads: Triton on NVIDIA GPUs, ``grid_sample`` on CPUs, else torchvision's operator.
+"""3×3 deformable convolution v1 for the heads: Triton on NVIDIA GPUs, ``grid_sample`` on CPUs, else torchvision's.
 
-torchvision's operator knows no bfloat16 and samples one channel at a time in float32; here that was a third of the head's time (``docs/benchmarks.md``).
+torchvision's operator knows no bfloat16 and samples one channel at a time in float32; here that was a third of the
+head's time (``docs/benchmarks.md``).
 
 Symbols: B images, C channels in G groups with offsets of their own, O output channels, h×w map, P = B·h·w positions.
 """
@@ -27,7 +28,8 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).
 
     Returns:
-        (B, O, h, w) of x's type; under autocast the sampling and the product run in autocast's type, positions in float32.
+        (B, O, h, w) of x's type; under autocast the sampling and the product run in autocast's type, positions in
+        float32.
     """
     if sample_kernel is not None and x.is_cuda:
         if torch.is_autocast_enabled('cuda'):
@@ -48,7 +50,8 @@ def _launch(kernel, x: Tensor, offset: Tensor, *others: Tensor) -> None:
     group_channels = channels // groups
     chunk = min(1 << (group_channels - 1).bit_length(), 64)
     grid = (-(-positions // _BLOCK), 9, groups)
-    kernel[grid](x, offset, *others, positions, height, width, groups, channels, group_channels, BLOCK=_BLOCK, CHUNK=chunk)
+    kernel[grid](x, offset, *others, positions, height, width, groups, channels, group_channels, BLOCK=_BLOCK,
+                 CHUNK=chunk)
 
 
 @torch.library.custom_op('mmdet::deform_sample', mutates_args=())

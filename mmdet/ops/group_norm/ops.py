@@ -1,7 +1,7 @@
 """Group norm with ReLU on channels-last maps, for inference in half precision on NVIDIA GPUs.
 
-PyTorch's group norm wants channels first, the fast convolutions channels last: between them every map is transposed twice, and
-the ReLU reads it once more. See ``docs/benchmarks.md``.
+PyTorch's group norm wants channels first, the fast convolutions channels last: between them every map is transposed
+twice, and the ReLU reads it once more. See ``docs/benchmarks.md``.
 """
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ except ImportError:  # no Triton on this platform
 _BLOCK = 32  # positions a program handles
 
 
-def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, relu: bool = False) -> Tensor:
+def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5,
+               relu: bool = False) -> Tensor:
     """(B, C, h, w) → group norm, then ReLU if asked; statistics in float32.
 
     Half-precision maps on a GPU that need no gradient and whose C is a power of two take the fused kernel and come back

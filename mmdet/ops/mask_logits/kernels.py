@@ -9,7 +9,10 @@ import triton.language as tl
 @triton.jit
 def mask_logits_kernel(map_ptr, coefficients_ptr, out_ptr, height, width, num_detections, channels: tl.constexpr,
                        FACTOR: tl.constexpr, DETECTIONS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
-    """out[b, d, y, x] = Σ_c coefficients[b, d, c] · ReLU(map upsampled bilinearly)[b, c, y, x]. Grid: (pixels / BLOCK, B)."""
+    """out[b, d, y, x] = Σ_c coefficients[b, d, c] · ReLU(map upsampled bilinearly)[b, c, y, x].
+
+    Grid: (pixels / BLOCK, B).
+    """
     image = tl.program_id(1)
     fine_width = width * FACTOR
     num_pixels = height * FACTOR * fine_width

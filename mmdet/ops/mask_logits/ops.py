@@ -1,7 +1,7 @@
 """Mask logits: coefficients times an upsampled map that is never written out, for inference.
 
-The full map of a frame, 256 channels at half resolution, is 50 MB in bfloat16, and only ten numbers per pixel are wanted of it. See
-``docs/benchmarks.md``.
+The full map of a frame, 256 channels at half resolution, is 50 MB in bfloat16, and only ten numbers per pixel are
+wanted of it. See ``docs/benchmarks.md``.
 """
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
     coarse = coarse.contiguous(memory_format=torch.channels_last)
     out = coarse.new_empty(batch, num_detections, factor * height, factor * width, dtype=torch.float32)
     grid = (-(-factor * height * factor * width // _BLOCK), batch)
-    mask_logits_kernel[grid](coarse, coefficients.to(coarse.dtype).contiguous(), out, height, width, num_detections, channels,
-                             FACTOR=factor, DETECTIONS=max(16, 1 << (num_detections - 1).bit_length()), BLOCK=_BLOCK,
+    mask_logits_kernel[grid](coarse, coefficients.to(coarse.dtype).contiguous(), out, height, width, num_detections,
+                             channels, FACTOR=factor,
+                             DETECTIONS=max(16, 1 << (num_detections - 1).bit_length()), BLOCK=_BLOCK,
                              CHUNK=_CHUNK)
     return out
