@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_model, read_checkpoint
-from mmdet.engine.workers import WorkerStart
+from mmdet.engine.workers import WorkerStart, stop_workers
 from mmdet.errors import UserError
 
 
@@ -27,6 +27,24 @@ class VideoRunner(Runner):
                                  'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
                                  **(model_wrapper_cfg or {}), 'device_ids': None}
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def train(self) -> nn.Module:
+        """Trains; the data loaders' workers end with it."""
+        try:
+            return super().train()
+        finally:
+            self._stop_workers()
+
+    def test(self) -> dict[str, float]:
+        """Tests; the data loader's workers end with it."""
+        try:
+            return super().test()
+        finally:
+            self._stop_workers()
+
+    def _stop_workers(self) -> None:
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            stop_workers(getattr(loop, 'dataloader', None))
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,

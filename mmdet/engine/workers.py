@@ -6,6 +6,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from torch.utils.data import DataLoader
+
 
 class WorkerStart:
     """Runs first in every worker.
@@ -27,6 +29,17 @@ class WorkerStart:
         threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
         if self.inner is not None:
             self.inner(worker)
+
+
+def stop_workers(loader: DataLoader | None) -> None:
+    """Ends a loader's persistent workers now, while they listen.
+
+    Otherwise PyTorch waits five seconds for each at the end of the process: it does not tell them to end.
+    """
+    iterator = getattr(loader, '_iterator', None)
+    if iterator is not None:
+        loader._iterator = None
+        iterator._shutdown_workers()
 
 
 def _end_when_told_by(parent: int) -> None:

@@ -1,0 +1,24 @@
+"""Workers of a data loader end when they are told to, not when the process does."""
+import multiprocessing
+import time
+
+from torch.utils.data import DataLoader
+
+from mmdet.engine.workers import WorkerStart, stop_workers
+
+
+def test_persistent_workers_end_at_once():
+    loader = DataLoader(range(8), num_workers=2, persistent_workers=True, worker_init_fn=WorkerStart(None))
+    assert len(list(loader)) == 8
+    assert len(multiprocessing.active_children()) == 2
+    start = time.monotonic()
+    stop_workers(loader)
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - start < 5  # PyTorch's patience with a worker that was not told
+    assert len(list(loader)) == 8  # the loader can be used again
+    stop_workers(loader)
+
+
+def test_nothing_to_end():
+    stop_workers(None)
+    stop_workers(DataLoader(range(2)))
