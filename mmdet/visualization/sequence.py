@@ -1,6 +1,6 @@
 """Results of whole videos as pictures on disk: a folder of PNG frames, a GIF, an MP4 file.
 
-Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools. Drawing and encoding happen in
+Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools. Drawing and each encoder have
 a thread of their own, so that the network goes on meanwhile.
 """
 from __future__ import annotations
@@ -11,6 +11,7 @@ import queue
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from mmdet.structures import DetDataSample
 
 from .gif import GifWriter
 from .track_visualizer import TrackVisualizer
-from .writers import Mp4Writer, PngWriter, check_fps, make_folder
+from .writers import Mp4Writer, PngWriter, ThreadedWriter, check_fps, make_folder
 
 OUTPUTS = ('png', 'gif', 'mp4')
-QUEUE_FRAMES = 8  # frames that wait for the thread; the caller waits when there are more
+QUEUE_FRAMES = 8  # frames that wait for the thread that draws; the caller waits when there are more
 PNG_THREADS = 2  # encoding PNG costs more than everything else
 _END = object()
 
@@ -75,8 +76,8 @@ class SequenceVisualizer:
         self._video_id: Any = None
         self._video_of_name: dict[str, Any] = {}
         self._png: PngWriter | None = None
-        self._gif: GifWriter | None = None
-        self._mp4: Mp4Writer | None = None
+        self._gif: ThreadedWriter | None = None
+        self._mp4: ThreadedWriter | None = None
 
         self._queue: queue.Queue = queue.Queue(QUEUE_FRAMES)
         self._error: BaseException | None = None
@@ -152,7 +153,7 @@ class SequenceVisualizer:
         if self._mp4 is not None:
             self._mp4.write(full)
         if self._gif is not None:
-            size = self._gif.size_for(*image.shape[:2])
+            size = self._gif.writer.size_for(*image.shape[:2])
             if full is None or size != image.shape[1::-1]:
                 # drawn small instead of made small, for text and lines to stay readable
                 small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -169,17 +170,18 @@ class SequenceVisualizer:
             self._png = PngWriter(self.out_dir / name, PNG_THREADS)
             self.written.append(self._png.folder)
         if 'gif' in self.outputs:
-            self._gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width)
-            self.written.append(self._gif.path)
+            self._gif = ThreadedWriter(GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width))
+            self.written.append(self._gif.writer.path)
         if 'mp4' in self.outputs:
-            self._mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps)
-            self.written.append(self._mp4.path)
+            self._mp4 = ThreadedWriter(Mp4Writer(self.out_dir / f'{name}.mp4', self.fps))
+            self.written.append(self._mp4.writer.path)
 
     def _end_video(self) -> None:
         writers = [writer for writer in (self._png, self._gif, self._mp4) if writer is not None]
         self._png = self._gif = self._mp4 = None
-        for writer in writers:
-            writer.close()
+        with ExitStack() as closing:  # closes all, also after an error
+            for writer in writers:
+                closing.callback(writer.close)
 
 
 def video_name(img_path: str | None, video_id: Any) -> str:
