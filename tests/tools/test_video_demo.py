@@ -1,10 +1,12 @@
 """tools/video_demo.py: the command line, from a folder of frames to files; Ctrl-C; faults."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import pytest
@@ -12,6 +14,8 @@ import torch
 
 from mmdet.apis import init_model
 from tools.video_demo import build_parser, main
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -51,6 +55,18 @@ def test_flags_in_both_spellings():
                                       'b', '--amp', '--end', '9', '--batch', '4'])
     assert (args.video, args.max_size, args.classes) == ('0', 320, ['a', 'b'])
     assert (args.amp, args.end, args.batch) == (True, 9, 4)
+
+
+def test_python_of_the_tutorial(toy_root, toy_config, trained, capsys):
+    folder = sorted((toy_root / 'valid_images').iterdir())[0]
+    blocks = re.findall(r'^```python\n(.*?)^```', (ROOT / 'docs/video_demo.md').read_text(), re.M | re.S)
+    code = '\n'.join(blocks)
+    for written, here in (('configs/memcnp_toy.py', toy_config), ('checkpoint.pth', trained), ('cat.mp4', folder)):
+        assert written in code
+        code = code.replace(written, str(here))
+    names = {}
+    exec(code, names)
+    assert capsys.readouterr().out.startswith('0 tensor(') and names['picture'].shape == (96, 160, 3)
 
 
 @pytest.mark.slow
