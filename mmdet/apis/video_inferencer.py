@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from torch import nn
 
 from mmdet.apis.inference import init_model
@@ -58,7 +60,9 @@ class VideoInferencer:
             raise UserError(f'--batch {batch}: must be at least 1')
         if max_size is not None and max_size < 16:
             raise UserError(f'--max-size {max_size}: must be at least 16 pixels')
-        self.model = config if isinstance(config, nn.Module) else init_model(config, checkpoint, _device(device))
+        # Any: init_model's attributes are not nn.Module's
+        self.model = cast(Any, config if isinstance(config, nn.Module)
+                          else init_model(config, checkpoint, _device(device)))
         self.batch = batch
         dataset = self.model.cfg.test_dataloader.dataset
         known = {**(dataset.get('metainfo') or {}), **self.model.dataset_meta}
@@ -100,8 +104,10 @@ class VideoInferencer:
             raise UserError(f'unknown output {min(unknown)!r}: choose from {", ".join(OUTPUTS)}')
         labels = self._labels(classes)
         source = video if isinstance(video, VideoSource) else open_video(video, start, end, stride)
-        return self._run(source, Path(out).expanduser() if out is not None else None, outputs, thresh, labels,
-                         fps or source.fps, trails)
+        folder = None if out is None else Path(out).expanduser()
+        if folder is not None and source.path is not None:
+            _refuse_overwriting(source, folder)
+        return self._run(source, folder, outputs, thresh, labels, fps or source.fps, trails)
 
     def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
              labels: torch.Tensor | None, fps: float, trails: int) -> Iterator[TrackDataSample]:
@@ -201,6 +207,12 @@ def _device(device: str | torch.device | None) -> torch.device | None:
     return found
 
 
+def _refuse_overwriting(source: VideoSource, out: Path) -> None:
+    written = [out / source.name, *(out / f'{source.name}.{kind}' for kind in ('mp4', 'gif'))]
+    if source.path.resolve() in [path.resolve() for path in written]:
+        raise UserError(f'--out {out}: {source.path} itself would be overwritten; choose another folder')
+
+
 def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
     """The config's test pipeline behind the reading of images, its scale limited."""
     init_default_scope('mmdet')
@@ -222,7 +234,7 @@ def _frame_dict(frame: VideoFrame, frame_id: int, source: VideoSource) -> dict:
                 video_name=source.name, source_frame=frame.index)
 
 
-def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None):
+def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) -> InstanceData:
     """The objects of these classes above the threshold."""
     found = frame.pred_track_instances
     keep = found.scores > thresh

@@ -47,13 +47,16 @@ class VideoSource:
     Attributes:
         name: for files named after the video: letters, digits, ``.-_``.
         fps: frames a second of what the iterator gives: the source's own, divided by the stride.
+        path: the file, or the folder of the images; None where there is none.
         length: frames that are to come; None where only the end will tell. Of video files it is what their header says.
     """
 
-    def __init__(self, name: str, frames: Iterator[VideoFrame], fps: float, length: int | None) -> None:
+    def __init__(self, name: str, frames: Iterator[VideoFrame], fps: float, length: int | None,
+                 path: Path | None = None) -> None:
         self.name = re.sub(r'[^\w.-]+', '_', name).strip('._')[:100] or 'video'
         self.fps = fps
         self.length = length
+        self.path = path
         self._frames = self._checked(frames)
 
     def __iter__(self) -> VideoSource:
@@ -141,7 +144,7 @@ def _images(paths: list[Path], name: str, text: str, frames: slice) -> VideoSour
         for index in range(*frames.indices(len(paths))):
             yield VideoFrame(read_frame(str(paths[index])), index, str(paths[index]))
 
-    return VideoSource(name, read(), DEFAULT_FPS / frames.step, _number_of(frames, len(paths)))
+    return VideoSource(name, read(), DEFAULT_FPS / frames.step, _number_of(frames, len(paths)), paths[0].parent)
 
 
 def _arrays(arrays: Iterable[np.ndarray], frames: slice) -> VideoSource:
@@ -195,4 +198,5 @@ def _capture(source: str | int, text: str, frames: slice, name: str | None = Non
         finally:
             capture.release()
 
-    return VideoSource(name or text, read(), fps / frames.step, _number_of(frames, total) if total > 0 else None)
+    length = _number_of(frames, total) if total > 0 else None
+    return VideoSource(name or text, read(), fps / frames.step, length, Path(source) if name else None)

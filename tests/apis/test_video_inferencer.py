@@ -12,6 +12,7 @@ from mmdet.apis import VideoInferencer, init_model
 from mmdet.errors import UserError
 from mmdet.evaluation import evaluate_vis
 from mmdet.testing.stub_detector import StubDetector
+from mmdet.visualization import Mp4Writer
 
 HEIGHT, WIDTH = 72, 128
 
@@ -209,6 +210,22 @@ def test_wrong_arguments_show_at_once(call, words):
     inferencer = VideoInferencer(StubDetector())
     with pytest.raises(UserError, match=words):
         inferencer(video(1), **call)
+
+
+@pytest.mark.parametrize('name', ['cat/00000.png', 'cat.mp4'])
+def test_the_video_itself_is_not_overwritten(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if name.endswith('png'):
+        cv2.imwrite(str(path), video(1)[0])
+        path = path.parent
+    else:
+        with Mp4Writer(path, 10) as writer:
+            writer.write(video(1)[0])
+    inferencer = VideoInferencer(StubDetector())
+    with pytest.raises(UserError, match='itself would be overwritten'):
+        inferencer(path, out=tmp_path / '.')
+    assert len(list(inferencer(path, out=tmp_path / 'elsewhere', outputs=['json']))) == 1
 
 
 def test_folder_that_cannot_be_written(tmp_path):
