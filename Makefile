@@ -9,7 +9,7 @@ help:
 	@echo "make demo      toy data, training, test, AP table, pictures (on the CPU, in minutes)"
 	@echo "make test      the tests; ARGS='tests/apis -x' chooses some"
 	@echo "make coverage  the tests with a coverage report"
-	@echo "make lint      ruff"
+	@echo "make lint      ruff and mypy"
 	@echo "make setup     only .venv"
 	@echo "make clean     removes .venv and what make demo and compile.sh made"
 
@@ -32,6 +32,7 @@ coverage: setup .venv/ops.built
 
 lint: setup
 	@.venv/bin/python -m ruff check
+	@.venv/bin/python -m mypy
 
 clean:
 	rm -rf .venv demo_output build mmdet/ops/*/*.so

@@ -7,9 +7,10 @@ what torch allows except ``argparse.Namespace``, a plain record that MAE's own t
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -32,13 +33,13 @@ def is_whole(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def newest_whole_checkpoint(folder: str | Path) -> Path | None:
+def newest_whole_checkpoint(folder: str | os.PathLike) -> Path | None:
     """The last written complete ``epoch_*.pth`` or ``iter_*.pth`` of a folder, or None."""
     found = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in Path(folder).glob(pattern) if is_whole(path)]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | os.PathLike) -> Path:
     """``~`` expanded and existence checked; raises UserError."""
     found = Path(path).expanduser()
     if not found.is_file():
@@ -51,7 +52,7 @@ def _alternative(path: Path) -> str:
     return f'; the newest whole checkpoint beside it is {newest}' if newest and newest != path else ''
 
 
-def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') -> dict:
+def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | Callable = 'cpu') -> dict:
     """The file's dict, tensors on ``map_location``; raises UserError for what is missing, damaged or not plain data."""
     path = find_checkpoint(path)
     try:
@@ -70,7 +71,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
     return checkpoint
 
 
-def weights_of(checkpoint: Mapping, source: str | Path) -> dict[str, Tensor]:
+def weights_of(checkpoint: Mapping, source: str | os.PathLike) -> dict[str, Tensor]:
     """The weights of a published file (``state_dict``), of MAE's or timm's (``model``), or of a plain dict.
 
     A prefix ``module.`` that every key carries is taken off. Raises UserError if there is no weight.
@@ -93,7 +94,7 @@ def is_backbone_only(weights: Iterable[str], model: nn.Module) -> bool:
     return hasattr(model, 'backbone') and not any(name.startswith(parts) for name in weights)
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
     """Copies weights into a module; missing, unexpected and wrongly shaped keys are one UserError.
 
     A part that knows other names for its weights has a method ``convert_weights``: weights in, weights under its own
@@ -138,7 +139,7 @@ def _remedy(own: Mapping, weights: Mapping, missing: list, unexpected: list, sha
     return '. Use the config that the file was trained with'
 
 
-def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
     """Loads pre-trained weights of a bare backbone.
 
     What only pre-training needs (MAE's decoder, a classifier) is skipped, and said to be.
@@ -160,7 +161,7 @@ def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], so
                   'current')
 
 
-def load_model(model: nn.Module, source: str | Path, checkpoint: Mapping | None = None, *,
+def load_model(model: nn.Module, source: str | os.PathLike, checkpoint: Mapping | None = None, *,
                allow_backbone: bool = False) -> None:
     """Loads a whole detector from a file (or from its dict, if already read), strictly.
 
@@ -174,7 +175,7 @@ def load_model(model: nn.Module, source: str | Path, checkpoint: Mapping | None 
     if not is_backbone_only(weights, model):
         load_weights(model, weights, source)
     elif allow_backbone:
-        load_backbone_weights(model.backbone, weights, source)
+        load_backbone_weights(model.get_submodule('backbone'), weights, source)
         print_log(f'{source} holds a backbone only: the other parts keep their initial weights', 'current')
     else:
         raise UserError(f'{source} holds a backbone only, not a trained {type(model).__name__}: train first '

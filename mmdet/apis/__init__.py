@@ -3,13 +3,14 @@
 Names load on first use, so that the command lines report wrong flags before torch loads.
 """
 from importlib import import_module
+from typing import Any
 
 _HOME = dict(train='training', test='testing', init_model='inference', load_config='config',
              VideoInferencer='video_inferencer', write_report='report')
 __all__ = ['VideoInferencer', 'init_model', 'load_config', 'test', 'train', 'write_report']
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f'mmdet.apis.{_HOME[name]}'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

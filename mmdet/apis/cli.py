@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mmdet.errors import EXIT_USER_ERROR, UserError
 
@@ -24,11 +24,11 @@ _TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
 class CommandParser(argparse.ArgumentParser):
     """argparse with ``--like_this`` and ``--like-this`` for every flag, and faults as one line on stderr, status 2."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
         self._booleans: list[str] = []
 
-    def add_argument(self, *names: str, **kwargs) -> argparse.Action:
+    def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
         spellings = [name.replace('_', '-') for name in names if name.startswith('--') and '_' in name]
         return super().add_argument(*names, *spellings, **kwargs)
 
@@ -41,7 +41,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument('--cfg_options', nargs='+', type=_key_value, action='extend', default=[], metavar='KEY=VALUE',
                           help='change values of the config, for example train_cfg.max_epochs=3')
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         # a boolean that stands alone must not swallow the word behind it
         for index, argument in enumerate(arguments):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ _TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
     'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing', 'compile', 'sync_bn'}
 
 
-def load_config(path: str | Path, options: Sequence[tuple[str, str]] = ()) -> Config:
+def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()) -> Config:
     """Reads a config, changes it by ``KEY=VALUE`` pairs and checks every name in it.
 
     Args:
@@ -108,7 +109,7 @@ def _arguments(target: Any) -> set[str] | None:
     names, forwards = set(_BUILDERS_OWN), False
     for klass in target.__mro__[:-1]:
         if '__init__' in vars(klass):
-            parameters = inspect.signature(klass.__init__).parameters.values()
+            parameters = inspect.signature(vars(klass)['__init__']).parameters.values()
             names |= {p.name for p in parameters}
             forwards = any(p.kind is p.VAR_KEYWORD for p in parameters)
             if not forwards:

@@ -1,7 +1,7 @@
 """A model ready to use in Python. Called by notebooks and tools."""
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import torch
 from mmengine.config import Config
@@ -13,7 +13,7 @@ from mmdet.checkpoint import load_model, read_checkpoint
 from mmdet.registry import MODELS
 
 
-def init_model(config: str | Path | Config, checkpoint: str | Path | None = None,
+def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike | None = None,
                device: str | torch.device | None = None) -> nn.Module:
     """Builds a config's model for testing.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from mmengine.config import Config
 from mmengine.logging import print_log
 
@@ -156,7 +157,7 @@ def _category_bars(result: VISEvalResult, truth: GroundTruth) -> list[Bar]:
     return [Bar(name, -value, f'{count} track' + 's' * (count > 1)) for value, name, count in rows]
 
 
-def _precision_recall(result: VISEvalResult):
+def _precision_recall(result: VISEvalResult) -> Markup:
     """The mean over the categories, at some overlap thresholds."""
     precision = result.precision[:, :, :, 0, -1]
     defined = precision[0, 0] > -1  # a category is defined at all points or at none

@@ -57,7 +57,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result)
     if load_result:
         statistics = _score_file(cfg, load_result, show)
-        if report:
+        if report and out:
             report_test(cfg, out, report, checkpoint, thresh)
         return statistics
     if not checkpoint:
@@ -70,7 +70,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         _add_pictures(cfg, folder, thresh)
     init_processes(launcher)
     statistics = VideoRunner.from_cfg(cfg).test()
-    if report and is_main_process():
+    if report and out and is_main_process():
         report_test(cfg, out, report, checkpoint, thresh)
     return statistics
 

@@ -209,7 +209,7 @@ def _device(device: str | torch.device | None) -> torch.device | None:
 
 def _refuse_overwriting(source: VideoSource, out: Path) -> None:
     written = [out / source.name, *(out / f'{source.name}.{kind}' for kind in ('mp4', 'gif'))]
-    if source.path.resolve() in [path.resolve() for path in written]:
+    if source.path is not None and source.path.resolve() in [path.resolve() for path in written]:
         raise UserError(f'--out {out}: {source.path} itself would be overwritten; choose another folder')
 
 

@@ -64,7 +64,7 @@ def check_images(video: dict, folder: Path, decode: bool) -> list[str]:
         folder: what ``file_names`` start from.
         decode: read all pixels, which finds cut-off files; otherwise only the sizes in the files' headers are read.
     """
-    faults = []
+    faults: list[str] = []
     if not _is_usable(video):
         return faults
     for name in video['file_names']:

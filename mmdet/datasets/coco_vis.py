@@ -32,7 +32,7 @@ class COCOVIS(YVISDataset):
 
     METAINFO = {'dataset_type': 'COCO'}
 
-    def __init__(self, ann_file: str, target: str | None = None, **kwargs) -> None:
+    def __init__(self, ann_file: str, target: str | None = None, **kwargs: Any) -> None:
         if kwargs.get('test_mode'):
             raise UserError('COCOVIS has training pairs only; remove test_mode')
         self.target = target

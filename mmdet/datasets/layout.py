@@ -11,6 +11,7 @@ annotations  ``annotations/instances_<split>.json``,      ``<split>/instances.js
 ===========  ===========================================  ==========================================================
 """
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from mmdet.errors import UserError
@@ -50,7 +51,7 @@ def _split_of(name: str) -> str | None:
     return match and match[1]
 
 
-def _first(candidates: list[Path], exists, what: str) -> Path:
+def _first(candidates: list[Path], exists: Callable[[Path], bool], what: str) -> Path:
     for path in candidates:
         if exists(path):
             return path

@@ -31,7 +31,8 @@ def stratified_split(counts: Sequence[Mapping[int, int]], share: float, seed: in
         dealt = sorted((video for video in order if video in left and (rarest is None or counts[video].get(rarest))),
                        key=lambda video: -sum(counts[video].values()))
         for video in dealt:
-            needs = [(room[part] >= .5, due[part].get(rarest, 0), room[part]) for part in (0, 1)]
+            needs = [(room[part] >= .5, 0 if rarest is None else due[part].get(rarest, 0), room[part])
+                     for part in (0, 1)]
             part = int(needs[1] > needs[0])
             part_of[video] = part
             left.remove(video)

@@ -48,9 +48,9 @@ class VISFile:
         annotations.append({
             'id': len(annotations) + 1, 'video_id': video['id'], 'category_id': category_id, 'iscrowd': iscrowd,
             'height': size[0], 'width': size[1], 'length': len(rles),
-            'segmentations': [{'size': size, 'counts': _text(rle['counts'])} if area else None
+            'segmentations': [{'size': size, 'counts': _text(rle['counts'])} if rle and area else None
                               for rle, area in zip(rles, areas)],
-            'bboxes': [rle_boxes([rle])[0].tolist() if area else None for rle, area in zip(rles, areas)],
+            'bboxes': [rle_boxes([rle])[0].tolist() if rle and area else None for rle, area in zip(rles, areas)],
             'areas': [area or None for area in areas]})
         return True
 

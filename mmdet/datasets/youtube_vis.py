@@ -169,6 +169,9 @@ class YVISDataset(BaseDataset):
                 raise UserError(f'{path} does not exist, but {self.ann_file} lists it; unpack the images again, '
                                 "or set on_bad_frame='skip'")
 
+    ann_file: str
+    data_prefix: dict
+
     def _join_prefix(self) -> None:
         self.ann_file = str(find_annotations(self.data_root, self.ann_file))
         self.data_prefix = {'img_path': str(find_images(self.data_root, self.data_prefix.get('img_path', '')))}

@@ -16,6 +16,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     leave the learnt batches out; with others they are loaded and thrown away.
     """
 
+    _iter: int
+
     def restore(self, iterations_per_epoch: int) -> None:
         """Scales the resumed iteration if an epoch had another length (other processes) when it was saved."""
         length = len(self.dataloader)

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -36,8 +37,8 @@ def stop_workers(loader: DataLoader | None) -> None:
 
     Otherwise PyTorch waits five seconds for each at the end of the process: it does not tell them to end.
     """
-    iterator = getattr(loader, '_iterator', None)
-    if iterator is not None:
+    iterator: Any = getattr(loader, '_iterator', None)
+    if loader is not None and iterator is not None:
         loader._iterator = None
         iterator._shutdown_workers()
 

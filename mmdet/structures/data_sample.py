@@ -6,6 +6,7 @@ testing: consecutive frames). Both hold data only.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.structures import BaseDataElement, InstanceData
 
@@ -53,7 +54,7 @@ class TrackDataSample(BaseDataElement):
     def to_tensor(self) -> TrackDataSample:
         return self._each_frame('to_tensor')
 
-    def to(self, *args, **kwargs) -> TrackDataSample:
+    def to(self, *args: Any, **kwargs: Any) -> TrackDataSample:
         """A copy whose frames lie on the device or have the type given (see ``torch.Tensor.to``)."""
         return self._each_frame('to', *args, **kwargs)
 
@@ -63,7 +64,7 @@ class TrackDataSample(BaseDataElement):
     def cuda(self) -> TrackDataSample:
         return self._each_frame('cuda')
 
-    def _each_frame(self, method: str, *args, **kwargs) -> TrackDataSample:
+    def _each_frame(self, method: str, *args: Any, **kwargs: Any) -> TrackDataSample:
         new = self.new()
         new.video_data_samples = [getattr(frame, method)(*args, **kwargs) for frame in self.video_data_samples]
         return new

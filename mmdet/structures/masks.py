@@ -88,7 +88,7 @@ def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
         else:
             raise UserError(f'{where}[{index}] is a {type(segmentation).__name__}; give polygons, an RLE or null')
     if packed_at:
-        canonical, areas[packed_at] = _check_packed([rles[index] for index in packed_at], height, width,
+        canonical, areas[packed_at] = _check_packed([segmentations[index] for index in packed_at], height, width,
                                                     where, packed_at)
         for index, rle in zip(packed_at, canonical):
             rles[index] = rle

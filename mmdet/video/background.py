@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 Item = TypeVar('Item')
@@ -18,7 +18,7 @@ class _End:
         self.error = error
 
 
-def in_background(items: Iterator[Item], ahead: int) -> Iterator[Item]:
+def in_background(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
     """The same items; a thread has at most ``ahead`` of them ready. What the iterator raises is raised here.
 
     Args:

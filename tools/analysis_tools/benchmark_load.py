@@ -124,19 +124,23 @@ def measure_test_set(frames: int, length: int = 100, out: str | None = None) -> 
                 'seconds of scoring and writing': time.perf_counter() - start - passed}
 
 
-def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categories: int = 25,
-                    size: tuple[int, int] = (360, 640), seed: int = 0) -> dict[str, float]:
-    """A result of OVIS's size, one process: seconds of reading the files and of everything after it."""
+def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categories: int = 25, in_video: int = 5,
+                    radius: float = 120, size: tuple[int, int] = (360, 640), seed: int = 0) -> dict[str, float]:
+    """A result of OVIS's size, one process: seconds of reading the files and of everything after it.
+
+    A video has tracks of ``in_video`` of the categories. Masks are ellipses of up to ``radius`` pixels, so have
+    up to twice as many columns, of two runs each.
+    """
     rng, masks = np.random.default_rng(seed), []
     y, x = np.ogrid[:size[0], :size[1]]
     for _ in range(200):
-        (cy, cx), (h, w) = rng.uniform(0, size), rng.uniform(20, 120, 2)
+        (cy, cx), (h, w) = rng.uniform(0, size), rng.uniform(10, radius, 2)
         rle = mask_utils.encode(np.asfortranarray(((y - cy) / h) ** 2 + ((x - cx) / w) ** 2 < 1).astype(np.uint8))
         masks.append({'size': rle['size'], 'counts': rle['counts'].decode()})
 
     def made(**fields: Any) -> list[dict]:
         places = ((video, track) for video in range(1, videos + 1) for track in range(tracks))
-        return [{'video_id': video, 'category_id': 1 + track % categories,
+        return [{'video_id': video, 'category_id': 1 + (video + track % in_video) % categories,
                  'segmentations': [masks[i] for i in rng.integers(0, len(masks), length)],
                  **{name: make(video * tracks + track) for name, make in fields.items()}} for video, track in places]
 

@@ -98,10 +98,10 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
     videos = list(videos)
     found = {category_of(video.name, number): (video.name, number) for video in videos for number in video.rles}
     names = sorted(found) if names is None else list(names)
-    for name, (video, number) in found.items():
+    for name, (folder, number) in found.items():
         if name not in names:
-            raise UserError(f'object {number} of video {video} has the category {name!r}, which the list of categories '
-                            f'lacks ({", ".join(names[:20])}); add it')
+            raise UserError(f'object {number} of video {folder} has the category {name!r}, which the list of '
+                            f'categories lacks ({", ".join(names[:20])}); add it')
     if not names:
         raise UserError('the masks hold no object: every pixel is background; check the mask folder')
     file = VISFile([{'id': index, 'name': name} for index, name in enumerate(names, 1)], 'converted from index masks')

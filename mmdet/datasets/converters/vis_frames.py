@@ -12,7 +12,8 @@ def vis_frames_to_coco(videos: VideoAnnotations) -> dict:
     Images keep ``video_id`` and ``frame_id`` (0-based), annotations the object's id as ``instance_id``, so that
     cocoframes2yvis.py can join them again. What the reader leaves out (crowds, objects without mask) is left out.
     """
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for video, video_id in enumerate(videos.video_ids.tolist()):
         height, width = videos.sizes[video].tolist()
         for frame in range(videos.video_length(video)):

@@ -5,7 +5,8 @@ workers nor an interruption changes what is drawn.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -41,7 +42,7 @@ class SeededSampler(Sampler):
         seed: the same in all processes; None: agreed upon among them.
     """
 
-    def __init__(self, dataset, shuffle: bool = True, seed: int | None = None) -> None:
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
         self.dataset = dataset
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
@@ -91,7 +92,7 @@ class AspectRatioBatchSampler(Sampler):
                             "set train_dataloader.sampler.type='SeededSampler'")
         self.sampler = sampler
         self.batch_size = batch_size
-        dataset = sampler.dataset
+        dataset: Any = sampler.dataset
         wide = np.array([dataset.get_data_info(item)['wide'] for item in range(len(dataset))], bool)
         self._groups = [group for group in (np.flatnonzero(wide), np.flatnonzero(~wide)) if len(group)]
         self._skipped = 0

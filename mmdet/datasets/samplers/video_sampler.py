@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Iterator
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
@@ -22,7 +23,7 @@ class VideoSampler(Sampler):
         seed: unused: the order is fixed; mmengine gives it to every sampler.
     """
 
-    def __init__(self, dataset, seed: int | None = None) -> None:
+    def __init__(self, dataset: BaseDataset, seed: int | None = None) -> None:
         rank, world_size = get_dist_info()
         items = [dataset.get_data_info(item) for item in range(len(dataset))]
         videos = np.array([item['video'] for item in items], np.int64)

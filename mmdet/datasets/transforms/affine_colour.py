@@ -54,8 +54,8 @@ class AffineColourReference(BaseTransform):
     def transform(self, results: dict) -> dict:
         rng, key, frame = results['rng'], results['frames'][0], results['frames'][-1]
         frame['img'] = self._recolour(frame['img'], rng)
-        matrix = self._matrix(*frame['img_shape'], rng)
         height, width = frame['img_shape']
+        matrix = self._matrix(height, width, rng)
         frame['img'] = cv2.warpAffine(frame['img'], matrix, (width, height), flags=cv2.INTER_LINEAR)
         if rng.random() < self.blur_prob:
             frame['img'] = cv2.GaussianBlur(frame['img'], _BLUR_KERNEL, rng.uniform(*_BLUR_SIGMA))
@@ -85,7 +85,7 @@ class AffineColourReference(BaseTransform):
     def _matrix(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """(2, 3): where a pixel x, y, 1 goes."""
         angle = int(rng.integers(-self.rotation, max(self.rotation, 1)))
-        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.)
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.).astype(np.float64)
         for largest in self.translation:
             matrix[:, 2] += rng.uniform(-largest, largest, 2) * (width, height)
         return matrix
@@ -106,10 +106,11 @@ def _warp_masks(masks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def _extents(masks: np.ndarray) -> np.ndarray:
     """Boxes around masks, the largest coordinate included: (n, h, w) → (n, 4) float32 x1, y1, x2, y2; 0 where empty."""
-    columns, rows = masks.any(axis=1), masks.any(axis=2)
+    columns: np.ndarray = np.logical_or.reduce(masks, axis=1)
+    rows: np.ndarray = np.logical_or.reduce(masks, axis=2)
     last_x, last_y = (side.shape[1] - 1 - side[:, ::-1].argmax(axis=1) for side in (columns, rows))
     boxes = np.stack([columns.argmax(axis=1), rows.argmax(axis=1), last_x, last_y], axis=1)
-    return (boxes * columns.any(axis=1)[:, None]).astype(np.float32)
+    return (boxes * np.logical_or.reduce(columns, axis=1)[:, None]).astype(np.float32)
 
 
 def _keep(frame: dict, chosen: np.ndarray) -> None:

@@ -27,6 +27,8 @@ class AtomicCheckpointHook(CheckpointHook):
         kwargs: mmengine's arguments (``interval``, ``by_epoch``, ``save_best``, ``max_keep_ckpts``, ...).
     """
 
+    best_ckpt_path: str | None
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, backend_args=ATOMIC)
 

@@ -130,7 +130,7 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
     if not isinstance(content, dict):
         raise UserError(f'{name}: is a JSON {type(content).__name__}, not YouTube-VIS annotations (an object with '
                         'videos, categories)')
-    videos = {}
+    videos: dict[int, Video] = {}
     for index, entry in enumerate(_list_of_objects(content, 'videos', name)):
         video = _read_video(entry, f'{name}: videos[{index}]')
         if videos.setdefault(video.id, video) is not video:
@@ -169,9 +169,10 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
         UserError: an unknown video or category, a track longer or shorter than its video, a score that is not finite, a
             damaged RLE, ...
     """
-    given = not isinstance(predictions, (str, PathLike))
-    content = predictions if given else load_json(predictions)
-    name = source or ('result' if given else fspath(predictions))
+    if isinstance(predictions, (str, PathLike)):
+        content, name = load_json(predictions), source or fspath(predictions)
+    else:
+        content, name = predictions, source or 'result'
     if not isinstance(content, list):
         raise UserError(f'{name}: is a JSON {type(content).__name__}, not a YouTube-VIS result (a list of tracks)')
     tracks: list[Track] = []
@@ -185,7 +186,7 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
         if metric == 'bbox' and track.boxes is None:
             present = np.flatnonzero(track.mask_areas)
             track.boxes = np.zeros((len(track.rles), 4))
-            track.boxes[present] = rle_boxes([track.rles[frame] for frame in present])
+            track.boxes[present] = rle_boxes([rle for rle, area in zip(track.rles, track.mask_areas) if rle and area])
         tracks.append(track)
     return tracks
 
@@ -207,7 +208,9 @@ def mean_occlusion(values: list[float]) -> float:
 
 
 def _read_video(entry: dict, where: str) -> Video:
-    height, width, files, length = (entry.get(key) for key in ('height', 'width', 'file_names', 'length'))
+    height: Any = entry.get('height')
+    width: Any = entry.get('width')
+    files, length = entry.get('file_names'), entry.get('length')
     check_image_size(height, width, where)
     if files is not None:
         if not isinstance(files, list):

@@ -29,11 +29,11 @@ def video_mask_iou(predictions: Sequence[Sequence[dict | None]], truths: Sequenc
     """
     intersection = np.zeros((len(predictions), len(truths)))
     common = (prediction_areas > 0).any(0) & (truth_areas > 0).any(0)
-    for frame in np.flatnonzero(common):
+    for frame in np.flatnonzero(common).tolist():
         rows, columns = np.flatnonzero(prediction_areas[:, frame]), np.flatnonzero(truth_areas[:, frame])
-        ratio = coco_mask.iou([predictions[row][frame] for row in rows], [truths[column][frame] for column in columns],
-                              [1] * len(columns))
-        intersection[np.ix_(rows, columns)] += np.rint(ratio * prediction_areas[rows, frame, None])
+        ratio = coco_mask.iou([predictions[row][frame] for row in rows.tolist()],
+                              [truths[column][frame] for column in columns.tolist()], [1] * len(columns))
+        intersection[rows[:, None], columns] += np.rint(ratio * prediction_areas[rows, frame, None])
     return _ratio(intersection, prediction_areas.sum(1), truth_areas.sum(1))
 
 

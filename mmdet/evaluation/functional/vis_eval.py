@@ -139,17 +139,21 @@ def _overlap(predictions: list[Track], truths: list[Track], metric: str) -> np.n
     if not predictions or not truths:
         return np.zeros((len(predictions), len(truths)))
     if metric == 'bbox':
-        return video_box_iou(np.stack([track.boxes for track in predictions]),
-                             np.stack([track.boxes for track in truths]))
+        return video_box_iou(_boxes(predictions), _boxes(truths))
     return video_mask_iou([track.rles for track in predictions], [track.rles for track in truths],
                           np.stack([track.mask_areas for track in predictions]),
                           np.stack([track.mask_areas for track in truths]))
 
 
+def _boxes(tracks: list[Track]) -> np.ndarray:
+    """(n, T, 4); read_predictions and read_ground_truth have seen to it that there are some."""
+    return np.stack([track.boxes for track in tracks if track.boxes is not None])
+
+
 def _outside(track: Track, name: str) -> bool:
     low, high = AREA_RANGES[name] if name in AREA_RANGES else OCCLUSION_RANGES[name]
     value = track.area if name in AREA_RANGES else track.occlusion
-    return not low <= value <= high
+    return value is not None and not low <= value <= high
 
 
 def _accumulate(videos: list[tuple], precision: np.ndarray, recall: np.ndarray) -> None:

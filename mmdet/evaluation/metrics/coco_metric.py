@@ -101,11 +101,11 @@ class CocoMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[int, list[dict]]]) -> dict:
         """Writes and scores (image id, detections) of all images, in any order."""
-        results = dict(results)  # a padded sampler may bring an image twice
-        if len(results) < len(self._images):
-            absent = len(self._images) - len(results)
+        found = dict(results)  # a padded sampler may bring an image twice
+        if len(found) < len(self._images):
+            absent = len(self._images) - len(found)
             print_log(f'{absent} of {len(self._images)} images were not tested; they count as empty', logger='current')
-        detections = self._in_order(results)
+        detections = self._in_order(found)
         if self.out is not None:
             self._write(self.out, detections)
         return self._score(detections)

@@ -168,20 +168,22 @@ class YouTubeVISMetric(BaseMetric):
 
     def _write_and_score(self, frames_of: Callable[[Video], list[FrameResult]], out: str | None,
                          source: str | None = None) -> dict:
-        scored = bool(self.metrics) and self._ground_truth() is not None
+        truth = self._ground_truth() if self.metrics else None
         entries: list[dict] = []
-        stream = self._stream(list(self._outline.videos.values()), frames_of, entries if scored else None)
+        stream = self._stream(list(self._outline.videos.values()), frames_of, entries if truth else None)
         if out is not None:
             written = write_results(out, stream, self.dump_bbox, self.zip)
             print_log(f'Results written to {", ".join(written)}', logger='current')
-        elif scored:
+        elif truth:
             for _ in stream:
                 pass
-        if self.metrics and not scored:
-            print_log(f'{self.ann_file} has no annotations, so nothing is scored', logger='current')
+        if truth is None:
+            if self.metrics:
+                print_log(f'{self.ann_file} has no annotations, so nothing is scored', logger='current')
+            return {}
         statistics = {}
-        for metric in self.metrics if scored else ():
-            result = score_tracks(self._truth, read_predictions(entries, self._truth, metric, source), metric)
+        for metric in self.metrics:
+            result = score_tracks(truth, read_predictions(entries, truth, metric, source), metric)
             print_log(f'\n{format_scores(result)}', logger='current')
             statistics.update({f'{metric}_{name}': value for name, value in result.statistics.items()})
         return statistics
