@@ -35,5 +35,6 @@ def test_all_ranks_hold_the_memory_of_one_process(tmp_path):
     single = memory()
     single(*(torch.cat(parts) for parts in zip(*map(images, range(WORLD)))))
     for rank in range(WORLD):
-        assert torch.allclose(torch.load(tmp_path / f'{rank}.pt', weights_only=True), single.feat_units.weight, atol=1e-6)
+        units = torch.load(tmp_path / f'{rank}.pt', weights_only=True)
+        assert torch.allclose(units, single.feat_units.weight, atol=1e-6)
     assert not torch.equal(single.feat_units.weight, memory().feat_units.weight)
