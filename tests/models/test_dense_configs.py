@@ -80,7 +80,8 @@ def test_one_training_step(cfg, model):
 
 
 def test_one_frame(cfg, model):
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    one_frame = dict(clip_len=1) if 'clip_len' in cfg.test_dataloader.dataset else {}
+    dataset = DATASETS.build({**cfg.test_dataloader.dataset, **one_frame})
     clip, = model.eval().test_step(pseudo_collate([dataset[0]]))
     found = clip[0].pred_track_instances
     assert len(clip) == 1

@@ -49,7 +49,8 @@ def test_pairs_are_drawn_alike_for_one_seed(toy, tmp_path, capsys):
 
 
 def test_testing_clips_in_order(toy, tmp_path):
-    browse(toy, tmp_path, '--split', 'val', '--number', '99', '--in-order')
+    browse(toy, tmp_path, '--split', 'val', '--number', '99', '--in-order', '--cfg-options',
+           'val_dataloader.dataset.clip_len=1')
     assert [(name, picture.shape) for name, picture in pictures(tmp_path).items()] == [
         (f'{index:06d}.png', (192, 288, 3)) for index in range(4)]
 
