@@ -43,9 +43,10 @@ OPTIM_WRAPPERS = Registry('optim wrapper', parent=MMENGINE_OPTIM_WRAPPERS, locat
 # Pretrained, the strict one
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=MMENGINE_WEIGHT_INITIALIZERS, locations=['mmdet.checkpoint'], scope='mmdet')
-# nothing of our own: these keep mmengine from warning that the scope has none
-OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, scope='mmdet')
+# nothing of our own: these, and their location, keep mmengine from warning that the scope has none
+OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, locations=['mmdet.engine'], scope='mmdet')
 OPTIM_WRAPPER_CONSTRUCTORS = Registry('optim wrapper constructor', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-                                      scope='mmdet')
-PARAM_SCHEDULERS = Registry('parameter scheduler', parent=MMENGINE_PARAM_SCHEDULERS, scope='mmdet')
-VISBACKENDS = Registry('vis_backend', parent=MMENGINE_VISBACKENDS, scope='mmdet')
+                                      locations=['mmdet.engine'], scope='mmdet')
+PARAM_SCHEDULERS = Registry(
+    'parameter scheduler', parent=MMENGINE_PARAM_SCHEDULERS, locations=['mmdet.engine'], scope='mmdet')
+VISBACKENDS = Registry('vis_backend', parent=MMENGINE_VISBACKENDS, locations=['mmdet.engine'], scope='mmdet')
