@@ -1,4 +1,6 @@
 """The MemCNP head where the published one broke: no ground truth, one object, no positive, no kept box, small input."""
+import copy
+
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -104,3 +106,19 @@ def test_activation_checkpointing_changes_nothing():
         sum(value for name, value in model(inputs, clips, mode='loss').items() if 'loss' in name).backward()
         gradients.append(model.backbone.blocks[0].attn.qkv.weight.grad.clone())
     assert torch.equal(*gradients)
+
+
+def test_a_copy_of_the_model_is_on_its_own():
+    """As moving averages of weights need it: no hidden tie to the first model."""
+    torch.manual_seed(0)
+    model = build_memcnp(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.0)).eval()
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    results = []
+    for one in (model, twin):
+        clip = clip_of([frame_with([], 64, 96)])
+        one(torch.ones(1, 1, 3, 64, 96), [clip], mode='predict')
+        results.append(clip[0].pred_track_instances.scores)
+    assert not torch.equal(*results)

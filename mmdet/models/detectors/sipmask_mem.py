@@ -7,9 +7,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.models.dense_heads.clip_predictor import FrameGeometry
+from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
-from mmdet.models.layers.cuda_graphs import GraphedFunction
+from mmdet.models.layers.cuda_graphs import CudaGraphs
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
@@ -29,11 +29,10 @@ class SipMaskMem(SingleStageDetector):
 
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, cuda_graphs: bool = True,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
-        self._detect = GraphedFunction(
-            lambda images, geometry: self.bbox_head.detect(self.extract_feat(images), geometry))
         super().__init__(backbone, neck, bbox_head, data_preprocessor, init_cfg)
         self.tracker = MODELS.build(tracker)
         self.cuda_graphs = cuda_graphs
+        self._graphs = CudaGraphs()
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Losses of N key/reference pairs (T = 2)."""
@@ -42,16 +41,22 @@ class SipMaskMem(SingleStageDetector):
         return self.bbox_head.loss(keys, references, data_samples)
 
     def train(self, mode: bool = True) -> SipMaskMem:
-        self._detect.clear()  # what the graphs read may be replaced in training
+        self._graphs.clear()  # what the graphs read may be replaced in training
         return super().train(mode)
+
+    def _detect(self, images: Tensor, geometry: FrameGeometry) -> DeviceDetections:
+        return self.bbox_head.detect(self.extract_feat(images), geometry)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
         """Detect in all frames of a clip at once, then track frame by frame. Clips of a video must come in order."""
         for images, clip in zip(inputs, data_samples):
             geometry = FrameGeometry.of(clip[0])
-            detect = self._detect if self.cuda_graphs and images.is_cuda else self._detect.function
-            detections = self.bbox_head.predictor.collect(detect(images, geometry), geometry)
+            if self.cuda_graphs and images.is_cuda:
+                found = self._graphs.run(self._detect, images, geometry)
+            else:
+                found = self._detect(images, geometry)
+            detections = self.bbox_head.predictor.collect(found, geometry)
             for frame, instances in zip(clip, detections):
                 if frame.frame_id == 0:
                     self.tracker.reset()

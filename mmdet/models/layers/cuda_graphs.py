@@ -1,4 +1,4 @@
-"""Replay of a fixed-shape function as one CUDA graph; called by the detectors in testing.
+"""Replay of fixed-shape functions as one CUDA graph each; called by the detectors in testing.
 
 At one frame a step a network of a thousand small kernels waits for their launches; a graph launches them as one.
 """
@@ -11,37 +11,43 @@ import torch
 from torch import Tensor
 
 
-class GraphedFunction:
-    """Runs ``function(tensor)``; from the second call with a key on as a CUDA graph.
+class CudaGraphs:
+    """Runs fixed-shape functions of a tensor; from the second call with the same shapes on as a CUDA graph.
 
-    The function must have fixed shapes for a key and must not look at the device. A graph's outputs are overwritten by
-    its next replay.
+    The functions must have fixed shapes and must not look at the device. A graph's outputs are overwritten by its next
+    replay. Copies and pickles of an object hold no graph: those belong to the tensors that they were captured with.
 
     Args:
-        function: called with one tensor; returns a (nested) structure of tensors.
         max_graphs: graphs kept; the longest unused leaves first, with its memory.
     """
 
-    def __init__(self, function: Callable[..., object], max_graphs: int = 8) -> None:
-        self.function, self.max_graphs = function, max_graphs
+    def __init__(self, max_graphs: int = 8) -> None:
+        self.max_graphs = max_graphs
         self._graphs: OrderedDict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor, object]] = OrderedDict()
         self._seen: set[Hashable] = set()
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.max_graphs,)
 
     def clear(self) -> None:
         """Drop all graphs: necessary when a tensor they read was replaced."""
         self._graphs.clear()
         self._seen.clear()
 
-    def __call__(self, tensor: Tensor, *args: Hashable) -> object:
-        """``function(tensor, *args)``; the graph is chosen by the tensor's shape, ``args`` and autocast's state."""
-        key = (tuple(tensor.shape), tensor.dtype, torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda'),
-               args)
+    def run(self, function: Callable[..., object], tensor: Tensor, *args: Hashable) -> object:
+        """``function(tensor, *args)``, a (nested) structure of tensors.
+
+        The graph is chosen by the function's name, the tensor's shape, ``args`` and autocast's state.
+        """
+        key = (function.__qualname__, tuple(tensor.shape), tensor.dtype, torch.is_autocast_enabled('cuda'),
+               torch.get_autocast_dtype('cuda'), args)
         if key not in self._graphs:
             # the first call with a key runs as it is: videos of a size met once are not worth a capture
             if key not in self._seen:
                 self._seen.add(key)
-                return self.function(tensor, *args)
-            self._graphs[key] = self._capture(tensor, args)
+                return function(tensor, *args)
+            with torch.cuda.device(tensor.device):
+                self._graphs[key] = self._capture(function, tensor, args)
             if len(self._graphs) > self.max_graphs:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
@@ -50,14 +56,16 @@ class GraphedFunction:
         graph.replay()
         return output
 
-    def _capture(self, tensor: Tensor, args: tuple) -> tuple[torch.cuda.CUDAGraph, Tensor, object]:
+    @staticmethod
+    def _capture(function: Callable[..., object], tensor: Tensor,
+                 args: tuple) -> tuple[torch.cuda.CUDAGraph, Tensor, object]:
         static_input = tensor.clone()
 
         def run() -> object:
             # autocast's cache of cast weights would outlive the graph's memory
             with torch.autocast('cuda', torch.get_autocast_dtype('cuda'), torch.is_autocast_enabled('cuda'),
                                 cache_enabled=False):
-                return self.function(static_input, *args)
+                return function(static_input, *args)
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
 from mmdet.ops.deform_conv.on_cpu import deform_conv3x3_on_cpu
+from mmdet.ops.device import on_device_of
 
 try:
     from mmdet.ops.deform_conv.kernels import sample_backward_kernel, sample_kernel
@@ -50,8 +51,9 @@ def _launch(kernel, x: Tensor, offset: Tensor, *others: Tensor) -> None:
     group_channels = channels // groups
     chunk = min(1 << (group_channels - 1).bit_length(), 64)
     grid = (-(-positions // _BLOCK), 9, groups)
-    kernel[grid](x, offset, *others, positions, height, width, groups, channels, group_channels, BLOCK=_BLOCK,
-                 CHUNK=chunk)
+    with on_device_of(x):
+        kernel[grid](x, offset, *others, positions, height, width, groups, channels, group_channels, BLOCK=_BLOCK,
+                     CHUNK=chunk)
 
 
 @torch.library.custom_op('mmdet::deform_sample', mutates_args=())

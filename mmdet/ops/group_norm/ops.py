@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.ops.device import on_device_of
+
 try:
     from mmdet.ops.group_norm.kernels import normalize_kernel, partial_sums_kernel
 except ImportError:  # no Triton on this platform
@@ -30,7 +32,8 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: fl
     if not fused:
         x = F.group_norm(x, num_groups, weight, bias, eps)
         return x.relu() if relu else x
-    return _fused(x.contiguous(memory_format=torch.channels_last), num_groups, weight, bias, eps, relu)
+    with on_device_of(x):
+        return _fused(x.contiguous(memory_format=torch.channels_last), num_groups, weight, bias, eps, relu)
 
 
 def _fused(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, relu: bool) -> Tensor:

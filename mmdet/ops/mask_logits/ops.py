@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.ops.device import on_device_of
 from mmdet.ops.resize import resize
 
 try:
@@ -37,8 +38,8 @@ def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
     coarse = coarse.contiguous(memory_format=torch.channels_last)
     out = coarse.new_empty(batch, num_detections, factor * height, factor * width, dtype=torch.float32)
     grid = (-(-factor * height * factor * width // _BLOCK), batch)
-    mask_logits_kernel[grid](coarse, coefficients.to(coarse.dtype).contiguous(), out, height, width, num_detections,
-                             channels, FACTOR=factor,
-                             DETECTIONS=max(16, 1 << (num_detections - 1).bit_length()), BLOCK=_BLOCK,
-                             CHUNK=_CHUNK)
+    slots = max(16, 1 << (num_detections - 1).bit_length())  # matrix units want sixteen columns
+    with on_device_of(coarse):
+        mask_logits_kernel[grid](coarse, coefficients.to(coarse.dtype).contiguous(), out, height, width, num_detections,
+                                 channels, FACTOR=factor, DETECTIONS=slots, BLOCK=_BLOCK, CHUNK=_CHUNK)
     return out
