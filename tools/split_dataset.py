@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.datasets.annotations import load_json, read_youtube_vis
     from mmdet.datasets.splits import stratified_split
     from mmdet.errors import UserError
-    from mmdet.evaluation.results import atomic_open
+    from mmdet.files import atomic_open
 
     if not 0 < args.share < 1:
         raise UserError(f'--share {args.share} must lie between 0 and 1, exclusive')

@@ -26,8 +26,8 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.evaluation.functional import evaluate_vis, load_json, read_ground_truth
-    from mmdet.evaluation.results import atomic_open
     from mmdet.evaluation.tables import format_scores
+    from mmdet.files import atomic_open
 
     truth, predictions = read_ground_truth(args.annotations), load_json(args.result)
     numbers = {}

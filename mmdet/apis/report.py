@@ -26,8 +26,8 @@ from mmdet.evaluation.functional.annotations import GroundTruth, Track, Video, c
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
 from mmdet.evaluation.functional.video_iou import video_mask_iou
 from mmdet.evaluation.functional.vis_eval import score_tracks
-from mmdet.evaluation.results import atomic_open
 from mmdet.evaluation.tables import RANGE_TEXT
+from mmdet.files import atomic_open
 from mmdet.visualization import GifWriter, TrackVisualizer
 from mmdet.visualization.plots import read_scalars
 from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page

@@ -7,11 +7,9 @@ their bytes by the classes below, not by numpy's own hooks.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -19,29 +17,7 @@ import numpy as np
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import BOX_VALUES, ROW_VALUES, FrameResult
 from mmdet.evaluation.functional.annotations import ARCHIVE_MEMBER, Video
-
-
-@contextmanager
-def atomic_open(path: str, mode: str = 'wb') -> Iterator[IO]:
-    """A file that takes its name only once it is complete and on the disk; after an error nothing of it is left.
-
-    Raises:
-        UserError: it cannot be written (no space, no permission).
-    """
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-        with open(temporary, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f'{path}: cannot be written ({error.strerror or error}); free space or choose another '
-                        'path') from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+from mmdet.files import atomic_open
 
 
 class _StreamedList:

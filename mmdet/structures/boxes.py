@@ -5,16 +5,10 @@ the documentation); non-maximum suppression uses plain ones.
 """
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 
 def _with_end_pixel(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[..., :2], boxes[..., 2:] + 1], dim=-1)
-
-
-def legacy_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU+ of every pair: (n, 4), (m, 4) → (n, m)."""
-    return box_iou(_with_end_pixel(boxes1), _with_end_pixel(boxes2))
 
 
 def aligned_legacy_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:

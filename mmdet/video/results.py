@@ -14,7 +14,7 @@ from typing import IO
 import torch
 
 from mmdet.errors import UserError
-from mmdet.evaluation.results import atomic_open
+from mmdet.files import atomic_open
 from mmdet.structures import DetDataSample
 
 

@@ -10,7 +10,8 @@ import pytest
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult, track_entries
 from mmdet.evaluation.functional.annotations import Video
-from mmdet.evaluation.results import atomic_open, load_results, write_results
+from mmdet.evaluation.results import load_results, write_results
+from mmdet.files import atomic_open
 from mmdet.structures.masks import encode_masks
 
 VIDEOS = [Video(7, 12, 16, 3), Video(3, 12, 16, 2)]

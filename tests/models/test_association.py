@@ -5,9 +5,9 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
+from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.models.trackers import AssociationTracker
 from mmdet.models.trackers.association import association_scores, legacy_iou, resolve_claims
-from mmdet.structures import legacy_box_iou
 
 
 def found(embeddings, boxes=None, labels=None, scores=None) -> InstanceData:
@@ -22,7 +22,8 @@ def found(embeddings, boxes=None, labels=None, scores=None) -> InstanceData:
 def test_iou_agrees_with_the_tensor_version():
     boxes = np.random.default_rng(0).uniform(0, 50, (2, 7, 4)).astype(np.float32)
     boxes[..., 2:] += boxes[..., :2]
-    np.testing.assert_allclose(legacy_iou(*boxes), legacy_box_iou(*map(torch.from_numpy, boxes)), rtol=1e-6)
+    expected = BoxConvention(legacy=True).iou(*map(torch.from_numpy, boxes))
+    np.testing.assert_allclose(legacy_iou(*boxes), expected, rtol=1e-6)
 
 
 def test_scores_are_the_sum_of_their_terms():

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.datasets.annotations import load_json
     from mmdet.datasets.coco_file import check_coco
     from mmdet.datasets.converters.coco_images import coco_images_to_vis
-    from mmdet.evaluation.results import atomic_open
+    from mmdet.files import atomic_open
 
     file = coco_images_to_vis(check_coco(load_json(args.coco), args.coco), args.target)
     with atomic_open(args.out, 'w') as out:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.datasets.annotations import load_json
     from mmdet.datasets.coco_file import check_coco
     from mmdet.datasets.converters.coco_frames import coco_frames_to_vis
-    from mmdet.evaluation.results import atomic_open
+    from mmdet.files import atomic_open
 
     file = coco_frames_to_vis(check_coco(load_json(args.coco), args.coco), args.track_key)
     with atomic_open(args.out, 'w') as out:

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.datasets.annotations import read_youtube_vis
     from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
-    from mmdet.evaluation.results import atomic_open
+    from mmdet.files import atomic_open
 
     content = vis_frames_to_coco(read_youtube_vis(args.annotations))
     with atomic_open(args.out, 'w') as out:

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmdet.errors import UserError
 from mmdet.evaluation.functional.annotations import load_json
 from mmdet.evaluation.functional.coco_ap import check_detections, read_coco, score_boxes
-from mmdet.evaluation.results import atomic_open
+from mmdet.files import atomic_open
 from mmdet.registry import METRICS
 
 

@@ -7,6 +7,7 @@ Symbols: B images, N locations of all levels in level order, G padded objects, P
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def centerness_targets(distances: Tensor, valid: Tensor, level_sizes: Sequence[t
     return torch.cat([level.flatten(1) for level in levels], dim=1)
 
 
-class _Assigner:
+class _Assigner(ABC):
     """What all assigners share: geometry of locations and objects."""
 
     def __call__(self, points: Tensor, level_sizes: Sequence[tuple[int, int]], sigmas: Tensor,
@@ -82,9 +83,10 @@ class _Assigner:
         return Assignment(index, gt, positive, negative & targets.valid.any(dim=1, keepdim=True), in_box.any(dim=2),
                           centerness)
 
+    @abstractmethod
     def assign(self, distances: Tensor, in_box: Tensor, closest: Tensor, centerness: Tensor, sigmas: Tensor,
                level_sizes: Sequence[tuple[int, int]], targets: PaddedTargets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        raise NotImplementedError
+        """``index``, ``gt``, ``positive`` and ``negative`` of an :class:`Assignment`."""
 
 
 @TASK_UTILS.register_module()
