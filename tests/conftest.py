@@ -1,7 +1,9 @@
 """Shared by all tests: a tiny toy set, and the command lines run as a user runs them."""
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,16 +42,50 @@ log_processor = dict(window_size=1)
     return path
 
 
+def _environment(on_gpu: bool) -> dict[str, str]:
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore',
+            **({} if on_gpu else {'CUDA_VISIBLE_DEVICES': ''})}
+
+
 @pytest.fixture(scope='session')
 def command() -> Callable[..., subprocess.CompletedProcess]:
-    """Runs a script of the project in a process of its own, on the CPU."""
+    """Runs a script of the project in a process of its own, on the CPU unless told otherwise."""
 
-    def run(*args: object, launcher: tuple[str, ...] = (), check: bool = True) -> subprocess.CompletedProcess:
-        environment = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
-        done = subprocess.run([sys.executable, *launcher, *map(str, args)], cwd=ROOT, env=environment, text=True,
-                              capture_output=True, timeout=300)
+    def run(*args: object, launcher: tuple[str, ...] = (), check: bool = True,
+            on_gpu: bool = False) -> subprocess.CompletedProcess:
+        done = subprocess.run([sys.executable, *launcher, *map(str, args)], cwd=ROOT, env=_environment(on_gpu),
+                              text=True, capture_output=True, timeout=300)
         if check:
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
     return run
+
+
+@pytest.fixture(scope='session')
+def killed() -> Callable[..., None]:
+    """Runs a script of the project and kills it (SIGKILL) as soon as a file is there."""
+
+    def run(*args: object, once: Path, on_gpu: bool = False) -> None:
+        process = subprocess.Popen([sys.executable, *map(str, args)], cwd=ROOT, env=_environment(on_gpu),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not once.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        assert once.exists()
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def logged_losses() -> Callable[[Path], dict[int, float]]:
+    """Reads the loss of each step from the JSON logs of a working directory."""
+
+    def read(folder: Path) -> dict[int, float]:
+        lines = [json.loads(line) for path in folder.glob('*/vis_data/*.json') if path.name != 'scalars.json'
+                 for line in path.read_text().splitlines()]
+        return {line['step']: line['loss'] for line in lines if 'loss' in line}
+
+    return read

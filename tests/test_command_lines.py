@@ -1,10 +1,6 @@
 """The command lines end to end, in processes of their own, on a tiny toy set: train, resume, test, show, score."""
 import json
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -31,14 +27,7 @@ def tested(toy_config, trained, command, tmp_path_factory):
     return out, done
 
 
-def losses(folder):
-    """Loss by step, from the JSON log."""
-    lines = [json.loads(line) for path in folder.glob('*/vis_data/*.json') if path.name != 'scalars.json'
-             for line in path.read_text().splitlines()]
-    return {line['step']: line['loss'] for line in lines if 'loss' in line}
-
-
-def test_training_leaves_checkpoints_and_logs(trained):
+def test_training_leaves_checkpoints_and_logs(trained, logged_losses):
     folder, done = trained
     assert done.stdout.count('running on the CPU') == 1
     names = {path.name for path in folder.glob('*.pth')}
@@ -47,23 +36,15 @@ def test_training_leaves_checkpoints_and_logs(trained):
     checkpoint = torch.load(folder / 'epoch_2.pth', weights_only=True)
     assert checkpoint['meta']['dataset_meta']['classes'] == ('disc', 'square', 'triangle')
     assert 'CNPContrastHead' in checkpoint['meta']['cfg']
-    assert sorted(losses(folder)) == [1, 2, 3, 4]
+    assert sorted(logged_losses(folder)) == [1, 2, 3, 4]
     assert list(folder.glob('*/vis_data/events.out.tfevents*')) and 'eta' in done.stdout and 'AP50' in done.stdout
 
 
-def test_killed_training_resumes_with_the_same_losses(toy_config, trained, command, tmp_path):
-    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
-    process = subprocess.Popen([sys.executable, 'train.py', str(toy_config), '--work_dir', str(tmp_path)],
-                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / 'epoch_1.pth').exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+def test_killed_training_resumes_with_the_same_losses(toy_config, trained, command, killed, logged_losses, tmp_path):
+    killed('train.py', toy_config, '--work_dir', tmp_path, once=tmp_path / 'epoch_1.pth')
     (tmp_path / 'epoch_2.pth').unlink(missing_ok=True)
     command('train.py', toy_config, '--work_dir', tmp_path, '--resume-from')
-    whole = losses(trained[0])
-    assert losses(tmp_path) == whole
+    assert logged_losses(tmp_path) == logged_losses(trained[0])
     old, new = (torch.load(folder / 'epoch_2.pth')['state_dict'] for folder in (trained[0], tmp_path))
     assert all(torch.equal(old[name], new[name]) for name in old)
 
@@ -89,10 +70,10 @@ def test_two_processes_write_the_same_file(tested, toy_config, trained, command,
         assert (tmp_path / f'two.pkl{ending}').read_bytes() == (tested[0].parent / f'out.pkl{ending}').read_bytes()
 
 
-def test_two_processes_train_and_hold_one_memory(toy_config, command, tmp_path):
+def test_two_processes_train_and_hold_one_memory(toy_config, command, logged_losses, tmp_path):
     command('train.py', toy_config, '--work_dir', tmp_path, '--launcher', 'pytorch', '--cfg-options',
             'train_dataloader.batch_size=2', 'train_cfg.max_epochs=1', launcher=TORCHRUN)
-    assert sorted(losses(tmp_path)) == [1, 2]
+    assert sorted(logged_losses(tmp_path)) == [1, 2]
 
 
 def test_pictures_and_scores_of_one_run(tested, toy_config, trained, command, tmp_path):

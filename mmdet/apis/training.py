@@ -10,7 +10,7 @@ from torch import nn
 
 from mmdet.apis.config import pretrained_nodes
 from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
-from mmdet.engine import VideoRunner, init_processes
+from mmdet.engine import VideoRunner, init_processes, prepare_cublas
 from mmdet.errors import UserError
 
 AUTO = 'auto'
@@ -28,7 +28,7 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
         resume_from: checkpoint to continue, or ``'auto'`` for the newest whole one of ``work_dir``.
         validate: score the validation set after every epoch, and keep the best checkpoint as ``best_*.pth``.
         seed: of all random numbers; None: the config's.
-        deterministic: ask torch for algorithms that give the same numbers again.
+        deterministic: algorithms that give the same numbers again, slower; an operation without one is a UserError.
         amp: mixed precision: bfloat16 where the hardware has it, else float16 with a loss scale.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
@@ -50,6 +50,8 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
         _use_amp(cfg)
     cfg.randomness = dict(seed=cfg.randomness.seed if seed is None else seed, deterministic=deterministic)
     _choose_start(cfg, load_from, resume_from)
+    if deterministic:
+        prepare_cublas()
     init_processes(launcher)
     return VideoRunner.from_cfg(cfg).train()
 

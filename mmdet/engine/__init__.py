@@ -1,3 +1,4 @@
+from mmdet.engine.determinism import prepare_cublas
 from mmdet.engine.distributed import init_processes
 from mmdet.engine.files import ATOMIC, AtomicBackend
 from mmdet.engine.hooks import *  # noqa: F403
@@ -8,4 +9,4 @@ from mmdet.engine.test_loop import InterruptibleTestLoop
 from mmdet.engine.train_loop import ResumableTrainLoop
 
 __all__ = ['ATOMIC', 'AtomicBackend', 'BFloat16OptimWrapper', 'InterruptibleTestLoop', 'ResumableTrainLoop',
-           'StopSignal', 'VideoRunner', 'init_processes']
+           'StopSignal', 'VideoRunner', 'init_processes', 'prepare_cublas']

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_model, read_checkpoint
+from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.workers import WorkerStart, stop_workers
 from mmdet.errors import UserError
 
@@ -31,7 +32,8 @@ class VideoRunner(Runner):
     def train(self) -> nn.Module:
         """Trains; the data loaders' workers end with it."""
         try:
-            return super().train()
+            with refusals_in_one_line():
+                return super().train()
         finally:
             self._stop_workers()
 

@@ -3,9 +3,21 @@ import signal
 
 import pytest
 import torch
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from noisy_training import PLAIN_LOADER, VALIDATION, build, losses_of
 
 from mmdet.errors import EXIT_PREEMPTED, UserError
+from mmdet.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class ScaledOnCPU(AmpOptimWrapper):
+    """``train.py --amp``'s wrapper for older GPUs, which mmengine builds on a GPU only."""
+
+    def __init__(self, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=2.0 ** 10, growth_interval=5)
+        self.cast_dtype, self._scale_update_param = torch.bfloat16, None
 
 
 @pytest.fixture(scope='module')
@@ -104,3 +116,18 @@ def test_resumes_with_samplers_that_cannot_skip(tmp_path):
     resumed = build(tmp_path / 'parts', tmp_path / 'parts' / 'iter_8.pth', train_dataloader=PLAIN_LOADER)
     resumed.train()
     assert losses_of(resumed) == {i: losses_of(runner)[i] for i in range(8, 18)}
+
+
+def test_the_loss_scale_is_resumed(tmp_path):
+    """It halves at the gradient that overflows and doubles after five steps without one."""
+    wrapper = {'type': 'ScaledOnCPU', 'optimizer': {'type': 'SGD', 'lr': 0.003}}
+    whole = build(tmp_path / 'whole', optim_wrapper=wrapper,
+                  model={'bad_at': (3,), 'bad': float('inf'), 'bad_gradient': True})
+    whole.train()
+    saved = [torch.load(tmp_path / 'whole' / f'epoch_{epoch}.pth', weights_only=True)['optimizer']['loss_scaler']
+             for epoch in (1, 2, 3)]
+    assert [(state['scale'], state['_growth_tracker']) for state in saved] == [(512, 2), (1024, 3), (2048, 4)]
+    resumed = build(tmp_path / 'resumed', tmp_path / 'whole' / 'epoch_1.pth', optim_wrapper=wrapper)
+    resumed.train()
+    assert torch.load(tmp_path / 'resumed' / 'epoch_3.pth')['optimizer']['loss_scaler'] == saved[2]
+    assert losses_of(resumed) == {i: losses_of(whole)[i] for i in range(6, 18)}

@@ -1,5 +1,7 @@
 """3×3 deformable convolution v1 for the heads: Triton on NVIDIA GPUs, ``grid_sample`` on CPUs, else torchvision's.
 
+Training with ``torch.use_deterministic_algorithms`` takes indexing on every GPU.
+
 torchvision's operator knows no bfloat16 and samples one channel at a time in float32; here that was a third of the
 head's time (``docs/benchmarks.md``).
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
+from mmdet.ops.deform_conv.in_order import deform_conv3x3_in_order
 from mmdet.ops.deform_conv.on_cpu import deform_conv3x3_on_cpu
 from mmdet.ops.device import on_device_of
 
@@ -32,7 +35,8 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         (B, O, h, w) of x's type; under autocast the sampling and the product run in autocast's type, positions in
         float32.
     """
-    if sample_kernel is not None and x.is_cuda:
+    ordered = x.device.type != 'cpu' and torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled()
+    if sample_kernel is not None and x.is_cuda and not ordered:
         if torch.is_autocast_enabled('cuda'):
             x = x.to(torch.get_autocast_dtype('cuda'))
         return _triton_deform_conv(x, offset.float(), weight.to(x.dtype))
@@ -40,6 +44,8 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         if x.device.type == 'cpu':
             return deform_conv3x3_on_cpu(x.float(), offset.float(), weight.float()).to(x.dtype)
+        if ordered:
+            return deform_conv3x3_in_order(x.float(), offset.float(), weight.float()).to(x.dtype)
         return torchvision_deform_conv2d(x.float(), offset.float(), weight.float(), padding=1).to(x.dtype)
 
 

@@ -1,0 +1,34 @@
+"""What torch needs, and says, when it is asked for the same numbers in every run (``--deterministic``).
+
+Used by ``mmdet.apis.train`` and the runner.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmdet.errors import UserError
+
+_NAME, _VALUE = 'CUBLAS_WORKSPACE_CONFIG', ':4096:8'
+
+
+def prepare_cublas() -> None:
+    """Gives every stream a workspace of its own, or its sums differ; called before the first product on a GPU."""
+    os.environ.setdefault(_NAME, _VALUE)
+
+
+@contextmanager
+def refusals_in_one_line() -> Iterator[None]:
+    """Raises UserError where torch refuses an operation that cannot give the same numbers again."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if 'CUBLAS_WORKSPACE_CONFIG=' in text:
+            raise UserError(f'--deterministic: {_NAME}={os.environ.get(_NAME, "")} lets the sums of cuBLAS differ; '
+                            f'unset it or set it to {_VALUE}') from None
+        if 'does not have a deterministic implementation' in text:
+            raise UserError(f'--deterministic: {text.split()[0]} cannot give the same numbers again on this device; '
+                            'train without --deterministic, or on the CPU (--gpus 0)') from None
+        raise

@@ -1,0 +1,42 @@
+"""3×3 deformable convolution by indexing; :func:`mmdet.ops.deform_conv.deform_conv3x3` uses it for ``--deterministic``.
+
+On a GPU the gradients that meet in one pixel are added in whatever order they arrive, by the Triton kernel as by
+``grid_sample`` and torchvision. The gradient of indexing is the one that PyTorch can add up in a fixed order.
+
+Symbols: B images, C channels in G groups with offsets of their own, O output channels, h×w map.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def deform_conv3x3_in_order(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """Deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. All float32 or float64.
+
+    Args:
+        x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).
+
+    Returns:
+        (B, O, h, w).
+    """
+    batch, channels, height, width = x.shape
+    groups = offset.shape[1] // 18
+    tap, rows, columns = (torch.arange(n, dtype=x.dtype, device=x.device) for n in (9, height, width))
+    tap, rows = tap.view(9, 1, 1), rows.view(height, 1)
+    dy, dx = offset.view(batch, groups, 9, 2, height, width).unbind(3)  # (B, G, 9, h, w)
+    y, x_ = dy + rows + tap.div(3, rounding_mode='floor') - 1, dx + columns + tap % 3 - 1
+    # offsets of a diverging training: no index may come of them, the fractions below carry them on
+    top, left = (position.detach().floor().nan_to_num(-2) for position in (y, x_))
+    pixels = x.view(batch * groups, channels // groups, -1).transpose(1, 2).reshape(-1, channels // groups)
+    first = torch.arange(batch * groups, device=x.device).view(batch, groups, 1, 1, 1) * (height * width)
+    sampled = x.new_zeros(())
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = top + down, left + right
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = first + row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            share = ((y - top) if down else (1 - y + top)) * ((x_ - left) if right else (1 - x_ + left)) * inside
+            sampled = sampled + share[..., None] * pixels[index]  # (B, G, 9, h, w, C / G)
+    sampled = sampled.permute(0, 1, 5, 2, 3, 4).reshape(batch, channels * 9, height * width)
+    return (weight.flatten(1) @ sampled).view(batch, -1, height, width)
