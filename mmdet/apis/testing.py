@@ -10,7 +10,6 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
 from mmdet.apis.config import pretrained_nodes
-from mmdet.apis.report import check_report, report_test
 from mmdet.apis.training import amp_dtype, default_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes
@@ -52,6 +51,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
     cfg = cfg.copy()
     if report:
+        from mmdet.apis.report import check_report, report_test  # matplotlib: half a second
         check_report(cfg)
         out = out or str(Path(report).expanduser() / 'result.pkl')
     cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result)
@@ -87,6 +87,10 @@ def _prepare(cfg: Config, checkpoint: str, work_dir: str | None, launcher: str) 
         cfg[name] = None
     for _, node in pretrained_nodes(cfg):
         node.init_cfg = None  # the checkpoint has everything
+    if 'visualizer' in cfg:
+        # a test draws no curves, and TensorBoard takes a second to load
+        cfg.visualizer.vis_backends = [backend for backend in cfg.visualizer.get('vis_backends') or []
+                                       if backend.type != 'TensorboardVisBackend']
     cfg.default_hooks = {name: hook for name, hook in cfg.default_hooks.items()
                          if name in ('timer', 'logger', 'progress')} | dict.fromkeys(
                              ('sampler_seed', 'param_scheduler', 'checkpoint'))

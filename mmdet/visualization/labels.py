@@ -10,7 +10,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -147,6 +146,7 @@ def _word_mask(word: str, font_size: int) -> np.ndarray:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # here: only pictures need it, and it loads slowly
     path = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
