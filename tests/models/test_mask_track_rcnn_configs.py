@@ -9,7 +9,8 @@ from mmdet.apis.config import check_config
 from mmdet.registry import DATASETS, MODELS
 from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
-CONFIGS = ['masktrack_rcnn_r50_fpn_1x_yvis', 'cmasktrack_rcnn_r50_fpn_1x_yvis', 'cmasktrack_rcnn_r50_fpn_1x_ovis']
+CONFIGS = ['masktrack_rcnn_r50_fpn_1x_yvis', 'masktrack_toy_textured', 'cmasktrack_rcnn_r50_fpn_1x_yvis',
+           'cmasktrack_rcnn_r50_fpn_1x_ovis']
 SIZE = (96, 64)
 NARROW = dict(
     backbone=dict(init_cfg=None),
@@ -24,7 +25,7 @@ NARROW = dict(
 def cfg(request, tmp_path_factory):
     """A leaf config with narrow layers, on a toy set of its format."""
     root = tmp_path_factory.mktemp('toy')
-    form = 'ovis' if request.param.endswith('ovis') else 'yvis'
+    form = 'ovis' if request.param.endswith(('ovis', 'textured')) else 'yvis'
     make_toy_vis(root, ToyVIS(videos=1, val_videos=1, frames=3, size=SIZE, format=form), progress=False)
     cfg = Config.fromfile(f'configs/{request.param}.py')
     check_config(cfg)

@@ -1,0 +1,76 @@
+"""tools/analysis_tools/compare.py: reading variants, running them side by side, the table."""
+import json
+from pathlib import Path
+
+import pytest
+
+from mmdet.apis import load_config
+from mmdet.errors import UserError
+from tools.analysis_tools import compare
+from tools.analysis_tools.compare import Variant, format_table, main, read_variants
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIG = 'configs/memcnp_toy.py'
+
+
+def scores(value: float) -> dict[str, float]:
+    return dict.fromkeys(compare.COLUMNS, value) | {'APho': -1.0}
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs/comparisons').glob('*.json')), ids=lambda path: path.stem)
+def test_shipped_comparisons_change_what_their_configs_have(path):
+    for variant in read_variants(str(path), None):
+        options = [tuple(option.split('=', 1)) for option in variant.cfg_options]
+        cfg = load_config(variant.config, options)
+        head = cfg.model.bbox_head
+        for key, text in options:
+            assert str(head[key.removeprefix('model.bbox_head.')]) == text
+
+
+def test_variants_are_chosen_by_name(tmp_path):
+    path = tmp_path / 'variants.json'
+    path.write_text(json.dumps([dict(name='a', config=CONFIG), dict(name='b', config=CONFIG)]))
+    assert [variant.name for variant in read_variants(str(path), ['b'])] == ['b']
+    with pytest.raises(UserError, match=r'--only c: .* has a, b'):
+        read_variants(str(path), ['c'])
+
+
+@pytest.mark.parametrize(('text', 'said'), [
+    ('{', 'no list of variants'), ('[{"name": "a"}]', 'config'), ('[{"name": "a", "config": "no.py"}]', 'no.py'),
+    (json.dumps([dict(name='a', config=CONFIG)] * 2), 'same name')])
+def test_faults_of_the_file_are_named(tmp_path, text, said):
+    path = tmp_path / 'variants.json'
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_variants(str(path), None)
+
+
+def test_table_gives_mean_and_deviation():
+    results = {('a', 0): scores(.1), ('a', 1): scores(.3), ('b', 0): scores(.5)}
+    table = format_table([Variant('a', CONFIG, 'A'), Variant('b', CONFIG), Variant('c', CONFIG, cfg_options=['x.y=1'])],
+                         results, amp=True).splitlines()
+    assert table[2] == '| A | 2 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | - |'
+    assert table[3].startswith('| b | 1 | 50.0 | 50.0 |')
+    assert table[4].startswith('| c | 0 | - |')
+    assert any(line.startswith(f'python train.py {CONFIG} ') and line.endswith('--amp --cfg_options x.y=1 &&')
+               for line in table)
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    def run_job(variant, seed, folder, gpu, amp):
+        if variant.name == 'b':
+            raise UserError('train.py ended with status 2: error: no data')
+        return scores(seed / 10)
+
+    monkeypatch.setattr(compare, 'run_job', run_job)
+    path = tmp_path / 'variants.json'
+    path.write_text(json.dumps([dict(name=name, config=CONFIG) for name in 'abc']))
+    assert main([str(path), '--out', str(tmp_path / 'out'), '--gpus', '0', '--seeds', '1', '2']) == 1
+    written = json.loads((tmp_path / 'out/scores.json').read_text())
+    assert {name: sorted(runs) for name, runs in written.items()} == {'a': ['1', '2'], 'b': [], 'c': ['1', '2']}
+    assert 'b, seed 1: train.py ended with status 2: error: no data' in capsys.readouterr().err
+
+
+def test_finished_runs_are_not_run_again(tmp_path):
+    (tmp_path / 'scores.json').write_text(json.dumps(dict(segm=dict(statistics=scores(.4)))))
+    assert compare.run_job(Variant('a', 'missing.py'), 0, tmp_path, None, False)['AP'] == .4

@@ -1,0 +1,203 @@
+#!/usr/bin/env python
+"""Train and test variants of a model with several seeds, and write a table of their scores.
+
+    python tools/analysis_tools/compare.py configs/comparisons/toy_textured.json --out DIR --gpus 4 --jobs_per_gpu 5
+
+Started again, it takes up what is unfinished.
+"""
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shlex
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table."""
+
+    name: str
+    config: str
+    title: str = ''
+    cfg_options: list[str] = field(default_factory=list)
+
+    def train_command(self, folder: Path | str, seed: int | str, amp: bool) -> list[str]:
+        options = ['--cfg_options', *self.cfg_options] if self.cfg_options else []
+        return ['train.py', self.config, '--work_dir', str(folder), '--seed', str(seed), '--resume',
+                *['--amp'] * amp, *options]
+
+    def test_command(self, folder: Path | str, checkpoint: str, amp: bool) -> list[str]:
+        options = ['--cfg_options', *self.cfg_options] if self.cfg_options else []
+        return ['test_video.py', self.config, checkpoint, '--work_dir', str(folder), '--out', f'{folder}/result.pkl',
+                *['--amp'] * amp, *options]
+
+
+def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
+    """The variants in a file: a list of objects with ``name``, ``config`` and, if wished, ``title``, ``cfg_options``.
+
+    Raises:
+        UserError: not such a file, a missing config, an unknown name in ``only``.
+    """
+    try:
+        entries = json.loads(Path(path).read_text())
+        variants = [Variant(**entry) for entry in entries]
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{path} is no list of variants (name, config, title, cfg_options): {error}') from None
+    for variant in variants:
+        if not (ROOT / variant.config).is_file():
+            raise UserError(f'{path}: variant {variant.name!r} names the config {variant.config}, which is not there')
+    names = [variant.name for variant in variants]
+    if len(set(names)) < len(names):
+        raise UserError(f'{path}: two variants have the same name')
+    unknown = set(only or names) - set(names)
+    if unknown:
+        raise UserError(f'--only {sorted(unknown)[0]}: {path} has {", ".join(names)}')
+    return [variant for variant in variants if not only or variant.name in only]
+
+
+def run_job(variant: Variant, seed: int, folder: Path, gpu: int | None, amp: bool) -> dict[str, float]:
+    """Trains, tests and scores one variant with one seed; returns the statistics of segm, in [0, 1] or −1."""
+    scores = folder / 'scores.json'
+    if not scores.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        env = os.environ | ({} if gpu is None else {'CUDA_VISIBLE_DEVICES': str(gpu)})
+        device = ['--gpus', '0' if gpu is None else '1']
+        _call([*variant.train_command(folder, seed, amp), *device], folder / 'train.txt', env)
+        checkpoint = (folder / 'last_checkpoint').read_text().strip()
+        _call([*variant.test_command(folder, checkpoint, amp), *device], folder / 'test.txt', env)
+        _call(['tools/vis_eval.py', f'{folder}/result.pkl.json', _annotations(variant), '--out', str(scores)],
+              folder / 'scores.txt', env)
+    return json.loads(scores.read_text())['segm']['statistics']
+
+
+def _annotations(variant: Variant) -> str:
+    from mmengine.config import Config
+    cfg = Config.fromfile(ROOT / variant.config)
+    return str(cfg.test_evaluator.ann_file)
+
+
+def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
+    with log.open('w') as file:
+        status = subprocess.run([sys.executable, '-u', *words], cwd=ROOT, env=env, stdout=file,
+                                stderr=subprocess.STDOUT).returncode
+    if status:
+        last = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), '')
+        raise UserError(f'{words[0]} ended with status {status}: {last.strip()} (all of it: {log})')
+
+
+def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[int | None], amp: bool,
+            ) -> tuple[dict[tuple[str, int], dict[str, float]], list[str]]:
+    """Runs the jobs side by side, one in each slot (a GPU's number, None: the CPU), and says how each went.
+
+    Returns:
+        Statistics by variant's name and seed; the faults of jobs that failed, a line each.
+    """
+    waiting: queue.SimpleQueue = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    results: dict[tuple[str, int], dict[str, float]] = {}
+    faults: list[str] = []
+    start = time.monotonic()
+
+    def work(gpu: int | None) -> None:
+        while True:
+            try:
+                variant, seed = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                scores = run_job(variant, seed, out / variant.name / f'seed_{seed}', gpu, amp)
+            except (UserError, OSError) as error:
+                faults.append(f'{variant.name}, seed {seed}: {error}')
+                said = 'failed'
+            else:
+                results[variant.name, seed] = scores
+                said = f'AP {100 * scores["AP"]:.1f}'
+            print(f'[{len(results) + len(faults)}/{len(jobs)}, {time.monotonic() - start:.0f} s] '
+                  f'{variant.name}, seed {seed}: {said}', flush=True)
+
+    threads = [threading.Thread(target=work, args=(gpu,), daemon=True) for gpu in slots]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results, faults
+
+
+def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dict[str, float]], amp: bool) -> str:
+    """Markdown: mean ± standard deviation over the seeds, in percent, and the commands."""
+    lines = [f'| variant | seeds | {" | ".join(COLUMNS)} |', '|---|---|' + '---|' * len(COLUMNS)]
+    for variant in variants:
+        runs = [scores for (name, _), scores in sorted(results.items()) if name == variant.name]
+        cells = [_spread([run[column] for run in runs]) for column in COLUMNS]
+        lines.append(f'| {variant.title or variant.name} | {len(runs)} | {" | ".join(cells)} |')
+    lines += ['', 'Each row by hand, with SEED and DIR:', '', '```']
+    for variant in variants:
+        train = shlex.join(['python', *variant.train_command('DIR', 'SEED', amp)])
+        test = shlex.join(['python', *variant.test_command('DIR', 'LAST', amp), '--eval', 'segm'])
+        lines += [f'# {variant.title or variant.name}', f'{train} &&',
+                  f'  {test.replace(" LAST ", " $(cat DIR/last_checkpoint) ")}']
+    return '\n'.join([*lines, '```', ''])
+
+
+def _spread(values: Sequence[float]) -> str:
+    """In percent; ``-`` without runs or where the statistic is undefined (−1)."""
+    if not values or min(values) < 0:
+        return '-'
+    mean = f'{100 * statistics.mean(values):.1f}'
+    return f'{mean} ± {100 * statistics.stdev(values):.1f}' if len(values) > 1 else mean
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/analysis_tools/compare.py',
+                           description='Train and test variants with several seeds; write a table.')
+    parser.add_argument('variants', type=existing_file, help='for example configs/comparisons/toy_textured.json')
+    parser.add_argument('--out', required=True, metavar='DIR', help='a folder for each run, table.md, scores.json')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='these variants only')
+    parser.add_argument('--gpus', type=int, default=1, help='GPUs to share the runs out to; 0: the CPU')
+    parser.add_argument('--jobs_per_gpu', type=int, default=1, help='runs at a time on each')
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    if min(args.jobs_per_gpu, args.gpus + 1) < 1:
+        raise UserError('--gpus must not be negative and --jobs_per_gpu must be at least 1')
+    variants = read_variants(args.variants, args.only)
+    out = Path(args.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    gpus: list[int | None] = list(range(args.gpus)) if args.gpus else [None]
+    results, faults = run_all([(variant, seed) for seed in args.seeds for variant in variants], out,
+                              gpus * args.jobs_per_gpu, args.amp)
+    table = format_table(variants, results, args.amp)
+    (out / 'table.md').write_text(table)
+    (out / 'scores.json').write_text(json.dumps({variant.name: {
+        str(seed): numbers for (name, seed), numbers in sorted(results.items()) if name == variant.name}
+        for variant in variants}, indent=1))
+    print(f'\n{table}\nIn {out}: table.md, scores.json')
+    for fault in faults:
+        print(f'error: {fault}', file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == '__main__':
+    run_command(main)
