@@ -10,6 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+LEAST_COVERED = 90  # percent; as in the Makefile, there of all files together
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Where coverage is written to a JSON file (``make test``): the files of which less than 90 % are tested."""
+    report = (getattr(config.option, 'cov_report', None) or {}).get('json')
+    if report and Path(report).is_file():
+        for name, file in json.loads(Path(report).read_text())['files'].items():
+            if file['summary']['percent_covered'] < LEAST_COVERED:
+                terminalreporter.write_line(f'{name}: {file["summary"]["percent_covered_display"]} % tested')
 
 
 @pytest.fixture(scope='session')
