@@ -30,12 +30,15 @@ _TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
 def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()) -> Config:
     """Reads a config, changes it by ``KEY=VALUE`` pairs and checks every name in it.
 
+    Data sets without a ``num_classes`` of their own get the model's, to compare it with their annotation files.
+
     Args:
         path: the config file.
         options: dotted keys and their values as text (numbers, True, None and bracketed lists are recognised).
 
     Raises:
-        UserError: unreadable file, unknown key, unknown registry name, unknown constructor argument.
+        UserError: unreadable file, no model in it, unknown key, unknown registry name, unknown constructor argument,
+            parts of the model with different numbers of classes.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -44,11 +47,15 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
         raise UserError(f'{path}: configs are Python files, named *.py')
     try:
         cfg = Config.fromfile(path)
+        list(_typed_dicts(cfg._cfg_dict, ''))  # mmengine imports what a config imports only when it is looked at
     except Exception as error:  # a config is a program: anything may go wrong in it
         text = ' '.join(str(error).split())[:300]
         raise UserError(f'{path}: cannot be read as a config: {type(error).__name__}: {text}') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise UserError(f'{path}: holds no model; start it with _base_ = \'./OTHER.py\', the config that it changes')
     _merge(cfg, options)
     check_config(cfg)
+    _share_num_classes(cfg)
     return cfg
 
 
@@ -62,6 +69,17 @@ def check_config(cfg: Config) -> None:
             known = sorted(set().union(*(_arguments(found) or set() for found in classes)) - _BUILDERS_OWN - {'self'})
             raise UserError(f'config key {where}.{name}: {_name(node["type"])} has no argument {name!r}'
                             + _near(name, known))
+
+
+def _share_num_classes(cfg: Config) -> None:
+    counts = {where: node['num_classes'] for where, node in _typed_dicts(cfg.model, 'model') if 'num_classes' in node}
+    if len(set(counts.values())) > 1:
+        found = ', '.join(f'{where}.num_classes={count}' for where, count in counts.items())
+        raise UserError(f'{cfg.filename}: parts of the model differ in their classes: {found}; give them one number')
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for where, node in _typed_dicts(cfg.get(name), name):
+            if counts and any('num_classes' in (_arguments(found) or ()) for found in _find(node['type'], where)):
+                node.setdefault('num_classes', next(iter(counts.values())))
 
 
 def pretrained_nodes(cfg: Config) -> list[tuple[str, ConfigDict]]:

@@ -1,9 +1,11 @@
 """Unknown names in configs and --cfg-options are found before anything is built."""
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from mmdet.apis.config import check_config, load_config, pretrained_nodes
 from mmdet.errors import UserError
+from mmdet.registry import DATASETS
 
 TOY = 'configs/memcnp_toy.py'
 
@@ -62,12 +64,27 @@ def test_known_names_pass():
 
 @pytest.mark.parametrize(('text', 'message'), [
     ('model = dict(', 'cannot be read as a config'), ('_base_ = "./nowhere.py"', 'nowhere.py'),
-    ('x = 1 / 0', 'division')])
+    ('x = 1 / 0', 'division'), ('', 'holds no model'), ('import nowhere', "No module named 'nowhere'")])
 def test_broken_config_files_are_one_line(tmp_path, text, message):
     (tmp_path / 'broken.py').write_text(text)
     with pytest.raises(UserError) as error:
         load_config(tmp_path / 'broken.py')
     assert message in str(error.value) and 'broken.py' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_data_sets_learn_the_models_number_of_classes(toy_config):
+    cfg = load_config(toy_config, [('model.bbox_head.num_classes', '5')])
+    assert cfg.train_dataloader.dataset.num_classes == cfg.test_dataloader.dataset.num_classes == 5
+    init_default_scope('mmdet')
+    with pytest.raises(UserError, match='3 categories, the model 5 classes'):
+        DATASETS.build(cfg.train_dataloader.dataset)
+    joint = load_config('configs/vitmae_cnp_joint_ms_1x.py').train_dataloader.dataset
+    assert 'num_classes' not in joint and [part.num_classes for part in joint.datasets] == [40, 40, 40]
+
+
+def test_parts_of_a_model_agree_on_the_classes():
+    with pytest.raises(UserError, match=r'model\.bbox_head\.num_classes=40, model\.mask_head\.num_classes=25'):
+        load_config('configs/masktrack_rcnn_r50_fpn_1x_yvis.py', [('model.mask_head.num_classes', '25')])
 
 
 def test_missing_config_is_named():
