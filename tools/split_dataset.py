@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None) -> int:
         raise UserError(f'--share {args.share} must lie between 0 and 1, exclusive')
     if args.seed < 0:
         raise UserError(f'--seed {args.seed} must not be negative')
+    paths = {name: args.out / f'instances_{name}.json' for name in ('train', 'valid')}
+    if Path(args.annotations).resolve() in [path.resolve() for path in paths.values()]:
+        raise UserError(f'--out {args.out}: {args.annotations} itself would be overwritten; choose another folder')
     read_youtube_vis(args.annotations)  # a damaged file is an error here rather than in two files
     data = load_json(args.annotations)
     videos, annotations = data['videos'], data.get('annotations') or []
@@ -45,10 +48,9 @@ def main(argv: Sequence[str] | None) -> int:
     validation = {video['id'] for video, second in zip(videos, chosen) if second}
     names = {category['id']: category['name'] for category in data['categories']}
     table = []
-    for name in ('train', 'valid'):
+    for name, path in paths.items():
         part = {**data, 'videos': [video for video in videos if (video['id'] in validation) == (name == 'valid')],
                 'annotations': [a for a in annotations if (a['video_id'] in validation) == (name == 'valid')]}
-        path = args.out / f'instances_{name}.json'
         with atomic_open(str(path), 'w') as file:
             json.dump(part, file, separators=(',', ':'))
         print(f'{path}: {len(part["videos"])} videos, {len(part["annotations"])} objects')

@@ -134,6 +134,14 @@ def test_split_keeps_everything(toy, tmp_path):
         assert len(read_youtube_vis(tmp_path / f'instances_{name}.json').video_ids) == len(part['videos'])
 
 
+def test_split_does_not_overwrite_its_source(toy):
+    source = toy[0] / 'annotations' / 'instances_train.json'
+    before = source.read_bytes()
+    with pytest.raises(UserError, match='would be overwritten'):
+        run('split_dataset', source, '--out', source.parent)
+    assert source.read_bytes() == before
+
+
 def test_split_is_stratified_and_repeatable():
     """60 videos of common, 10 of rare and 5 of very rare categories: each part gets its share of every one."""
     rng = np.random.default_rng(0)
