@@ -5,6 +5,7 @@ Called by train.py, test_video.py and the tools.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import signal
@@ -51,7 +52,10 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(arguments, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USER_ERROR, f'error: {message} ({self.prog} --help lists the flags)\n')
+        flag = re.match(r'unrecognized arguments: .*?(--[^\s=]+)', message)
+        near = difflib.get_close_matches(flag[1], self._option_string_actions, n=1) if flag else []
+        remedy = f'; did you mean {near[0]}?' if near else ''
+        self.exit(EXIT_USER_ERROR, f'error: {message}{remedy} ({self.prog} --help lists the flags)\n')
 
 
 def _boolean(text: str) -> bool:

@@ -10,6 +10,7 @@ from torch import nn
 
 from mmdet.apis.config import load_config, pretrained_nodes
 from mmdet.checkpoint import load_model, read_checkpoint
+from mmdet.errors import UserError
 from mmdet.registry import MODELS
 
 
@@ -27,8 +28,9 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
         checkpoint knows them) as attributes.
 
     Raises:
-        UserError: config or checkpoint are not as expected, or do not fit each other.
+        UserError: config or checkpoint are not as expected, or do not fit each other; there is no such device.
     """
+    place = find_device(device)
     cfg = config.copy() if isinstance(config, Config) else load_config(config)
     init_default_scope('mmdet')
     for _, node in pretrained_nodes(cfg):
@@ -39,4 +41,15 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
         loaded = read_checkpoint(checkpoint)
         load_model(model, checkpoint, loaded)
         model.dataset_meta = (loaded.get('meta') or {}).get('dataset_meta', {})
-    return model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+    return model.to(place).eval()
+
+
+def find_device(device: str | torch.device | None) -> torch.device:
+    """The device of that name; None: the GPU if there is one. UserError unless this machine has it."""
+    try:
+        found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=found)
+    except Exception as error:  # torch raises RuntimeError, AssertionError, AcceleratorError, ...
+        has = f'cpu, cuda:0 to cuda:{torch.cuda.device_count() - 1}' if torch.cuda.is_available() else 'cpu'
+        raise UserError(f'--device {device}: not a device of this machine; there is {has}') from error
+    return found

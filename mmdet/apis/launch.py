@@ -28,7 +28,8 @@ def start_processes(gpus: int | None, launcher: str, argv: Sequence[str]) -> int
     import torch
     available = torch.cuda.device_count()
     if gpus is not None and (gpus < 0 or gpus > max(available, 1)):
-        raise UserError(f'--gpus {gpus}: this machine has {available}; ask for at most {max(available, 1)}')
+        remedy = f'ask for at most {available}' if available else 'leave --gpus out, or give 0 for the CPU'
+        raise UserError(f'--gpus {gpus}: this machine has {available} GPUs; {remedy}')
     if not available:
         print('No GPU is used: running on the CPU in one process.', flush=True)
     return _run_on_gpus(gpus, argv) if gpus is not None and gpus > 1 else None

@@ -23,6 +23,7 @@ from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.video import VideoFrame, VideoResultWriter, VideoSource, in_background, open_video
+from mmdet.video.source import MOST_FPS
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 OUTPUTS = ('mp4', 'gif', 'png', 'json')
@@ -62,7 +63,7 @@ class VideoInferencer:
             raise UserError(f'--max-size {max_size}: must be at least 16 pixels')
         # Any: init_model's attributes are not nn.Module's
         self.model = cast(Any, config if isinstance(config, nn.Module)
-                          else init_model(config, checkpoint, _device(device)))
+                          else init_model(config, checkpoint, device))
         self.batch = batch
         dataset = self.model.cfg.test_dataloader.dataset
         known = {**(dataset.get('metainfo') or {}), **self.model.dataset_meta}
@@ -100,6 +101,10 @@ class VideoInferencer:
         """
         if not 0 <= thresh <= 1:
             raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
+        if fps is not None and not 0 < fps <= MOST_FPS:
+            raise UserError(f'--fps {fps}: must lie above 0 and be at most {MOST_FPS:g}')
+        if trails < 0:
+            raise UserError(f'--trails {trails}: must not be negative')
         if unknown := set(outputs) - set(OUTPUTS):
             raise UserError(f'unknown output {min(unknown)!r}: choose from {", ".join(OUTPUTS)}')
         labels = self._labels(classes)
@@ -192,19 +197,6 @@ class VideoInferencer:
                 known = f'; there are {", ".join(near)}' if near else '; the checkpoint names no classes: give numbers'
                 raise UserError(f'--classes {chosen}: the model knows no such class{known}')
         return torch.tensor(labels) if labels else None
-
-
-def _device(device: str | torch.device | None) -> torch.device | None:
-    """Raises UserError unless the device is there."""
-    if device is None:
-        return None
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except Exception as error:  # torch raises RuntimeError, AssertionError, AcceleratorError, ...
-        has = f'cpu, cuda:0 to cuda:{torch.cuda.device_count() - 1}' if torch.cuda.is_available() else 'cpu'
-        raise UserError(f'--device {device}: not a device of this machine; there is {has}') from error
-    return found
 
 
 def _refuse_overwriting(source: VideoSource, out: Path) -> None:

@@ -204,7 +204,8 @@ def test_unknown_device(toy_config):
 
 
 @pytest.mark.parametrize(('call', 'words'), [
-    (dict(thresh=1.5), '--thresh 1.5'), (dict(outputs=['mov']), "unknown output 'mov'"),
+    (dict(thresh=1.5), '--thresh 1.5'), (dict(fps=0.), '--fps 0'), (dict(fps=1e6), '--fps'),
+    (dict(trails=-1), '--trails -1'), (dict(outputs=['mov']), "unknown output 'mov'"),
     (dict(classes=['squar']), '--classes squar: .* there are square'), (dict(classes=['3']), '--classes 3')])
 def test_wrong_arguments_show_at_once(call, words):
     inferencer = VideoInferencer(StubDetector())
