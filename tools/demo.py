@@ -7,6 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmdet.apis.cli import CommandParser
+
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path('demo_output')
 CONFIG = 'configs/memcnp_toy.py'
@@ -36,6 +40,9 @@ def run(title: str, *words: str, shown: re.Pattern | None = None) -> str:
 
 
 def main() -> None:
+    CommandParser(prog='tools/demo.py', description=(
+        'Makes toy videos in data/toy, trains a small model on them, tests it and draws its results in demo_output/; '
+        'on the CPU, some minutes.')).parse_args()
     start = time.monotonic()
     (ROOT / OUTPUT).mkdir(exist_ok=True)
     for name in ('train', 'pictures'):

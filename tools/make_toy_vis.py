@@ -1,14 +1,14 @@
 #!/usr/bin/env python
-"""Makes a toy data set for video instance segmentation: python tools/make_toy_vis.py OUT [--easy ...]."""
+"""Make toy videos with ground truth: python tools/make_toy_vis.py OUT [--easy ...]; see --help."""
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.errors import UserError
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
+from mmdet.apis.cli import CommandParser, run_command
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -18,33 +18,40 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/make_toy_vis.py', description=(
+        'Makes a toy data set for video instance segmentation: shapes that move and hide each other, in the layout and '
+        'format of YouTube-VIS or OVIS.'))
     parser.add_argument('out', help='folder to write')
-    parser.add_argument('--videos', type=int, default=ToyVIS.videos, help='training videos')
-    parser.add_argument('--val-videos', type=int, default=ToyVIS.val_videos, help='validation videos')
-    parser.add_argument('--frames', type=int, default=ToyVIS.frames, help='frames of each video')
-    parser.add_argument('--size', type=parse_size, default=ToyVIS.size, help='WIDTHxHEIGHT in pixels')
-    parser.add_argument('--classes', type=int, default=None, help='shape classes, 1 to 10 (3 with --easy, else 6)')
-    parser.add_argument('--seed', type=int, default=ToyVIS.seed)
-    parser.add_argument('--format', choices=['yvis', 'ovis'], default=ToyVIS.format)
-    parser.add_argument('--first-category-id', type=int, default=ToyVIS.first_category_id)
-    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes')
+    parser.add_argument('--videos', type=int, default=20, help='training videos (default: 20)')
+    parser.add_argument('--val_videos', type=int, default=5, help='validation videos (default: 5)')
+    parser.add_argument('--frames', type=int, default=20, help='frames of each video (default: 20)')
+    parser.add_argument('--size', type=parse_size, default=(320, 192), metavar='WIDTHxHEIGHT',
+                        help='of the frames in pixels (default: 320x192)')
+    parser.add_argument('--classes', type=int, help='shape classes, 1 to 10 (default: 3 with --easy, else 6)')
+    parser.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    parser.add_argument('--format', choices=('yvis', 'ovis'), default='yvis',
+                        help='of the annotations and file names (default: yvis)')
+    parser.add_argument('--first_category_id', type=int, default=1, help='the others follow it (default: 1)')
+    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes (default: one per core)')
     parser.add_argument('--easy', action='store_true', help='solid colours, calm background, 1 to 3 objects')
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = vars(parse_args())
+def main(argv: Sequence[str] | None) -> int:
+    args = vars(build_parser().parse_args(argv))
+    from mmdet.errors import UserError
+    from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
+
     out, workers = args.pop('out'), args.pop('workers')
-    args['classes'] = args['classes'] or (3 if args['easy'] else ToyVIS.classes)
-    try:
-        paths = make_toy_vis(out, ToyVIS(**args), workers)
-    except UserError as error:
-        sys.exit(f'make_toy_vis.py: {error}')
-    for path in paths.values():
+    if workers < 1:
+        raise UserError(f'--workers {workers}: must be at least 1')
+    if args['classes'] is None:
+        args['classes'] = 3 if args['easy'] else 6
+    for path in make_toy_vis(out, ToyVIS(**args), workers).values():
         print(path)
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -13,7 +13,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from mmengine.optim import build_optim_wrapper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmdet.apis import load_config
+from mmdet.apis.cli import CommandParser, existing_file, run_command
 from mmdet.apis.launch import start_processes
 from mmdet.engine import init_processes
 from mmdet.models.dense_heads.clip_predictor import FrameGeometry
@@ -46,20 +48,39 @@ PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
 }
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition('x')
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f'{text!r} is not HEIGHTxWIDTH, such as 480x864')
+    return int(height), int(width)
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of at least 1')
+    return int(text)
+
+
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='model config')
+    parser = CommandParser(prog='tools/analysis_tools/benchmark.py', description=__doc__,
+                           formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', type=existing_file, help='model config')
     parser.add_argument('--train', action='store_true', help='training step')
     parser.add_argument('--test', action='store_true', help='frames a second, online and batched')
     parser.add_argument('--stages', action='store_true', help='where the time of a test frame goes')
-    parser.add_argument('--gpus', type=int, help='processes of the training step, one per GPU')
-    parser.add_argument('--size', nargs='+', default=['480x864'], help='height x width of the padded network input')
-    parser.add_argument('--original', default='720x1280', help='height x width of the frames that masks are made for')
-    parser.add_argument('--batch', type=int, nargs='+', default=[1, 8], help='frames of a clip in --test and --stages')
-    parser.add_argument('--pairs', type=int, default=4, help='key/reference pairs of a training step')
-    parser.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['tf32', 'amp'])
-    parser.add_argument('--warmup', type=int, default=5)
-    parser.add_argument('--repeats', type=int, default=20)
+    parser.add_argument('--gpus', type=int, metavar='N', help='processes of the training step, one per GPU')
+    parser.add_argument('--size', type=parse_size, nargs='+', default=[(480, 864)], metavar='HxW',
+                        help='padded network input (default: 480x864)')
+    parser.add_argument('--original', type=parse_size, default=(720, 1280), metavar='HxW',
+                        help='frames that masks are made for (default: 720x1280)')
+    parser.add_argument('--batch', type=positive, nargs='+', default=[1, 8], metavar='N',
+                        help='frames of a clip in --test and --stages (default: 1 8)')
+    parser.add_argument('--pairs', type=positive, default=4, metavar='N',
+                        help='key/reference pairs of a training step (default: 4)')
+    parser.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['tf32', 'amp'],
+                        help='default: tf32 amp')
+    parser.add_argument('--warmup', type=positive, default=5, metavar='N', help='calls before timing (default: 5)')
+    parser.add_argument('--repeats', type=positive, default=20, metavar='N', help='timed calls (default: 20)')
     parser.add_argument('--out', help='also write the numbers to this JSON file')
     parser.add_argument('--plot', help='also draw frames per second against batch and size to this PNG file')
     parser.add_argument('--launcher', default='none', help=argparse.SUPPRESS)
@@ -226,11 +247,6 @@ def set_tf32(enabled: bool) -> None:
     torch.backends.cudnn.allow_tf32 = enabled
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    height, width = (int(side) for side in text.split('x'))
-    return height, width
-
-
 def plot(rows: list[dict], path: str) -> None:
     """Frames per second of the test clips against the batch, a line for each size and precision."""
     lines: dict[str, list[tuple[int, float]]] = {}
@@ -247,30 +263,31 @@ def plot(rows: list[dict], path: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
+def main(_: Sequence[str] | None) -> int:
     args = parse_args()
     status = start_processes(args.gpus, args.launcher, sys.argv)
     if status is not None:
-        sys.exit(status)
-    cfg = Config.fromfile(args.config)
+        return status
+    cfg = load_config(args.config)
     if args.launcher != 'none':
         init_processes(args.launcher)
     device = torch.device(get_device(), get_local_rank()) if get_device() == 'cuda' else torch.device('cpu')
-    bench = Bench(device, args.warmup, args.repeats, parse_size(args.original))
+    bench = Bench(device, args.warmup, args.repeats, args.original)
     if get_rank() == 0:
         print(f'{args.config}: {hardware()}\n', flush=True)
-    for size in map(parse_size, args.size):
+    for size in args.size:
         for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
             if chosen:
                 run(bench, cfg, args, size)
     if get_rank() != 0:
-        return
+        return 0
     print(bench.table())
     if args.out:
         Path(args.out).write_text(json.dumps(dict(config=args.config, hardware=hardware(), rows=bench.rows), indent=1))
     if args.plot:
         plot(bench.rows, args.plot)
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -1,74 +1,83 @@
+#!/usr/bin/env python
 """Times the compiled spatial correlation against the plain PyTorch version and prints a markdown table.
 
-    python tools/analysis_tools/benchmark_correlation.py [--device cuda] [--patch-size 16] …
+    python tools/analysis_tools/benchmark_correlation.py [--device cuda] [--patch_size 16] …
 
 The defaults are what CMaskTrack R-CNN runs on its largest map. docs/benchmarks.md shows the output.
 """
-import argparse
 import platform
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.benchmark import Timer
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.cli import CommandParser, run_command
+from mmdet.apis.inference import find_device
 from mmdet.ops import spatial_correlation_sample
 from mmdet.ops.correlation import build_summary, reference
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--shape', type=int, nargs=4, default=(2, 256, 96, 160), metavar=('N', 'C', 'H', 'W'))
-    parser.add_argument('--kernel-size', type=int, default=1)
-    parser.add_argument('--patch-size', type=int, default=16)
-    parser.add_argument('--dilation-patch', type=int, default=2)
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/analysis_tools/benchmark_correlation.py', description=__doc__.splitlines()[0])
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
+    parser.add_argument('--shape', type=int, nargs=4, default=(2, 256, 96, 160), metavar=('N', 'C', 'H', 'W'),
+                        help='of both inputs (default: 2 256 96 160)')
+    parser.add_argument('--kernel_size', type=int, default=1, help='odd (default: 1)')
+    parser.add_argument('--patch_size', type=int, default=16, help='shifts in each direction (default: 16)')
+    parser.add_argument('--dilation_patch', type=int, default=2, help='pixels from shift to shift (default: 2)')
     parser.add_argument('--dtypes', nargs='+', default=['float32', 'float16'],
                         choices=['float64', 'float32', 'float16', 'bfloat16'])
-    parser.add_argument('--seconds', type=float, default=2.0, help='how long each cell of the table is measured')
-    return parser.parse_args()
+    parser.add_argument('--seconds', type=float, default=2.0,
+                        help='how long each cell of the table is measured (default: 2)')
+    return parser
 
 
-def hardware(device: str) -> str:
-    if torch.device(device).type == 'cuda':
+def hardware(device: torch.device) -> str:
+    if device.type == 'cuda':
         return f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}'
     lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
     name = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
     return f'{name}, {torch.get_num_threads()} threads'
 
 
-def milliseconds(function: Callable[[], object], device: str, seconds: float) -> float:
+def milliseconds(function: Callable[[], object], device: torch.device, seconds: float) -> float:
     """Median time of a call; CUDA work is waited for."""
     function()
     timer = Timer('function()', globals={'function': function},
-                  num_threads=1 if torch.device(device).type == 'cuda' else torch.get_num_threads())
+                  num_threads=1 if device.type == 'cuda' else torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=seconds).median * 1e3
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    device = find_device(args.device)
     parameters = {'kernel_size': (args.kernel_size,) * 2, 'patch_size': (args.patch_size,) * 2, 'stride': (1, 1),
                   'padding': (args.kernel_size // 2,) * 2, 'dilation': (1, 1),
                   'dilation_patch': (args.dilation_patch,) * 2}
     versions = {'operator': lambda a, b: spatial_correlation_sample(a, b, **parameters),
                 'plain PyTorch': lambda a, b: reference.correlation(a, b, *parameters.values())}
-    print(f'{hardware(args.device)}; Python {platform.python_version()}, PyTorch {torch.__version__}; '
+    print(f'{hardware(device)}; Python {platform.python_version()}, PyTorch {torch.__version__}; '
           f'{build_summary()}.')
     print(f'Inputs {tuple(args.shape)}, kernel {args.kernel_size}, patch {args.patch_size}, '
           f'dilation_patch {args.dilation_patch}; milliseconds, median.\n')
     print('| dtype | pass | operator | plain PyTorch | times faster |\n|---|---|---|---|---|')
     for name in args.dtypes:
-        a, b = (torch.randn(*args.shape, device=args.device).to(getattr(torch, name)) for _ in range(2))
-        grad = torch.randn(versions['operator'](a, b).shape, device=args.device).to(a.dtype)
+        a, b = (torch.randn(*args.shape, device=device).to(getattr(torch, name)) for _ in range(2))
+        grad = torch.randn(versions['operator'](a, b).shape, device=device).to(a.dtype)
         leaves = a.clone().requires_grad_(), b.clone().requires_grad_()
         for label, run in (
             ('forward', lambda version, a=a, b=b: version(a, b)),
             ('forward + backward', lambda version, x=leaves, g=grad: torch.autograd.grad(version(*x), x, g)),
         ):
-            times = [milliseconds(lambda run=run, v=version: run(v), args.device, args.seconds)
+            times = [milliseconds(lambda run=run, v=version: run(v), device, args.seconds)
                      for version in versions.values()]
             print(f'| {name} | {label} | {times[0]:.3f} | {times[1]:.1f} | {times[1] / times[0]:.0f} |')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)
