@@ -1,6 +1,7 @@
 """The memory: closed forms of address, write and read, and what may be written."""
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmdet.errors import UserError
 from mmdet.models.memory import CNPMemory
@@ -10,7 +11,7 @@ from mmdet.models.memory.write_targets import write_targets
 
 def test_address_is_the_cosine_of_the_feature_parts():
     units = torch.tensor([[3.0, 0.0, 9, 9, 9, 9], [0.0, 2.0, 9, 9, 9, 9]])
-    assert torch.allclose(address(torch.tensor([[5.0, 0.0], [1.0, 1.0]]), units),
+    assert torch.allclose(address(F.normalize(torch.tensor([[5.0, 0.0], [1.0, 1.0]]), dim=1), units),
                           torch.tensor([[1.0, 0.0], [0.5 ** 0.5, 0.5 ** 0.5]]))
 
 
@@ -45,7 +46,8 @@ def test_context_is_the_mlp_of_the_softmax_average_of_normalised_units():
     memory = CNPMemory(channels=4, num_units=3)
     feat = torch.randn(1, 4, 1, 1)
     units = memory.feat_units.weight
-    read = address(feat.view(1, 4), units).softmax(dim=1) @ (units / units.norm(dim=1, keepdim=True))
+    weights = address(F.normalize(feat.view(1, 4), dim=1), units).softmax(dim=1)
+    read = weights @ (units / units.norm(dim=1, keepdim=True))
     assert torch.allclose(memory(feat).view(1, 4), memory.mlp(read), atol=1e-6)
 
 

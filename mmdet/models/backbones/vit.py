@@ -87,12 +87,20 @@ class ViT(BaseModule):
         return super().train(mode)
 
     def _position(self, height: int, width: int) -> Tensor:
-        """Position table of the patches, resized to a grid: (1, C, height, width); kept per size."""
+        """Position table of the patches, resized to a grid: (1, C, height, width); kept per size.
+
+        Not while a training step is captured as a CUDA graph, which would outlive it.
+        """
+        if self.training and self.pos_embed.is_cuda and torch.cuda.is_current_stream_capturing():
+            return self._resized_position(height, width)
         key = (height, width, self.pos_embed.device, self.pos_embed.dtype, self.pos_embed._version)
         if key not in self._positions:
-            table = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (self.grid, self.grid))
-            self._positions[key] = F.interpolate(table, (height, width), mode='bicubic', align_corners=False)
+            self._positions[key] = self._resized_position(height, width)
         return self._positions[key]
+
+    def _resized_position(self, height: int, width: int) -> Tensor:
+        table = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        return F.interpolate(table, (height, width), mode='bicubic', align_corners=False)
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
         """(B, 3, H, W), H and W multiples of 2·P → for P = 16 maps (B, C, H/8, W/8), (B, C, H/16, W/16) and

@@ -8,22 +8,24 @@ all levels.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Scale
+from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
-from mmdet.models.dense_heads.cnp_contrast_loss import CNPContrastLoss
+from mmdet.models.dense_heads.cnp_contrast_loss import LOSSES, CNPContrastLoss
 from mmdet.models.dense_heads.cnp_contrast_predict import CNPContrastPredictor
 from mmdet.models.layers.constants import device_constant
 from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.feature_align import FeatureAlign
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
+from mmdet.models.layers.training_graphs import TrainingGraphs, call
 from mmdet.models.memory import CNPMemory
 from mmdet.models.memory.write_targets import write_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
@@ -33,6 +35,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
 _FINE_LEVELS = 3  # levels that feed the mask and the track map
+_GRAPH_OBJECTS = 4  # a graphed step's objects of an image are padded to a multiple of it
 MASK_FACTOR = 4  # from the finest level's resolution to the mask map's
 
 
@@ -73,7 +76,7 @@ class CNPContrastHead(BaseModule):
         in_channels: C, of the pyramid's maps and of all branches; a multiple of 32.
         stacked_convs: convolutions of the mask tower; class and track towers have one fewer.
         strides: of the levels; levels beyond are ignored.
-        num_units, update_mode: of the memory, see :class:`CNPMemory`.
+        num_units, update_mode: of the memory, see :class:`CNPMemory`; 0 units: no memory, the context is 0.
         write_target: what the memory stores, see :func:`write_targets`.
         assigner: config of an assigner in ``task_modules/cnp_assigners.py``.
         track_jitter: share of its size by which a reference box is shifted at random in training.
@@ -99,64 +102,121 @@ class CNPContrastHead(BaseModule):
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides).requires_grad_(False)
         self.cls_align = FeatureAlign(2 * channels, channels)
         self.mask_align = FeatureAlign(channels, channels)
-        self.mem = CNPMemory(channels, num_units, update_mode=update_mode)
+        self.mem = CNPMemory(channels, num_units, update_mode=update_mode) if num_units else None
         init_dense_head(self, self.fcos_cls)
         self.criterion = CNPContrastLoss(num_classes, assigner or dict(type='UncertaintyAssigner'), track_jitter)
         self.predictor = CNPContrastPredictor(**(test_cfg or {}))
 
     def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> CNPMaps:
         """Pyramid maps (B, C, h_l, w_l) → maps; given ground truth, the memory is written on the way (training)."""
+        levels = len(self.strides)
+        feats = feats[:levels]
+        towers = self.towers(len(feats[0]), *feats)
+        given = (None, None) if targets is None else (targets.bboxes, targets.valid)
+        contexts = self._read(call, *given, *towers[:levels])
+        return self._maps(towers, contexts)
+
+    def towers(self, num_keys: int, *feats: Tensor) -> tuple[Tensor, ...]:
+        """What needs no memory: class and mask features of the first ``num_keys`` images (B, C, h_l, w_l), level by
+        level, and the track map (B, C, H/8, W/8) of all images.
+        """
         feats = feats[:len(self.strides)]
-        size = (feats[0].shape[2] * self.strides[0], feats[0].shape[3] * self.strides[0])
+        keys = [feat[:num_keys] for feat in feats]
+        track = fuse_levels([self.track_convs(feat) for feat in feats[:_FINE_LEVELS]], self.track_fuse)
+        return *(self.cls_convs(key) for key in keys), *(self.mask_convs(key) for key in keys), track
+
+    def _read(self, run: Callable, gt_bboxes: Tensor | None, gt_valid: Tensor | None,
+              *cls_feats: Tensor) -> Sequence[Tensor]:
+        """Contexts (B, C, h_l, w_l), read with ``run``; given ground truth, the memory is written first."""
+        if self.mem is None:
+            return [torch.zeros_like(feat) for feat in cls_feats]
+        if gt_bboxes is None:
+            return self.mem.read_levels(None, None, *cls_feats)[1:]
+        units, *contexts = run(self.write_and_read, gt_bboxes, gt_valid, *cls_feats)
+        self.mem.store(units)
+        return contexts
+
+    def write_and_read(self, gt_bboxes: Tensor, gt_valid: Tensor, *cls_feats: Tensor) -> tuple[Tensor, ...]:
+        """See :meth:`CNPMemory.read_levels`; what is written are the boxes (B, G, 4), as :func:`write_targets` says."""
+        points, _, size = self._places(cls_feats)
+        return self.mem.read_levels(*write_targets(points, gt_bboxes, gt_valid, size, self.write_target), *cls_feats)
+
+    def _places(self, feats: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]], tuple[int, int]]:
+        """Points (N, 2) of all levels, (h, w) of each level, (H, W)."""
         level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
-        points = pyramid_points(level_sizes, self.strides, feats[0].device)
-        writes = [()] * len(feats)
-        if targets is not None:
-            counts = [height * width for height, width in level_sizes]
-            written = write_targets(points, targets.bboxes, targets.valid, size, self.write_target)
-            writes = zip(*(part.split(counts, dim=1) for part in written))
-        outputs = [self._level(feat, level, size, *write) for level, (feat, write) in enumerate(zip(feats, writes))]
+        height, width = level_sizes[0]
+        return (pyramid_points(level_sizes, self.strides, feats[0].device), level_sizes,
+                (height * self.strides[0], width * self.strides[0]))
+
+    def _maps(self, towers: Sequence[Tensor], contexts: Sequence[Tensor]) -> CNPMaps:
+        """What follows the memory. ``towers``: see :meth:`towers`, of the same images as the contexts."""
+        levels = len(self.strides)
+        cls_feats, mask_feats, track = towers[:levels], towers[levels:2 * levels], towers[-1]
+        points, level_sizes, size = self._places(cls_feats)
+        outputs = [self._level(level, size, *feats) for level, feats in enumerate(zip(cls_feats, mask_feats, contexts))]
         cls_logits, regression, centerness, masks = zip(*outputs)
         regression = flatten_levels(regression)
         return CNPMaps(
             cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
-            track=self.forward_track(feats), coarse_mask=fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse),
+            track=track, coarse_mask=fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse),
             points=points, level_sizes=level_sizes, size=size)
 
-    def _level(self, feat: Tensor, level: int, size: tuple[int, int],
-               *write: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """One level; ``write`` is what the memory is given to write, see :class:`CNPMemory`.
+    def _level(self, level: int, size: tuple[int, int], cls_feat: Tensor, mask_feat: Tensor,
+               context: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """One level, from three maps (B, C, h, w).
 
         Returns:
             class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature
             (B, C, h, w).
         """
         stride = self.strides[level]
-        cls_feat, mask_feat = self.cls_convs(feat), self.mask_convs(feat)
-        context = self.mem(cls_feat, *write)
         joint = torch.cat([cls_feat, context.to(cls_feat.dtype)], dim=1)  # (B, 2C, h, w)
         regression = self.fcos_reg(joint)
         height, width = size
-        cells = device_constant((width / stride, height / stride) * 2, feat.device).view(1, 4, 1, 1)
+        cells = device_constant((width / stride, height / stride) * 2, joint.device).view(1, 4, 1, 1)
         boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells)
         cls_logits = self.fcos_cls(self.cls_align(joint, boxes))
         aligned = self.mask_align(mask_feat, boxes) if level < _FINE_LEVELS else None
         return cls_logits, regression, self.fcos_centerness(mask_feat), aligned
 
-    def forward_track(self, feats: Sequence[Tensor]) -> Tensor:
-        """Track map (B, C, H/8, W/8) of the pyramid's first three levels; in training also for the reference frames."""
-        return fuse_levels([self.track_convs(feat) for feat in feats[:_FINE_LEVELS]], self.track_fuse)
+    def loss(self, feats: Sequence[Tensor], data_samples: Sequence[TrackDataSample],
+             graphs: TrainingGraphs | None = None) -> dict[str, Tensor]:
+        """Losses of key frames (frame 0 of each clip) with reference frames (frame 1); see :class:`CNPContrastLoss`.
 
-    def loss(self, feats: Sequence[Tensor], ref_feats: Sequence[Tensor],
-             data_samples: Sequence[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of key frames (frame 0 of each clip) with reference frames (frame 1); see :class:`CNPContrastLoss`."""
-        targets = PaddedTargets.from_instances([clip[0].gt_instances for clip in data_samples])
-        references = PaddedTargets.from_instances([clip[1].gt_instances for clip in data_samples], with_masks=False)
-        maps = self(feats, targets)
-        ref_track = self.forward_track(ref_feats)
-        with torch.autocast(maps.track.device.type, enabled=False):
-            return self.criterion(maps, ref_track.float(), targets, references)
+        Args:
+            feats: pyramid maps (2·N, C, h_l, w_l) of all key frames, then all reference frames.
+            data_samples: N clips.
+            graphs: runs the fixed-shape parts.
+        """
+        feats = feats[:len(self.strides)]
+        # a graph is of one number of objects: few different ones
+        multiple = 1 if graphs is None else _GRAPH_OBJECTS
+        targets = PaddedTargets.from_instances([clip[0].gt_instances for clip in data_samples], multiple=multiple)
+        references = PaddedTargets.from_instances([clip[1].gt_instances for clip in data_samples], with_masks=False,
+                                                  multiple=multiple)
+        run = call if graphs is None else graphs.run
+        towers = run(self.towers, *feats, static=(len(data_samples),))
+        # processes add up what they write, which a graph cannot
+        contexts = self._read(run if get_world_size() == 1 else call, targets.bboxes, targets.valid,
+                              *towers[:len(self.strides)])
+        values = run(self._losses, *towers, *contexts, *targets.tensors(), *references.tensors(),
+                     static=(graphs is None,))
+        return dict(zip(LOSSES, values, strict=True))
+
+    def _losses(self, pack: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Values in the order of ``LOSSES``. ``tensors``: :meth:`towers` of keys and references, contexts, key targets,
+        reference targets. ``pack``: see :class:`CNPContrastLoss`.
+        """
+        levels = len(self.strides)
+        *towers, tracks = tensors[:2 * levels + 1]
+        contexts, objects = tensors[2 * levels + 1:3 * levels + 1], tensors[3 * levels + 1:]
+        targets, references = PaddedTargets(*objects[:5]), PaddedTargets(*objects[5:])
+        track, ref_track = tracks.chunk(2)
+        maps = self._maps([*towers, track], contexts)
+        with torch.autocast(track.device.type, enabled=False):
+            losses = self.criterion(maps, ref_track.float(), targets, references, pack)
+        return tuple(losses[name] for name in LOSSES)
 
     def detect(self, feats: Sequence[Tensor], geometry: FrameGeometry) -> DeviceDetections:
         """Detections of frames of one geometry, on the device; ``predictor.collect`` makes results of them."""

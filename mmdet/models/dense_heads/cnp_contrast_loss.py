@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
 
 from mmdet.models.layers.constants import device_constant
+from mmdet.models.losses.box_giou import giou_loss
 from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
@@ -24,6 +25,7 @@ from mmdet.structures import aligned_legacy_box_iou
 if TYPE_CHECKING:
     from mmdet.models.dense_heads.cnp_contrast_head import CNPMaps
 
+LOSSES = ('loss_bbox', 'loss_cls', 'loss_cnp', 'loss_seg', 'loss_centerness', 'loss_match', 'match_acc')
 MIN_MASK_BOX = 4  # smaller boxes, in half-resolution pixels, learn no mask
 
 
@@ -46,8 +48,15 @@ class CNPContrastLoss:
         self.track_jitter = track_jitter
 
     def __call__(self, maps: CNPMaps, ref_track: Tensor, targets: PaddedTargets,
-                 references: PaddedTargets) -> dict[str, Tensor]:
-        """``ref_track`` (B, C, H/8, W/8) is the reference frames' track map; see :class:`CNPMaps`."""
+                 references: PaddedTargets, pack: bool = True) -> dict[str, Tensor]:
+        """The values of ``LOSSES``.
+
+        Args:
+            maps: of the key frames.
+            ref_track: (B, C, H/8, W/8), the reference frames' track map; see :class:`CNPMaps`.
+            targets, references: objects of the key frames and of the reference frames.
+            pack: look at the device to leave out masks that teach nothing. Same result; without, more work and memory.
+        """
         assignment = self.assigner(maps.points, maps.level_sizes, maps.sigmas.detach(), targets)
         index, slot_gt, positive = assignment.index, assignment.gt, assignment.positive
         num_positive = positive.sum(dim=1).clamp(min=1)  # (B,)
@@ -56,12 +65,12 @@ class CNPContrastLoss:
         labels = targets.labels.gather(1, slot_gt)
         confidence = gather_rows(maps.cls_logits, index).gather(2, labels[..., None]).squeeze(2).sigmoid().detach()
 
-        giou = generalized_box_iou_loss(slot_boxes, gt_boxes)  # (B, P)
+        giou = giou_loss(slot_boxes, gt_boxes)  # (B, P)
         per_image = dict(
             loss_bbox=torch.where(positive, giou, 0.0).sum(dim=1) / num_positive,
             loss_cls=self._classification(maps.cls_logits, assignment, labels) / num_positive,
             loss_cnp=self._likelihood(maps, assignment, slot_boxes, gt_boxes, confidence, targets))
-        per_image['loss_seg'], kept = self._segmentation(maps, assignment, slot_boxes, confidence, targets)
+        per_image['loss_seg'], kept = self._segmentation(maps, assignment, slot_boxes, confidence, targets, pack)
         num_images = targets.valid.any(dim=1).sum().clamp(min=1)
         losses = {name: value.sum() / num_images for name, value in per_image.items()}
         losses['loss_centerness'] = self._centerness(maps.centerness, assignment)
@@ -72,9 +81,9 @@ class CNPContrastLoss:
     def _classification(self, logits: Tensor, assignment: Assignment, labels: Tensor) -> Tensor:
         """Focal loss summed over positives and negatives: (B,)."""
         # add, since empty slots may share a positive's location
-        onehot = F.one_hot(labels, self.num_classes) * assignment.positive[..., None]
-        target = torch.zeros_like(logits).scatter_add_(1, assignment.index[..., None].expand_as(onehot),
-                                                       onehot.to(logits.dtype))
+        place = assignment.index * self.num_classes + labels
+        target = torch.zeros_like(logits).flatten(1).scatter_add_(1, place, assignment.positive.to(logits.dtype))
+        target = target.view_as(logits)
         learns = (target.amax(dim=2) > 0) | assignment.negative
         return (sigmoid_focal_loss(logits, target).sum(dim=2) * learns).sum(dim=1)
 
@@ -90,14 +99,15 @@ class CNPContrastLoss:
 
     @staticmethod
     def _segmentation(maps: CNPMaps, assignment: Assignment, slot_boxes: Tensor, confidence: Tensor,
-                      targets: PaddedTargets) -> tuple[Tensor, Tensor]:
+                      targets: PaddedTargets, pack: bool) -> tuple[Tensor, Tensor]:
         """Mask loss (B,) and which slots kept a box large enough (B, P)."""
         boxes = slot_boxes.detach() / 2
         kept = assignment.positive & (boxes[..., 2:] - boxes[..., :2] > MIN_MASK_BOX).all(dim=-1)
         masks = F.interpolate(targets.masks.float(), scale_factor=0.5, mode='bilinear', align_corners=False) > 0.5
         coefficients = sample_at_centers(maps.track, slot_boxes.detach())
         quality = aligned_legacy_box_iou(gather_rows(targets.bboxes, assignment.gt) / 2, boxes) * confidence
-        return coefficient_mask_loss(maps.mask, coefficients, boxes, kept, masks, assignment.gt, quality), kept
+        loss = coefficient_mask_loss(maps.mask, coefficients, boxes, kept, masks, assignment.gt, quality, pack)
+        return loss, kept
 
     @staticmethod
     def _centerness(logits: Tensor, assignment: Assignment) -> Tensor:

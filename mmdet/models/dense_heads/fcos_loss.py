@@ -7,8 +7,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
 
+from mmdet.models.losses.box_giou import giou_loss
 from mmdet.models.task_modules.fcos_targets import FCOSTargets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.structures import aligned_legacy_box_iou
@@ -36,7 +37,7 @@ def fcos_losses(cls_logits: Tensor, bboxes: Tensor, centerness: Tensor, assigned
     if box_loss == 'iou':
         error = -aligned_legacy_box_iou(learners, gt_bboxes).clamp(min=MIN_IOU).log()
     else:
-        error = generalized_box_iou_loss(learners, gt_bboxes)
+        error = giou_loss(learners, gt_bboxes)
     weight = assigned.centerness
     centerness_error = F.binary_cross_entropy_with_logits(centerness, weight, reduction='none')
     return dict(

@@ -23,6 +23,7 @@ from mmdet.models.dense_heads.sipmask_predict import SipMaskPredictor
 from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
 from mmdet.models.layers.feature_align import FeatureAlign
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
+from mmdet.models.layers.training_graphs import TrainingGraphs
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import pyramid_points
 from mmdet.ops.resize import resize
@@ -117,12 +118,19 @@ class SipMaskHead(BaseModule):
         """Track map (B, 512, H/8, W/8) of the first three levels; in training also for the reference frames."""
         return fuse_levels([self.track_convs(feat) for feat in feats[:_FINE_LEVELS]], self.sipmask_track)
 
-    def loss(self, feats: Sequence[Tensor], ref_feats: Sequence[Tensor],
-             data_samples: Sequence[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of key frames (frame 0 of each clip) with reference frames (frame 1); see :class:`SipMaskLoss`."""
+    def loss(self, feats: Sequence[Tensor], data_samples: Sequence[TrackDataSample],
+             graphs: TrainingGraphs | None = None) -> dict[str, Tensor]:
+        """Losses of key frames (frame 0 of each clip) with reference frames (frame 1); see :class:`SipMaskLoss`.
+
+        Args:
+            feats: pyramid maps (2·N, C, h_l, w_l) of all key frames, then all reference frames.
+            data_samples: N clips.
+            graphs: not used: no part of this head has a fixed shape and is worth a graph.
+        """
         targets = PaddedTargets.from_instances([clip[0].gt_instances for clip in data_samples])
         references = PaddedTargets.from_instances([clip[1].gt_instances for clip in data_samples], with_masks=False)
-        maps = self(feats)
+        keys, ref_feats = zip(*(feat.chunk(2) for feat in feats))
+        maps = self(keys)
         ref_track = self.forward_track(ref_feats)
         with torch.autocast(maps.track.device.type, enabled=False):
             return self.criterion(maps, ref_track.float(), targets, references)

@@ -12,7 +12,7 @@ from mmdet.models.layers.box_crop import inside_boxes
 
 
 def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor,
-                          slot_gt: Tensor, weights: Tensor) -> Tensor:
+                          slot_gt: Tensor, weights: Tensor, pack: bool = True) -> Tensor:
     """Binary cross-entropy inside each kept box, per pixel of the box, weighted by the quality of the detection.
 
     Args:
@@ -20,17 +20,17 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
         bboxes: (B, P, 4) in pixels of the map, within it. kept: (B, P) bool.
         gt_masks: (B, G, h, w) in {0, 1}. slot_gt: (B, P) object of each slot.
         weights: (B, P) non-negative; rescaled to mean 1 over an image's kept slots.
+        pack: leave out slots that no image keeps, which needs one look at the device and saves most of the h·w work.
 
     Returns:
         (B,) mean over the kept boxes.
     """
-    # pack the kept slots: the one look at the device saves most of the h·w work
-    most = max(int(kept.sum(dim=1).max()), 1)
-    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    kept, slot_gt, weights = (tensor.gather(1, order) for tensor in (kept, slot_gt, weights))
-    bboxes, coefficients = (tensor.gather(1, order[..., None].expand(-1, -1, tensor.shape[2]))
-                            for tensor in (bboxes, coefficients))
-
+    if pack:
+        most = max(int(kept.sum(dim=1).max()), 1)
+        order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        kept, slot_gt, weights = (tensor.gather(1, order) for tensor in (kept, slot_gt, weights))
+        bboxes, coefficients = (tensor.gather(1, order[..., None].expand(-1, -1, tensor.shape[2]))
+                                for tensor in (bboxes, coefficients))
     logits = (coefficients.to(mask_map.dtype) @ mask_map.flatten(2)).unflatten(2, mask_map.shape[-2:]).float()
     return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights)
 

@@ -8,6 +8,8 @@ u_k = (feature part, C; box part, 4).
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
@@ -21,9 +23,13 @@ from mmdet.registry import MODELS
 UPDATE_MODES = ('top1', 'topk', 'all')
 
 
-def address(features: Tensor, units: Tensor) -> Tensor:
-    """Cosine of every location's feature and every unit's feature part: (N, C), (M, C + 4) → (N, M) in [−1, 1]."""
-    return F.normalize(features, dim=1) @ F.normalize(units[:, :features.shape[1]], dim=1).T
+def address(directions: Tensor, units: Tensor) -> Tensor:
+    """Cosine of every location's feature and every unit's feature part: (N, C), (M, C + 4) → (N, M) in [−1, 1].
+
+    Args:
+        directions: the locations' features, of length 1.
+    """
+    return directions @ F.normalize(units[:, :directions.shape[1]], dim=1).T
 
 
 def write_weights(similarity: Tensor, mode: str) -> Tensor:
@@ -32,7 +38,7 @@ def write_weights(similarity: Tensor, mode: str) -> Tensor:
     ``'top1'``: its best unit only; ``'topk'``: softmax over its best M/10 units; ``'all'``: softmax over all.
     """
     if mode == 'top1':
-        return F.one_hot(similarity.argmax(dim=1), similarity.shape[1]).to(similarity.dtype)
+        return torch.zeros_like(similarity).scatter_(1, similarity.argmax(dim=1, keepdim=True), 1.0)
     if mode == 'topk':
         best, index = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1)
         return torch.zeros_like(similarity).scatter_(1, index, best.softmax(dim=1))
@@ -77,10 +83,7 @@ class CNPMemory(BaseModule):
         self.mlp = Mlp(channels + 4, channels, channels)
 
     def forward(self, feat: Tensor, targets: Tensor | None = None, written: Tensor | None = None) -> Tensor:
-        """Read the context of every location; in training write first.
-
-        Addresses come from the units before the write, the context from the units after it. Gradients reach units and
-        MLP, not ``feat``. Always float32.
+        """Read the context of every location of one level; in training write first. See :meth:`read_levels`.
 
         Args:
             feat: (B, C, h, w).
@@ -90,28 +93,62 @@ class CNPMemory(BaseModule):
         Returns:
             (B, C, h, w) context.
         """
-        with torch.autocast(feat.device.type, enabled=False):
-            return self._write_and_read(feat, targets, written)
-
-    def _write_and_read(self, feat: Tensor, targets: Tensor | None, written: Tensor | None) -> Tensor:
-        shape = feat.shape
-        features = feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1)  # (N, C)
-        units = self.feat_units.weight
-        similarity = address(features, units.detach())  # (N, M)
+        units, context = self.read_levels(targets, written, feat)
         if targets is not None:
-            weights = write_weights(similarity, self.update_mode) * written.reshape(-1, 1)
-            values = torch.cat([features, targets.reshape(-1, 4)], dim=1)
-            updated = write(units.detach(), weights, values, self.momentum)
-            # a batch that gives no numbers leaves no trace, so that a training can step over it
-            updated = torch.where(updated.isfinite().all(), updated, units.detach())
-            # the gradient goes to the parameter as if it held the new values; autograd keeps no reference to the old
-            units = units + (updated - units.detach())
-            self.feat_units.weight.data.copy_(updated)
-        context = self._read(similarity, units)
-        return context.unflatten(0, (shape[0], -1)).transpose(1, 2).reshape(shape)
+            self.store(units)
+        return context
 
-    def _read(self, similarity: Tensor, units: Tensor) -> Tensor:
-        """mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖): (N, M) → (N, C). The first layer is applied to M units, not N places."""
-        table = F.normalize(units, dim=1) @ self.mlp.fc1.weight.T  # (M, C)
-        hidden = similarity.softmax(dim=1) @ table + self.mlp.fc1.bias
-        return self.mlp.fc2(self.mlp.act(hidden))
+    def read_levels(self, targets: Tensor | None, written: Tensor | None, *feats: Tensor) -> tuple[Tensor, ...]:
+        """Read the contexts of all locations, level by level; in training each level writes before it reads.
+
+        A level's addresses come from the units before its write, its context from the units after it. Gradients reach
+        units and MLP, not ``feats``. Always float32. The parameter itself stays as it is, see :meth:`store`.
+
+        Args:
+            targets: (B, N, 4) box part of what the locations of all levels write, or None: nothing is written.
+            written: (B, N) bool, the locations that are written.
+            feats: levels (B, C, h_l, w_l).
+
+        Returns:
+            The units (M, C + 4) after all writes, without gradient, and each level's contexts (B, C, h_l, w_l).
+        """
+        with torch.autocast(feats[0].device.type, enabled=False):
+            return self._read_levels(targets, written, feats)
+
+    def store(self, units: Tensor) -> None:
+        """Make the units (M, C + 4) of :meth:`read_levels` the memory's. Autograd does not notice."""
+        self.feat_units.weight.data.copy_(units)
+
+    def _read_levels(self, targets: Tensor | None, written: Tensor | None,
+                     feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        counts = [feat.shape[2] * feat.shape[3] for feat in feats]
+        rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (B·h_l·w_l, C)
+        before = self.feat_units.weight.detach()
+        directions = F.normalize(torch.cat(rows), dim=1).split([len(level) for level in rows])
+        units, similarities = [before], []
+        if targets is None:
+            similarities = [address(direction, before) for direction in directions]
+            table = self._table(self.feat_units.weight)[None].expand(len(feats), -1, -1)
+        else:
+            writes = zip(rows, directions, targets.split(counts, dim=1), written.split(counts, dim=1))
+            for level, direction, target, chosen in writes:
+                similarities.append(address(direction, units[-1]))
+                weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)
+                updated = write(units[-1], weights, torch.cat([level, target.reshape(-1, 4)], dim=1), self.momentum)
+                # a batch that gives no numbers leaves no trace, so that a training can step over it
+                units.append(torch.where(updated.isfinite().all(), updated, units[-1]))
+            # the gradient goes to the parameter as if it held the new values
+            table = self._table(torch.stack(units[1:]) + (self.feat_units.weight - before))
+        read = torch.cat(similarities).softmax(dim=1).split([len(level) for level in rows])
+        hidden = torch.cat([weights @ values for weights, values in zip(read, table)]) + self.mlp.fc1.bias
+        contexts = self.mlp.fc2(self.mlp.act(hidden)).split([len(level) for level in rows])
+        maps = [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)
+                for context, feat in zip(contexts, feats)]
+        return units[-1], *maps
+
+    def _table(self, units: Tensor) -> Tensor:
+        """The MLP's first layer, without bias, of the units' directions: (..., M, C + 4) → (..., M, C).
+
+        It is applied to M units, not N places: mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖) is read at N places.
+        """
+        return F.normalize(units, dim=-1) @ self.mlp.fc1.weight.T

@@ -152,7 +152,7 @@ class CenterAssigner(_Assigner):
         offset = (to_mine[..., :2] - to_mine[..., 2:]).abs().amax(dim=-1) / 4
         if self.radius == 'image':
             # N locations at strides 8, ...: the finest level spans the padded width
-            limit = offset.new_tensor(1.5 * 2 / (level_sizes[0][1] * self.strides[0]))
+            limit = 1.5 * 2 / (level_sizes[0][1] * self.strides[0])
         else:
             limit = torch.cat([offset.new_full((height * width,), 1.5 * stride)
                                for (height, width), stride in zip(level_sizes, self.strides)])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 @dataclass
 class PaddedTargets:
-    """B images, G = the largest number of objects in one of them (at least 1).
+    """B images, G = the largest number of objects in one of them (at least 1) or more.
 
     Attributes:
         bboxes: (B, G, 4) float32 x1,y1,x2,y2 in network pixels; zero where padded.
@@ -26,24 +27,29 @@ class PaddedTargets:
     labels: Tensor
     ids: Tensor
     valid: Tensor
-    masks: Tensor | None
+    masks: Tensor | None = None
 
     @classmethod
-    def from_instances(cls, instances: Sequence[InstanceData], with_masks: bool = True) -> PaddedTargets:
-        """Stack ``gt_instances`` of the images of a batch; their masks must have one size."""
+    def from_instances(cls, instances: Sequence[InstanceData], with_masks: bool = True,
+                       multiple: int = 1) -> PaddedTargets:
+        """Stack ``gt_instances`` of the images of a batch; their masks must have one size. G is a ``multiple``."""
         device = instances[0].bboxes.device
         counts = [len(item.bboxes) for item in instances]
-        width = max(max(counts), 1)
+        width = -(-max(max(counts), 1) // multiple) * multiple
         valid = torch.tensor([[i < n for i in range(width)] for n in counts]).to(device, non_blocking=True)
 
         def pad(field: str, fill: int = 0) -> Tensor:
             stacked = pad_sequence([getattr(item, field) for item in instances], batch_first=True, padding_value=fill)
-            if stacked.shape[1] == 0:  # no object in the whole batch
-                stacked = stacked.new_full((len(instances), 1, *stacked.shape[2:]), fill)
-            return stacked
+            missing = width - stacked.shape[1]
+            return F.pad(stacked, (0, 0) * (stacked.ndim - 2) + (0, missing), value=fill) if missing else stacked
 
         return cls(pad('bboxes').float(), pad('labels'), pad('instances_id', -1), valid,
                    pad('masks') if with_masks else None)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The attributes in order, without ``masks`` where there are none."""
+        fields = self.bboxes, self.labels, self.ids, self.valid
+        return fields if self.masks is None else (*fields, self.masks)
 
     def match(self, reference: PaddedTargets) -> Tensor:
         """Position of the same object in the reference's list, 1-based, 0 if absent: (B, G) int64."""

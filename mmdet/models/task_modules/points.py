@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,8 +19,22 @@ def level_points(height: int, width: int, stride: int, offset: float = 0.5,
 
 def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int],
                    device: torch.device | str | None = None) -> Tensor:
-    """Points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`."""
-    return torch.cat([level_points(*size, stride, device=device) for size, stride in zip(level_sizes, strides)])
+    """Points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`.
+
+    Never write to the result: it is kept for the next caller.
+    """
+    arguments = tuple(level_sizes), tuple(strides), device
+    # a CUDA graph makes its own: what is kept here may be dropped before the graph
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        return _pyramid_points.__wrapped__(*arguments)
+    return _pyramid_points(*arguments)
+
+
+@lru_cache(maxsize=64)
+def _pyramid_points(level_sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...],
+                    device: torch.device | str | None) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.cat([level_points(*size, stride, device=device) for size, stride in zip(level_sizes, strides)])
 
 
 def box_distances(points: Tensor, bboxes: Tensor) -> Tensor:

@@ -1,0 +1,154 @@
+"""Graphed training equals plain training: losses, gradients, memory. On the CPU with recorded operators."""
+import copy
+import pickle
+
+import pytest
+import torch
+from recorded_graph import use_recorded_graphs
+from torch import Tensor, nn
+
+from mmdet.errors import UserError
+from mmdet.models.layers.training_graphs import TrainingGraphs
+from mmdet.registry import MODELS
+from mmdet.testing.models import build_memcnp, memcnp_config
+from mmdet.testing.synthetic import synthetic_clips
+
+
+@pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='needs a GPU'))])
+def device(request, monkeypatch):
+    if request.param == 'cpu':
+        use_recorded_graphs(monkeypatch)
+    else:
+        monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    return request.param
+
+
+class Layer(nn.Module):
+    """Counts the calls of its Python code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.unused = nn.Linear(3, 2), nn.Linear(1, 1)
+        self.calls = 0
+
+    def forward(self, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        return self.linear(x).tanh() * other, (x > 0).sum()
+
+    def scaled(self, factor: float, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.linear(x) * factor,)
+
+
+def test_gradients_are_those_of_autograd_and_add_up(device):
+    layer, graphs = Layer().to(device), TrainingGraphs(first_calls=1)
+    plain = copy.deepcopy(layer)
+    for step in range(4):
+        x, other = torch.randn(5, 3, device=device, requires_grad=True), torch.randn(5, 2, device=device)
+        mine = x.detach().clone().requires_grad_()
+        (out, count), (expected, expected_count) = graphs.run(layer.forward, mine, other), plain(x, other)
+        assert torch.allclose(out, expected, atol=1e-6) and count == expected_count and not count.requires_grad
+        (out * 2).sum().backward()
+        (expected * 2).sum().backward()
+        assert torch.allclose(mine.grad, x.grad, atol=1e-6)
+        for parameter, wanted in zip(layer.linear.parameters(), plain.linear.parameters()):
+            assert torch.allclose(parameter.grad, wanted.grad, atol=1e-5)
+            if step == 2:  # two steps' gradients are added up, then the weights change
+                with torch.no_grad():
+                    for weight in (parameter, wanted):
+                        weight.sub_(weight.grad)
+                        weight.grad = None
+        assert layer.unused.weight.grad is None
+    assert layer.calls == 1 + 2 + 1  # plain, two to warm up, captured
+
+
+def test_arguments_that_are_no_tensors_choose_the_graph(device):
+    layer, graphs = Layer().to(device), TrainingGraphs(first_calls=0)
+    x = torch.ones(1, 3, device=device)
+    once, twice = (graphs.run(layer.scaled, x, static=(factor,))[0] for factor in (1.0, 2.0))
+    assert torch.allclose(2 * once, twice)
+
+
+def test_weights_that_moved_and_too_many_shapes(device):
+    layer, graphs = Layer().to(device), TrainingGraphs(max_graphs=2, first_calls=0)
+    for rows in (1, 2, 3, 3):
+        graphs.run(layer.forward, torch.ones(rows, 3, device=device), torch.ones(rows, 2, device=device))
+    assert layer.calls == 2 * 3 + 2
+    layer.linear.weight.data = torch.zeros_like(layer.linear.weight)
+    layer.linear.bias.data = torch.ones_like(layer.linear.bias)
+    out, _ = graphs.run(layer.forward, torch.ones(1, 3, device=device), torch.ones(1, 2, device=device))
+    assert torch.allclose(out, torch.ones_like(out).tanh())
+    layer.requires_grad_(False)
+    frozen, _ = graphs.run(layer.forward, torch.ones(1, 3, device=device), torch.ones(1, 2, device=device))
+    assert not frozen.requires_grad
+
+
+def test_a_call_before_the_backward_pass_of_the_last_is_an_error(device):
+    layer, graphs = Layer().to(device), TrainingGraphs(first_calls=0)
+    first, _ = graphs.run(layer.forward, torch.ones(1, 3, device=device), torch.ones(1, 2, device=device))
+    graphs.run(layer.forward, torch.ones(1, 3, device=device), torch.ones(1, 2, device=device))
+    with pytest.raises(RuntimeError, match='before the backward pass'):
+        first.sum().backward()
+
+
+def test_copies_hold_no_graphs(device):
+    graphs = TrainingGraphs(max_graphs=3, first_calls=0)
+    graphs.run(Layer().to(device).forward, torch.ones(1, 3, device=device), torch.ones(1, 2, device=device))
+    for twin in (copy.deepcopy(graphs), pickle.loads(pickle.dumps(graphs))):
+        assert not twin._methods and twin.max_graphs == 3
+
+
+def learning(norm: nn.Module) -> nn.Module:
+    class Net(nn.Sequential):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return (super().forward(x),)
+    return Net(nn.Conv2d(3, 4, 1), norm)
+
+
+def test_batch_norms_that_learn_statistics_are_refused(device):
+    net = learning(nn.BatchNorm2d(4)).to(device)
+    with pytest.raises(UserError, match='norm_eval'):
+        TrainingGraphs(first_calls=0).run(net.forward, torch.rand(2, 3, 4, 4, device=device))
+    net.eval()
+    TrainingGraphs(first_calls=0).run(net.forward, torch.rand(2, 3, 4, 4, device=device))
+
+
+def test_checkpointing_is_refused():
+    config = memcnp_config() | dict(data_preprocessor=None, graph_training=True)
+    config['backbone']['with_cp'] = True
+    with pytest.raises(UserError, match='with_cp'):
+        MODELS.build(config)
+
+
+@pytest.mark.parametrize('update_mode', ['top1', 'all'])
+def test_memcnp_learns_the_same(device, update_mode):
+    """Two sizes with other numbers of objects in turn, three steps of each, the first of each without graph."""
+    torch.manual_seed(0)
+    plain = build_memcnp(embed_dims=32, channels=32, update_mode=update_mode, track_jitter=0.0).to(device).train()
+    graphed = copy.deepcopy(plain)
+    graphed._training_graphs = TrainingGraphs(first_calls=1)
+    optimizer = torch.optim.SGD(plain.parameters(), 1e-2, momentum=0.9)
+    for step in range(6):
+        size, objects = ((64, 96), 2) if step % 2 else ((96, 64), 5)
+        inputs, clips = synthetic_clips(2, 2, size, num_objects=objects, num_classes=5, original=size, device=device,
+                                        seed=step)
+        expected = plain(inputs, clips, mode='loss')
+        images = inputs.transpose(0, 1).flatten(0, 1)
+        graphs = graphed._training_graphs
+        losses = graphed.bbox_head.loss(graphs.run(graphed.extract_feat, images), clips, graphs)
+        assert losses.keys() == expected.keys()
+        for name, value in expected.items():
+            if name != 'match_acc':  # counts; objects of one cell are equally alike but for rounding
+                assert torch.allclose(losses[name], value, rtol=1e-5, atol=1e-5), (step, name)
+        for model, values in ((plain, expected), (graphed, losses)):
+            model.zero_grad()
+            sum(value for name, value in values.items() if 'loss' in name).backward()
+        for (name, parameter), mine in zip(plain.named_parameters(), graphed.parameters()):
+            assert (parameter.grad is None) == (mine.grad is None), name
+            if mine.grad is not None:
+                scale = parameter.grad.abs().max()
+                assert (mine.grad - parameter.grad).abs().max() <= 1e-5 + 1e-4 * scale, (step, name)
+        assert torch.allclose(plain.bbox_head.mem.feat_units.weight, graphed.bbox_head.mem.feat_units.weight, atol=1e-5)
+        optimizer.step()
+        graphed.load_state_dict(plain.state_dict())  # else rounding grows from step to step
+    assert {len(method.graphs) for method in graphed._training_graphs._methods.values()} == {2}
