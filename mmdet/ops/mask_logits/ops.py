@@ -30,12 +30,12 @@ def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
     """
     batch, channels, height, width = coarse.shape
     num_detections = coefficients.shape[1]
+    coarse = coarse.contiguous(memory_format=torch.channels_last)  # the fast layout for resizing, too
     half = coarse.dtype in (torch.bfloat16, torch.float16)
     if mask_logits_kernel is None or not coarse.is_cuda or not half or num_detections == 0:
-        fine = resize(coarse, factor).relu()
+        fine = resize(coarse, factor).relu_()
         logits = coefficients.to(fine.dtype) @ fine.flatten(2)
         return logits.unflatten(2, fine.shape[-2:]).float()
-    coarse = coarse.contiguous(memory_format=torch.channels_last)
     out = coarse.new_empty(batch, num_detections, factor * height, factor * width, dtype=torch.float32)
     grid = (-(-factor * height * factor * width // _BLOCK), batch)
     slots = max(16, 1 << (num_detections - 1).bit_length())  # matrix units want sixteen columns
