@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.registry import MODELS
@@ -49,43 +50,66 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
             ``batch_input_shape`` (H, W).
         """
         clips: list[Tensor] = self.cast_data(list(data['inputs']))
-        samples = [self._on_device(sample) for sample in data['data_samples']]
+        samples = [_copy(sample) for sample in data['data_samples']]
         height, width = (-(-max(clip.shape[side] for clip in clips) // self.pad_size_divisor) * self.pad_size_divisor
                          for side in (2, 3))
         batch = self.mean.new_empty((len(clips), clips[0].shape[0], 3, height, width))
+        if all(clip.shape == clips[0].shape for clip in clips):
+            self._normalize(torch.stack(clips), batch)
+        else:
+            for clip, target in zip(clips, batch):
+                self._normalize(clip, target)
         for target, clip, sample in zip(batch, clips, samples, strict=True):
-            self._normalize(clip, target)
             for image, frame in zip(target, sample, strict=True):
                 h, w = frame.img_shape
                 if (h, w) != tuple(clip.shape[2:]):  # padded in the clip, before normalisation
                     image[:, h:] = 0
                     image[:, :, w:] = 0
                 frame.set_metainfo({'batch_input_shape': (height, width)})
-                if 'gt_instances' in frame:
-                    _pad_masks(frame.gt_instances, height, width)
+        self._move([frame.gt_instances for sample in samples for frame in sample if 'gt_instances' in frame],
+                   height, width)
         return {'inputs': batch, 'data_samples': samples}
 
-    def _normalize(self, clip: Tensor, target: Tensor) -> None:
-        """Writes a clip (T, 3, h, w) uint8 into the upper left corner of ``target`` (T, 3, H, W), zeros around it."""
-        height, width = clip.shape[2:]
+    def _normalize(self, clips: Tensor, target: Tensor) -> None:
+        """Writes (..., 3, h, w) uint8 into the upper left corner of ``target`` (..., 3, H, W), zeros around it."""
+        height, width = clips.shape[-2:]
         target[..., height:, :] = 0
         target[..., width:] = 0
         # one channel at a time: a CPU is several times faster where the innermost pixels lie side by side
         for channel, (mean, std) in enumerate(zip(self.mean, self.std)):
-            source = clip[:, 2 - channel if self.bgr_to_rgb else channel]
-            target[:, channel, :height, :width].copy_(source).sub_(mean).div_(std)
+            source = clips[..., 2 - channel if self.bgr_to_rgb else channel, :, :]
+            target[..., channel, :height, :width].copy_(source).sub_(mean).div_(std)
 
-    def _on_device(self, sample: TrackDataSample) -> TrackDataSample:
-        """A copy on the device; ``gt_instances`` holds tensors (numbers leave the data loader as numpy arrays)."""
-        frames = []
-        for frame in sample:
-            copied = frame.new()
-            if 'gt_instances' in frame:
-                copied.gt_instances = frame.gt_instances.to_tensor()
-            frames.append(self.cast_data(copied) if copied.keys() else copied)
-        return sample.new(video_data_samples=frames)
+    def _move(self, instances: Sequence[InstanceData], height: int, width: int) -> None:
+        """Brings annotations to the device as tensors, masks padded; each other field of all frames in one copy."""
+        for field in dict.fromkeys(field for item in instances for field in item.all_keys()):
+            having = [item for item in instances if field in item]
+            values = [torch.as_tensor(item[field]) for item in having]
+            if field == 'masks':
+                values = _padded(self.cast_data(values), height, width)
+            else:
+                values = torch.cat(values).to(self.device, non_blocking=True).split([len(value) for value in values])
+            for item, value in zip(having, values):
+                item.set_field(value, field)
 
 
-def _pad_masks(instances, height: int, width: int) -> None:
-    h, w = instances.masks.shape[1:]
-    instances.masks = F.pad(instances.masks, (0, width - w, 0, height - h))
+def _copy(sample: TrackDataSample) -> TrackDataSample:
+    """A copy that can be given other annotations."""
+    frames = [frame.new() for frame in sample]
+    for frame in frames:
+        if 'gt_instances' in frame:
+            frame.gt_instances = frame.gt_instances.new()
+    return sample.new(video_data_samples=frames)
+
+
+def _padded(masks: Sequence[Tensor], height: int, width: int) -> Sequence[Tensor]:
+    """Masks (n, h, w) with zeros at the bottom and the right."""
+    if masks[0].is_cuda and all(mask.shape[1:] == masks[0].shape[1:] for mask in masks):
+        # together: a launch costs more than the work
+        return _pad(torch.cat(masks), height, width).split([len(mask) for mask in masks])
+    return [_pad(mask, height, width) for mask in masks]
+
+
+def _pad(masks: Tensor, height: int, width: int) -> Tensor:
+    h, w = masks.shape[1:]
+    return masks if (h, w) == (height, width) else F.pad(masks, (0, width - w, 0, height - h))
