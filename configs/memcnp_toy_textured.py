@@ -4,6 +4,7 @@ _base_ = [
     './_base_/default_runtime.py'
 ]
 model = dict(
+    graph_training=True,
     backbone=dict(embed_dims=192, num_heads=4, with_cp=False, init_cfg=None),
     neck=dict(in_channels=[192, 192, 192], out_channels=128),
     bbox_head=dict(num_classes=6, in_channels=128))

@@ -1,19 +1,22 @@
 """How fast is a model here? Training step, online frame, batched clip, stages: medians, spread, memory, as a table.
 
-    python tools/analysis_tools/benchmark.py CONFIG [--train] [--test] [--stages] [--gpus N] [--size 480x864 ...]
+    python tools/analysis_tools/benchmark.py CONFIG [--train] [--loading] [--test] [--stages] [--gpus N] ...
 
-Inputs are synthetic: the model is measured, not the disk. Without --train, --test or --stages all three run. With
---gpus N the training step is that of N processes that share gradients, and counts the pairs of all.
+Inputs are synthetic: the model is measured, not the disk; only --loading reads the config's own data. Without any of
+these flags --train, --test and --stages run. With --gpus N a training step is that of N processes that share gradients,
+and counts the pairs of all.
 """
 from __future__ import annotations
 
 import argparse
+import copy
+import itertools
 import json
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,15 +32,17 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import get_local_rank, get_rank, get_world_size, is_distributed
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.apis import load_config
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 from mmdet.apis.launch import start_processes
-from mmdet.engine import init_processes
+from mmdet.engine import VideoRunner, init_processes
+from mmdet.engine.workers import stop_workers
 from mmdet.models.dense_heads.clip_predictor import FrameGeometry
+from mmdet.models.detectors import SipMaskMem
 from mmdet.registry import MODELS
 from mmdet.testing.synthetic import synthetic_clips
 
@@ -55,10 +60,11 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number of at least 1')
-    return int(text)
+def padded_size(text: str) -> tuple[int, int]:
+    height, width = parse_size(text)
+    if height % 32 or width % 32:
+        raise argparse.ArgumentTypeError(f'{text!r}: inputs are padded to multiples of 32')
+    return height, width
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,26 +72,27 @@ def parse_args() -> argparse.Namespace:
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=existing_file, help='model config')
     parser.add_argument('--train', action='store_true', help='training step')
+    parser.add_argument('--loading', action='store_true', help="training with the config's own data and workers")
     parser.add_argument('--test', action='store_true', help='frames a second, online and batched')
     parser.add_argument('--stages', action='store_true', help='where the time of a test frame goes')
     parser.add_argument('--gpus', type=int, metavar='N', help='processes of the training step, one per GPU')
-    parser.add_argument('--size', type=parse_size, nargs='+', default=[(480, 864)], metavar='HxW',
+    parser.add_argument('--size', type=padded_size, nargs='+', default=[(480, 864)], metavar='HxW',
                         help='padded network input (default: 480x864)')
     parser.add_argument('--original', type=parse_size, default=(720, 1280), metavar='HxW',
                         help='frames that masks are made for (default: 720x1280)')
-    parser.add_argument('--batch', type=positive, nargs='+', default=[1, 8], metavar='N',
+    parser.add_argument('--batch', type=positive_int, nargs='+', default=[1, 8], metavar='N',
                         help='frames of a clip in --test and --stages (default: 1 8)')
-    parser.add_argument('--pairs', type=positive, default=4, metavar='N',
+    parser.add_argument('--pairs', type=positive_int, default=4, metavar='N',
                         help='key/reference pairs of a training step (default: 4)')
     parser.add_argument('--precision', nargs='+', choices=PRECISIONS, default=['tf32', 'amp'],
                         help='default: tf32 amp')
-    parser.add_argument('--warmup', type=positive, default=5, metavar='N', help='calls before timing (default: 5)')
-    parser.add_argument('--repeats', type=positive, default=20, metavar='N', help='timed calls (default: 20)')
+    parser.add_argument('--warmup', type=positive_int, default=5, metavar='N', help='calls before timing (default: 5)')
+    parser.add_argument('--repeats', type=positive_int, default=20, metavar='N', help='timed calls (default: 20)')
     parser.add_argument('--out', help='also write the numbers to this JSON file')
     parser.add_argument('--plot', help='also draw frames per second against batch and size to this PNG file')
     parser.add_argument('--launcher', default='none', help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not (args.train or args.test or args.stages):
+    if not (args.train or args.loading or args.test or args.stages):
         args.train = args.test = args.stages = True
     return args
 
@@ -104,14 +111,21 @@ class Bench:
         if self.device.type == 'cuda':
             torch.cuda.synchronize()
 
-    def time(self, function: Callable[[], object], what: str, items: int = 1, **columns) -> float:
-        """Median milliseconds of a call; memory is the peak during the timed calls."""
+    def time(self, function: Callable[[], object], what: str, items: int = 1, at_least: int = 0, mean: bool = False,
+             **columns: object) -> float:
+        """Median milliseconds of a call; memory is the peak during the timed calls.
+
+        Args:
+            items: of a call, for the number a second.
+            at_least: calls to time, if more than asked for on the command line.
+            mean: take items a second from the sum of all calls' times: where some wait for others, as with data.
+        """
         for _ in range(self.warmup):
             function()
         if self.device.type == 'cuda':
             torch.cuda.reset_peak_memory_stats()
         times = []
-        for _ in range(self.repeats):
+        for _ in range(max(self.repeats, at_least)):
             self.synchronize()
             start = time.perf_counter()
             function()
@@ -120,7 +134,8 @@ class Bench:
         median = statistics.median(times)
         memory = torch.cuda.max_memory_allocated() / 2 ** 30 if self.device.type == 'cuda' else None
         self.rows.append(dict(what=what, **columns, median_ms=median, min_ms=min(times), max_ms=max(times),
-                              per_second=1000 * items / median, memory_gib=memory))
+                              per_second=1000 * items / (statistics.mean(times) if mean else median),
+                              memory_gib=memory))
         return median
 
     def table(self) -> str:
@@ -159,28 +174,75 @@ def build_model(cfg: Config, device: torch.device) -> torch.nn.Module:
     return model.to(device)
 
 
+TRAIN_REPEATS = 30  # at least: steps vary more than tests
+
+
+def trainer(bench: Bench, cfg: Config, amp: bool, with_cp: bool, graphs: bool) -> tuple[torch.nn.Module, OptimWrapper]:
+    """A model in training, over all processes, and its optimizer as ``train.py`` would have it."""
+    model = build_model(cfg, bench.device).train()
+    for module in model.modules():
+        if hasattr(module, 'with_cp'):
+            module.with_cp = with_cp
+    if hasattr(model, 'graph_training'):
+        model.graph_training = graphs
+    if is_distributed():
+        model = MMDistributedDataParallel(
+            model, device_ids=[bench.device.index] if bench.device.type == 'cuda' else None,
+            broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
+    wrapper = dict(copy.deepcopy(cfg.optim_wrapper), type='BFloat16OptimWrapper' if amp else 'OptimWrapper')
+    return model, build_optim_wrapper(model, wrapper)
+
+
+def train_settings(bench: Bench, cfg: Config, args: argparse.Namespace) -> Iterator[tuple[str, bool, bool]]:
+    """Precision, checkpointing, CUDA graphs."""
+    for name in args.precision:
+        set_tf32(PRECISIONS[name][0])
+        yield name, False, False
+        if bench.device.type == 'cuda' and issubclass(MODELS.get(cfg.model.type), SipMaskMem):
+            yield name, False, True
+        if not args.loading:
+            yield name, True, False
+
+
 def bench_train(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[int, int]) -> None:
-    for with_cp in (False, True):
-        for name in args.precision:
-            tf32, amp = PRECISIONS[name]
-            set_tf32(tf32)
-            model = build_model(cfg, bench.device).train()
-            model.backbone.with_cp = with_cp
-            if is_distributed():
-                model = MMDistributedDataParallel(
-                    model, device_ids=[bench.device.index] if bench.device.type == 'cuda' else None,
-                    broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
-            optim = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='OptimWrapper'))
-            inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=NUM_CLASSES,
-                                            device=bench.device, original=bench.original)
+    """Forward, backward, clipping and optimizer step on one batch that lies on the device."""
+    for name, with_cp, graphs in train_settings(bench, cfg, args):
+        amp = PRECISIONS[name][1]
+        model, optim = trainer(bench, cfg, amp, with_cp, graphs)
+        inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=NUM_CLASSES,
+                                        device=bench.device, original=bench.original)
 
-            def step(model=model, inputs=inputs, clips=clips, amp=amp, optim=optim) -> None:
-                with torch.autocast(bench.device.type, torch.bfloat16, enabled=amp):
-                    losses = model(inputs, clips, mode='loss')
-                optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
+        def step(model=model, inputs=inputs, clips=clips, optim=optim) -> None:
+            with optim.optim_context(model):
+                losses = model(inputs, clips, mode='loss')
+            optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
 
-            bench.time(step, 'training step', args.pairs * get_world_size(), GPUs=get_world_size(), pairs=args.pairs,
-                       size=f'{size[0]}x{size[1]}', precision=name, checkpointing='on' if with_cp else 'off')
+        bench.time(step, 'training step', args.pairs * get_world_size(), at_least=TRAIN_REPEATS, GPUs=get_world_size(),
+                   pairs=args.pairs, size=f'{size[0]}x{size[1]}', precision=name,
+                   checkpointing='on' if with_cp else 'off', graphs='on' if graphs else 'off')
+
+
+def bench_loading(bench: Bench, cfg: Config, args: argparse.Namespace) -> None:
+    """Whole steps on the config's data: loading, copying, step, losses back on the host."""
+    for name, with_cp, graphs in train_settings(bench, cfg, args):
+        model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
+        preprocessor = MODELS.build(cfg.model.data_preprocessor).to(bench.device)
+        loader = VideoRunner.build_dataloader(copy.deepcopy(cfg.train_dataloader), seed=0)
+        batches = itertools.chain.from_iterable(itertools.repeat(loader))
+
+        def step(model=model, optim=optim, preprocessor=preprocessor, batches=batches) -> None:
+            with optim.optim_context(model):
+                losses = model(**preprocessor(next(batches), training=True), mode='loss')
+            optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
+            torch.stack([value.detach() for value in losses.values()]).tolist()
+
+        pairs = cfg.train_dataloader.batch_size
+        for _ in range(2 * cfg.train_dataloader.num_workers):  # batches that were ready before the first step
+            step()
+        bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * TRAIN_REPEATS,
+                   mean=True, GPUs=get_world_size(), pairs=pairs, workers=cfg.train_dataloader.num_workers,
+                   precision=name, graphs='on' if graphs else 'off')
+        stop_workers(loader)
 
 
 def bench_test(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple[int, int]) -> None:
@@ -279,6 +341,8 @@ def main(_: Sequence[str] | None) -> int:
         for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
             if chosen:
                 run(bench, cfg, args, size)
+    if args.loading:
+        bench_loading(bench, cfg, args)
     if get_rank() != 0:
         return 0
     print(bench.table())
