@@ -6,6 +6,8 @@ Symbols: B images, C channels in G groups with offsets of their own, O output ch
 """
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,12 +24,24 @@ def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """
     batch, channels, height, width = x.shape
     groups = offset.shape[1] // 18
-    tap = torch.arange(9, dtype=x.dtype, device=x.device).view(9, 1, 1)
-    rows = torch.arange(height, dtype=x.dtype, device=x.device).view(height, 1) + tap.div(3, rounding_mode='floor') - 1
-    columns = torch.arange(width, dtype=x.dtype, device=x.device) + tap % 3 - 1
+    x_base, y_base = _undisturbed(height, width, x.dtype)
     dy, dx = offset.view(batch, groups, 9, 2, height, width).unbind(3)
-    # pixel centres to grid_sample's -1..1, which spans the outer edges of the outer pixels
-    grid = torch.stack([(2 * (columns + dx) + 1) / width - 1, (2 * (rows + dy) + 1) / height - 1], dim=-1)
+    # a complex number is a pair x, y side by side, made faster than by torch.stack
+    grid = torch.view_as_real(torch.complex(torch.add(x_base, dx, alpha=2 / width),
+                                            torch.add(y_base, dy, alpha=2 / height)))
     sampled = F.grid_sample(x.reshape(batch * groups, channels // groups, height, width),
-                            grid.view(batch * groups, 9 * height, width, 2), align_corners=False)
+                            grid.reshape(batch * groups, 9 * height, width, 2), align_corners=False)
     return (weight.flatten(1) @ sampled.view(batch, channels * 9, height * width)).view(batch, -1, height, width)
+
+
+@lru_cache(maxsize=32)
+def _undisturbed(height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Where the nine taps look without offsets, x (9, 1, w) and y (9, h, 1), in grid_sample's −1..1.
+
+    They span the outer edges of the outer pixels.
+    """
+    with torch.inference_mode(False):
+        tap, rows, columns = (torch.arange(n, dtype=dtype) for n in (9, height, width))
+        x = columns + (tap % 3 - 1).view(9, 1, 1)
+        y = rows.view(height, 1) + (tap.div(3, rounding_mode='floor') - 1).view(9, 1, 1)
+        return (2 * x + 1) / width - 1, (2 * y + 1) / height - 1
