@@ -129,7 +129,8 @@ def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categ
     """A result of OVIS's size, one process: seconds of reading the files and of everything after it.
 
     A video has tracks of ``in_video`` of the categories. Masks are ellipses of up to ``radius`` pixels, so have
-    up to twice as many columns, of two runs each.
+    up to twice as many columns, of two runs each. A track's masks are of similar size, and every predicted track has
+    its annotated one's in three frames of four.
     """
     rng, masks = np.random.default_rng(seed), []
     y, x = np.ogrid[:size[0], :size[1]]
@@ -137,27 +138,30 @@ def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categ
         (cy, cx), (h, w) = rng.uniform(0, size), rng.uniform(10, radius, 2)
         rle = mask_utils.encode(np.asfortranarray(((y - cy) / h) ** 2 + ((x - cx) / w) ** 2 < 1).astype(np.uint8))
         masks.append({'size': rle['size'], 'counts': rle['counts'].decode()})
+    masks.sort(key=mask_utils.area)
+    annotated = rng.integers(0, len(masks) - 20, (videos, tracks, 1)) + rng.integers(0, 20, (videos, tracks, length))
+    predicted = np.where(rng.random(annotated.shape) < 0.75, annotated, rng.permuted(annotated, axis=2))
 
-    def made(**fields: Any) -> list[dict]:
-        places = ((video, track) for video in range(1, videos + 1) for track in range(tracks))
-        return [{'video_id': video, 'category_id': 1 + (video + track % in_video) % categories,
-                 'segmentations': [masks[i] for i in rng.integers(0, len(masks), length)],
-                 **{name: make(video * tracks + track) for name, make in fields.items()}} for video, track in places]
+    def made(chosen: np.ndarray, **fields: Any) -> list[dict]:
+        return [{'video_id': video + 1, 'category_id': 1 + (video + track % in_video) % categories,
+                 'segmentations': [masks[i] for i in chosen[video, track]],
+                 **{name: make(video * tracks + track + 1) for name, make in fields.items()}}
+                for video in range(videos) for track in range(tracks)]
 
     truth = {'videos': [{'id': video, 'height': size[0], 'width': size[1], 'length': length}
                         for video in range(1, videos + 1)],
              'categories': [{'id': number, 'name': str(number)} for number in range(1, categories + 1)],
-             'annotations': made(id=int, iscrowd=lambda _: 0, areas=lambda _: [4000.] * length)}
+             'annotations': made(annotated, id=int, iscrowd=lambda _: 0, areas=lambda _: [4000.] * length)}
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, 'truth.json'), Path(folder, 'result.json')
         paths[0].write_text(json.dumps(truth))
-        paths[1].write_text(json.dumps(made(score=lambda _: float(rng.uniform()))))
+        paths[1].write_text(json.dumps(made(predicted, score=lambda _: float(rng.uniform()))))
         start = time.perf_counter()
         contents = [load_json(path) for path in paths]
         read = time.perf_counter()
-        evaluate_vis(*contents)
+        scores = evaluate_vis(*contents)
         return {'tracks': videos * tracks, 'seconds of reading': read - start,
-                'seconds of checks and scoring': time.perf_counter() - read}
+                'seconds of checks and scoring': time.perf_counter() - read, 'AP (%)': 100 * scores.statistics['AP']}
 
 
 def main(argv: Sequence[str] | None) -> int:
@@ -167,13 +171,14 @@ def main(argv: Sequence[str] | None) -> int:
     parser.add_argument('--objects', type=int, default=300, help='of the video that is tracked')
     parser.add_argument('--at_once', type=int, default=100, help='of them seen in a frame')
     parser.add_argument('--max_tracks', type=int, default=500, help='see AssociationTracker')
+    parser.add_argument('--in_video', type=int, default=5, help='categories of a video that is scored, of 25')
     args = parser.parse_args(argv)
     if args.what == 'tracker':
         numbers = measure_tracker(args.frames or 5000, args.objects, args.at_once, args.max_tracks)
     elif args.what == 'testset':
         numbers = measure_test_set(args.frames or 100_000)
     else:
-        numbers = measure_scoring()
+        numbers = measure_scoring(in_video=args.in_video)
     for name, value in numbers.items():
         print(f'{name:<32}{value:>12.2f}')
     return 0

@@ -20,6 +20,7 @@ from mmdet.evaluation.functional.annotations import (
     read_ground_truth,
     read_predictions,
 )
+from mmdet.evaluation.functional.overlaps import overlaps
 from mmdet.evaluation.functional.video_ap import (
     IOU_THRESHOLDS,
     MAX_DETECTIONS,
@@ -27,7 +28,6 @@ from mmdet.evaluation.functional.video_ap import (
     match_tracks,
     precision_recall,
 )
-from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
 
 METRICS = ('segm', 'bbox')
 # mean area of a track in pixels, both ends inside
@@ -103,51 +103,44 @@ def score_tracks(truth: GroundTruth, predictions: Sequence[Track], metric: str =
     categories = sorted(truth.categories)
     shape = (len(IOU_THRESHOLDS), len(RECALL_POINTS), len(categories), len(ranges), len(MAX_DETECTIONS))
     precision, recall = np.full(shape, -1.), np.full(shape[:1] + shape[2:], -1.)
+    matched: dict[int, list[tuple]] = defaultdict(list)
     annotated, predicted = _group(truth.tracks), _group(predictions)
+    for video_id in sorted({*annotated, *predicted}):
+        truths, found = annotated[video_id], {category_id: _best(tracks) for category_id, tracks in
+                                              predicted[video_id].items()}
+        here = sorted({*truths, *found})
+        pairs = [(found.get(category_id, []), truths.get(category_id, [])) for category_id in here]
+        for category_id, pair, overlap in zip(here, pairs, overlaps(pairs, metric)):
+            matched[category_id].append(_match_video(*pair, overlap, ranges))
     for column, category_id in enumerate(categories):
-        truths, found = annotated[category_id], predicted[category_id]
-        videos = [_match_video(found[video_id], truths[video_id], ranges, metric)
-                  for video_id in sorted({*truths, *found})]
-        _accumulate(videos, precision[:, :, column], recall[:, column])
+        _accumulate(matched[category_id], precision[:, :, column], recall[:, column])
     per_category = {category_id: _mean(precision[:, :, column, 0, -1]) for column, category_id in enumerate(categories)}
     names = {category_id: truth.categories[category_id] for category_id in categories}
     return VISEvalResult(metric, _statistics(ranges, precision, recall), per_category, names, ranges, precision, recall)
 
 
 def _group(tracks: Sequence[Track]) -> dict[int, dict[int, list[Track]]]:
-    """Tracks by category, then video."""
+    """Tracks by video, then category."""
     groups: dict = defaultdict(lambda: defaultdict(list))
     for track in tracks:
-        groups[track.category_id][track.video_id].append(track)
+        groups[track.video_id][track.category_id].append(track)
     return groups
 
 
-def _match_video(predictions: list[Track], truths: list[Track], ranges: list[str],
-                 metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _best(predictions: list[Track]) -> list[Track]:
+    """Those of one video and category that count, by falling score."""
+    return sorted(predictions, key=lambda track: -track.score)[:MAX_DETECTIONS[-1]]
+
+
+def _match_video(predictions: list[Track], truths: list[Track], overlap: np.ndarray,
+                 ranges: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One video and category: scores (D,), matched (A, T, D), ignored (A, T, D), annotations that count (A,)."""
-    predictions = sorted(predictions, key=lambda track: -track.score)[:MAX_DETECTIONS[-1]]
     crowd = np.array([track.crowd for track in truths], bool)
     ignore = np.array([[track.crowd or _outside(track, name) for track in truths] for name in ranges], bool)
     out_of_range = np.array([[name in AREA_RANGES and _outside(track, name) for track in predictions]
                              for name in ranges], bool)
-    matched, ignored = match_tracks(_overlap(predictions, truths, metric), ignore, crowd, out_of_range)
+    matched, ignored = match_tracks(overlap, ignore, crowd, out_of_range)
     return np.array([track.score for track in predictions]), matched, ignored, (~ignore).sum(1)
-
-
-def _overlap(predictions: list[Track], truths: list[Track], metric: str) -> np.ndarray:
-    """(D, G)."""
-    if not predictions or not truths:
-        return np.zeros((len(predictions), len(truths)))
-    if metric == 'bbox':
-        return video_box_iou(_boxes(predictions), _boxes(truths))
-    return video_mask_iou([track.rles for track in predictions], [track.rles for track in truths],
-                          np.stack([track.mask_areas for track in predictions]),
-                          np.stack([track.mask_areas for track in truths]))
-
-
-def _boxes(tracks: list[Track]) -> np.ndarray:
-    """(n, T, 4); read_predictions and read_ground_truth have seen to it that there are some."""
-    return np.stack([track.boxes for track in tracks if track.boxes is not None])
 
 
 def _outside(track: Track, name: str) -> bool:
