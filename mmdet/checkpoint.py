@@ -43,7 +43,7 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     """``~`` expanded and existence checked; raises UserError."""
     found = Path(path).expanduser()
     if not found.is_file():
-        raise UserError(f'{path}: no such checkpoint file{_alternative(found)}')
+        raise UserError(f'{path}: no such checkpoint file{_alternative(found) or "; check the path"}')
     return found
 
 
@@ -64,8 +64,9 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | 
         raise UserError(f'{path}: refused, it is not a checkpoint of plain tensors, numbers and strings'
                         + (f' (it names {what})' if what else '') + '; loading it could run code') from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first_line = (str(error).splitlines() or [''])[0][:150]
-        raise UserError(f'{path}: damaged or not a checkpoint ({first_line}){_alternative(path)}') from None
+        reason = (str(error).splitlines() or ['it ends too early'])[0][:150]
+        remedy = _alternative(path) or '; fetch or copy it again'
+        raise UserError(f'{path}: damaged or not a checkpoint ({reason}){remedy}') from None
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path}: holds a {type(checkpoint).__name__}, not a dict of weights')
     return checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 
 
 def build_parser() -> CommandParser:
@@ -20,7 +20,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--decode', action='store_true', help='read whole images, to find those that are cut off')
     parser.add_argument('--overlap', type=float, default=.9, metavar='IOU',
                         help='masks of two objects in a video more alike than this are a fault (default: 0.9)')
-    parser.add_argument('--workers', type=int, default=4, help='threads that read images (default: 4)')
+    parser.add_argument('--workers', type=positive_int, default=4, help='threads that read images (default: 4)')
     return parser
 
 
@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.datasets.checks import check_annotations, check_images
     from mmdet.errors import UserError
 
+    if not 0 < args.overlap <= 1:
+        raise UserError(f'--overlap {args.overlap} must lie above 0 and be at most 1')
+    if args.decode and not args.images:
+        raise UserError('--decode reads images: give their folder with --images')
     data = load_json(args.annotations)
     for key in ('videos', 'categories'):
         if not isinstance(data, dict) or not isinstance(data.get(key), list) or not data[key]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, run_command
+from mmdet.apis.cli import CommandParser, positive_int, run_command
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -33,19 +33,17 @@ def build_parser() -> CommandParser:
     parser.add_argument('--format', choices=('yvis', 'ovis'), default='yvis',
                         help='of the annotations and file names (default: yvis)')
     parser.add_argument('--first_category_id', type=int, default=1, help='the others follow it (default: 1)')
-    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes (default: one per core)')
+    parser.add_argument('--workers', type=positive_int, default=os.cpu_count() or 1,
+                        help='processes (default: one per core)')
     parser.add_argument('--easy', action='store_true', help='solid colours, calm background, 1 to 3 objects')
     return parser
 
 
 def main(argv: Sequence[str] | None) -> int:
     args = vars(build_parser().parse_args(argv))
-    from mmdet.errors import UserError
     from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
     out, workers = args.pop('out'), args.pop('workers')
-    if workers < 1:
-        raise UserError(f'--workers {workers}: must be at least 1')
     if args['classes'] is None:
         args['classes'] = 3 if args['easy'] else 6
     for path in make_toy_vis(out, ToyVIS(**args), workers).values():

@@ -80,6 +80,13 @@ def existing_file(text: str) -> str:
     return str(path)
 
 
+def positive_int(text: str) -> int:
+    """Argument type: a whole number of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+    return int(text)
+
+
 def add_launch_arguments(parser: CommandParser) -> None:
     """``--gpus``, ``--launcher`` and what old launchers pass."""
     parser.add_argument('--gpus', type=int, metavar='N',

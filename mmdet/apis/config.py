@@ -25,6 +25,8 @@ _BUILDERS_OWN = {
     'type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'requires_grad'}
 _TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
     'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing', 'compile', 'sync_bn'}
+_WHOLE_NUMBERS = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_dataloader.batch_size': 1,
+                  'train_dataloader.num_workers': 0, 'test_dataloader.batch_size': 1, 'test_dataloader.num_workers': 0}
 
 
 def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()) -> Config:
@@ -69,6 +71,22 @@ def check_config(cfg: Config) -> None:
             known = sorted(set().union(*(_arguments(found) or set() for found in classes)) - _BUILDERS_OWN - {'self'})
             raise UserError(f'config key {where}.{name}: {_name(node["type"])} has no argument {name!r}'
                             + _near(name, known))
+
+
+def require(cfg: Config, *keys: str) -> None:
+    """Raises UserError unless the config has the keys, and the numbers among them that a command reads make sense."""
+    missing = [key for key in keys if not cfg.get(key)]
+    if missing:
+        raise UserError(f'{cfg.filename} has no {", ".join(missing)}; take them over with _base_, as the other configs '
+                        'do')
+    for where, least in _WHOLE_NUMBERS.items():
+        first, last = where.split('.')
+        value = cfg[first].get(last, least) if first in keys else least
+        if not isinstance(value, int) or value < least:
+            raise UserError(f'config key {where}: {value!r} must be a whole number of at least {least}')
+    rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 1) if 'optim_wrapper' in keys else 1
+    if not isinstance(rate, (int, float)) or not rate > 0:
+        raise UserError(f'config key optim_wrapper.optimizer.lr: {rate!r} must be a number above 0')
 
 
 def _share_num_classes(cfg: Config) -> None:

@@ -9,8 +9,8 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
-from mmdet.apis.config import pretrained_nodes
-from mmdet.apis.training import amp_dtype, default_work_dir
+from mmdet.apis.config import pretrained_nodes, require
+from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes
 from mmdet.errors import UserError
@@ -50,6 +50,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
     cfg = cfg.copy()
+    require(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator', 'default_hooks')
     if report:
         from mmdet.apis.report import check_report, report_test  # matplotlib: half a second
         check_report(cfg)
@@ -69,6 +70,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         folder = save_vis_path or str(Path(checkpoint).expanduser().parent / 'visualisations')
         _add_pictures(cfg, folder, thresh)
     init_processes(launcher)
+    make_work_dir(cfg.work_dir)
     statistics = VideoRunner.from_cfg(cfg).test()
     if report and out and is_main_process():
         report_test(cfg, out, report, checkpoint, thresh)
@@ -77,8 +79,6 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
 
 def _prepare(cfg: Config, checkpoint: str, work_dir: str | None, launcher: str) -> None:
     """A config for testing only."""
-    if not cfg.get('test_dataloader'):
-        raise UserError(f'{cfg.filename} has no test_dataloader; add one')
     cfg.launcher = launcher
     cfg.work_dir = default_work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from torch import nn
 
-from mmdet.apis.config import pretrained_nodes
+from mmdet.apis.config import pretrained_nodes, require
 from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
 from mmdet.engine import VideoRunner, init_processes, prepare_cublas
 from mmdet.errors import UserError
@@ -39,6 +39,7 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
         UserError: for everything wrong with config, data and checkpoints.
     """
     cfg = cfg.copy()
+    require(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper', 'default_hooks')
     cfg.launcher = launcher
     cfg.work_dir = default_work_dir(cfg, work_dir)
     cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = None
@@ -48,11 +49,13 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     if amp:
         _use_amp(cfg)
-    cfg.randomness = dict(seed=cfg.randomness.seed if seed is None else seed, deterministic=deterministic)
+    seed = cfg.get('randomness', {}).get('seed') if seed is None else seed
+    cfg.randomness = dict(seed=seed, deterministic=deterministic)
     _choose_start(cfg, load_from, resume_from)
     if deterministic:
         prepare_cublas()
     init_processes(launcher)
+    make_work_dir(cfg.work_dir)
     return VideoRunner.from_cfg(cfg).train()
 
 
@@ -63,6 +66,14 @@ def default_work_dir(cfg: Config, work_dir: str | None) -> str:
     if path.exists() and not path.is_dir():
         raise UserError(f'--work_dir {chosen} is a file; name a folder')
     return str(path)
+
+
+def make_work_dir(path: str) -> None:
+    """Makes the folder of logs and checkpoints; raises UserError where that is not possible."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--work_dir {path}: cannot be made ({error.strerror}); choose another folder') from error
 
 
 def amp_dtype() -> str:

@@ -66,17 +66,31 @@ class VideoRunner(Runner):
             revise_keys: not used.
 
         Raises:
-            UserError: see :func:`mmdet.checkpoint.load_model`; when resuming, also a file that no training wrote.
+            UserError: see :func:`mmdet.checkpoint.load_model`; when resuming, also a file that no training wrote; when
+                testing, also one that was trained on other classes than those of the test set.
         """
         checkpoint = read_checkpoint(filename, map_location)
         if self._resume:
             self._check_resumable(filename, checkpoint)
+        if self._train_loop is None:
+            self._check_classes(filename, checkpoint)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         load_model(model, filename, checkpoint, allow_backbone=self._train_loop is not None and not self._resume)
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
+
+    def _check_classes(self, filename: str, checkpoint: dict) -> None:
+        """YouTube-VIS 2019 and 2021 both have 40 classes, in another order: only their names tell."""
+        trained = (checkpoint.get('meta') or {}).get('dataset_meta', {}).get('classes') or ()
+        dataset = self.test_dataloader.dataset
+        tested = dataset.metainfo.get('classes') or ()
+        differing = [(old, new) for old, new in zip(trained, tested) if old != new]
+        if differing:
+            raise UserError(f'{filename} was trained on other classes than {dataset.ann_file} has: {len(differing)} '
+                            f'differ, the first is {differing[0][0]!r} there and {differing[0][1]!r} here; test it on '
+                            'the data set that it was trained for')
 
     def _check_resumable(self, filename: str, checkpoint: dict) -> None:
         meta = checkpoint.get('meta', {})

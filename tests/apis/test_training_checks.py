@@ -49,6 +49,39 @@ def test_testing_refuses(arguments, message):
         apis.test(load_config(TOY), **arguments)
 
 
+@pytest.mark.parametrize(('key', 'value', 'message'), [
+    ('train_cfg.max_epochs', 'abc', "max_epochs: 'abc' must be a whole number of at least 1"),
+    ('train_cfg.max_epochs', '0', 'max_epochs: 0'), ('train_dataloader.batch_size', '0', 'batch_size: 0'),
+    ('train_dataloader.num_workers', '-1', 'num_workers: -1'),
+    ('optim_wrapper.optimizer.lr', 'fast', "lr: 'fast' must be a number above 0")])
+def test_impossible_numbers_are_named(key, value, message):
+    with pytest.raises(UserError, match=message):
+        train(load_config(TOY, [(key, value)]))
+
+
+def test_incomplete_configs_are_named(tmp_path):
+    path = tmp_path / 'model_only.py'
+    path.write_text('model = dict(bbox_head=dict(num_classes=3))')
+    with pytest.raises(UserError, match=r'model_only\.py has no train_dataloader, train_cfg, optim_wrapper'):
+        train(load_config(path))
+    with pytest.raises(UserError, match=r'model_only\.py has no test_dataloader'):
+        apis.test(load_config(path), 'x.pth')
+
+
+def test_impossible_working_directory(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match=r'--work_dir .*file/below: cannot be made'):
+        train(load_config(TOY), work_dir=str(tmp_path / 'file' / 'below'))
+
+
+def test_weights_of_other_classes_are_refused(toy_config, tmp_path):
+    cfg = load_config(toy_config)
+    torch.save({'state_dict': init_model(cfg, device='cpu').state_dict(),
+                'meta': {'dataset_meta': {'classes': ('square', 'disc', 'triangle')}}}, tmp_path / 'other.pth')
+    with pytest.raises(UserError, match=r"other\.pth was trained on other classes .*: 2 differ, the first is 'square'"):
+        apis.test(cfg, str(tmp_path / 'other.pth'), work_dir=str(tmp_path))
+
+
 def test_working_directory():
     cfg = load_config(TOY)
     assert default_work_dir(cfg, None) == 'work_dirs/memcnp_toy'

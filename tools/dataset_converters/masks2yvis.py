@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 
 
 def build_parser() -> CommandParser:
@@ -25,7 +25,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--categories', type=existing_file, metavar='FILE.txt',
                         help='names of all categories, one a line, to have the same ids in several files')
     parser.add_argument('--ignore', type=int, metavar='NUMBER', help='number that is no object in the masks, often 255')
-    parser.add_argument('--workers', type=int, default=4, help='threads (default: 4)')
+    parser.add_argument('--workers', type=positive_int, default=4, help='threads (default: 4)')
     return parser
 
 
