@@ -97,9 +97,11 @@ def add_launch_arguments(parser: CommandParser) -> None:
 
 
 def one_line(error: UserError) -> str:
-    """The error's own line; out of a data loader's worker it arrives wrapped in a traceback."""
-    last = (str(error).strip().splitlines() or [''])[-1]
-    return last.removeprefix('mmdet.errors.UserError: ')
+    """The error's text in one line; out of a data loader's worker it arrives as the last line of a traceback."""
+    text = str(error).strip()
+    if 'Traceback (most recent call last)' in text:
+        text = text.splitlines()[-1].removeprefix('mmdet.errors.UserError: ')
+    return ' '.join(text.split())
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:

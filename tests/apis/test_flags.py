@@ -78,6 +78,7 @@ def test_an_error_out_of_a_worker_is_cut_to_its_line():
                '  File "x.py", line 1\nmmdet.errors.UserError: a.jpg is cut off; restore the file\n')
     assert one_line(UserError(wrapped)) == 'a.jpg is cut off; restore the file'
     assert one_line(UserError('b.jpg is missing')) == 'b.jpg is missing'
+    assert one_line(UserError('c.pkl is no result:\n cut off')) == 'c.pkl is no result: cut off'
 
 
 def test_a_mistyped_flag_is_told_the_right_one(capsys):
