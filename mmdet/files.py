@@ -1,32 +1,44 @@
-"""Files that appear complete or not at all: results, reports, annotations. Checkpoints: ``engine/files.py``."""
+"""Files that appear complete or not at all: results, reports, annotations and, by ``engine/files.py``, checkpoints."""
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 from mmdet.errors import UserError
 
 
 @contextmanager
-def atomic_open(path: str, mode: str = 'wb') -> Iterator[IO]:
-    """A file that takes its name only once it is complete and on the disk; after an error nothing of it is left.
+def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
+    """A file that takes its name only once it is complete and on the disk.
+
+    After an error nothing of it is left; a former version stays until then, and what SIGKILL leaves is a hidden file.
 
     Raises:
         UserError: it cannot be written (no space, no permission).
     """
-    temporary = f'{path}.{os.getpid()}.tmp'
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
-        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-        with open(temporary, mode) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open(mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too, survives a crash of the machine
+        finally:
+            os.close(folder)
     except OSError as error:
-        raise UserError(f'{path}: cannot be written ({error.strerror or error}); free space or choose another '
-                        'path') from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f'{path}: not written, the disk is full; what was written before is intact: make room, '
+                            'then resume the training or repeat the command') from error
+        raise UserError(f'{path}: cannot be written ({error.strerror or error}); choose another path') from error
     finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        with suppress(OSError):
+            partial.unlink()

@@ -33,7 +33,7 @@ def test_the_former_file_stays_and_no_part_is_left(tmp_path, full_disk, number):
 
 def test_other_faults_are_not_called_a_full_disk(tmp_path, full_disk):
     full_disk(errno.EIO)
-    with pytest.raises(OSError, match='Input/output'):
+    with pytest.raises(UserError, match=r'a: cannot be written \(Input/output error\)'):
         AtomicBackend().put(b'new', tmp_path / 'a')
     assert not os.listdir(tmp_path)
 

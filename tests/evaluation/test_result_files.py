@@ -139,10 +139,16 @@ def test_disk_errors_are_one_line(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full)
-    message = r'x\.pkl: cannot be written \(No space left'
+    message = r'x\.pkl: not written, the disk is full'
     with pytest.raises(UserError, match=message), atomic_open(str(tmp_path / 'x.pkl')) as file:
         file.write(b'abc')
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / 'x').touch()
+    with pytest.raises(UserError, match=r'x/y\.pkl: cannot be written \('), atomic_open(tmp_path / 'x' / 'y.pkl'):
+        raise AssertionError('must not get here')
 
 
 class Evil:
