@@ -22,3 +22,4 @@ param_scheduler = [
         convert_to_iter_based=True),
 ]
 default_hooks = dict(logger=dict(interval=20))
+auto_scale_lr = dict(base_batch_size=4)
