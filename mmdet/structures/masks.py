@@ -8,6 +8,7 @@ middle reads past its end, runs that do not add up to h * w never return. So wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -104,10 +105,12 @@ def check_image_size(height: Any, width: Any, where: str) -> None:
 
 def _checked_runs(counts: Any, height: int, width: int, where: str) -> np.ndarray:
     """Counts given as a list: canonical run lengths (m,) int64."""
-    if not isinstance(counts, list) or not counts or \
-            not all(type(run) is int and 0 <= run <= MAX_PIXELS for run in counts):
+    runs = None
+    if isinstance(counts, list) and set(map(type, counts)) == {int}:
+        with suppress(OverflowError):
+            runs = np.array(counts, np.int64)
+    if runs is None or runs.min() < 0 or runs.max() > MAX_PIXELS:
         raise UserError(f'{where}: RLE counts must be an ASCII COCO string or a list of non-negative integers')
-    runs = np.array(counts, np.int64)
     _check_total(int(runs.sum()), height, width, where)
     return _canonical_runs(runs)
 
@@ -130,7 +133,7 @@ def _canonical_runs(runs: np.ndarray) -> np.ndarray:
 
 
 def _compress(runs: np.ndarray, height: int, width: int) -> dict:
-    return _as_text(coco_mask.frPyObjects(dict(size=[height, width], counts=runs.tolist()), height, width))
+    return _as_text(coco_mask.frPyObjects(dict(size=[height, width], counts=runs.astype(np.uint32)), height, width))
 
 
 def _as_text(rle: dict) -> dict:
