@@ -113,6 +113,7 @@ def test_faults_are_one_line_and_status_2(arguments, message, seconds, toy_confi
 
 def test_a_checkpoint_of_other_classes_is_one_line(toy_config, trained, command, tmp_path):
     done = command('test_video.py', toy_config, trained[0] / 'epoch_2.pth', '--eval', 'segm', '--work_dir', tmp_path,
-                   '--cfg-options', 'model.bbox_head.num_classes=4', check=False)
+                   '--cfg-options', 'model.bbox_head.num_classes=4', 'test_dataloader.dataset.num_classes=3',
+                   check=False)
     assert done.returncode == 2
     assert done.stderr.count('\n') == 1 and 'the file has 3, the config 4' in done.stderr
