@@ -1,6 +1,7 @@
 """Shared by all tests: a tiny toy set, and the command lines run as a user runs them."""
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -73,18 +74,22 @@ def command() -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture(scope='session')
-def killed() -> Callable[..., None]:
-    """Runs a script of the project and kills it (SIGKILL) as soon as a file is there."""
+def killed() -> Callable[..., int]:
+    """Runs a script of the project, sends it a signal as soon as a file is there, and gives its exit status."""
 
-    def run(*args: object, once: Path, on_gpu: bool = False) -> None:
+    def run(*args: object, once: Path, number: int = signal.SIGKILL, on_gpu: bool = False) -> int:
         process = subprocess.Popen([sys.executable, *map(str, args)], cwd=ROOT, env=_environment(on_gpu),
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not once.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.kill()
-        process.wait()
+        try:
+            deadline = time.monotonic() + 120
+            while not once.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(number)
+            status = process.wait(60)
+        finally:
+            process.kill()
         assert once.exists()
+        return status
 
     return run
 

@@ -1,10 +1,13 @@
 """The command lines end to end, in processes of their own, on a tiny toy set: train, resume, test, show, score."""
 import json
 import pickle
+import signal
 import time
 
 import pytest
 import torch
+
+from mmdet.errors import EXIT_PREEMPTED
 
 pytestmark = pytest.mark.slow
 TORCHRUN = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
@@ -49,6 +52,16 @@ def test_killed_training_resumes_with_the_same_losses(toy_config, trained, comma
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
+def test_sigterm_saves_and_the_rest_follows(toy_config, trained, command, killed, logged_losses, tmp_path):
+    status = killed('train.py', toy_config, '--work_dir', tmp_path, once=tmp_path / 'epoch_1.pth',
+                    number=signal.SIGTERM)
+    assert status == EXIT_PREEMPTED and len(list(tmp_path.glob('iter_*.pth'))) == 1
+    command('train.py', toy_config, '--work_dir', tmp_path, '--resume')
+    assert logged_losses(tmp_path) == logged_losses(trained[0])
+    old, new = (torch.load(folder / 'epoch_2.pth')['state_dict'] for folder in (trained[0], tmp_path))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
 def test_result_files(tested, toy_root):
     out, done = tested
     frames = pickle.loads(out.read_bytes())
@@ -63,9 +76,10 @@ def test_result_files(tested, toy_root):
     assert 'AP50' in done.stdout and 'frames/s' in done.stderr
 
 
-def test_two_processes_write_the_same_file(tested, toy_config, trained, command, tmp_path):
+def test_two_processes_with_more_workers_write_the_same_file(tested, toy_config, trained, command, tmp_path):
     command('test_video.py', toy_config, trained[0] / 'epoch_2.pth', '--out', tmp_path / 'two.pkl',
-            '--launcher', 'pytorch', '--work_dir', tmp_path, launcher=TORCHRUN)
+            '--launcher', 'pytorch', '--work_dir', tmp_path, '--cfg-options', 'test_dataloader.num_workers=2',
+            launcher=TORCHRUN)
     for ending in ('', '.json'):
         assert (tmp_path / f'two.pkl{ending}').read_bytes() == (tested[0].parent / f'out.pkl{ending}').read_bytes()
 

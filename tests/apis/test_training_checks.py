@@ -1,4 +1,8 @@
-"""What train() and test() refuse before anything is built."""
+"""What train() and test() refuse before anything is built, and where a resumed training starts."""
+import os
+from pathlib import Path
+from unittest.mock import Mock
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -6,7 +10,7 @@ from mmengine.config import Config
 from mmdet import apis
 from mmdet.apis import init_model, load_config, train
 from mmdet.apis.training import default_work_dir
-from mmdet.engine import init_processes
+from mmdet.engine import VideoRunner, init_processes
 from mmdet.errors import UserError
 
 TOY = 'configs/memcnp_toy.py'
@@ -101,3 +105,29 @@ def test_init_model_gives_a_ready_model(tmp_path):
     other = init_model(load_config(TOY), tmp_path / 'x.pth', device='cpu')
     assert not other.training and other.dataset_meta == {'classes': ('a', 'b', 'c')}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))
+
+
+@pytest.fixture
+def started(monkeypatch, toy_config, tmp_path):
+    """Begins a training with ``--resume`` in a folder with checkpoints of these epochs; where it would start from."""
+    def start(whole=(), cut_off=()):
+        for epoch in (*whole, *cut_off):
+            path = tmp_path / f'epoch_{epoch}.pth'
+            torch.save({'a': torch.rand(1000)}, path)
+            os.utime(path, (epoch, epoch))
+            if epoch in cut_off:
+                os.truncate(path, 2000)
+        seen = []
+        monkeypatch.setattr(VideoRunner, 'from_cfg', lambda cfg: seen.append(cfg) or Mock())
+        train(load_config(toy_config), work_dir=str(tmp_path), resume_from='auto')
+        return seen[0].load_from and Path(seen[0].load_from).name, seen[0].resume
+    return start
+
+
+def test_resume_without_a_path_takes_the_newest_whole_checkpoint(started):
+    assert started(whole=(1, 2), cut_off=(3,)) == ('epoch_2.pth', True)
+
+
+def test_resume_before_the_first_checkpoint_starts_anew(started, capsys):
+    assert started(cut_off=(1,)) == (None, False)
+    assert 'has no checkpoint to resume: training starts from the beginning' in capsys.readouterr().out

@@ -1,4 +1,5 @@
 """A training that is stopped and resumed learns exactly what an uninterrupted one learns."""
+import os
 import signal
 
 import pytest
@@ -92,6 +93,14 @@ def test_weights_alone_cannot_be_resumed(whole, tmp_path):
     torch.save({'state_dict': torch.load(whole[1] / 'epoch_1.pth')['state_dict']}, weights)
     with pytest.raises(UserError, match='--load_from'):
         build(tmp_path, weights).train()
+
+
+def test_a_truncated_checkpoint_is_named_with_the_newest_whole_one(whole, tmp_path):
+    for name in ('epoch_1.pth', 'epoch_2.pth'):
+        (tmp_path / name).write_bytes((whole[1] / name).read_bytes())
+    os.truncate(tmp_path / 'epoch_2.pth', 3000)
+    with pytest.raises(UserError, match=r'epoch_2\.pth: damaged .* newest whole checkpoint .*epoch_1\.pth'):
+        build(tmp_path, tmp_path / 'epoch_2.pth').train()
 
 
 def test_config_text_in_a_checkpoint_is_not_executed(whole, tmp_path):
