@@ -272,6 +272,9 @@ def bench_stages(bench: Bench, cfg: Config, args: argparse.Namespace, size: tupl
         if amp and hasattr(model, 'halve_weights'):
             model.halve_weights()
         head = model.bbox_head
+        if not hasattr(getattr(head, 'predictor', None), 'detect'):
+            print(f'--stages: {type(model).__name__} is not timed part by part')
+            return
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
