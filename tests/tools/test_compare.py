@@ -74,3 +74,12 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys
 def test_finished_runs_are_not_run_again(tmp_path):
     (tmp_path / 'scores.json').write_text(json.dumps(dict(segm=dict(statistics=scores(.4)))))
     assert compare.run_job(Variant('a', 'missing.py'), 0, tmp_path, None, False)['AP'] == .4
+
+
+def test_gpus_have_the_names_that_the_environment_gives_them(monkeypatch):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    assert (compare.visible_gpus(0), compare.visible_gpus(2)) == ([None], ['0', '1'])
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5')
+    assert compare.visible_gpus(2) == ['3', '5']
+    with pytest.raises(UserError, match='--gpus 3: CUDA_VISIBLE_DEVICES=3,5 shows 2'):
+        compare.visible_gpus(3)

@@ -72,12 +72,12 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     return [variant for variant in variants if not only or variant.name in only]
 
 
-def run_job(variant: Variant, seed: int, folder: Path, gpu: int | None, amp: bool) -> dict[str, float]:
+def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: bool) -> dict[str, float]:
     """Trains, tests and scores one variant with one seed; returns the statistics of segm, in [0, 1] or −1."""
     scores = folder / 'scores.json'
     if not scores.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        env = os.environ | ({} if gpu is None else {'CUDA_VISIBLE_DEVICES': str(gpu)})
+        env = os.environ | ({} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu})
         device = ['--gpus', '0' if gpu is None else '1']
         _call([*variant.train_command(folder, seed, amp), *device], folder / 'train.txt', env)
         checkpoint = (folder / 'last_checkpoint').read_text().strip()
@@ -102,9 +102,9 @@ def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
         raise UserError(f'{words[0]} ended with status {status}: {last.strip()} (all of it: {log})')
 
 
-def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[int | None], amp: bool,
+def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str | None], amp: bool,
             ) -> tuple[dict[tuple[str, int], dict[str, float]], list[str]]:
-    """Runs the jobs side by side, one in each slot (a GPU's number, None: the CPU), and says how each went.
+    """Runs the jobs side by side, one in each slot (a GPU, None: the CPU), and says how each went.
 
     Returns:
         Statistics by variant's name and seed; the faults of jobs that failed, a line each.
@@ -116,7 +116,7 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[int 
     faults: list[str] = []
     start = time.monotonic()
 
-    def work(gpu: int | None) -> None:
+    def work(gpu: str | None) -> None:
         while True:
             try:
                 variant, seed = waiting.get_nowait()
@@ -165,6 +165,15 @@ def _spread(values: Sequence[float]) -> str:
     return f'{mean} ± {100 * statistics.stdev(values):.1f}' if len(values) > 1 else mean
 
 
+def visible_gpus(count: int) -> list[str | None]:
+    """The first ``count`` GPUs by the names that CUDA_VISIBLE_DEVICES gives them; ``[None]`` for the CPU."""
+    names = os.environ.get('CUDA_VISIBLE_DEVICES')
+    gpus: list[str | None] = [*names.split(',')] if names else [str(number) for number in range(count)]
+    if count > len(gpus):
+        raise UserError(f'--gpus {count}: CUDA_VISIBLE_DEVICES={names} shows {len(gpus)}')
+    return gpus[:count] or [None]
+
+
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/compare.py',
                            description='Train and test variants with several seeds; write a table.')
@@ -185,9 +194,8 @@ def main(argv: Sequence[str] | None) -> int:
     variants = read_variants(args.variants, args.only)
     out = Path(args.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    gpus: list[int | None] = list(range(args.gpus)) if args.gpus else [None]
-    results, faults = run_all([(variant, seed) for seed in args.seeds for variant in variants], out,
-                              gpus * args.jobs_per_gpu, args.amp)
+    results, faults = run_all([(variant, seed) for variant in variants for seed in args.seeds], out,
+                              visible_gpus(args.gpus) * args.jobs_per_gpu, args.amp)
     table = format_table(variants, results, args.amp)
     (out / 'table.md').write_text(table)
     (out / 'scores.json').write_text(json.dumps({variant.name: {

@@ -1,5 +1,5 @@
 # Textured toy videos with moving backgrounds and objects that hide each other, in OVIS format (how much, is annotated):
-# python tools/make_toy_vis.py data/toy_textured --format ovis --videos 1000 --val-videos 60 --frames 12 --size 480x270
+# python tools/make_toy_vis.py data/toy_textured --format ovis --videos 800 --val-videos 60 --frames 12 --size 480x270
 _base_ = './ovis.py'
 data_root = 'data/toy_textured/'
 train_pipeline = [
@@ -14,8 +14,8 @@ test_pipeline = [
     dict(type='ResizeClip', scale=(480, 270)),
     dict(type='PackTrackInputs')
 ]
-train_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+train_dataloader = dict(batch_size=8, num_workers=5, dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(num_workers=5, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/annotations_valid.json')
 test_evaluator = val_evaluator
