@@ -55,6 +55,20 @@ def test_losses_are_finite_and_differentiable(case, assigner):
         assert losses['loss_cls'] > 0
 
 
+def test_without_memory_the_context_is_zero():
+    """num_units=0: the class and box branches see the image only, and the other weights keep their names."""
+    model, whole = build_memcnp(embed_dims=32, channels=32, num_units=0), build_memcnp(embed_dims=32, channels=32)
+    names = set(whole.state_dict()) - set(model.state_dict())
+    assert names == {name for name in whole.state_dict() if name.startswith('bbox_head.mem.')}
+    model.load_state_dict({name: value for name, value in whole.state_dict().items() if name not in names})
+    feats = [torch.randn(1, 32, 16 // 2 ** level, 16 // 2 ** level) for level in range(4)]
+    maps = model.eval().bbox_head(feats)
+    with torch.no_grad():  # the context is the class convolution's second half of channels
+        model.bbox_head.fcos_reg.weight[:, 32:] += 1
+    assert torch.equal(model.bbox_head(feats).means, maps.means)
+    assert not torch.equal(whole.eval().bbox_head(feats).means, maps.means)
+
+
 def test_every_learning_parameter_gets_a_gradient():
     """So that distributed training needs no search for unused parameters."""
     model = build_memcnp(embed_dims=32, channels=32).train()
