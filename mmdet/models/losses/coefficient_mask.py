@@ -32,17 +32,27 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
         bboxes, coefficients = (tensor.gather(1, order[..., None].expand(-1, -1, tensor.shape[2]))
                                 for tensor in (bboxes, coefficients))
     logits = (coefficients.to(mask_map.dtype) @ mask_map.flatten(2)).unflatten(2, mask_map.shape[-2:]).float()
-    return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights)
+    return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights, pack)
 
 
 def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor, slot_gt: Tensor,
-                  weights: Tensor) -> Tensor:
+                  weights: Tensor, pack: bool = True) -> Tensor:
     """The loss of :func:`coefficient_mask_loss`, from logits (B, P, h, w); boxes may reach beyond the map."""
-    height, width = logits.shape[-2:]
-    target = gt_masks[torch.arange(len(gt_masks), device=slot_gt.device)[:, None], slot_gt].to(logits.dtype)
-    pixel = F.binary_cross_entropy_with_logits(logits, target, reduction='none') * inside_boxes(bboxes, height, width)
+    target = gt_masks[torch.arange(len(gt_masks), device=slot_gt.device)[:, None], slot_gt]
+    inside = inside_boxes(bboxes, *logits.shape[-2:])
+    if pack and not logits.is_cuda:  # to pick pixels takes a CPU less time than to compute them all
+        picked = inside.flatten().nonzero().squeeze(1)
+        pixel = _cross_entropy(logits.flatten()[picked], target.flatten()[picked])
+        slot = picked // (logits.shape[2] * logits.shape[3])
+        total = pixel.new_zeros(slot_gt.numel()).index_add(0, slot, pixel).view_as(slot_gt)
+    else:
+        total = (_cross_entropy(logits, target) * inside).sum(dim=(2, 3))  # (B, P)
     count = kept.sum(dim=1)  # (B,)
     size = (bboxes[..., 2:] - bboxes[..., :2]).prod(dim=-1).clamp(min=1)
     weights = weights * kept
     weights = weights * (count / (weights.sum(dim=1) + 1e-4))[:, None]
-    return (pixel.sum(dim=(2, 3)) / size * weights).sum(dim=1) / count.clamp(min=1)
+    return (total / size * weights).sum(dim=1) / count.clamp(min=1)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction='none')

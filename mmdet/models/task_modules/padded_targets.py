@@ -3,12 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass
@@ -36,14 +35,16 @@ class PaddedTargets:
         device = instances[0].bboxes.device
         counts = [len(item.bboxes) for item in instances]
         width = -(-max(max(counts), 1) // multiple) * multiple
-        valid = torch.tensor([[i < n for i in range(width)] for n in counts]).to(device, non_blocking=True)
+        starts, total = [0, *accumulate(counts)], sum(counts)
+        # rows of all images' objects; the one behind the last is the padding
+        rows = torch.tensor([[start + i if i < n else total for i in range(width)] for start, n in zip(starts, counts)])
+        rows = rows.to(device, non_blocking=True)
 
         def pad(field: str, fill: int = 0) -> Tensor:
-            stacked = pad_sequence([getattr(item, field) for item in instances], batch_first=True, padding_value=fill)
-            missing = width - stacked.shape[1]
-            return F.pad(stacked, (0, 0) * (stacked.ndim - 2) + (0, missing), value=fill) if missing else stacked
+            values = [getattr(item, field) for item in instances]
+            return torch.cat([*values, values[0].new_full((1, *values[0].shape[1:]), fill)])[rows]
 
-        return cls(pad('bboxes').float(), pad('labels'), pad('instances_id', -1), valid,
+        return cls(pad('bboxes').float(), pad('labels'), pad('instances_id', -1), rows < total,
                    pad('masks') if with_masks else None)
 
     def tensors(self) -> tuple[Tensor, ...]:

@@ -31,7 +31,9 @@ def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
                                             torch.add(y_base, dy, alpha=2 / height)))
     sampled = F.grid_sample(x.reshape(batch * groups, channels // groups, height, width),
                             grid.reshape(batch * groups, 9 * height, width, 2), align_corners=False)
-    return (weight.flatten(1) @ sampled.view(batch, channels * 9, height * width)).view(batch, -1, height, width)
+    # the operator @ would transpose the columns, forward and backward
+    weights = weight.flatten(1).expand(batch, -1, -1)
+    return torch.bmm(weights, sampled.view(batch, channels * 9, height * width)).view(batch, -1, height, width)
 
 
 @lru_cache(maxsize=32)
