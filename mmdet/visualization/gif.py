@@ -22,6 +22,7 @@ from .writers import ClosingWriter, cannot_write, check_fps, make_folder
 
 PALETTE_FRAMES = 32  # frames that the palette is made from, fewer where they are large:
 PALETTE_BYTES = 16_000_000
+SAMPLE_PIXELS = 20_000  # of those frames, that median cut sees
 BYTES_PER_SECOND = 500_000  # at 320 pixels width
 BURST_BYTES = 350_000
 TRANSPARENT = 255  # palette index that leaves a pixel as it is
@@ -208,16 +209,15 @@ class _ColorTable:
     """
 
     def __init__(self, frames: list[np.ndarray]) -> None:
-        self._sample = np.concatenate([frame[::2, ::2].reshape(-1, 3) for frame in frames])
+        pixels = np.concatenate([frame[::2, ::2].reshape(-1, 3) for frame in frames])
+        # many more take seconds where all differ, and Pillow lets no other thread run meanwhile
+        self._sample = pixels[::-(-len(pixels) // SAMPLE_PIXELS)]
         self.palette = np.zeros((256, 3), np.uint8)  # RGB
         cut = self._median_cut(255)
         self.palette[:len(cut)] = cut
         self._used = len(cut)
-        self._subsets = {colors: self._nearest(self._median_cut(colors), np.arange(self._used))
-                         for colors, _ in QUALITY if colors < 255}
         self._lookups: dict[int, np.ndarray] = {}
         self._usual_error = self._error(self._sample)
-        del self._sample
 
     def suits(self, frame: np.ndarray) -> bool:
         """Whether the frame's colours are nearly as close to the palette as those that it was made from."""
@@ -228,7 +228,9 @@ class _ColorTable:
         if colors not in self._lookups:
             grid = np.arange(32) * 8 + 4
             blue, green, red = np.meshgrid(grid, grid, grid, indexing='ij')
-            allowed = np.unique(self._subsets[colors]) if colors < 255 else np.arange(self._used)
+            allowed = np.arange(self._used)
+            if colors < 255:
+                allowed = np.unique(self._nearest(self._median_cut(colors), allowed))
             self._lookups[colors] = self._nearest(np.stack([red, green, blue], axis=-1).reshape(-1, 3), allowed)
         five_bits = (pixels >> 3).astype(np.uint16)
         return self._lookups[colors][(five_bits[..., 0] << 10) | (five_bits[..., 1] << 5) | five_bits[..., 2]]
