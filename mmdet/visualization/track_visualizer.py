@@ -17,7 +17,9 @@ from mmdet.registry import VISUALIZERS
 from .colors import color_of
 from .labels import label_texts, paint_plate, place_plates, plate_size
 from .paint import Color, Style, paint_box, paint_mask, paint_trail, paint_uncertainty
-from .rle_crop import crop_rle
+from .rle_crop import crop_rles
+
+_NO_MASK = (None, 0, 0)
 
 
 @dataclass
@@ -108,9 +110,9 @@ class TrackVisualizer:
         shown = range(count) if scores is None else np.flatnonzero(scores > self.score_thr).tolist()
         masks_needed = masks is not None and (self.draw_masks or bboxes is None)
         uncertain = uncertainties is not None and self.draw_uncertainty
+        crops = _crops([masks[i] for i in shown]) if masks_needed else [_NO_MASK] * len(shown)
         objects = []
-        for i in shown:
-            mask, x, y = _crop(masks[i] if masks_needed else None)
+        for i, (mask, x, y) in zip(shown, crops):
             if bboxes is not None:
                 box = bboxes[i]
             elif mask is not None:
@@ -194,16 +196,20 @@ def _array(value: Any, dtype: type) -> np.ndarray | None:
     return np.asarray(value).astype(dtype, copy=False)
 
 
-def _crop(mask: dict | np.ndarray | None) -> tuple[np.ndarray | None, int, int]:
-    """The part of a mask that holds its object, and where its upper left corner is; None where it is empty."""
-    if mask is None:
-        return None, 0, 0
+def _crops(masks: list[dict | np.ndarray]) -> list[tuple[np.ndarray | None, int, int]]:
+    """The part of each mask that holds its object, and where its upper left corner is; None where it is empty."""
+    if all(isinstance(mask, dict) for mask in masks):
+        return [(crop if crop.size else None, x, y) for crop, x, y in crop_rles(masks)]
+    return [_crop(mask) for mask in masks]
+
+
+def _crop(mask: dict | np.ndarray) -> tuple[np.ndarray | None, int, int]:
+    """One mask of :func:`_crops` that is an array of the frame's size."""
     if isinstance(mask, dict):
-        crop, x, y = crop_rle(mask)
-        return (crop if crop.size else None), x, y
+        return _crops([mask])[0]
     mask = _array(mask, np.uint8)
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(rows):
-        return None, 0, 0
+        return _NO_MASK
     x, y = int(columns[0]), int(rows[0])
     return np.ascontiguousarray(mask[y:rows[-1] + 1, x:columns[-1] + 1]), x, y
