@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+import torch.distributed as dist
 from recorded_graph import use_recorded_graphs
 from torch import Tensor, nn
 
@@ -152,3 +153,43 @@ def test_memcnp_learns_the_same(device, update_mode):
         optimizer.step()
         graphed.load_state_dict(plain.state_dict())  # else rounding grows from step to step
     assert {len(method.graphs) for method in graphed._training_graphs._methods.values()} == {2}
+
+
+class Parallel(nn.Module):
+    """A graphed layer as a model of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.graphs = nn.Linear(3, 2), TrainingGraphs(first_calls=0)
+
+    def run(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.layer(x),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.graphs.run(self.run, x)[0]
+
+
+def test_processes_share_gradients(device, tmp_path):
+    """The hooks of DistributedDataParallel see every gradient of a graph, also those that are added up before."""
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/meeting', rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(Parallel().to(device))
+        seen = []
+        model.register_comm_hook(None, lambda state, bucket: seen.append(bucket.buffer().clone()) or _done(bucket))
+        x = torch.randn(4, 3, device=device)
+        with model.no_sync():
+            model(x).sum().backward()
+        assert not seen
+        model(x).sum().backward()
+        once = torch.autograd.grad(model.module.run(x)[0].sum(), list(model.parameters()))
+        for parameter, expected in zip(model.parameters(), once):
+            assert torch.allclose(parameter.grad, 2 * expected, atol=1e-5)
+        assert sum(buffer.numel() for buffer in seen) == sum(parameter.numel() for parameter in model.parameters())
+    finally:
+        dist.destroy_process_group()
+
+
+def _done(bucket: dist.GradBucket) -> torch.futures.Future:
+    future = torch.futures.Future()
+    future.set_result(bucket.buffer())
+    return future

@@ -33,6 +33,7 @@ from mmengine.device import get_device
 from mmengine.dist import get_local_rank, get_rank, get_world_size, is_distributed
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import init_default_scope
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -224,6 +225,7 @@ def bench_train(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple
 
 def bench_loading(bench: Bench, cfg: Config, args: argparse.Namespace) -> None:
     """Whole steps on the config's data: loading, copying, step, losses back on the host."""
+    init_default_scope('mmdet')  # mmengine builds the data loader by names
     for name, with_cp, graphs in train_settings(bench, cfg, args):
         model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
         preprocessor = MODELS.build(cfg.model.data_preprocessor).to(bench.device)
