@@ -5,7 +5,7 @@ text gets shorter, and at last the plate is left out.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -64,8 +64,7 @@ def place_plates(
     while skipped < shortest and sum(
             w * h for texts in sizes for w, h in texts[skipped:skipped + 1]) > PLATES_SHARE * height * width:
         skipped += 1
-    taken = np.zeros((len(boxes), 4))
-    count = 0
+    taken: list[tuple[int, int, int, int]] = []
     places: list[tuple[int, int, int] | None] = []
     for box, texts in zip(boxes, sizes):
         found = None
@@ -74,31 +73,30 @@ def place_plates(
             last = choice == len(texts) - 1
             if h > height or w > width * (1 if last else 0.4) or (choice < skipped and not last):
                 continue
-            spots = _spots(box, w, h)
-            spots[:, 0] = spots[:, 0].clip(0, width - w)
-            spots[:, 1] = spots[:, 1].clip(0, height - h)
-            x, y = spots[:, :1], spots[:, 1:]
-            used = taken[:count]
-            hit = (x < used[:, 2]) & (x + w > used[:, 0]) & (y < used[:, 3]) & (y + h > used[:, 1])  # (spots, count)
-            free = np.flatnonzero(~hit.any(axis=1))
-            if len(free):
-                x, y = spots[free[0]].tolist()
-                taken[count] = x, y, x + w, y + h
-                count += 1
+            spot = next((spot for spot in _spots(box, w, h, height, width) if _is_free(*spot, w, h, taken)), None)
+            if spot is not None:
+                x, y = spot
+                taken.append((x, y, x + w, y + h))
                 found = choice, x, y
                 break
         places.append(found)
     return places
 
 
-def _spots(box: Sequence[float], w: int, h: int) -> np.ndarray:
-    """(k, 2) upper left corners for a plate beside, then inside, then further from a box; the best first."""
+def _spots(box: Sequence[float], w: int, h: int, height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Upper left corners in the frame for a plate beside, then inside, then further from a box; the best first."""
     x1, y1, x2, y2 = box
-    spots = [
+    spots = (
         (x1, y1 - h), (x1, y2), (x2 - w, y1 - h), (x2 - w, y2), (x1, y1), (x1, y2 - h), (x2, y1), (x1 - w, y1),
         (x1, y1 - 2 * h), (x1, y2 + h), (x2, y1 + h), (x1 - w, y1 + h), (x1, y1 + h), (x1, y1 + 2 * h),
-    ]  # yapf: disable
-    return np.rint(np.clip(spots, -1e6, 1e6)).astype(int)
+    )  # yapf: disable
+    for x, y in spots:
+        yield min(max(round(x), 0), width - w), min(max(round(y), 0), height - h)
+
+
+def _is_free(x: int, y: int, w: int, h: int, taken: Iterable[tuple[int, int, int, int]]) -> bool:
+    """Whether a plate touches none of those that have their place."""
+    return not any(x < x2 and x + w > x1 and y < y2 and y + h > y1 for x1, y1, x2, y2 in taken)
 
 
 def plate_size(text: str, font_size: int) -> tuple[int, int]:

@@ -93,7 +93,7 @@ def paint_box(image: np.ndarray, box: np.ndarray, color: Color, line: int) -> No
     Thick lines get a dark rim that shows on any background.
     """
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = np.clip(_pixels(box), 0, (width - 1, height - 1) * 2).tolist()
+    x1, y1, x2, y2 = (min(max(side, 0), end - 1) for side, end in zip(_pixels(box).tolist(), (width, height) * 2))
     if line > 1:
         cv2.rectangle(image, (x1, y1), (x2, y2), RIM, line + 2)
     cv2.rectangle(image, (x1, y1), (x2, y2), color, line)
@@ -138,4 +138,4 @@ def paint_trail(image: np.ndarray, points: np.ndarray, color: Color, line: int) 
 
 def _pixels(coordinates: np.ndarray) -> np.ndarray:
     """Whole pixels, bounded so that OpenCV's integers hold them."""
-    return np.rint(np.clip(coordinates, -1e6, 1e6)).astype(int)
+    return np.rint(np.minimum(np.maximum(coordinates, -1e6), 1e6)).astype(int)

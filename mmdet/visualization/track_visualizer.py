@@ -164,7 +164,7 @@ class TrackVisualizer:
 
     def _paint_labels(self, image: np.ndarray, objects: list[DrawnObject], scale: float, style: Style) -> None:
         sizes = [[plate_size(text, style.font) for text in obj.texts] for obj in objects]
-        places = place_plates([obj.box * scale for obj in objects], sizes, image.shape[:2])
+        places = place_plates([(obj.box * scale).tolist() for obj in objects], sizes, image.shape[:2])
         for obj, place in zip(objects, places):
             if place is not None:
                 choice, x, y = place
