@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmdet.apis.config import pretrained_nodes, require
 from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
-from mmdet.engine import VideoRunner, init_processes
+from mmdet.engine import VideoRunner, init_processes, leave_processes
 from mmdet.errors import UserError
 
 
@@ -74,6 +74,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     statistics = VideoRunner.from_cfg(cfg).test()
     if report and out and is_main_process():
         report_test(cfg, out, report, checkpoint, thresh)
+    leave_processes()
     return statistics
 
 

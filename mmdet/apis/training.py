@@ -10,7 +10,7 @@ from torch import nn
 
 from mmdet.apis.config import pretrained_nodes, require
 from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
-from mmdet.engine import VideoRunner, init_processes, prepare_cublas
+from mmdet.engine import VideoRunner, init_processes, leave_processes, prepare_cublas
 from mmdet.errors import UserError
 
 AUTO = 'auto'
@@ -56,7 +56,9 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
         prepare_cublas()
     init_processes(launcher)
     make_work_dir(cfg.work_dir)
-    return VideoRunner.from_cfg(cfg).train()
+    model = VideoRunner.from_cfg(cfg).train()
+    leave_processes()
+    return model
 
 
 def default_work_dir(cfg: Config, work_dir: str | None) -> str:

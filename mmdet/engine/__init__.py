@@ -1,5 +1,5 @@
 from mmdet.engine.determinism import prepare_cublas
-from mmdet.engine.distributed import init_processes
+from mmdet.engine.distributed import init_processes, leave_processes
 from mmdet.engine.files import ATOMIC, AtomicBackend
 from mmdet.engine.hooks import *  # noqa: F403
 from mmdet.engine.optim_wrapper import BFloat16OptimWrapper
@@ -9,4 +9,4 @@ from mmdet.engine.test_loop import InterruptibleTestLoop
 from mmdet.engine.train_loop import ResumableTrainLoop
 
 __all__ = ['ATOMIC', 'AtomicBackend', 'BFloat16OptimWrapper', 'InterruptibleTestLoop', 'ResumableTrainLoop',
-           'StopSignal', 'VideoRunner', 'init_processes', 'prepare_cublas']
+           'StopSignal', 'VideoRunner', 'init_processes', 'leave_processes', 'prepare_cublas']

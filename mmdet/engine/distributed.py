@@ -1,4 +1,4 @@
-"""Joining the processes of one job, on GPUs (NCCL) or CPUs (Gloo). Called before a runner is built."""
+"""Joining and leaving the processes of one job, on GPUs (NCCL) or CPUs (Gloo), before and after a run."""
 from __future__ import annotations
 
 import os
@@ -43,3 +43,9 @@ def init_processes(launcher: str) -> None:
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     dist.init_process_group('gloo')
+
+
+def leave_processes() -> None:
+    """Ends this process's part in the job, after a run that went well: after a fault the others may not answer."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

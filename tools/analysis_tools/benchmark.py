@@ -30,7 +30,7 @@ import torch
 import torchvision
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_local_rank, get_rank, get_world_size, is_distributed
+from mmengine.dist import get_rank, get_world_size, is_distributed
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmdet.apis import load_config
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 from mmdet.apis.launch import start_processes
-from mmdet.engine import VideoRunner, init_processes
+from mmdet.engine import VideoRunner, init_processes, leave_processes
 from mmdet.engine.workers import stop_workers
 from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.models.detectors import SipMaskMem
@@ -225,7 +225,6 @@ def bench_train(bench: Bench, cfg: Config, args: argparse.Namespace, size: tuple
 
 def bench_loading(bench: Bench, cfg: Config, args: argparse.Namespace) -> None:
     """Whole steps on the config's data: loading, copying, step, losses back on the host."""
-    init_default_scope('mmdet')  # mmengine builds the data loader by names
     for name, with_cp, graphs in train_settings(bench, cfg, args):
         model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
         preprocessor = MODELS.build(cfg.model.data_preprocessor).to(bench.device)
@@ -336,9 +335,10 @@ def main(_: Sequence[str] | None) -> int:
     if status is not None:
         return status
     cfg = load_config(args.config)
+    init_default_scope('mmdet')  # mmengine builds optimizer wrappers and data loaders by names
     if args.launcher != 'none':
         init_processes(args.launcher)
-    device = torch.device(get_device(), get_local_rank()) if get_device() == 'cuda' else torch.device('cpu')
+    device = torch.device('cuda', torch.cuda.current_device()) if get_device() == 'cuda' else torch.device('cpu')
     bench = Bench(device, args.warmup, args.repeats, args.original)
     if get_rank() == 0:
         print(f'{args.config}: {hardware()}\n', flush=True)
@@ -348,7 +348,9 @@ def main(_: Sequence[str] | None) -> int:
                 run(bench, cfg, args, size)
     if args.loading:
         bench_loading(bench, cfg, args)
-    if get_rank() != 0:
+    rank = get_rank()
+    leave_processes()
+    if rank:
         return 0
     print(bench.table())
     if args.out:
