@@ -180,6 +180,7 @@ TRAIN_REPEATS = 30  # at least: steps vary more than tests
 
 def trainer(bench: Bench, cfg: Config, amp: bool, with_cp: bool, graphs: bool) -> tuple[torch.nn.Module, OptimWrapper]:
     """A model in training, over all processes, and its optimizer as ``train.py`` would have it."""
+    init_default_scope('mmdet')  # mmengine builds optimizer wrappers and data loaders by names
     model = build_model(cfg, bench.device).train()
     for module in model.modules():
         if hasattr(module, 'with_cp'):
@@ -335,7 +336,6 @@ def main(_: Sequence[str] | None) -> int:
     if status is not None:
         return status
     cfg = load_config(args.config)
-    init_default_scope('mmdet')  # mmengine builds optimizer wrappers and data loaders by names
     if args.launcher != 'none':
         init_processes(args.launcher)
     device = torch.device('cuda', torch.cuda.current_device()) if get_device() == 'cuda' else torch.device('cpu')
