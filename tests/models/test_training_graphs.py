@@ -121,6 +121,24 @@ def test_checkpointing_is_refused():
         MODELS.build(config)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_autocast_is_that_of_a_plain_step():
+    """Forward in bfloat16 where a plain step's is, backward in the types of the forward pass."""
+    torch.manual_seed(0)
+    plain = build_memcnp(embed_dims=32, channels=32, track_jitter=0.0).cuda().train()
+    graphed = copy.deepcopy(plain)
+    graphed.graph_training, graphed._training_graphs = True, TrainingGraphs(first_calls=0)
+    inputs, clips = synthetic_clips(2, 2, (64, 96), num_classes=5, original=(64, 96), device='cuda')
+    for model in (plain, graphed):
+        with torch.autocast('cuda', torch.bfloat16):
+            losses = model(inputs, clips, mode='loss')
+        sum(value for name, value in losses.items() if 'loss' in name).backward()
+    for (name, parameter), mine in zip(plain.named_parameters(), graphed.parameters()):
+        if parameter.grad is not None:
+            assert mine.grad.dtype == torch.float32
+            assert (mine.grad - parameter.grad).norm() < 0.05 * parameter.grad.norm() + 1e-4, name
+
+
 @pytest.mark.parametrize('update_mode', ['top1', 'all'])
 def test_memcnp_learns_the_same(device, update_mode):
     """Two sizes with other numbers of objects in turn, three steps of each, the first of each without graph."""

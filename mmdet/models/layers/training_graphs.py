@@ -161,7 +161,8 @@ def _capture(state: _Method, method: Callable[..., tuple[Tensor, ...]], static: 
         if not pairs or not sources:
             return [None] * len(sources)
         differentiable, into = zip(*pairs)
-        grads = torch.autograd.grad(differentiable, sources, into, allow_unused=True)
+        with torch.autocast('cuda', enabled=False):  # the caller's is on, and backward passes take their tensors' types
+            grads = torch.autograd.grad(differentiable, sources, into, allow_unused=True)
         return [_laid_out_as(grad, source) for grad, source in zip(grads, sources)]
 
     stream = torch.cuda.Stream()
