@@ -13,6 +13,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--out', metavar='X.pkl', help='write results per frame, and the result file X.pkl.json')
     parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='score against the annotations')
     parser.add_boolean('--show', help='draw the results: PNG frames and a GIF per video')
+    parser.add_boolean('--uncertainty', help='for --show: how sure a box is, as ellipses at its corners')
     parser.add_argument('--save_vis_path', metavar='DIR', help='for --show (default: visualisations beside checkpoint)')
     parser.add_argument('--thresh', type=float, default=0.5, help='draw objects with a score above this (default: 0.5)')
     parser.add_argument('--load_result', metavar='X.pkl', help='score results of an earlier --out instead of testing')
@@ -34,9 +35,9 @@ def main(argv: Sequence[str] | None) -> int:
         return status
     from mmdet.apis import load_config, test
     test(load_config(args.config, args.cfg_options), args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
-         save_vis_path=args.save_vis_path, thresh=args.thresh, load_result=args.load_result, dump_bbox=args.dump_bbox,
-         zip_result=args.zip, report=args.report, amp=args.amp, work_dir=args.work_dir,
-         launcher=args.launcher)
+         save_vis_path=args.save_vis_path, thresh=args.thresh, uncertainty=args.uncertainty,
+         load_result=args.load_result, dump_bbox=args.dump_bbox, zip_result=args.zip, report=args.report, amp=args.amp,
+         work_dir=args.work_dir, launcher=args.launcher)
     return 0
 
 

@@ -34,6 +34,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--fps', type=float, help='frames a second of MP4 and GIF (default: as the video)')
     parser.add_argument('--trails', type=int, default=0, metavar='N',
                         help='draw where objects were in the last N frames')
+    parser.add_boolean('--uncertainty', help='draw how sure the detector is of a box, as ellipses at its corners')
     parser.add_config_options()
     return parser
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None) -> int:
                                  batch=args.batch, max_size=args.max_size, amp=args.amp)
     frames = objects = 0
     clips = inferencer(source, out=args.out, outputs=args.outputs, thresh=args.thresh, classes=args.classes,
-                       fps=args.fps, trails=args.trails)
+                       fps=args.fps, trails=args.trails, uncertainty=args.uncertainty)
     with StopSignal() as stop, tqdm(total=source.length, unit=' frames') as progress:
         for clip in clips:
             frames += len(clip)

@@ -17,9 +17,9 @@ from mmdet.errors import UserError
 
 
 def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
-         show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, load_result: str | None = None,
-         dump_bbox: bool = False, zip_result: bool = False, report: str | None = None, amp: bool = False,
-         work_dir: str | None = None, launcher: str = 'none') -> dict[str, float]:
+         show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, uncertainty: bool = False,
+         load_result: str | None = None, dump_bbox: bool = False, zip_result: bool = False, report: str | None = None,
+         amp: bool = False, work_dir: str | None = None, launcher: str = 'none') -> dict[str, float]:
     """Runs a trained model over the config's test set, writes the results and scores them.
 
     Args:
@@ -30,6 +30,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         show: draw the results.
         save_vis_path: folder for that; None: ``visualisations`` beside the checkpoint.
         thresh: objects with a score above it are drawn, in [0, 1].
+        uncertainty: with ``show``, draw ellipses at the corners of boxes, of detectors that say how sure they are.
         load_result: score this ``X.pkl`` of an earlier test instead of running the model.
         dump_bbox: boxes, too, in ``X.pkl.json``.
         zip_result: also write ``X.pkl.zip``.
@@ -68,7 +69,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         cfg.test_cfg.amp_dtype = amp_dtype()
     if show:
         folder = save_vis_path or str(Path(checkpoint).expanduser().parent / 'visualisations')
-        _add_pictures(cfg, folder, thresh)
+        _add_pictures(cfg, folder, thresh, uncertainty)
     init_processes(launcher)
     make_work_dir(cfg.work_dir)
     statistics = VideoRunner.from_cfg(cfg).test()
@@ -105,8 +106,9 @@ def _score_file(cfg: Config, path: str, show: bool) -> dict[str, float]:
     return metric.score_file(path)
 
 
-def _add_pictures(cfg: Config, folder: str, thresh: float) -> None:
+def _add_pictures(cfg: Config, folder: str, thresh: float, uncertainty: bool) -> None:
     steps = [step for step in cfg.test_dataloader.dataset.pipeline if step.type == 'LoadTrackFrames']
     for step in steps:
         step.keep_original = True
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), ConfigDict(type='ShowHook', folder=folder, score_thr=thresh)]
+    hook = ConfigDict(type='ShowHook', folder=folder, score_thr=thresh, draw_uncertainty=uncertainty)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]

@@ -78,7 +78,7 @@ class VideoInferencer:
     def __call__(self, video: str | os.PathLike | int | Iterable[np.ndarray] | VideoSource, *,
                  out: str | os.PathLike | None = None, outputs: Sequence[str] = ('mp4', 'json'), start: int = 0,
                  end: int | None = None, stride: int = 1, thresh: float = 0.5, classes: Sequence[str | int] = (),
-                 fps: float | None = None, trails: int = 0) -> Iterator[TrackDataSample]:
+                 fps: float | None = None, trails: int = 0, uncertainty: bool = False) -> Iterator[TrackDataSample]:
         """Starts a video. The network runs as the results are taken; closing the iterator ends the video early.
 
         Args:
@@ -91,6 +91,7 @@ class VideoInferencer:
             classes: their names, or labels counted from 0; empty: all.
             fps: frames a second of MP4 and GIF; None: the video's own.
             trails: frames of the past that the objects' trails show.
+            uncertainty: draw ellipses at the corners of boxes, of detectors that say how sure they are of them.
 
         Returns:
             Iterator of clips of up to ``batch`` frames, in order; each frame with ``pred_track_instances``, ``ori_img``
@@ -112,12 +113,13 @@ class VideoInferencer:
         folder = None if out is None else Path(out).expanduser()
         if folder is not None and source.path is not None:
             _refuse_overwriting(source, folder)
-        return self._run(source, folder, outputs, thresh, labels, fps or source.fps, trails)
+        return self._run(source, folder, outputs, thresh, labels, fps or source.fps,
+                         dict(trail_length=trails, draw_uncertainty=uncertainty))
 
     def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
-             labels: torch.Tensor | None, fps: float, trails: int) -> Iterator[TrackDataSample]:
+             labels: torch.Tensor | None, fps: float, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
         with ExitStack() as files:
-            pictures, results = self._open(files, source.name, out, outputs, fps, trails)
+            pictures, results = self._open(files, source.name, out, outputs, fps, marks)
             clips = in_background(self._clips(source), CLIPS_AHEAD)
             files.callback(clips.close)
             for data in clips:
@@ -131,12 +133,12 @@ class VideoInferencer:
                 yield clip
 
     def _open(self, files: ExitStack, name: str, out: Path | None, outputs: Sequence[str], fps: float,
-              trails: int) -> tuple[SequenceVisualizer | None, VideoResultWriter | None]:
+              marks: dict[str, Any]) -> tuple[SequenceVisualizer | None, VideoResultWriter | None]:
         pictures = results = None
         kinds = [kind for kind in outputs if kind != 'json']
         if out is not None and kinds:
             # what is below the threshold does not get here
-            visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, trail_length=trails)
+            visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
             pictures = files.enter_context(SequenceVisualizer(out, fps=fps, outputs=kinds, visualizer=visualizer))
         if out is not None and 'json' in outputs:
             results = files.enter_context(VideoResultWriter(out / name, self.category_ids, self.class_names))

@@ -13,7 +13,6 @@ import numpy as np
 
 Color = tuple[int, int, int]
 RIM: Color = (32, 32, 32)
-ELLIPSE_COVER = 90  # of 255: how much of the colour the inside of an ellipse takes
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def paint_box(image: np.ndarray, box: np.ndarray, color: Color, line: int) -> No
 
 
 def paint_uncertainty(image: np.ndarray, box: np.ndarray, uncertainty: np.ndarray, color: Color, line: int) -> None:
-    """Translucent ellipses at the upper left and the lower right corner of a box.
+    """Ellipses at the upper left and the lower right corner of a box.
 
     Args:
         image: (H, W, 3) uint8 BGR.
@@ -112,19 +111,10 @@ def paint_uncertainty(image: np.ndarray, box: np.ndarray, uncertainty: np.ndarra
     height, width = image.shape[:2]
     sides = np.tile(np.maximum(box[2:] - box[:2], 0), 2)
     radii = np.rint(np.clip(uncertainty * sides, 1, 2 * max(height, width))).astype(int)
-    for center, radius in zip(_pixels(box).reshape(2, 2), radii.reshape(2, 2)):
-        low = np.maximum(center - radius - 1, 0)
-        high = np.minimum(center + radius + 2, (width, height))
-        if (low >= high).any():
-            continue
-        region = image[low[1]:high[1], low[0]:high[0]]
-        cover = np.zeros(region.shape[:2], np.uint8)
-        middle = (center - low).tolist()
-        cv2.ellipse(cover, middle, radius.tolist(), 0, 0, 360, 255, -1, cv2.LINE_AA)
-        if (radius > line).all():
-            cv2.ellipse(cover, middle, (radius - line).tolist(), 0, 0, 360, ELLIPSE_COVER, -1, cv2.LINE_AA)
-        weight = cover.astype(np.float32) / 255
-        region[:] = cv2.blendLinear(region, solid_block(*cover.shape, color), 1 - weight, weight)
+    for center, radius in zip(_pixels(box).reshape(2, 2).tolist(), radii.reshape(2, 2).tolist()):
+        if line > 1:
+            cv2.ellipse(image, center, radius, 0, 0, 360, RIM, line + 2, cv2.LINE_AA)
+        cv2.ellipse(image, center, radius, 0, 0, 360, color, line, cv2.LINE_AA)
 
 
 def paint_trail(image: np.ndarray, points: np.ndarray, color: Color, line: int) -> None:

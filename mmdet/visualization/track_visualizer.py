@@ -59,7 +59,7 @@ class TrackVisualizer:
         draw_contours: bool = True,
         draw_boxes: bool = True,
         draw_labels: bool = True,
-        draw_uncertainty: bool = True,
+        draw_uncertainty: bool = False,
         trail_length: int = 0,
     ) -> None:
         if not 0 <= alpha <= 1:

@@ -47,8 +47,8 @@ def test_faults_of_the_file_are_named(tmp_path, text, said):
 
 def test_table_gives_mean_and_deviation():
     results = {('a', 0): scores(.1), ('a', 1): scores(.3), ('b', 0): scores(.5)}
-    table = format_table([Variant('a', CONFIG, 'A'), Variant('b', CONFIG), Variant('c', CONFIG, cfg_options=['x.y=1'])],
-                         results, amp=True).splitlines()
+    variants = [Variant('a', CONFIG, 'A'), Variant('b', CONFIG), Variant('c', CONFIG, cfg_options=('x.y=1',))]
+    table = format_table(variants, results, amp=True).splitlines()
     assert table[2] == '| A | 2 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | - |'
     assert table[3].startswith('| b | 1 | 50.0 | 50.0 |')
     assert table[4].startswith('| c | 0 | - |')

@@ -17,13 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, run_command
 from mmdet.errors import UserError
+from mmdet.files import atomic_open
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
@@ -36,7 +37,7 @@ class Variant:
     name: str
     config: str
     title: str = ''
-    cfg_options: list[str] = field(default_factory=list)
+    cfg_options: tuple[str, ...] = ()
 
     def train_command(self, folder: Path | str, seed: int | str, amp: bool) -> list[str]:
         options = ['--cfg_options', *self.cfg_options] if self.cfg_options else []
@@ -57,7 +58,7 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     """
     try:
         entries = json.loads(Path(path).read_text())
-        variants = [Variant(**entry) for entry in entries]
+        variants = [Variant(**entry | dict(cfg_options=tuple(entry.get('cfg_options', ())))) for entry in entries]
     except (ValueError, TypeError) as error:
         raise UserError(f'{path} is no list of variants (name, config, title, cfg_options): {error}') from None
     for variant in variants:
@@ -109,12 +110,14 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
     Returns:
         Statistics by variant's name and seed; the faults of jobs that failed, a line each.
     """
+    variants = list(dict.fromkeys(variant for variant, _ in jobs))
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
     results: dict[tuple[str, int], dict[str, float]] = {}
     faults: list[str] = []
     start = time.monotonic()
+    lock = threading.Lock()
 
     def work(gpu: str | None) -> None:
         while True:
@@ -128,7 +131,9 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
                 faults.append(f'{variant.name}, seed {seed}: {error}')
                 said = 'failed'
             else:
-                results[variant.name, seed] = scores
+                with lock:
+                    results[variant.name, seed] = scores
+                    write_results(out, variants, results, amp)
                 said = f'AP {100 * scores["AP"]:.1f}'
             print(f'[{len(results) + len(faults)}/{len(jobs)}, {time.monotonic() - start:.0f} s] '
                   f'{variant.name}, seed {seed}: {said}', flush=True)
@@ -155,6 +160,16 @@ def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dic
         lines += [f'# {variant.title or variant.name}', f'{train} &&',
                   f'  {test.replace(" LAST ", " $(cat DIR/last_checkpoint) ")}']
     return '\n'.join([*lines, '```', ''])
+
+
+def write_results(out: Path, variants: Sequence[Variant], results: dict[tuple[str, int], dict[str, float]],
+                  amp: bool) -> None:
+    """Writes ``table.md`` and ``scores.json`` (statistics by variant and seed) of the runs that have ended."""
+    with atomic_open(out / 'table.md', 'w') as file:
+        file.write(format_table(variants, results, amp))
+    with atomic_open(out / 'scores.json', 'w') as file:
+        json.dump({variant.name: {str(seed): numbers for (name, seed), numbers in sorted(results.items())
+                                  if name == variant.name} for variant in variants}, file, indent=1)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -196,12 +211,8 @@ def main(argv: Sequence[str] | None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     results, faults = run_all([(variant, seed) for variant in variants for seed in args.seeds], out,
                               visible_gpus(args.gpus) * args.jobs_per_gpu, args.amp)
-    table = format_table(variants, results, args.amp)
-    (out / 'table.md').write_text(table)
-    (out / 'scores.json').write_text(json.dumps({variant.name: {
-        str(seed): numbers for (name, seed), numbers in sorted(results.items()) if name == variant.name}
-        for variant in variants}, indent=1))
-    print(f'\n{table}\nIn {out}: table.md, scores.json')
+    write_results(out, variants, results, args.amp)
+    print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: table.md, scores.json')
     for fault in faults:
         print(f'error: {fault}', file=sys.stderr)
     return 1 if faults else 0

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdet.registry import HOOKS
-from mmdet.visualization import SequenceVisualizer
+from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 
 @HOOKS.register_module()
@@ -17,15 +17,18 @@ class ShowHook(Hook):
     Args:
         folder: gets a folder of PNG frames and a GIF per video.
         score_thr: objects above this score are drawn.
+        draw_uncertainty: with ellipses at the corners of boxes, of detectors that say how sure they are of them.
     """
 
-    def __init__(self, folder: str, score_thr: float) -> None:
+    def __init__(self, folder: str, score_thr: float, draw_uncertainty: bool = False) -> None:
         self.folder = folder
         self.score_thr = score_thr
+        self.draw_uncertainty = draw_uncertainty
 
     def before_test_epoch(self, runner: Runner) -> None:
         names = runner.test_dataloader.dataset.metainfo['classes']
-        self._pictures = SequenceVisualizer(self.folder, names, self.score_thr)
+        visualizer = TrackVisualizer(names, self.score_thr, draw_uncertainty=self.draw_uncertainty)
+        self._pictures = SequenceVisualizer(self.folder, visualizer=visualizer)
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         for clip in outputs:
