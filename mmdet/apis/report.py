@@ -29,8 +29,8 @@ from mmdet.evaluation.functional.vis_eval import score_tracks
 from mmdet.evaluation.tables import RANGE_TEXT
 from mmdet.files import atomic_open
 from mmdet.visualization import GifWriter, TrackVisualizer
-from mmdet.visualization.plots import read_scalars
 from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page
+from mmdet.visualization.training_log import read_scalars
 
 HEADLINE = ('AP', 'AP50', 'AP75', 'AR1', 'AR10')
 RANGES = ('APs', 'APm', 'APl', 'APso', 'APmo', 'APho')

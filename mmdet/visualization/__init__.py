@@ -1,4 +1,4 @@
-"""Frames and their objects as pictures: PNG, GIF, MP4. Plots of training and evaluation: ``plots``, ``report``."""
+"""Frames and their objects as pictures: PNG, GIF, MP4. The page of a test: ``report``."""
 from .colors import color_of
 from .gif import GifWriter
 from .sequence import SequenceVisualizer, video_name

@@ -1,11 +1,10 @@
 import json
 
-import cv2
 import numpy as np
 import pytest
 
 from mmdet.errors import UserError
-from mmdet.visualization.plots import plot_precision_recall, plot_training_curves, read_scalars
+from mmdet.visualization.training_log import read_scalars
 
 
 @pytest.fixture
@@ -38,16 +37,3 @@ def test_wrong_log(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_scalars(path)
-
-
-def test_training_curves(log, tmp_path):
-    image = cv2.imread(str(plot_training_curves(log, tmp_path / 'new' / 'curves.png')))
-    assert image.shape[1] > 2 * image.shape[0]  # three panels
-    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
-
-
-def test_precision_recall(tmp_path):
-    recall = np.linspace(0, 1, 101)
-    curves = {f'class {i}': np.where(recall > 0.9, -1, 1 - recall**(i + 1)) for i in range(9)}
-    assert cv2.imread(str(plot_precision_recall(recall, curves, tmp_path / 'pr.png'))) is not None
-    assert cv2.imread(str(plot_precision_recall(recall, {}, tmp_path / 'none.png'))) is not None
