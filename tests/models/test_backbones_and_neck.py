@@ -38,10 +38,17 @@ def test_vit_takes_its_stages_after_the_quarters():
     assert torch.allclose(torch.nn.functional.avg_pool2d(third, 2), last, atol=1e-6)
 
 
-def test_vit_positions_have_no_gradient_and_depth_is_checked():
+def test_vit_positions_have_no_gradient():
     assert not ViT(embed_dims=16, depth=4, num_heads=2).pos_embed.requires_grad
-    with pytest.raises(ValueError, match='multiple of 4'):
-        ViT(depth=10)
+
+
+@pytest.mark.parametrize(('bad', 'message'), [
+    (dict(depth=10), 'ViT depth=10 .*multiple of 4'), (dict(depth=0), 'ViT depth=0 '),
+    (dict(embed_dims=90, num_heads=2), 'embed_dims=90.*multiple of 4'),
+    (dict(embed_dims=96, num_heads=5), 'num_heads=5.*use for example 768 and 12')])
+def test_vits_that_cannot_be_built_are_user_errors(bad, message):
+    with pytest.raises(UserError, match=message):
+        ViT(**bad)
 
 
 @pytest.mark.parametrize(('style', 'stride_of_first'), [('pytorch', 1), ('caffe', 2)])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
 from mmdet.testing.golden import clip_of
 from mmdet.testing.models import build_memcnp
@@ -53,6 +54,14 @@ def test_losses_are_finite_and_differentiable(case, assigner):
         assert all(value == 0 for value in losses.values())
     else:
         assert losses['loss_cls'] > 0
+
+
+@pytest.mark.parametrize(('bad', 'message'), [
+    (dict(assigner=dict(type='CenterAssigner', radius='strides')), "radius='strides' is unknown; use 'stride' or"),
+    (dict(channels=72), 'feature alignment: 72 channels .*multiple of 32')])
+def test_heads_that_cannot_be_built_are_user_errors(bad, message):
+    with pytest.raises(UserError, match=message):
+        build_memcnp(embed_dims=32, **bad)
 
 
 def test_without_memory_the_context_is_zero():

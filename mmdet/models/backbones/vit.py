@@ -16,6 +16,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmdet.errors import UserError
 from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 
@@ -44,20 +45,26 @@ class ViT(BaseModule):
     downsampled ×½.
 
     Args:
-        embed_dims: channels of a token. ViT-B 768, L 1024, H 1280.
+        embed_dims: channels of a token, a multiple of 4 and of ``num_heads``. ViT-B 768, L 1024, H 1280.
         depth: number of blocks, a multiple of 4. ViT-B 12, L 24, H 32.
         num_heads: attention heads. ViT-B 12, L 16, H 16.
         mlp_ratio: hidden channels of a block's MLP over ``embed_dims``.
         patch_size: side of a patch in pixels.
         with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes MAE's file or a plain dict.
+
+    Raises:
+        UserError: depth, channels and heads do not fit together.
     """
 
     def __init__(self, embed_dims: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
                  patch_size: int = 16, with_cp: bool = False, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        if depth % 4:
-            raise ValueError(f'ViT depth must be a multiple of 4, got {depth}')
+        if depth < 4 or depth % 4:
+            raise UserError(f'ViT depth={depth} does not divide into four stages; use a multiple of 4, such as 12')
+        if embed_dims % 4 or embed_dims % num_heads:
+            raise UserError(f'ViT embed_dims={embed_dims}, num_heads={num_heads}: embed_dims must be a multiple of 4 '
+                            'and of num_heads; use for example 768 and 12')
         self.with_cp = with_cp
         self.stage_depth = depth // 4
         self.grid = _PRETRAIN_SIZE // patch_size

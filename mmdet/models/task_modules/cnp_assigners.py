@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.errors import UserError
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import box_distances
 from mmdet.registry import TASK_UTILS
@@ -138,11 +139,14 @@ class CenterAssigner(_Assigner):
             (``objbox``).
         num_slots: positives kept per image at most, most central first.
         strides: of the levels.
+
+    Raises:
+        UserError: an unknown radius.
     """
 
     def __init__(self, radius: str = 'stride', num_slots: int = 256, strides: Sequence[int] = (8, 16, 32, 64)) -> None:
         if radius not in ('stride', 'image'):
-            raise ValueError(f"CenterAssigner radius={radius!r} is unknown; use 'stride' or 'image'")
+            raise UserError(f"CenterAssigner radius={radius!r} is unknown; use 'stride' or 'image'")
         self.radius, self.num_slots, self.strides = radius, num_slots, tuple(strides)
 
     def assign(self, distances: Tensor, in_box: Tensor, closest: Tensor, centerness: Tensor, sigmas: Tensor,
