@@ -58,7 +58,7 @@ def test_losses_are_finite_and_differentiable(case, assigner):
 
 @pytest.mark.parametrize(('bad', 'message'), [
     (dict(assigner=dict(type='CenterAssigner', radius='strides')), "radius='strides' is unknown; use 'stride' or"),
-    (dict(channels=72), 'feature alignment: 72 channels .*multiple of 32')])
+    (dict(channels=72), 'group norm: 72 channels .*multiple of 32')])
 def test_heads_that_cannot_be_built_are_user_errors(bad, message):
     with pytest.raises(UserError, match=message):
         build_memcnp(embed_dims=32, **bad)

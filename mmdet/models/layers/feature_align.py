@@ -8,7 +8,6 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserError
 from mmdet.models.layers.group_norm import FusedGroupNorm
 from mmdet.ops.deform_conv import deform_conv3x3
 
@@ -37,17 +36,10 @@ class FeatureAlign(BaseModule):
         in_channels, out_channels: of the feature.
         offset_groups: groups of channels with offsets of their own.
         num_groups: of the norm.
-
-    Raises:
-        UserError: the channels do not divide into the groups.
     """
 
     def __init__(self, in_channels: int, out_channels: int, offset_groups: int = 4, num_groups: int = 32) -> None:
         super().__init__()
-        if out_channels % num_groups:
-            raise UserError(f'feature alignment: {out_channels} channels do not divide into the {num_groups} groups of '
-                            "its norm; set the head's in_channels and the neck's out_channels to a multiple of "
-                            f'{num_groups}')
         self.conv_offset = nn.Conv2d(4, offset_groups * 2 * 9, 1, bias=False)
         self.conv_offset.keep_float32 = True
         self.conv_adaption = DeformConv3x3(in_channels, out_channels)

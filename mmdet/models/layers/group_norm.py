@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmdet.errors import UserError
 from mmdet.ops.group_norm import group_norm
 
 
@@ -12,9 +13,15 @@ class FusedGroupNorm(nn.GroupNorm):
     Args:
         num_channels, num_groups, eps: as of ``nn.GroupNorm``.
         relu: clamp the result at 0.
+
+    Raises:
+        UserError: the channels do not divide into the groups.
     """
 
     def __init__(self, num_channels: int, num_groups: int = 32, eps: float = 1e-5, relu: bool = False) -> None:
+        if num_channels % num_groups:
+            raise UserError(f'group norm: {num_channels} channels do not divide into {num_groups} groups; set the '
+                            f"head's in_channels and the neck's out_channels to a multiple of {num_groups}")
         super().__init__(num_groups, num_channels, eps)
         self.relu = relu
 
