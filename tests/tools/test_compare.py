@@ -36,7 +36,8 @@ def test_variants_are_chosen_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'said'), [
-    ('{', 'no list of variants'), ('[{"name": "a"}]', 'config'), ('[{"name": "a", "config": "no.py"}]', 'no.py'),
+    ('{', 'no list of variants'), ('{"a": 1}', 'no list of variants'), ('[{"name": "a"}]', 'config'),
+    ('[{"name": "a", "config": "no.py"}]', r'no\.py'),
     (json.dumps([dict(name='a', config=CONFIG)] * 2), 'same name')])
 def test_faults_of_the_file_are_named(tmp_path, text, said):
     path = tmp_path / 'variants.json'
@@ -48,12 +49,20 @@ def test_faults_of_the_file_are_named(tmp_path, text, said):
 def test_table_gives_mean_and_deviation():
     results = {('a', 0): scores(.1), ('a', 1): scores(.3), ('b', 0): scores(.5)}
     variants = [Variant('a', CONFIG, 'A'), Variant('b', CONFIG), Variant('c', CONFIG, cfg_options=('x.y=1',))]
+    del results['b', 0]['APso']  # no OVIS
     table = format_table(variants, results, amp=True).splitlines()
     assert table[2] == '| A | 2 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | 20.0 ± 14.1 | - |'
-    assert table[3].startswith('| b | 1 | 50.0 | 50.0 |')
+    assert table[3] == '| b | 1 | 50.0 | 50.0 | 50.0 | - | 50.0 | - |'
     assert table[4].startswith('| c | 0 | - |')
     assert any(line.startswith(f'python train.py {CONFIG} ') and line.endswith('--amp --cfg_options x.y=1 &&')
                for line in table)
+
+
+def test_options_count_where_the_annotations_are():
+    chosen = Variant('a', CONFIG, cfg_options=('test_evaluator.ann_file=other.json',))
+    assert compare.annotation_file(chosen) == 'other.json'
+    with pytest.raises(UserError, match=r"no key 'model\.bbox_head\.units'"):
+        compare.annotation_file(Variant('b', CONFIG, cfg_options=('model.bbox_head.units=3',)))
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):

@@ -18,11 +18,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 from mmdet.errors import UserError
 from mmdet.files import atomic_open
 
@@ -32,7 +33,14 @@ COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table."""
+    """One row of the table.
+
+    Attributes:
+        name: of its folder; also on the command line.
+        config: file, from the project's folder.
+        title: in the table; the name if empty.
+        cfg_options: ``KEY=VALUE``, as on the command lines.
+    """
 
     name: str
     config: str
@@ -40,14 +48,17 @@ class Variant:
     cfg_options: tuple[str, ...] = ()
 
     def train_command(self, folder: Path | str, seed: int | str, amp: bool) -> list[str]:
-        options = ['--cfg_options', *self.cfg_options] if self.cfg_options else []
+        """Words of the command that trains it in a folder, or goes on with that."""
         return ['train.py', self.config, '--work_dir', str(folder), '--seed', str(seed), '--resume',
-                *['--amp'] * amp, *options]
+                *self._options(amp)]
 
     def test_command(self, folder: Path | str, checkpoint: str, amp: bool) -> list[str]:
-        options = ['--cfg_options', *self.cfg_options] if self.cfg_options else []
+        """Words of the command that writes ``result.pkl`` and ``result.pkl.json`` into the folder."""
         return ['test_video.py', self.config, checkpoint, '--work_dir', str(folder), '--out', f'{folder}/result.pkl',
-                *['--amp'] * amp, *options]
+                *self._options(amp)]
+
+    def _options(self, amp: bool) -> list[str]:
+        return ['--amp'] * amp + (['--cfg_options', *self.cfg_options] if self.cfg_options else [])
 
 
 def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
@@ -59,7 +70,7 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     try:
         entries = json.loads(Path(path).read_text())
         variants = [Variant(**entry | dict(cfg_options=tuple(entry.get('cfg_options', ())))) for entry in entries]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f'{path} is no list of variants (name, config, title, cfg_options): {error}') from None
     for variant in variants:
         if not (ROOT / variant.config).is_file():
@@ -74,7 +85,14 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
 
 
 def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: bool) -> dict[str, float]:
-    """Trains, tests and scores one variant with one seed; returns the statistics of segm, in [0, 1] or −1."""
+    """Trains, tests and scores one variant with one seed, unless that was done; what the commands say is in the folder.
+
+    Returns:
+        The statistics of segm, in [0, 1], −1 where undefined.
+
+    Raises:
+        UserError: a command failed.
+    """
     scores = folder / 'scores.json'
     if not scores.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,14 +101,17 @@ def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: boo
         _call([*variant.train_command(folder, seed, amp), *device], folder / 'train.txt', env)
         checkpoint = (folder / 'last_checkpoint').read_text().strip()
         _call([*variant.test_command(folder, checkpoint, amp), *device], folder / 'test.txt', env)
-        _call(['tools/vis_eval.py', f'{folder}/result.pkl.json', _annotations(variant), '--out', str(scores)],
+        _call(['tools/vis_eval.py', f'{folder}/result.pkl.json', annotation_file(variant), '--out', str(scores)],
               folder / 'scores.txt', env)
     return json.loads(scores.read_text())['segm']['statistics']
 
 
-def _annotations(variant: Variant) -> str:
-    from mmengine.config import Config
-    cfg = Config.fromfile(ROOT / variant.config)
+@cache
+def annotation_file(variant: Variant) -> str:
+    """What the variant's test is scored against; raises UserError for a config, or an option, that cannot be."""
+    from mmdet.apis.config import load_config, require
+    cfg = load_config(ROOT / variant.config, [tuple(option.partition('=')[::2]) for option in variant.cfg_options])
+    require(cfg, 'test_evaluator')
     return str(cfg.test_evaluator.ann_file)
 
 
@@ -151,7 +172,7 @@ def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dic
     lines = [f'| variant | seeds | {" | ".join(COLUMNS)} |', '|---|---|' + '---|' * len(COLUMNS)]
     for variant in variants:
         runs = [scores for (name, _), scores in sorted(results.items()) if name == variant.name]
-        cells = [_spread([run[column] for run in runs]) for column in COLUMNS]
+        cells = [_spread([run.get(column, -1.) for run in runs]) for column in COLUMNS]  # occlusion: OVIS only
         lines.append(f'| {variant.title or variant.name} | {len(runs)} | {" | ".join(cells)} |')
     lines += ['', 'Each row by hand, with SEED and DIR:', '', '```']
     for variant in variants:
@@ -197,19 +218,21 @@ def build_parser() -> CommandParser:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--only', nargs='+', metavar='NAME', help='these variants only')
     parser.add_argument('--gpus', type=int, default=1, help='GPUs to share the runs out to; 0: the CPU')
-    parser.add_argument('--jobs_per_gpu', type=int, default=1, help='runs at a time on each')
+    parser.add_argument('--jobs_per_gpu', type=positive_int, default=1, help='runs at a time on each')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     return parser
 
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    if min(args.jobs_per_gpu, args.gpus + 1) < 1:
-        raise UserError('--gpus must not be negative and --jobs_per_gpu must be at least 1')
+    if args.gpus < 0:
+        raise UserError(f'--gpus {args.gpus} must not be negative')
     variants = read_variants(args.variants, args.only)
+    for variant in variants:
+        annotation_file(variant)  # a wrong option shows before the first training
     out = Path(args.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    results, faults = run_all([(variant, seed) for variant in variants for seed in args.seeds], out,
+    results, faults = run_all([(variant, seed) for variant in variants for seed in dict.fromkeys(args.seeds)], out,
                               visible_gpus(args.gpus) * args.jobs_per_gpu, args.amp)
     write_results(out, variants, results, args.amp)
     print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: table.md, scores.json')
