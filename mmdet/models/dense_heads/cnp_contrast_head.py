@@ -168,7 +168,7 @@ class CNPContrastHead(BaseModule):
 
         Returns:
             class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature
-            (B, C, h, w).
+            (B, C, h, w) or, of a level that no mask is made from, None.
         """
         stride = self.strides[level]
         joint = torch.cat([cls_feat, context.to(cls_feat.dtype)], dim=1)  # (B, 2C, h, w)

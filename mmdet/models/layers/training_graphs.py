@@ -34,7 +34,8 @@ class TrainingGraphs:
     from call to call as they should.
 
     The backward pass of a call must come before the next call of the same method: activations of all its shapes share
-    one pool of memory. Copies and pickles of an object hold no graph.
+    one pool of memory. Methods are told apart by their names, so one object serves one module of a class. Copies and
+    pickles of an object hold no graph.
 
     Args:
         max_graphs: graphs a method may have; further shapes run as they are.
@@ -50,7 +51,17 @@ class TrainingGraphs:
 
     def run(self, method: Callable[..., tuple[Tensor, ...]], *tensors: Tensor,
             static: tuple[Hashable, ...] = ()) -> tuple[Tensor, ...]:
-        """``method(*static, *tensors)``; ``method`` is bound to an ``nn.Module``."""
+        """``method(*static, *tensors)``.
+
+        Args:
+            method: bound to an ``nn.Module``; see the class for what it may do.
+            tensors: on one GPU. Shapes, types and whether a gradient is wanted choose the graph.
+            static: other arguments, which choose the graph, too.
+
+        Raises:
+            UserError: at the capture, if the module has batch norms that learn statistics.
+            RuntimeError: in the backward pass, if the method was called again before it.
+        """
         state = self._methods.setdefault(method.__qualname__, _Method())
         key = (static, method.__self__.training, torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda'),
                *((tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors))
@@ -139,6 +150,7 @@ class _Call(nn.Module):
 
 def _capture(state: _Method, method: Callable[..., tuple[Tensor, ...]], static: tuple,
              tensors: Sequence[Tensor]) -> _Graph:
+    """Records both passes of a call with these shapes; the values of ``tensors`` do not matter."""
     owner: nn.Module = method.__self__
     if any(isinstance(module, _BatchNorm) and module.training for module in owner.modules()):
         raise UserError(f'graph_training: {type(owner).__name__} has batch norms that learn statistics, which a graph '

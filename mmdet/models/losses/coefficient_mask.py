@@ -37,7 +37,16 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
 
 def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor, slot_gt: Tensor,
                   weights: Tensor, pack: bool = True) -> Tensor:
-    """The loss of :func:`coefficient_mask_loss`, from logits (B, P, h, w); boxes may reach beyond the map."""
+    """The loss of :func:`coefficient_mask_loss`, from logits; boxes may reach beyond the map.
+
+    Args:
+        logits: (B, P, h, w).
+        pack: on a CPU, compute only the pixels inside boxes. Their number is not fixed.
+        bboxes, kept, gt_masks, slot_gt, weights: as there.
+
+    Returns:
+        (B,) mean over the kept boxes.
+    """
     target = gt_masks[torch.arange(len(gt_masks), device=slot_gt.device)[:, None], slot_gt]
     inside = inside_boxes(bboxes, *logits.shape[-2:])
     if pack and not logits.is_cuda:  # to pick pixels takes a CPU less time than to compute them all

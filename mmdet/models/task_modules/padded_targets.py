@@ -31,7 +31,13 @@ class PaddedTargets:
     @classmethod
     def from_instances(cls, instances: Sequence[InstanceData], with_masks: bool = True,
                        multiple: int = 1) -> PaddedTargets:
-        """Stack ``gt_instances`` of the images of a batch; their masks must have one size. G is a ``multiple``."""
+        """Stack ``gt_instances`` of the images of a batch; their masks must have one size.
+
+        Args:
+            instances: of B images, on one device.
+            with_masks: whether the masks are wanted.
+            multiple: G becomes the next multiple of it, so that few different shapes occur.
+        """
         device = instances[0].bboxes.device
         counts = [len(item.bboxes) for item in instances]
         width = -(-max(max(counts), 1) // multiple) * multiple
