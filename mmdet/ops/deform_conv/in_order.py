@@ -25,9 +25,9 @@ def deform_conv3x3_in_order(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor
     tap, rows, columns = (torch.arange(n, dtype=x.dtype, device=x.device) for n in (9, height, width))
     tap, rows = tap.view(9, 1, 1), rows.view(height, 1)
     dy, dx = offset.view(batch, groups, 9, 2, height, width).unbind(3)  # (B, G, 9, h, w)
-    y, x_ = dy + rows + tap.div(3, rounding_mode='floor') - 1, dx + columns + tap % 3 - 1
+    at_y, at_x = dy + rows + tap.div(3, rounding_mode='floor') - 1, dx + columns + tap % 3 - 1
     # offsets of a diverging training: no index may come of them, the fractions below carry them on
-    top, left = (position.detach().floor().nan_to_num(-2) for position in (y, x_))
+    top, left = (position.detach().floor().nan_to_num(-2) for position in (at_y, at_x))
     pixels = x.view(batch * groups, channels // groups, -1).transpose(1, 2).reshape(-1, channels // groups)
     first = torch.arange(batch * groups, device=x.device).view(batch, groups, 1, 1, 1) * (height * width)
     sampled = x.new_zeros(())
@@ -36,7 +36,8 @@ def deform_conv3x3_in_order(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor
             row, column = top + down, left + right
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             index = first + row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            share = ((y - top) if down else (1 - y + top)) * ((x_ - left) if right else (1 - x_ + left)) * inside
-            sampled = sampled + share[..., None] * pixels[index]  # (B, G, 9, h, w, C / G)
+            vertical = at_y - top if down else 1 - at_y + top
+            horizontal = at_x - left if right else 1 - at_x + left
+            sampled = sampled + (vertical * horizontal * inside)[..., None] * pixels[index]  # (B, G, 9, h, w, C / G)
     sampled = sampled.permute(0, 1, 5, 2, 3, 4).reshape(batch, channels * 9, height * width)
     return (weight.flatten(1) @ sampled).view(batch, -1, height, width)

@@ -40,7 +40,7 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         if torch.is_autocast_enabled('cuda'):
             x = x.to(torch.get_autocast_dtype('cuda'))
         return _triton_deform_conv(x, offset.float(), weight.to(x.dtype))
-    # neither operator has a bfloat16 kernel
+    # neither grid_sample on a CPU nor torchvision's operator has a bfloat16 kernel
     with torch.autocast(x.device.type, enabled=False):
         if x.device.type == 'cpu':
             return deform_conv3x3_on_cpu(x.float(), offset.float(), weight.float()).to(x.dtype)
