@@ -89,7 +89,7 @@ def _spots(box: Sequence[float], w: int, h: int, height: int, width: int) -> Ite
     spots = (
         (x1, y1 - h), (x1, y2), (x2 - w, y1 - h), (x2 - w, y2), (x1, y1), (x1, y2 - h), (x2, y1), (x1 - w, y1),
         (x1, y1 - 2 * h), (x1, y2 + h), (x2, y1 + h), (x1 - w, y1 + h), (x1, y1 + h), (x1, y1 + 2 * h),
-    )  # yapf: disable
+    )
     for x, y in spots:
         yield min(max(round(x), 0), width - w), min(max(round(y), 0), height - h)
 

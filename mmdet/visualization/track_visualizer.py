@@ -196,18 +196,15 @@ def _array(value: Any, dtype: type) -> np.ndarray | None:
     return np.asarray(value).astype(dtype, copy=False)
 
 
-def _crops(masks: list[dict | np.ndarray]) -> list[tuple[np.ndarray | None, int, int]]:
+def _crops(masks: Sequence[dict] | Sequence[np.ndarray]) -> list[tuple[np.ndarray | None, int, int]]:
     """The part of each mask that holds its object, and where its upper left corner is; None where it is empty."""
     if all(isinstance(mask, dict) for mask in masks):
         return [(crop if crop.size else None, x, y) for crop, x, y in crop_rles(masks)]
     return [_crop(mask) for mask in masks]
 
 
-def _crop(mask: dict | np.ndarray) -> tuple[np.ndarray | None, int, int]:
+def _crop(mask: np.ndarray) -> tuple[np.ndarray | None, int, int]:
     """One mask of :func:`_crops` that is an array of the frame's size."""
-    if isinstance(mask, dict):
-        return _crops([mask])[0]
-    mask = _array(mask, np.uint8)
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return _NO_MASK

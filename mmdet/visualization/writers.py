@@ -27,7 +27,7 @@ from mmdet.errors import UserError
 PNG_SETTINGS = (
     cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB,
-)  # yapf: disable
+)
 
 
 class FrameWriter(Protocol):
