@@ -1,3 +1,4 @@
+"""Run-length encodings from files: what is accepted, brought to which form, refused with which words."""
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask

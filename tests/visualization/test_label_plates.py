@@ -1,3 +1,4 @@
+"""Text plates: where they go, what they say, any name can be painted."""
 import numpy as np
 import pytest
 

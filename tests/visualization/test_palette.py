@@ -1,3 +1,4 @@
+"""Colours of tracks: steady, told apart, text that is legible on them."""
 import numpy as np
 import pytest
 

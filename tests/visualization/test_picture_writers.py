@@ -1,3 +1,4 @@
+"""PNG, GIF and MP4 files of frames: content, size, time, frames of any number."""
 import os
 import re
 import time

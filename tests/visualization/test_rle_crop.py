@@ -1,3 +1,4 @@
+"""Masks decoded around their objects only: the same pixels as pycocotools' of the whole frame."""
 import numpy as np
 import pytest
 from pycocotools import mask as mask_utils

@@ -1,3 +1,4 @@
+"""Pictures of one video after another: files, trails, faults of the thread that draws."""
 import subprocess
 import sys
 import textwrap

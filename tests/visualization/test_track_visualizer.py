@@ -1,3 +1,4 @@
+"""Objects drawn on a frame: what is touched, in which colours, and strange values that do no harm."""
 import numpy as np
 import pytest
 import torch

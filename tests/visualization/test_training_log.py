@@ -1,3 +1,4 @@
+"""The JSON log of a training, also one that was cut off."""
 import json
 
 import numpy as np
