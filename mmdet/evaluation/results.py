@@ -140,6 +140,9 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); check the path') from error
     except Exception as error:  # a damaged pickle raises nearly anything
+        if _holds_tracks(path):
+            raise UserError(f'{path}: holds tracks, not frames; give the .pkl that test_video.py --out wrote beside '
+                            'it, or score this file with tools/vis_eval.py') from error
         raise UserError(f'{path}: is not a result file ({type(error).__name__}: {error!s:.100}); '
                         'give the .pkl that test_video.py --out wrote') from error
     expected = sum(video.length for video in videos)
@@ -149,6 +152,13 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
                         'videos?')
     frames = iter(enumerate(content))
     return [[_read_frame(*next(frames), video, path) for _ in range(video.length)] for video in videos]
+
+
+def _holds_tracks(path: str) -> bool:
+    """Whether a file begins like ``X.pkl.json`` (a JSON list) or ``X.pkl.zip``."""
+    with open(path, 'rb') as file:
+        start = file.read(64).lstrip()
+    return start.startswith((b'[', b'PK'))
 
 
 def _read_frame(index: int, frame: Any, video: Video, path: str) -> FrameResult:

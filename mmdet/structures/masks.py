@@ -74,8 +74,8 @@ def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
         if isinstance(segmentation, dict):
             counts = segmentation.get('counts')
             if segmentation.get('size') != size or type(segmentation['size'][0]) is not int:
-                raise UserError(f'{where}[{index}]: RLE size {segmentation.get("size")!r:.40} is not the video\'s '
-                                f'[height, width] = {size}')
+                raise UserError(f'{where}[{index}]: RLE size {segmentation.get("size")!r:.40} is not the annotation '
+                                f'file\'s [height, width] = {size}; do the masks belong to other images?')
             if type(counts) is str and counts and counts.isascii():
                 rles[index] = segmentation
                 packed_at.append(index)

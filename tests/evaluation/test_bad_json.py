@@ -1,6 +1,7 @@
 """Annotation and result files of every kind of wrong: one line that names the place, or the right answer."""
 import copy
 import json
+import pickle
 import random
 import zipfile
 from pathlib import Path
@@ -45,7 +46,7 @@ RESULT_FAULTS = {
     'entry twice': (lambda r: r.append(r[3]), r'entry 24 is entry 3 again'),
     'entry null': (lambda r: r.append(None), r'entry 24 is a NoneType'),
     'wrong size': (lambda r: change(r[3], segmentations=[dict(size=[1, 1], counts='1')] * len(r[3]['segmentations'])),
-                   r'entry 3: segmentations\[0\]: RLE size'),
+                   r'entry 3 \(video \d\): segmentations\[0\]: RLE size \[1, 1\] is not .*\[\d+, \d+\]; do'),
     'boxes too short': (lambda r: change(r[3], bboxes=[None]), r'entry 3: bboxes has 1 elements'),
     'box of three': (lambda r: change(r[3], bboxes=[[1, 2, 3]] * len(r[3]['segmentations'])), r'entry 3: bboxes\[0\]'),
     'box with NaN': (lambda r: change(r[3], bboxes=[[1, 2, 3, float('nan')]] * len(r[3]['segmentations'])),
@@ -115,6 +116,14 @@ def test_not_json(tmp_path, content):
     with pytest.raises(UserError, match=r'result\.json: (is not JSON|cannot be)') as caught:
         load_json(path)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_a_pickle_instead_of_json(tmp_path, protocol):
+    path = tmp_path / 'x.pkl'
+    path.write_bytes(pickle.dumps([({}, {})], protocol=protocol))
+    with pytest.raises(UserError, match=r'x\.pkl: is a pickle, not JSON; give the \.json file'):
+        load_json(path)
 
 
 def test_archives(tmp_path, truth, result):

@@ -232,10 +232,17 @@ def test_a_result_for_other_videos(tmp_path):
     write(tmp_path / 'x.pkl', make_results())
     with pytest.raises(UserError, match='holds 5 frames, the annotation file has 3 frames; is it a result for other'):
         load_results(str(tmp_path / 'x.pkl'), VIDEOS[:1])
-    with pytest.raises(UserError, match='other videos'):
+    with pytest.raises(UserError, match=r'x\.pkl: frame 0 \(video 7\): .* \[12, 16\], the video \[24, 32\]; .*other'):
         load_results(str(tmp_path / 'x.pkl'), [Video(7, 24, 32, 3), VIDEOS[1]])
     with pytest.raises(UserError, match='cannot be read'):
         load_results(str(tmp_path / 'none.pkl'), VIDEOS)
+
+
+@pytest.mark.parametrize('ending', ['json', 'zip'])
+def test_tracks_instead_of_frames(tmp_path, ending):
+    write(tmp_path / 'x.pkl', make_results(), archive=True)
+    with pytest.raises(UserError, match=rf'x\.pkl\.{ending}: holds tracks, not frames; give the \.pkl'):
+        load_results(str(tmp_path / f'x.pkl.{ending}'), VIDEOS)
 
 
 def test_files_of_numpy_1_are_read(tmp_path):

@@ -21,6 +21,7 @@ from mmdet.structures.masks import check_image_size, parse_segmentations, rle_bo
 OCCLUSION_VALUES = {'no_occlusion': 0., 'slight_occlusion': .25, 'severe_occlusion': .75}
 ARCHIVE_MEMBER = 'results.json'
 MAX_JSON_BYTES = 2**33
+PICKLE_START = b'\x80'  # of every protocol since 2; in no text
 
 
 @dataclass
@@ -101,7 +102,11 @@ def load_json(path: str | PathLike) -> Any:
                                     'score the JSON file')
                 return json.loads(archive.read(ARCHIVE_MEMBER))
         with open(path, 'rb') as file:
-            return json.loads(file.read())
+            content = file.read()
+        if content.startswith(PICKLE_START):
+            raise UserError(f'{path}: is a pickle, not JSON; give the .json file that test_video.py --out wrote beside '
+                            'it')
+        return json.loads(content)
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror or error}); check the path') from error
     except KeyError as error:
@@ -235,7 +240,8 @@ def _read_track(entry: dict, truth: GroundTruth, where: str, need_masks: bool) -
     boxes = None
     if need_masks or entry.get('segmentations') is not None:
         segmentations = _per_frame(entry, 'segmentations', video, where)
-        rles, mask_areas = parse_segmentations(segmentations, video.height, video.width, f'{where}: segmentations')
+        rles, mask_areas = parse_segmentations(segmentations, video.height, video.width,
+                                              f'{where} (video {video.id}): segmentations')
     elif not entry.get('bboxes'):
         raise UserError(f'{where}: has neither segmentations nor bboxes')
     if entry.get('bboxes'):
