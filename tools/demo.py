@@ -13,6 +13,7 @@ from mmdet.apis.cli import CommandParser
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path('demo_output')
+SHIPPED_CONFIG, SHIPPED = 'configs/memcnp_toy_textured.py', 'checkpoints/memcnp_toy_textured.pth'
 CONFIG = 'configs/memcnp_toy.py'
 SHOWN = re.compile(r'Epoch\(train\)|^error:')
 
@@ -39,28 +40,46 @@ def run(title: str, *words: str, shown: re.Pattern | None = None) -> str:
     return ''.join(lines)
 
 
+def make_videos(title: str, folder: str, *options: str) -> None:
+    """Makes toy videos unless they are there."""
+    if not list((ROOT / folder / 'annotations').glob('*_valid.json')):
+        run(title, 'tools/make_toy_vis.py', folder, *options)
+
+
+def test(title: str, config: str, checkpoint: str, folder: Path, thresh: str, *options: str) -> None:
+    """Tests with pictures in ``folder`` and prints the table of scores."""
+    shutil.rmtree(ROOT / folder, ignore_errors=True)
+    text = run(title, 'test_video.py', config, checkpoint, '--gpus', '0', '--work_dir', f'{folder}/logs',
+               '--out', f'{folder}/result.pkl', '--eval', 'segm', '--show', '--save_vis_path', f'{folder}/pictures',
+               '--thresh', thresh, *options)
+    print(text[text.index('segm, video AP'):text.rindex('Pictures of')].rsplit('\n', 1)[0])
+
+
 def main() -> None:
     CommandParser(prog='tools/demo.py', description=(
-        'Makes toy videos in data/toy, trains a small model on them, tests it and draws its results in demo_output/; '
-        'on the CPU, some minutes.')).parse_args()
+        'Shows what the shipped model finds in toy videos, then trains a small model of its own, tests it and draws '
+        'its results, all in demo_output/; on the CPU, some minutes.')).parse_args()
     start = time.monotonic()
     (ROOT / OUTPUT).mkdir(exist_ok=True)
-    for name in ('train', 'pictures'):
-        shutil.rmtree(ROOT / OUTPUT / name, ignore_errors=True)
-    if not (ROOT / 'data/toy/annotations/instances_valid.json').is_file():
-        run('Toy videos: 48 to train on, 8 others to test on', 'tools/make_toy_vis.py', 'data/toy', '--easy',
-            '--videos', '48', '--val-videos', '8', '--frames', '10')
+
+    make_videos('Eight textured toy videos', 'data/toy_demo', '--format', 'ovis', '--videos', '0', '--val_videos', '8',
+                '--frames', '12', '--size', '480x270')
+    test('The shipped model on them (it was trained on others)', SHIPPED_CONFIG, SHIPPED, OUTPUT / 'shipped', '0.4',
+         '--cfg_options', 'test_dataloader.dataset.data_root=data/toy_demo/', 'test_dataloader.num_workers=1',
+         'test_evaluator.ann_file=data/toy_demo/annotations/annotations_valid.json')
+    print(f'After {time.monotonic() - start:.0f} s: {OUTPUT}/shipped/pictures/*.gif', flush=True)
+
+    make_videos('Toy videos: 48 to train on, 8 others to test on', 'data/toy', '--easy', '--videos', '48',
+                '--val_videos', '8', '--frames', '10')
+    shutil.rmtree(ROOT / OUTPUT / 'train', ignore_errors=True)
     run('Training', 'train.py', CONFIG, '--gpus', '0', '--work_dir', f'{OUTPUT}/train', shown=SHOWN)
-    checkpoint = (ROOT / OUTPUT / 'train/last_checkpoint').read_text()
-    text = run('Test on the videos that training never saw', 'test_video.py', CONFIG,
-               str(Path(checkpoint).relative_to(ROOT)), '--gpus', '0', '--work_dir', f'{OUTPUT}/test',
-               '--out', f'{OUTPUT}/result.pkl', '--eval', 'segm',
-               '--show', '--save_vis_path', f'{OUTPUT}/pictures', '--thresh', '0.15')
-    print(text[text.index('segm, video AP'):text.rindex('Pictures of')].rsplit('\n', 1)[0])
+    checkpoint = Path((ROOT / OUTPUT / 'train/last_checkpoint').read_text()).relative_to(ROOT)
+    test('Test on the videos that training never saw', CONFIG, str(checkpoint), OUTPUT / 'test', '0.15')
     print(f'Done in {time.monotonic() - start:.0f} s. In {OUTPUT}/:\n'
-          '  pictures/*.gif    one film per video, pictures/<video>/*.png its frames\n'
-          '  result.pkl.json   the result file of YouTube-VIS servers, result.pkl the same per frame\n'
-          '  train/, test/     checkpoints and logs')
+          '  shipped/, test/   of the shipped and of your model:\n'
+          '    pictures/*.gif    one film per video, pictures/<video>/*.png its frames\n'
+          '    result.pkl.json   the result file of YouTube-VIS servers, result.pkl the same per frame\n'
+          '  train/            checkpoints and logs')
 
 
 if __name__ == '__main__':

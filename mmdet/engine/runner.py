@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -51,6 +52,8 @@ class VideoRunner(Runner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
                          diff_rank_seed: bool = False) -> DataLoader:
+        if isinstance(dataloader, dict) and not torch.cuda.is_available():
+            dataloader = dict(dataloader, pin_memory=False)  # torch would warn
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
         return loader
