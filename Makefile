@@ -10,7 +10,7 @@ OPS_SOURCES = compile.sh setup.py $(shell find mmdet/ops -path '*csrc*' -type f)
 .PHONY: help setup demo test coverage lint clean
 
 help:
-	@echo "make demo      toy data, training, test, AP table, pictures (on the CPU, in minutes)"
+	@echo "make demo      AP table and pictures of the shipped model, then a training (on the CPU, in minutes)"
 	@echo "make test      the tests, with the coverage of mmdet, at least 90 %; ARGS='tests/apis -x' chooses some"
 	@echo "make coverage  the tests, with the coverage of every file"
 	@echo "make lint      ruff and mypy"
