@@ -11,6 +11,34 @@ from typing import IO
 from mmdet.errors import UserError
 
 
+def check_writable(path: str | os.PathLike, flag: str) -> None:
+    """Before long work: raises UserError unless :func:`atomic_open` could make the file; changes nothing on the disk.
+
+    Folders on the way may be missing, for they will be made: then the nearest one that is there must take a file.
+
+    Args:
+        path: of the file.
+        flag: what the user gave, for the message: ``'--out X.pkl'``.
+    """
+    path = Path(path)
+    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    trial = _partial(folder / path.name)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        trial.touch()
+    except OSError as error:
+        raise UserError(f'{flag}: {path} cannot be written ({error.strerror or error}, tried in {folder}); choose '
+                        'another path') from error
+    finally:
+        with suppress(OSError):
+            trial.unlink()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f'.{path.name}.{os.getpid()}.partial')
+
+
 @contextmanager
 def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
     """A file that takes its name only once it is complete and on the disk.
@@ -21,7 +49,7 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
         UserError: it cannot be written (no space, no permission).
     """
     path = Path(path)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open(mode) as file:

@@ -45,9 +45,11 @@ def main(argv: Sequence[str] | None) -> int:
 
     from mmdet.apis import VideoInferencer, load_config
     from mmdet.engine.stop_signal import StopSignal
+    from mmdet.files import check_writable
     from mmdet.video import open_video
 
     source = open_video(args.video, args.start, args.end, args.stride)  # a wrong name shows before the model loads
+    check_writable(args.out.expanduser() / source.name / 'results', f'--out {args.out}')
     inferencer = VideoInferencer(load_config(args.config, args.cfg_options), args.checkpoint, device=args.device,
                                  batch=args.batch, max_size=args.max_size, amp=args.amp)
     frames = objects = 0

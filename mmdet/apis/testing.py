@@ -14,6 +14,7 @@ from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes
 from mmdet.errors import UserError
+from mmdet.files import check_writable
 
 
 def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
@@ -55,7 +56,12 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     if report:
         from mmdet.apis.report import check_report, report_test  # matplotlib: half a second
         check_report(cfg)
-        out = out or str(Path(report).expanduser() / 'result.pkl')
+        page = Path(report).expanduser()
+        check_writable(page / 'index.html', f'--report {report}')
+        out = out or str(page / 'result.pkl')
+    if out:
+        for ending in ('', '.json', '.zip')[:3 if zip_result else 2]:
+            check_writable(f'{out}{ending}', f'--out {out}')
     cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result)
     if load_result:
         statistics = _score_file(cfg, load_result, show)
