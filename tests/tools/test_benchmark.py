@@ -1,43 +1,107 @@
-"""benchmark.py: its training measures run, count pairs and name their settings."""
-import importlib.util
+"""benchmark.py: its measures run, count frames and pairs, name their settings and are printed as they come."""
+import json
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from mmdet.apis import load_config
+from mmdet.errors import UserError
+from mmdet.testing import speed
+from tools.analysis_tools import benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope='module')
-def script():
-    spec = importlib.util.spec_from_file_location('benchmark', ROOT / 'tools/analysis_tools/benchmark.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def bench(script, monkeypatch):
-    monkeypatch.setattr(script, 'TRAIN_REPEATS', 1)
-    return script.Bench(torch.device('cpu'), 1, 1, (32, 64))
+def bench(monkeypatch):
+    monkeypatch.setattr(speed, 'TRAIN_REPEATS', 1)
+    return speed.Bench(torch.device('cpu'), 1, 1, (32, 64))
 
 
-def test_training_steps_with_and_without_checkpointing(script, bench):
+def test_training_steps_with_and_without_checkpointing(bench):
     cfg = load_config(ROOT / 'configs/memcnp_toy.py')
-    script.bench_train(bench, cfg, Namespace(precision=['float32'], pairs=2, loading=False), (32, 64))
+    speed.bench_train(bench, cfg, Namespace(precision=['float32'], pairs=2, loading=False), (32, 64))
     assert [(row['checkpointing'], row['graphs']) for row in bench.rows] == [('off', 'off'), ('on', 'off')]
     for row in bench.rows:
         assert row['per_second'] == pytest.approx(2000 / row['median_ms'])
     assert bench.table().count('training step') == 2
 
 
-def test_training_with_loading(script, bench, toy_config):
+def test_training_with_loading(bench, toy_config):
     cfg = load_config(toy_config, [('train_dataloader.num_workers', '0'),
                                    ('train_dataloader.persistent_workers', 'False')])
-    script.bench_loading(bench, cfg, Namespace(precision=['float32'], loading=True))
+    speed.bench_loading(bench, cfg, Namespace(precision=['float32'], loading=True))
     (row,) = bench.rows
     assert row['what'] == 'training with loading' and row['pairs'] == cfg.train_dataloader.batch_size
     assert row['min_ms'] <= 1000 * row['pairs'] / row['per_second'] <= row['max_ms']
+
+
+def test_a_run_that_is_cut_off_has_printed_what_it_measured(bench, capsys):
+    bench.time(lambda: None, 'first', 4, frames=4, precision='tf32')
+    with pytest.raises(KeyboardInterrupt):
+        bench.time(lambda: (_ for _ in ()).throw(KeyboardInterrupt), 'second')
+    (line,) = capsys.readouterr().err.splitlines()
+    row = bench.rows[0]
+    assert line.startswith(f'first, frames 4, precision tf32: median {row["median_ms"]:.2f} ms, ')
+    assert line.endswith(f' {row["per_second"]:.1f} per second')
+
+
+def test_other_processes_than_the_first_print_nothing(bench, capsys, monkeypatch):
+    monkeypatch.setattr(speed, 'get_rank', lambda: 1)
+    bench.time(lambda: None, 'first')
+    assert not capsys.readouterr().err and len(bench.rows) == 1
+
+
+def test_command_measures_clips_and_stages(toy_config, tmp_path, capsys):
+    numbers, picture = tmp_path / 'new/numbers.json', tmp_path / 'new/picture.png'
+    status = benchmark.main([str(toy_config), '--test', '--stages', '--size', '64x96', '--original', '48x72', '--batch',
+                             '1', '2', '--precision', 'float32', 'amp', '--warmup', '1', '--repeats', '1', '--out',
+                             str(numbers), '--plot', str(picture)])
+    out, err = capsys.readouterr()
+    rows = json.loads(numbers.read_text())['rows']
+    assert status == 0 and len(rows) == 2 * 2 * (1 + 6)
+    assert [(row['what'], row['frames'], row['precision']) for row in rows[:5]] == [
+        ('test clip', 1, 'float32'), ('test clip', 2, 'float32'), ('test clip', 1, 'amp'), ('test clip', 2, 'amp'),
+        ('backbone', 1, 'float32')]
+    assert {row['what'] for row in rows[4:]} == {'backbone', 'neck', 'head', 'boxes, masks', 'copy, RLE', 'tracking'}
+    for row in rows:
+        assert row['per_second'] == pytest.approx(1000 * row['frames'] / row['median_ms'])
+        assert f'| {row["what"]} |' in out and f'{row["what"]}, frames {row["frames"]}' in err
+    assert cv2.imread(str(picture)) is not None
+
+
+def test_models_without_stages_say_so(bench, capsys):
+    cfg = load_config(ROOT / 'configs/_base_/models/masktrack_r50.py')
+    speed.bench_stages(bench, cfg, Namespace(precision=['float32'], batch=[1]), (32, 64))
+    assert not bench.rows and 'MaskTrackRCNN is not timed part by part' in capsys.readouterr().err
+
+
+def test_ticks_are_whole_numbers(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: drawn.append(figure))
+    benchmark.plot([dict(what='test clip', frames=2 ** power, size='480x864', precision=name, per_second=10. + power)
+                    for power in range(6) for name in ('tf32', 'amp')], tmp_path / 'x.png')
+    (axes,) = drawn[0].axes
+    drawn[0].draw_without_rendering()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ['1', '2', '4', '8', '16', '32']
+    assert not axes.get_xticks(minor=True).size and len(axes.get_lines()) == 2
+
+
+@pytest.mark.parametrize('flag', ['--out', '--plot'])
+def test_paths_are_tried_before_anything_is_measured(flag, tmp_path):
+    with pytest.raises(UserError, match=f'{flag} .*Is a directory'):
+        benchmark.main([str(ROOT / 'configs/memcnp_toy.py'), flag, str(tmp_path)])
+
+
+def test_flags_are_read_without_torch_and_know_all_precisions():
+    """--help is there at once."""
+    code = ('import sys; from tools.analysis_tools.benchmark import parse_args; parse_args(["setup.py", "--precision", '
+            f'*{list(speed.PRECISIONS)}]); print(*{{"torch", "matplotlib", "mmengine", "numpy"}} & set(sys.modules))')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == ''

@@ -1,0 +1,273 @@
+"""Measures of speed on synthetic inputs: training step, training with loading, test clip, stages of a test.
+
+Called by tools/analysis_tools/benchmark.py, whose arguments the functions take.
+"""
+from __future__ import annotations
+
+import copy
+import itertools
+import platform
+import statistics
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import mmcv
+import mmengine
+import torch
+import torchvision
+from mmengine.config import Config
+from mmengine.dist import get_rank, get_world_size, is_distributed
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmdet.engine import VideoRunner
+from mmdet.engine.workers import stop_workers
+from mmdet.models.dense_heads.clip_predictor import FrameGeometry
+from mmdet.models.detectors import SipMaskMem
+from mmdet.registry import MODELS
+from mmdet.structures import TrackDataSample
+from mmdet.testing.synthetic import synthetic_clips
+
+PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
+    'float32': (False, False),
+    'tf32': (True, False),
+    'amp': (True, True),
+}
+NUM_CLASSES = 3  # of the synthetic ground truth, no more than any model has
+TRAIN_REPEATS = 30  # at least: steps vary more than tests
+_NUMBERS = ('what', 'median_ms', 'min_ms', 'max_ms', 'per_second', 'memory_gib')
+
+
+class Bench:
+    """Times functions on one device and keeps rows for the table; each is printed to stderr as soon as it is there.
+
+    Args:
+        device: on which the functions work.
+        warmup, repeats: calls before the timed ones, and timed calls.
+        original: height and width of the frames that masks are made for.
+    """
+
+    def __init__(self, device: torch.device, warmup: int, repeats: int, original: tuple[int, int]) -> None:
+        self.device, self.warmup, self.repeats, self.original = device, warmup, repeats, original
+        self.rows: list[dict] = []
+
+    def synchronize(self) -> None:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize()
+
+    def time(self, function: Callable[[], object], what: str, items: int = 1, at_least: int = 0, mean: bool = False,
+             **columns: object) -> float:
+        """Median milliseconds of a call; memory is the peak during the timed calls.
+
+        Args:
+            function: what is timed.
+            what: its name in the table.
+            items: of a call, for the number a second.
+            at_least: calls to time, if more than asked for on the command line.
+            mean: take items a second from the sum of all calls' times: where some wait for others, as with data.
+            **columns: settings, by name.
+        """
+        for _ in range(self.warmup):
+            function()
+        if self.device.type == 'cuda':
+            torch.cuda.reset_peak_memory_stats()
+        times = []
+        for _ in range(max(self.repeats, at_least)):
+            self.synchronize()
+            start = time.perf_counter()
+            function()
+            self.synchronize()
+            times.append(1000 * (time.perf_counter() - start))
+        median = statistics.median(times)
+        memory = torch.cuda.max_memory_allocated() / 2 ** 30 if self.device.type == 'cuda' else None
+        self.rows.append(dict(what=what, **columns, median_ms=median, min_ms=min(times), max_ms=max(times),
+                              per_second=1000 * items / (statistics.mean(times) if mean else median),
+                              memory_gib=memory))
+        say('{}, {}: median {} ms, {} ms, {} per second'.format(*_cells(self.rows[-1]))
+            + (f', {memory:.1f} GiB' if memory is not None else ''))
+        return median
+
+    def table(self) -> str:
+        """All rows, as Markdown."""
+        return '\n'.join(['| what | setting | median ms | min–max ms | per second | GiB |', '|---|---|---|---|---|---|',
+                          *(f'| {" | ".join(_cells(row))} |' for row in self.rows)])
+
+
+def _cells(row: dict) -> list[str]:
+    setting = ', '.join(f'{key} {value}' for key, value in row.items() if key not in _NUMBERS)
+    return [row['what'], setting, f'{row["median_ms"]:.2f}', f'{row["min_ms"]:.2f}–{row["max_ms"]:.2f}',
+            f'{row["per_second"]:.1f}', '' if row['memory_gib'] is None else f'{row["memory_gib"]:.1f}']
+
+
+def say(text: str) -> None:
+    """A line on stderr, from the first process only."""
+    if get_rank() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def hardware() -> str:
+    """GPU, CPU threads and versions, in one line."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
+    return (f'{gpu}, {torch.get_num_threads()} CPU threads ({platform.machine()}), Python {platform.python_version()}, '
+            f'torch {torch.__version__}, torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, '
+            f'mmcv {mmcv.__version__}')
+
+
+def build_model(cfg: Config, device: torch.device) -> nn.Module:
+    """The config's model with random weights that behave like trained ones: full frames, masks that fill boxes."""
+    model_cfg = cfg.model.copy()
+    model_cfg.data_preprocessor = None
+    model_cfg.backbone.pop('init_cfg', None)
+    torch.manual_seed(0)
+    model = MODELS.build(model_cfg)
+    head = model.bbox_head
+    if hasattr(head, 'fcos_cls'):
+        nn.init.zeros_(head.fcos_cls.bias)  # scores pass the threshold
+    else:
+        nn.init.constant_(head.fc_cls.bias[1:2], 3.0)  # a third of the probability
+    for name in ('mask_fuse', 'track_fuse'):  # coefficients · mask map is positive nearly everywhere
+        if hasattr(head, name):
+            nn.init.ones_(getattr(head, name).bias)
+    return model.to(device)
+
+
+def trainer(bench: Bench, cfg: Config, amp: bool, with_cp: bool, graphs: bool) -> tuple[nn.Module, OptimWrapper]:
+    """A model in training, over all processes, and its optimizer as ``train.py`` would have it."""
+    init_default_scope('mmdet')  # mmengine builds optimizer wrappers and data loaders by names
+    model = build_model(cfg, bench.device).train()
+    for module in model.modules():
+        if hasattr(module, 'with_cp'):
+            module.with_cp = with_cp
+    if hasattr(model, 'graph_training'):
+        model.graph_training = graphs
+    if is_distributed():
+        model = MMDistributedDataParallel(
+            model, device_ids=[bench.device.index] if bench.device.type == 'cuda' else None,
+            broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
+    wrapper = dict(copy.deepcopy(cfg.optim_wrapper), type='BFloat16OptimWrapper' if amp else 'OptimWrapper')
+    return model, build_optim_wrapper(model, wrapper)
+
+
+def train_settings(bench: Bench, cfg: Config, args: Namespace) -> Iterator[tuple[str, bool, bool]]:
+    """Precision, checkpointing, CUDA graphs."""
+    for name in args.precision:
+        set_tf32(PRECISIONS[name][0])
+        yield name, False, False
+        if bench.device.type == 'cuda' and issubclass(MODELS.get(cfg.model.type), SipMaskMem):
+            yield name, False, True
+        if not args.loading:
+            yield name, True, False
+
+
+def _step(model: nn.Module, optim: OptimWrapper, inputs: Tensor, samples: Sequence[TrackDataSample]) -> dict:
+    """Forward, backward, clipping and optimizer step; returns the losses by name."""
+    with optim.optim_context(model):
+        losses = model(inputs, samples, mode='loss')
+    optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
+    return losses
+
+
+def bench_train(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]) -> None:
+    """Training steps on one batch that lies on the device. Reads ``args.precision, pairs, loading``."""
+    for name, with_cp, graphs in train_settings(bench, cfg, args):
+        model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
+        inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=NUM_CLASSES,
+                                        device=bench.device, original=bench.original)
+        bench.time(partial(_step, model, optim, inputs, clips), 'training step', args.pairs * get_world_size(),
+                   at_least=TRAIN_REPEATS, GPUs=get_world_size(), pairs=args.pairs, size=f'{size[0]}x{size[1]}',
+                   precision=name, checkpointing='on' if with_cp else 'off', graphs='on' if graphs else 'off')
+
+
+def _loaded_step(model: nn.Module, optim: OptimWrapper, preprocessor: nn.Module, batches: Iterator[dict]) -> None:
+    data = preprocessor(next(batches), training=True)
+    losses = _step(model, optim, data['inputs'], data['data_samples'])
+    torch.stack([value.detach() for value in losses.values()]).tolist()
+
+
+def bench_loading(bench: Bench, cfg: Config, args: Namespace) -> None:
+    """Whole steps on the config's data: loading, copying, step, losses back on the host. Reads ``args.precision``."""
+    for name, with_cp, graphs in train_settings(bench, cfg, args):
+        model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
+        preprocessor = MODELS.build(cfg.model.data_preprocessor).to(bench.device)
+        loader = VideoRunner.build_dataloader(copy.deepcopy(cfg.train_dataloader), seed=0)
+        step = partial(_loaded_step, model, optim, preprocessor,
+                       itertools.chain.from_iterable(itertools.repeat(loader)))
+        pairs = cfg.train_dataloader.batch_size
+        for _ in range(2 * cfg.train_dataloader.num_workers):  # batches that were ready before the first step
+            step()
+        bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * TRAIN_REPEATS,
+                   mean=True, GPUs=get_world_size(), pairs=pairs, workers=cfg.train_dataloader.num_workers,
+                   precision=name, graphs='on' if graphs else 'off')
+        stop_workers(loader)
+
+
+def tester(bench: Bench, cfg: Config, precision: str) -> nn.Module:
+    """A model in testing, as ``test_video.py`` would have it."""
+    tf32, amp = PRECISIONS[precision]
+    set_tf32(tf32)
+    model = build_model(cfg, bench.device).eval()
+    if amp and hasattr(model, 'halve_weights'):
+        model.halve_weights()
+    return model
+
+
+def _run(device: str, amp: bool, function: Callable[..., object], *inputs: object, **options: object) -> object:
+    with torch.autocast(device, torch.bfloat16, enabled=amp):
+        return function(*inputs, **options)
+
+
+def bench_test(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]) -> None:
+    """Clips of one video, from inputs on the device to tracks. Reads ``args.precision, batch``."""
+    for name in args.precision:
+        model = tester(bench, cfg, name)
+        for batch in args.batch:
+            inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
+                                            device=bench.device, original=bench.original)
+            predict = partial(_run, bench.device.type, PRECISIONS[name][1], model, inputs, clips, mode='predict')
+            bench.time(predict, 'test clip', batch, frames=batch, size=f'{size[0]}x{size[1]}', precision=name)
+
+
+def _track(tracker: nn.Module, detections: Sequence[InstanceData]) -> None:
+    tracker.reset()
+    for instances in detections:
+        tracker.track(instances.clone())
+
+
+@torch.no_grad()
+def bench_stages(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]) -> None:
+    """The parts of a test clip one by one. Reads ``args.precision, batch``."""
+    for name in args.precision:
+        model = tester(bench, cfg, name)
+        predictor = getattr(model.bbox_head, 'predictor', None)
+        if not hasattr(predictor, 'detect'):
+            say(f'--stages: {type(model).__name__} is not timed part by part')
+            return
+        for batch in args.batch:
+            inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
+                                            device=bench.device, original=bench.original)
+            run = partial(_run, bench.device.type, PRECISIONS[name][1])
+            geometry = FrameGeometry.of(clips[0].video_data_samples[0])
+            levels = run(model.backbone, inputs[0])
+            feats = run(model.neck, levels)
+            maps = run(model.bbox_head, feats)
+            found = predictor.detect(maps, geometry)
+            detections = predictor.collect(found, geometry)
+            for what, part in (('backbone', partial(run, model.backbone, inputs[0])),
+                               ('neck', partial(run, model.neck, levels)),
+                               ('head', partial(run, model.bbox_head, feats)),
+                               ('boxes, masks', partial(predictor.detect, maps, geometry)),
+                               ('copy, RLE', partial(predictor.collect, found, geometry)),
+                               ('tracking', partial(_track, model.tracker, detections))):
+                bench.time(part, what, batch, frames=batch, precision=name)
+
+
+def set_tf32(enabled: bool) -> None:
+    """TF32 in matrix products and convolutions, or full float32."""
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    torch.backends.cudnn.allow_tf32 = enabled
