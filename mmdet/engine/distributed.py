@@ -1,4 +1,4 @@
-"""Joining and leaving the processes of one job, on GPUs (NCCL) or CPUs (Gloo), before and after a run."""
+"""Joining and leaving the processes of one job, on GPUs (NCCL) or CPUs (Gloo), and what sharing gradients needs."""
 from __future__ import annotations
 
 import os
@@ -6,6 +6,7 @@ import os
 import torch
 import torch.distributed as dist
 from mmengine.dist import init_dist
+from torch import Tensor, nn
 
 from mmdet.errors import UserError
 
@@ -49,3 +50,18 @@ def leave_processes() -> None:
     """Ends this process's part in the job, after a run that went well: after a fault the others may not answer."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def match_grad_strides(model: nn.Module) -> None:
+    """Before ``DistributedDataParallel``: gradients of 1×1 convolutions get the strides of their weights.
+
+    Where maps have their channels side by side, cuDNN gives such a gradient (O, I, 1, 1) the strides (I, 1, I, I). In
+    memory that is the weight's own order, (I, 1, 1, 1), but DDP compares the numbers and warns of slow copies.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.weight.requires_grad:
+            module.weight.register_hook(_with_plain_strides)
+
+
+def _with_plain_strides(grad: Tensor) -> Tensor:
+    return grad.flatten(1)[:, :, None, None]

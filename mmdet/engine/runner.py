@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_model, read_checkpoint
 from mmdet.engine.determinism import refusals_in_one_line
+from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.workers import WorkerStart, stop_workers
 from mmdet.errors import UserError
 
@@ -23,6 +24,8 @@ class VideoRunner(Runner):
         """Puts the model on its device; where several processes train it, they share gradients, also on CPUs."""
         if self._train_dataloader is None:
             return model.to(get_device())
+        if self.distributed:
+            match_grad_strides(model)
         if self.distributed and get_device() == 'cpu':
             # mmengine always names a GPU
             model_wrapper_cfg = {'type': 'MMDistributedDataParallel', 'broadcast_buffers': False,

@@ -27,6 +27,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.engine import VideoRunner
+from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.workers import stop_workers
 from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.models.detectors import SipMaskMem
@@ -147,6 +148,7 @@ def trainer(bench: Bench, cfg: Config, amp: bool, with_cp: bool, graphs: bool) -
     if hasattr(model, 'graph_training'):
         model.graph_training = graphs
     if is_distributed():
+        match_grad_strides(model)
         model = MMDistributedDataParallel(
             model, device_ids=[bench.device.index] if bench.device.type == 'cuda' else None,
             broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
