@@ -15,8 +15,7 @@ from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 CONFIGS = ['vitmae_cnp_contrast_ms_1x', 'vitmae_cnp_contrast_ms_1x_ovis', 'R50_cnp_contrast_ms_1x',
            'R50_cnp_contrast_ms_1x_ovis', 'memcnp_toy', 'memcnp_toy_textured', 'sipmask_toy_textured',
-           'sipmask_r50_caffe_fpn_gn_ms_1x',
-           'sipmask_r50_fpn_gn_ms_1x', 'sipmask_r50_fpn_gn_ms_1x_ovis',
+           'sipmask_r50_caffe_fpn_gn_ms_1x', 'sipmask_r50_fpn_gn_ms_1x', 'sipmask_r50_fpn_gn_ms_1x_ovis',
            'sipmask_vitmae_ms_1x', 'sipmask_vitmae_ms_1x_ovis', 'fcos_r50_caffe_fpn_gn_1x',
            'fcos_r50_caffe_fpn_gn_1x_improved', 'fcos_vitmae_1x']
 SIZE = (128, 96)
