@@ -57,11 +57,7 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too, survives a crash of the machine
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f'{path}: not written, the disk is full; what was written before is intact: make room, '
@@ -70,3 +66,13 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _sync_folder(path: Path) -> None:
+    """The new name, too, survives a crash of the machine, unless the file system refuses (some shared ones do)."""
+    with suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,6 +1,7 @@
 """Checkpoints appear whole or not at all, whatever happens while they are written."""
 import errno
 import os
+import stat
 
 import pytest
 import torch
@@ -29,6 +30,20 @@ def test_the_former_file_stays_and_no_part_is_left(tmp_path, full_disk, number):
     with pytest.raises(UserError, match=r'epoch_1\.pth: not written, the disk is full; .* is intact: make room'):
         AtomicBackend().put(b'new', path)
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['epoch_1.pth']
+
+
+def test_file_systems_that_cannot_sync_folders(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def files_only(descriptor):
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        if synced[-1]:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', files_only)
+    AtomicBackend().put(b'new', tmp_path / 'a')
+    assert synced == [False, True] and (tmp_path / 'a').read_bytes() == b'new'
 
 
 def test_other_faults_are_not_called_a_full_disk(tmp_path, full_disk):
