@@ -1,6 +1,6 @@
 # MaskTrack R-CNN on the videos of memcnp_toy_textured.py. ResNet-50 from random weights: all of it learns.
 _base_ = [
-    './_base_/models/masktrack_r50.py', './_base_/datasets/toy_textured.py', './_base_/schedules/adamw_toy_textured.py',
+    './_base_/models/masktrack_r50.py', './_base_/datasets/toy_textured.py', './_base_/schedules/adamw_toy.py',
     './_base_/default_runtime.py'
 ]
 model = dict(

@@ -1,7 +1,7 @@
 # MemCNP small enough for a CPU, on easy toy videos: what `make demo` trains.
 # Data: python tools/make_toy_vis.py data/toy --easy --videos 48 --val-videos 8 --frames 10
 _base_ = [
-    './_base_/models/memcnp_vit.py', './_base_/datasets/toy_vis.py', './_base_/schedules/sgd_1x.py',
+    './_base_/models/memcnp_vit.py', './_base_/datasets/toy_vis.py', './_base_/schedules/adamw_toy.py',
     './_base_/default_runtime.py'
 ]
 model = dict(
@@ -9,12 +9,7 @@ model = dict(
     neck=dict(in_channels=[96, 96, 96], out_channels=64),
     bbox_head=dict(num_classes=3, in_channels=64))
 train_dataloader = dict(batch_size=4)
-train_cfg = dict(max_epochs=2)
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=35, norm_type=2))
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 80, by_epoch=False, begin=0, end=21),
     dict(

@@ -1,6 +1,6 @@
 # SipMask-VIS with the network sizes of memcnp_toy_textured.py, on the same videos.
 _base_ = [
-    './_base_/models/sipmask_vit.py', './_base_/datasets/toy_textured.py', './_base_/schedules/adamw_toy_textured.py',
+    './_base_/models/sipmask_vit.py', './_base_/datasets/toy_textured.py', './_base_/schedules/adamw_toy.py',
     './_base_/default_runtime.py'
 ]
 model = dict(

@@ -203,10 +203,11 @@ def _spread(values: Sequence[float]) -> str:
 
 def visible_gpus(count: int) -> list[str | None]:
     """The first ``count`` GPUs by the names that CUDA_VISIBLE_DEVICES gives them; ``[None]`` for the CPU."""
+    import torch
+    if count > (available := torch.cuda.device_count()):
+        raise UserError(f'--gpus {count}: there are {available} GPUs; ask for at most that many, 0 is the CPU')
     names = os.environ.get('CUDA_VISIBLE_DEVICES')
     gpus: list[str | None] = [*names.split(',')] if names else [str(number) for number in range(count)]
-    if count > len(gpus):
-        raise UserError(f'--gpus {count}: CUDA_VISIBLE_DEVICES={names} shows {len(gpus)}')
     return gpus[:count] or [None]
 
 
@@ -230,12 +231,13 @@ def main(argv: Sequence[str] | None) -> int:
     variants = read_variants(args.variants, args.only)
     for variant in variants:
         annotation_file(variant)  # a wrong option shows before the first training
+    slots = visible_gpus(args.gpus) * args.jobs_per_gpu
     out = Path(args.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    results, faults = run_all([(variant, seed) for variant in variants for seed in dict.fromkeys(args.seeds)], out,
-                              visible_gpus(args.gpus) * args.jobs_per_gpu, args.amp)
-    write_results(out, variants, results, args.amp)
-    print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: table.md, scores.json')
+    jobs = [(variant, seed) for variant in variants for seed in dict.fromkeys(args.seeds)]
+    results, faults = run_all(jobs, out, slots, args.amp)
+    if results:
+        print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: a folder for each run, table.md, scores.json')
     for fault in faults:
         print(f'error: {fault}', file=sys.stderr)
     return 1 if faults else 0

@@ -1,4 +1,4 @@
-# For networks that start from random weights, 8 pairs a step.
+# Two epochs of AdamW, for networks that start from random weights; lr is for 8 key/reference pairs a step.
 train_cfg = dict(type='ResumableTrainLoop', max_epochs=2, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='InterruptibleTestLoop')
