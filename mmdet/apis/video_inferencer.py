@@ -22,7 +22,7 @@ from mmdet.apis.training import amp_dtype
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.video import VideoFrame, VideoResultWriter, VideoSource, in_background, open_video
+from mmdet.video import FrameSink, VideoFrame, VideoResultWriter, VideoSource, in_background, open_video
 from mmdet.video.source import MOST_FPS
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
@@ -39,8 +39,8 @@ class VideoInferencer:
             for frame in clip:
                 print(frame.frame_id, frame.pred_track_instances.instances_id)
 
-    Decoding runs ahead in one thread, drawing and encoding follow in another; each waits where it would be more than
-    a few frames away from the network, so memory does not grow with the video.
+    Decoding runs ahead in a thread, drawing and writing follow in a process; each waits where it would be more than a
+    few frames away from the network, so memory does not grow with the video.
 
     Args:
         config: config file, what :func:`mmdet.apis.load_config` returned, or what :func:`mmdet.apis.init_model` did.
@@ -119,30 +119,26 @@ class VideoInferencer:
     def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
              labels: torch.Tensor | None, fps: float, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
         with ExitStack() as files:
-            pictures, results = self._open(files, source.name, out, outputs, fps, marks)
+            sink = None if out is None else files.enter_context(self._sink(source.name, out, outputs, fps, marks))
             clips = in_background(self._clips(source), CLIPS_AHEAD)
             files.callback(clips.close)
             for data in clips:
                 clip = self._predict(data)
                 for frame in clip:
                     frame.pred_track_instances = _select(frame, thresh, labels)
-                    if results is not None:
-                        results.add(frame, frame.source_frame)
-                    if pictures is not None:
-                        pictures.add(frame.ori_img, frame)
+                    if sink is not None:
+                        sink.add(frame.ori_img, frame)
                 yield clip
 
-    def _open(self, files: ExitStack, name: str, out: Path | None, outputs: Sequence[str], fps: float,
-              marks: dict[str, Any]) -> tuple[SequenceVisualizer | None, VideoResultWriter | None]:
-        pictures = results = None
-        kinds = [kind for kind in outputs if kind != 'json']
-        if out is not None and kinds:
+    def _sink(self, name: str, out: Path, outputs: Sequence[str], fps: float, marks: dict[str, Any]) -> FrameSink:
+        consumers: list[Any] = []
+        if 'json' in outputs:
+            consumers.append(VideoResultWriter(out / name, self.category_ids, self.class_names))
+        if kinds := [kind for kind in outputs if kind != 'json']:
             # what is below the threshold does not get here
             visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
-            pictures = files.enter_context(SequenceVisualizer(out, fps=fps, outputs=kinds, visualizer=visualizer))
-        if out is not None and 'json' in outputs:
-            results = files.enter_context(VideoResultWriter(out / name, self.category_ids, self.class_names))
-        return pictures, results
+            consumers.append(SequenceVisualizer(out, fps=fps, outputs=kinds, visualizer=visualizer))
+        return FrameSink(*consumers)
 
     def _clips(self, source: VideoSource) -> Iterator[dict]:
         """What the pipeline makes of ``batch`` frames after each other and, around them, their context."""

@@ -1,6 +1,7 @@
 """Results of one video on the disk: a JSON line per frame as it comes, a YouTube-VIS result list at the end.
 
-Called by :class:`mmdet.apis.VideoInferencer`. Memory holds where the objects lie in the file, 24 bytes each.
+Called by :class:`mmdet.apis.VideoInferencer`, through a :class:`FrameSink`. Memory holds where the objects lie in the
+file, 24 bytes each.
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-import torch
+import numpy as np
 
 from mmdet.errors import UserError
 from mmdet.files import atomic_open
@@ -56,16 +57,17 @@ class VideoResultWriter:
         except OSError as error:
             raise self._failure(error) from error
 
-    def add(self, frame: DetDataSample, source_frame: int) -> None:
+    def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
         """Writes a frame's ``pred_track_instances`` and hands them to the operating system.
 
         Args:
-            frame: with boxes, scores, labels, ids and masks; see :class:`DetDataSample`.
-            source_frame: its number in the video.
+            image: not needed.
+            sample: with boxes, scores, labels, ids (arrays) and masks, see :class:`DetDataSample`, and
+                ``source_frame``, its number in the video.
         """
-        found = frame.pred_track_instances
-        corners = found.bboxes.double()
-        boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], dim=1)
+        found, source_frame = sample.pred_track_instances, sample.source_frame
+        corners = found.bboxes.astype(float)
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], axis=1)
         parts = [f'{{"frame_id":{self._length},"source_frame":{source_frame},"objects":[']
         place = self._place + len(parts[0])
         columns = zip(found.instances_id.tolist(), found.labels.tolist(), found.scores.tolist(), boxes.tolist(),

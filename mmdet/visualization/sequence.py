@@ -1,15 +1,12 @@
 """Results of whole videos as pictures on disk: a folder of PNG frames, a GIF, an MP4 file.
 
-Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools. Drawing and each encoder have
-a thread of their own, so that the network goes on meanwhile.
+Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools, through a
+:class:`mmdet.video.FrameSink`, so that the network goes on meanwhile. Each encoder has a thread of its own.
 """
 from __future__ import annotations
 
-import atexit
 import os
-import queue
 import re
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,17 +23,14 @@ from .track_visualizer import TrackVisualizer
 from .writers import Mp4Writer, PngWriter, ThreadedWriter, check_fps, make_folder
 
 OUTPUTS = ('png', 'gif', 'mp4')
-QUEUE_FRAMES = 8  # frames that wait for the thread that draws; the caller waits when there are more
 PNG_THREADS = 2  # encoding PNG costs more than everything else
-_END = object()
 
 
 class SequenceVisualizer:
     """Writes ``<out_dir>/<video>/<frame:05d>.png``, ``<out_dir>/<video>.gif`` and ``<out_dir>/<video>.mp4``.
 
     ``<video>`` is the sample's ``video_name``, else the name of the folder that holds the frames, or ``video_<id>``. A
-    context manager; files are complete after :meth:`close`, which also runs when the process ends by an error or an
-    interrupt.
+    context manager; files are complete after :meth:`close`.
 
     Args:
         out_dir: made if missing.
@@ -70,7 +64,7 @@ class SequenceVisualizer:
         self.outputs = tuple(outputs)
         self.gif_width = gif_width
         self.visualizer = visualizer or TrackVisualizer(class_names, score_thr)
-        self.written: list[Path] = []  # folders and files, in the order of their start
+        self._written: list[Path] = []
         make_folder(self.out_dir)
 
         self._video_id: Any = None
@@ -79,65 +73,18 @@ class SequenceVisualizer:
         self._gif: ThreadedWriter | None = None
         self._mp4: ThreadedWriter | None = None
 
-        self._queue: queue.Queue = queue.Queue(QUEUE_FRAMES)
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = threading.Thread(target=self._work, name='pictures', daemon=True)
-        self._thread.start()
-        atexit.register(self.close)
-
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
-        """Hand over the next frame; waits while too many are in line.
+        """Draw the next frame.
 
         Args:
-            image: (H, W, 3) uint8 BGR of the original size, not to be changed afterwards; None: ``sample.ori_img``, or
-                what ``sample.img_path`` holds.
+            image: (H, W, 3) uint8 BGR of the original size; None: ``sample.ori_img``, or what ``sample.img_path``
+                holds.
             sample: with ``pred_track_instances`` and the metainfo ``video_id``, ``frame_id``, ``img_path``. A video
                 starts where ``frame_id`` is 0 or ``video_id`` is another one.
 
         Raises:
-            UserError, Exception: what went wrong in the thread since the last call.
+            UserError: an image cannot be read, a file cannot be written; the latter also in a later call.
         """
-        if self._thread is None:
-            raise RuntimeError('the pictures are closed already')
-        self._raise_error()
-        self._queue.put((image, sample))
-
-    def close(self) -> None:
-        """Finish all files; more calls do nothing. Raises what went wrong in the thread."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        atexit.unregister(self.close)
-        self._queue.put(_END)
-        thread.join()
-        self._raise_error()
-
-    def __enter__(self) -> SequenceVisualizer:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def _work(self) -> None:
-        """The thread: draws until the end; after an error it only empties the queue, so that nobody waits for it."""
-        failed = False
-        while (item := self._queue.get()) is not _END:
-            if not failed:
-                try:
-                    self._draw(*item)
-                except Exception as error:
-                    self._error, failed = error, True
-        try:
-            self._end_video()
-        except Exception as error:
-            self._error = self._error or error
-
-    def _draw(self, image: np.ndarray | None, sample: DetDataSample) -> None:
         video_id, frame_id = sample.get('video_id'), int(sample.get('frame_id', 0))
         if frame_id == 0 or video_id != self._video_id or not self._video_of_name:
             self._end_video()
@@ -160,6 +107,21 @@ class SequenceVisualizer:
                 full = self.visualizer.paint(small, objects, size[0] / image.shape[1])
             self._gif.write(full)
 
+    def close(self) -> list[Path]:
+        """Finish all files; more calls do nothing.
+
+        Returns:
+            The folders and files written, in the order of their start.
+        """
+        self._end_video()
+        return self._written
+
+    def __enter__(self) -> SequenceVisualizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _start_video(self, video_id: Any, name: str) -> None:
         self._video_id = video_id
         if self._video_of_name.setdefault(name, video_id) != video_id:
@@ -168,13 +130,13 @@ class SequenceVisualizer:
         self.visualizer.reset()
         if 'png' in self.outputs:
             self._png = PngWriter(self.out_dir / name, PNG_THREADS)
-            self.written.append(self._png.folder)
+            self._written.append(self._png.folder)
         if 'gif' in self.outputs:
             self._gif = ThreadedWriter(GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width))
-            self.written.append(self._gif.writer.path)
+            self._written.append(self._gif.writer.path)
         if 'mp4' in self.outputs:
             self._mp4 = ThreadedWriter(Mp4Writer(self.out_dir / f'{name}.mp4', self.fps))
-            self.written.append(self._mp4.writer.path)
+            self._written.append(self._mp4.writer.path)
 
     def _end_video(self) -> None:
         writers = [writer for writer in (self._png, self._gif, self._mp4) if writer is not None]

@@ -7,12 +7,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdet.registry import HOOKS
+from mmdet.video import FrameSink
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 
 @HOOKS.register_module()
 class ShowHook(Hook):
-    """Hands every tested frame to a :class:`mmdet.visualization.SequenceVisualizer`.
+    """Hands every tested frame to a :class:`mmdet.visualization.SequenceVisualizer` in a process of its own.
 
     Args:
         folder: gets a folder of PNG frames and a GIF per video.
@@ -28,13 +29,13 @@ class ShowHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         names = runner.test_dataloader.dataset.metainfo['classes']
         visualizer = TrackVisualizer(names, self.score_thr, draw_uncertainty=self.draw_uncertainty)
-        self._pictures = SequenceVisualizer(self.folder, visualizer=visualizer)
+        self._sink = FrameSink(SequenceVisualizer(self.folder, visualizer=visualizer))
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         for clip in outputs:
             for frame in clip:
-                self._pictures.add(frame.get('ori_img'), frame)
+                self._sink.add(frame.get('ori_img'), frame)
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        self._pictures.close()
-        runner.logger.info(f'Pictures of {len(self._pictures.written) // 2} videos are in {self.folder}')
+        written, = self._sink.close()
+        runner.logger.info(f'Pictures of {len(written) // 2} videos are in {self.folder}')

@@ -1,0 +1,176 @@
+"""Frames reach the consumers in another process, as they were; files are finished however this process ends."""
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+from PIL import Image
+
+from mmdet.errors import UserError
+from mmdet.structures import DetDataSample
+from mmdet.video import FrameSink, frame_sink
+
+
+class Recorder:
+    """Notes what it gets; its notes come back when it is closed."""
+
+    def __init__(self, fail_at: int | None = None, fail_closing: bool = False) -> None:
+        self.fail_at, self.fail_closing, self.notes = fail_at, fail_closing, []
+
+    def add(self, image, sample):
+        if len(self.notes) == self.fail_at:
+            raise UserError(f'frame {sample.frame_id} is bad')
+        found = sample.pred_track_instances
+        assert isinstance(found.bboxes, np.ndarray)
+        self.notes.append((os.getpid(), sample.frame_id, sample.get('source_frame'),
+                           None if image is None else (image.shape, int(image.sum())),
+                           found.bboxes.tolist(), found.masks))
+
+    def close(self):
+        if self.fail_closing:
+            raise UserError('the disk is full')
+        return self.notes
+
+
+def make_sample(frame_id: int) -> DetDataSample:
+    sample = DetDataSample(metainfo=dict(video_id=1, frame_id=frame_id, source_frame=2 * frame_id))
+    sample.pred_track_instances = InstanceData(
+        bboxes=torch.full((1, 4), float(frame_id)), instances_id=torch.tensor([3]),
+        masks=[dict(size=[2, 2], counts=b'04')])
+    return sample
+
+
+@pytest.fixture(params=['process', 'thread'])
+def platform(request, monkeypatch):
+    if request.param == 'thread':
+        monkeypatch.setattr(frame_sink.sys, 'platform', 'win32')
+    return request.param
+
+
+@pytest.fixture
+def images():
+    return [np.random.default_rng(index).integers(0, 256, (9, 16, 3), dtype=np.uint8) for index in range(50)]
+
+
+def test_frames_arrive_in_order_and_unchanged(platform, images):
+    with FrameSink(Recorder(), Recorder()) as sink:
+        for index, image in enumerate(images):
+            sink.add(image if index else None, make_sample(index))
+        first, second = sink.close()
+    assert first == second and len(first) == 50
+    for index, (process, frame_id, source, image, boxes, masks) in enumerate(first):
+        assert (process == os.getpid()) is (platform == 'thread')
+        assert (frame_id, source, boxes) == (index, 2 * index, [[float(index)] * 4])
+        assert masks == [dict(size=[2, 2], counts=b'04')]
+        assert image == (None if index == 0 else ((9, 16, 3), int(images[index].sum())))
+
+
+def test_frames_larger_than_a_slot_and_other_types(images, monkeypatch):
+    monkeypatch.setattr(frame_sink, 'SLOT_BYTES', 4096)
+    large, other = np.arange(60 * 60 * 3).reshape(60, 60, 3).astype(np.uint8), np.ones((9, 16, 3), np.float32)
+    sink = FrameSink(Recorder())
+    for index, image in enumerate((large, images[0], other, images[1][:, ::2])):
+        sink.add(image, make_sample(index))
+    notes, = sink.close()
+    assert [note[3] for note in notes] == [
+        (image.shape, int(image.sum())) for image in (large, images[0], other, images[1][:, ::2])]
+
+
+def test_image_of_the_sample(platform, images):
+    sample = make_sample(0)
+    sample.ori_img = images[7]
+    sink = FrameSink(Recorder())
+    sink.add(None, sample)
+    assert sink.close()[0][0][3] == ((9, 16, 3), int(images[7].sum()))
+
+
+def test_error_reaches_the_caller_once(platform, images):
+    sink = FrameSink(Recorder(fail_at=2))
+    with pytest.raises(UserError, match=r'^frame 2 is bad$'):
+        for index in range(1000):
+            sink.add(images[0], make_sample(index))
+    if platform == 'process':
+        assert len(sink.close()[0]) == 2
+    else:
+        with pytest.raises(UserError, match=r'^frame 2 is bad$'):
+            sink.close()
+    assert sink.close() == []
+    with pytest.raises(RuntimeError, match='closed already'):
+        sink.add(images[0], make_sample(0))
+
+
+def test_close_tells_errors_too(platform, images):
+    sink = FrameSink(Recorder(fail_at=0))
+    sink.add(images[0], make_sample(0))
+    with pytest.raises(UserError, match='frame 0 is bad'):
+        sink.close()
+    with pytest.raises(UserError, match='the disk is full'):
+        FrameSink(Recorder(), Recorder(fail_closing=True)).close()
+
+
+def test_error_that_cannot_travel(images):
+    class Odd(Recorder):
+        def add(self, image, sample):
+            raise ValueError(lambda: 'no pickle of this')
+
+    sink = FrameSink(Odd())
+    sink.add(images[0], make_sample(0))
+    with pytest.raises(RuntimeError, match='ValueError'):
+        sink.close()
+
+
+def test_ended_process_is_told(images):
+    sink = FrameSink(Recorder())
+    os.kill(sink._worker._process.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match=r'was ended \(status -9\)'):
+        for index in range(1000):
+            sink.add(images[0], make_sample(index))
+    assert sink.close() == []
+
+
+SCRIPT = textwrap.dedent('''
+    import os, signal, sys
+    import numpy as np
+    from mmengine.structures import InstanceData
+    from mmdet.structures import DetDataSample
+    from mmdet.video import FrameSink
+    from mmdet.visualization import SequenceVisualizer
+    sink = FrameSink(SequenceVisualizer(sys.argv[1], outputs=('png', 'gif', 'mp4')))
+    for frame_id in range(3):
+        sample = DetDataSample(metainfo=dict(video_id=1, frame_id=frame_id, img_path='v/x.jpg'))
+        sample.pred_track_instances = InstanceData()
+        sink.add(np.full((18, 32, 3), 80 * frame_id, np.uint8), sample)
+    if sys.argv[2] == 'error':
+        raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.SIGKILL)
+''')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ['error', 'killed'])
+def test_process_that_ends_without_closing_leaves_whole_files(how, tmp_path):
+    ended = subprocess.run([sys.executable, '-c', SCRIPT, str(tmp_path), how], capture_output=True, text=True,
+                           timeout=60)
+    assert ('KeyboardInterrupt' in ended.stderr) is (how == 'error')
+    deadline = time.monotonic() + 20
+    while not _whole(tmp_path) and time.monotonic() < deadline:  # after a kill the other process may need a moment
+        time.sleep(0.05)
+    assert _whole(tmp_path)
+
+
+def _whole(folder: Path) -> bool:
+    film = cv2.VideoCapture(str(folder / 'v.mp4'))
+    try:
+        with Image.open(folder / 'v.gif') as gif:
+            frames = gif.n_frames
+    except (OSError, EOFError):
+        return False
+    return frames == film.get(cv2.CAP_PROP_FRAME_COUNT) == len(list((folder / 'v').glob('*.png'))) == 3
