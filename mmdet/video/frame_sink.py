@@ -69,7 +69,7 @@ class FrameSink:
 
         Args:
             image: (H, W, 3) uint8 BGR of the original size; None: ``sample.ori_img``, if it has that.
-            sample: with ``pred_track_instances`` on the CPU.
+            sample: with ``pred_track_instances``.
 
         Raises:
             UserError, Exception: what a consumer raised since the last call. It gets no more frames.
@@ -102,7 +102,7 @@ def _slim(sample: DetDataSample) -> DetDataSample:
     slim = DetDataSample(metainfo={key: sample.get(key) for key in META_KEYS if key in sample})
     if 'pred_track_instances' in sample:
         slim.pred_track_instances = InstanceData(**{
-            name: value.numpy() if isinstance(value, Tensor) else value
+            name: value.detach().cpu().numpy() if isinstance(value, Tensor) else value
             for name, value in sample.pred_track_instances.items()})
     return slim
 
