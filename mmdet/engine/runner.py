@@ -55,8 +55,11 @@ class VideoRunner(Runner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
                          diff_rank_seed: bool = False) -> DataLoader:
+        """mmengine's loader, whose workers leave stopping to this process; ``num_workers=0`` loads without any."""
         if isinstance(dataloader, dict) and not torch.cuda.is_available():
             dataloader = dict(dataloader, pin_memory=False)  # torch would warn
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            dataloader = dict(dataloader, num_workers=0, persistent_workers=False)  # torch would refuse
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
         return loader

@@ -3,6 +3,7 @@ import multiprocessing
 
 from torch.utils.data import DataLoader
 
+from mmdet.engine import VideoRunner
 from mmdet.engine.workers import WorkerStart, stop_workers
 
 
@@ -19,3 +20,10 @@ def test_persistent_workers_end_at_once():
 def test_nothing_to_end():
     stop_workers(None)
     stop_workers(DataLoader(range(2)))
+
+
+def test_no_workers_whatever_the_config_says_about_them():
+    loader = VideoRunner.build_dataloader(dict(
+        dataset=range(4), batch_size=2, num_workers=0, persistent_workers=True, pin_memory=True,
+        sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='pseudo_collate')))
+    assert list(loader) == [[0, 1], [2, 3]]
