@@ -32,3 +32,12 @@ def test_a_missing_file_is_one_line(tmp_path):
                          text=True)
     assert run.returncode == 2
     assert run.stderr.startswith('error: ') and run.stderr.count('\n') == 1
+
+
+def test_the_training_checkpoint_is_not_overwritten(tmp_path):
+    source = tmp_path / 'epoch_1.pth'
+    torch.save({'optimizer': {'x': 1}, 'state_dict': {'weight': torch.zeros(2)}}, source)
+    before = source.read_bytes()
+    run = subprocess.run([sys.executable, TOOL, source, 'epoch_1.pth'], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 2 and 'would be overwritten' in run.stderr and run.stderr.count('\n') == 1
+    assert source.read_bytes() == before

@@ -24,8 +24,11 @@ def publish(source: str, target: str, half: bool = False) -> None:
     import torch
 
     from mmdet.checkpoint import read_checkpoint, weights_of
+    from mmdet.errors import UserError
     from mmdet.files import atomic_open
 
+    if Path(target).expanduser().resolve() == Path(source).resolve():
+        raise UserError(f'{target} itself would be overwritten and could not be resumed; name another file to write')
     checkpoint = read_checkpoint(source)
     weights = {name: tensor.half() if half and tensor.dtype == torch.float32 else tensor
                for name, tensor in weights_of(checkpoint, source).items()}
