@@ -1,182 +1,46 @@
-"""Prints what long videos and large test sets cost: time of association, memory and time of testing, time of scoring.
-
-``python tools/analysis_tools/benchmark_load.py tracker|testset|scoring``. Needs no GPU and no data: all is synthetic.
-"""
-from __future__ import annotations
-
-import json
-import resource
+#!/usr/bin/env python
+"""Print what long videos and large test sets cost: python tools/analysis_tools/benchmark_load.py WHAT; see --help."""
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import cv2
-import numpy as np
-import psutil
-import torch
-from mmengine.structures import InstanceData
-from pycocotools import mask as mask_utils
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, run_command
-from mmdet.datasets import YVISDataset
-from mmdet.evaluation.functional import evaluate_vis, load_json
-from mmdet.evaluation.metrics import YouTubeVISMetric
-from mmdet.models.trackers import AssociationTracker
+from mmdet.apis.cli import CommandParser, positive_int, run_command
 
-SIZE = (48, 64)  # h, w of the test set's images
+LENGTH = 100  # frames of a video of the test set
 
 
-def leaving_and_returning(frames: int, objects: int, at_once: int, channels: int = 256,
-                          seed: int = 0) -> Iterator[tuple[np.ndarray, InstanceData]]:
-    """Per frame the numbers of the objects seen and their detections.
-
-    Every object drifts over 1280 × 720 pixels, has an appearance of its own (with noise) and is seen every 60 to 300
-    frames for a while, so that about ``at_once`` are there at a time. Each has a class of its own: the published
-    score takes a new object for an old one of its class whenever they look alike in the least.
-    """
-    rng = np.random.default_rng(seed)
-    appearance = rng.standard_normal((objects, channels), np.float32)
-    labels = torch.arange(objects)
-    position, speed = rng.uniform(0, 1000, (objects, 2)), rng.uniform(-3, 3, (objects, 2))
-    period, phase = rng.integers(60, 300, objects), rng.integers(0, 300, objects)
-    for frame in range(frames):
-        shown = np.flatnonzero((frame + phase) % period < period * at_once / objects)
-        corner = (position[shown] + frame * speed[shown]) % (1280, 720)
-        embeddings = appearance[shown] + 0.3 * rng.standard_normal((len(shown), channels), np.float32)
-        yield shown, InstanceData(
-            bboxes=torch.from_numpy(np.concatenate([corner, corner + 60], axis=1)).float(), labels=labels[shown],
-            scores=torch.linspace(0.9, 0.3, len(shown)), embeddings=torch.from_numpy(embeddings))
-
-
-def measure_tracker(frames: int, objects: int, at_once: int, max_tracks: int) -> dict[str, float]:
-    """Association alone, on one thread: milliseconds a frame, tracks kept, share of detections with the right id."""
-    torch.set_num_threads(1)
-    tracker = AssociationTracker(max_tracks=max_tracks)
-    times, first_id, right, total, most = [], {}, 0, 0, 0
-    for shown, detections in leaving_and_returning(frames, objects, at_once):
-        embeddings = detections.embeddings
-        start = time.perf_counter()
-        tracked = tracker.track(detections)
-        times.append(time.perf_counter() - start)
-        most = max(most, len(tracker.ids))
-        total += len(shown)
-        # kept detections are found again by their embeddings, which are all different
-        number = dict(zip(embeddings[:, 0].tolist(), shown.tolist()))
-        for first, track in zip(tracked.embeddings[:, 0].tolist(), tracked.instances_id.tolist()):
-            right += first_id.setdefault(number[first], track) == track
-    milliseconds = 1e3 * np.array(times)
-    return {'ms a frame, mean': milliseconds.mean(), 'ms a frame, 99 %': np.percentile(milliseconds, 99),
-            'detections a frame': total / frames, 'most tracks': most, 'right ids (%)': 100 * right / total}
-
-
-def write_test_set(root: Path, videos: int, length: int) -> Path:
-    """Annotations of many videos that share the same tiny images."""
-    height, width = SIZE
-    (root / 'valid_images').mkdir()
-    names = [f'{frame}.png' for frame in range(length)]
-    for frame, name in enumerate(names):
-        cv2.imwrite(str(root / 'valid_images' / name), np.full((height, width, 3), frame % 256, np.uint8))
-    mask = np.zeros(SIZE, np.uint8, order='F')
-    mask[10:30, 20:40] = 1
-    rle = mask_utils.encode(mask)
-    track = [{'size': rle['size'], 'counts': rle['counts'].decode()}] * length
-    path = root / 'valid.json'
-    path.write_text(json.dumps({
-        'categories': [{'id': 1, 'name': 'thing'}],
-        'videos': [{'id': ident, 'height': height, 'width': width, 'length': length, 'file_names': names}
-                   for ident in range(1, videos + 1)],
-        'annotations': [{'id': ident, 'video_id': ident, 'category_id': 1, 'iscrowd': 0, 'segmentations': track,
-                         'areas': [400] * length} for ident in range(1, videos + 1)]}))
-    return path
-
-
-def measure_test_set(frames: int, length: int = 100, out: str | None = None) -> dict[str, float]:
-    """Data set, sample by sample, and metric with result files; a perfect tracker stands in for the model."""
-    process = psutil.Process()
-    with tempfile.TemporaryDirectory() as folder:
-        ann_file = write_test_set(Path(folder), frames // length, length)
-        pipeline = [{'type': 'LoadTrackFrames'}, {'type': 'PackTrackInputs'}]
-        dataset = YVISDataset(str(ann_file), folder, {'img_path': 'valid_images'}, pipeline, test_mode=True, clip_len=8)
-        metric = YouTubeVISMetric(str(ann_file), 'segm', out=out or str(Path(folder) / 'x.pkl'))
-        metric.dataset_meta = dataset.metainfo
-        truth = json.loads(ann_file.read_text())['annotations'][0]['segmentations'][0]
-        found = InstanceData(bboxes=torch.tensor([[20., 10, 39, 29]]), scores=torch.tensor([0.9]),
-                             labels=torch.tensor([0]), instances_id=torch.tensor([0]), masks=[truth])
-        memory, start = [], time.perf_counter()
-        for item in range(len(dataset)):
-            clip = dataset[item]['data_samples']
-            for frame in clip:
-                frame.pred_track_instances = found
-            metric.process(None, [clip.to_dict()])
-            if item % max(len(dataset) // 20, 1) == 0:
-                memory.append(process.memory_info().rss)
-        passed = time.perf_counter() - start
-        statistics = metric.evaluate(len(dataset))
-        growth = max(memory[len(memory) // 4:]) - memory[len(memory) // 4]
-        return {'frames': frames, 'frames a second': frames / passed, 'AP (%)': 100 * statistics['segm_AP'],
-                'MiB after a quarter': memory[len(memory) // 4] / 2 ** 20, 'MiB more at the end': growth / 2 ** 20,
-                'MiB at most, with scoring': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 10,
-                'seconds of scoring and writing': time.perf_counter() - start - passed}
-
-
-def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categories: int = 25, in_video: int = 5,
-                    radius: float = 120, size: tuple[int, int] = (360, 640), seed: int = 0) -> dict[str, float]:
-    """A result of OVIS's size, one process: seconds of reading the files and of everything after it.
-
-    A video has tracks of ``in_video`` of the categories. Masks are ellipses of up to ``radius`` pixels, so have
-    up to twice as many columns, of two runs each. A track's masks are of similar size, and every predicted track has
-    its annotated one's in three frames of four.
-    """
-    rng, masks = np.random.default_rng(seed), []
-    y, x = np.ogrid[:size[0], :size[1]]
-    for _ in range(200):
-        (cy, cx), (h, w) = rng.uniform(0, size), rng.uniform(10, radius, 2)
-        rle = mask_utils.encode(np.asfortranarray(((y - cy) / h) ** 2 + ((x - cx) / w) ** 2 < 1).astype(np.uint8))
-        masks.append({'size': rle['size'], 'counts': rle['counts'].decode()})
-    masks.sort(key=mask_utils.area)
-    annotated = rng.integers(0, len(masks) - 20, (videos, tracks, 1)) + rng.integers(0, 20, (videos, tracks, length))
-    predicted = np.where(rng.random(annotated.shape) < 0.75, annotated, rng.permuted(annotated, axis=2))
-
-    def made(chosen: np.ndarray, **fields: Any) -> list[dict]:
-        return [{'video_id': video + 1, 'category_id': 1 + (video + track % in_video) % categories,
-                 'segmentations': [masks[i] for i in chosen[video, track]],
-                 **{name: make(video * tracks + track + 1) for name, make in fields.items()}}
-                for video in range(videos) for track in range(tracks)]
-
-    truth = {'videos': [{'id': video, 'height': size[0], 'width': size[1], 'length': length}
-                        for video in range(1, videos + 1)],
-             'categories': [{'id': number, 'name': str(number)} for number in range(1, categories + 1)],
-             'annotations': made(annotated, id=int, iscrowd=lambda _: 0, areas=lambda _: [4000.] * length)}
-    with tempfile.TemporaryDirectory() as folder:
-        paths = Path(folder, 'truth.json'), Path(folder, 'result.json')
-        paths[0].write_text(json.dumps(truth))
-        paths[1].write_text(json.dumps(made(predicted, score=lambda _: float(rng.uniform()))))
-        start = time.perf_counter()
-        contents = [load_json(path) for path in paths]
-        read = time.perf_counter()
-        scores = evaluate_vis(*contents)
-        return {'tracks': videos * tracks, 'seconds of reading': read - start,
-                'seconds of checks and scoring': time.perf_counter() - read, 'AP (%)': 100 * scores.statistics['AP']}
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/analysis_tools/benchmark_load.py', description=(
+        'Prints what long videos and large test sets cost: time of association, memory and time of testing, time of '
+        'scoring. Needs no GPU and no data.'))
+    parser.add_argument('what', choices=('tracker', 'testset', 'scoring'))
+    parser.add_argument('--frames', type=positive_int, metavar='N',
+                        help=f'of the tracker (default: 5000) or of the test set (100000; videos of {LENGTH})')
+    parser.add_argument('--objects', type=positive_int, default=300, metavar='N',
+                        help='of the video that is tracked (default: 300)')
+    parser.add_argument('--at_once', type=positive_int, default=100, metavar='N',
+                        help='of them seen in a frame (default: 100)')
+    parser.add_argument('--max_tracks', type=positive_int, default=500, metavar='N',
+                        help='that the tracker keeps (default: 500)')
+    parser.add_argument('--in_video', type=positive_int, default=5, metavar='N',
+                        help='categories of a video that is scored, of 25 (default: 5)')
+    return parser
 
 
 def main(argv: Sequence[str] | None) -> int:
-    parser = CommandParser(prog='benchmark_load.py', description=__doc__.split('\n')[0])
-    parser.add_argument('what', choices=('tracker', 'testset', 'scoring'))
-    parser.add_argument('--frames', type=int, help='default: 5000 for the tracker, 100000 for the test set')
-    parser.add_argument('--objects', type=int, default=300, help='of the video that is tracked')
-    parser.add_argument('--at_once', type=int, default=100, help='of them seen in a frame')
-    parser.add_argument('--max_tracks', type=int, default=500, help='see AssociationTracker')
-    parser.add_argument('--in_video', type=int, default=5, help='categories of a video that is scored, of 25')
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
+    from mmdet.errors import UserError
+    from mmdet.testing.load import measure_scoring, measure_test_set, measure_tracker
+
     if args.what == 'tracker':
         numbers = measure_tracker(args.frames or 5000, args.objects, args.at_once, args.max_tracks)
     elif args.what == 'testset':
-        numbers = measure_test_set(args.frames or 100_000)
+        frames = args.frames or 100_000
+        if frames < LENGTH:
+            raise UserError(f'--frames {frames}: a test set has at least one video of {LENGTH} frames')
+        numbers = measure_test_set(frames, LENGTH)
     else:
         numbers = measure_scoring(in_video=args.in_video)
     for name, value in numbers.items():
