@@ -1,9 +1,10 @@
 """Frames and their objects as pictures: PNG, GIF, MP4. The page of a test: ``report``."""
 from .colors import color_of
 from .gif import GifWriter
+from .mp4 import Mp4Writer
 from .sequence import SequenceVisualizer, video_name
 from .track_visualizer import TrackVisualizer
-from .writers import FrameWriter, Mp4Writer, PngWriter
+from .writers import FrameWriter, PngWriter
 
 __all__ = [
     'FrameWriter', 'GifWriter', 'Mp4Writer', 'PngWriter', 'SequenceVisualizer', 'TrackVisualizer', 'color_of',

@@ -19,8 +19,9 @@ from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
 
 from .gif import GifWriter
+from .mp4 import Mp4Writer
 from .track_visualizer import TrackVisualizer
-from .writers import Mp4Writer, PngWriter, ThreadedWriter, check_fps, make_folder
+from .writers import PngWriter, ThreadedWriter, check_fps, make_folder
 
 OUTPUTS = ('png', 'gif', 'mp4')
 PNG_THREADS = 2  # encoding PNG costs more than everything else

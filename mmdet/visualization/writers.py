@@ -1,25 +1,19 @@
-"""Where pictures go: PNG frames and MP4; :mod:`gif` holds the third writer.
+"""Where pictures go: PNG frames; :mod:`gif` and :mod:`mp4` hold the other writers.
 
 Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. All writers take BGR frames in order,
 hold a bounded number of them, and leave a readable file when closed, however many frames came.
 """
 from __future__ import annotations
 
-import logging
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
-from mmengine.logging import print_log
 
 from mmdet.errors import UserError
 
@@ -154,47 +148,6 @@ def _write_png(path: Path, frame: np.ndarray) -> None:
         raise cannot_write(path, error) from error
 
 
-class Mp4Writer(ClosingWriter):
-    """Writes an MP4 file: H.264 where OpenCV has an encoder for it, else MPEG-4 Part 2, said once.
-
-    Args:
-        path: the file; its folder is made if missing. It appears with the first frame.
-        fps: frames a second.
-
-    Raises:
-        UserError: the file cannot be written, or fps is not positive.
-    """
-
-    def __init__(self, path: str | os.PathLike, fps: float) -> None:
-        check_fps(fps)
-        self.path = Path(path)
-        self.fps = fps
-        self._video: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        make_folder(self.path.parent)
-
-    def write(self, frame: np.ndarray) -> None:
-        if self._video is None:
-            height, width = frame.shape[:2]
-            self._size = (width + width % 2, height + height % 2)  # the encoders take even sides only
-            codec = _mp4_codec()
-            self._video = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), float(self.fps), self._size)
-            if not self._video.isOpened():
-                raise UserError(f'cannot write {self.path} ({codec}, {self.fps} fps): choose another folder or PNG')
-        width, height = self._size
-        if frame.shape[1] in (width, width - 1) and frame.shape[0] in (height, height - 1):
-            frame = cv2.copyMakeBorder(
-                frame, 0, height - frame.shape[0], 0, width - frame.shape[1], cv2.BORDER_REPLICATE)
-        else:
-            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
-        self._video.write(frame)
-
-    def close(self) -> None:
-        if self._video is not None:
-            self._video.release()
-            self._video = None
-
-
 def make_folder(folder: Path) -> None:
     """Make a folder for pictures, or raise a UserError that names it."""
     try:
@@ -210,21 +163,3 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 def check_fps(fps: float) -> None:
     if not 0 < fps < float('inf'):
         raise UserError(f'fps {fps} of the pictures is not a positive number: choose for example 10')
-
-
-@cache
-def _mp4_codec() -> str:
-    """'avc1' if this machine's OpenCV can encode H.264, else 'mp4v', which is then said."""
-    # Tried in a child process: a missing encoder makes FFmpeg's C code print errors that nobody can act on.
-    trial = (
-        'import cv2, sys\n'
-        'video = cv2.VideoWriter(sys.argv[1], cv2.VideoWriter_fourcc(*"avc1"), 10.0, (64, 64))\n'
-        'sys.exit(0 if video.isOpened() else 1)\n')
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, '-c', trial, os.path.join(folder, 'trial.mp4')]
-        found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
-    if not found:
-        print_log(
-            'This OpenCV has no H.264 encoder: MP4 files hold MPEG-4 Part 2, which players show, most browsers not.',
-            logger='current', level=logging.WARNING)
-    return 'avc1' if found else 'mp4v'

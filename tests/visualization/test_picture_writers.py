@@ -12,7 +12,7 @@ from PIL import Image
 from mmdet.errors import UserError
 from mmdet.visualization import GifWriter, Mp4Writer, PngWriter, TrackVisualizer
 from mmdet.visualization.gif import BURST_BYTES, BYTES_PER_SECOND
-from mmdet.visualization.writers import ThreadedWriter, _mp4_codec
+from mmdet.visualization.writers import ThreadedWriter
 
 
 def read_gif(path) -> tuple[list[np.ndarray], list[int]]:
@@ -126,29 +126,6 @@ def test_no_frames_no_file(tmp_path):
     for writer in (GifWriter(tmp_path / 'a.gif', 10), Mp4Writer(tmp_path / 'a.mp4', 10)):
         writer.close()
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize('size', [(64, 48), (63, 47), (16, 9)])
-def test_mp4_is_readable(tmp_path, make_scene, size):
-    frames = [make_scene(*size, time)[0] for time in range(7)]
-    with Mp4Writer(tmp_path / 'a.mp4', 12.5) as writer:
-        for frame in frames:
-            writer.write(frame)
-    video = cv2.VideoCapture(str(tmp_path / 'a.mp4'))
-    read = [video.read() for _ in range(8)]
-    assert [ok for ok, _ in read] == [True] * 7 + [False]
-    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
-    width, height = size
-    assert read[0][1].shape == (height + height % 2, width + width % 2, 3)
-    assert cv2.absdiff(read[0][1][:height, :width], frames[0]).mean() < 25
-
-
-def test_missing_h264_is_said_once(monkeypatch):
-    said = []
-    monkeypatch.setattr('mmdet.visualization.writers.print_log', lambda text, **_: said.append(text))
-    _mp4_codec.cache_clear()
-    codecs = {_mp4_codec(), _mp4_codec()}
-    assert (codecs, len(said)) in (({'avc1'}, 0), ({'mp4v'}, 1))
 
 
 @pytest.mark.parametrize('make', [
