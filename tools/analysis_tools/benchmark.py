@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None) -> int:
 
     from mmdet.apis import load_config
     from mmdet.engine import init_processes, leave_processes
-    from mmdet.testing.speed import Bench, bench_loading, bench_stages, bench_test, bench_train, hardware
+    from mmdet.testing.hardware import hardware
+    from mmdet.testing.speed import Bench, bench_loading, bench_stages, bench_test, bench_train
 
     cfg = load_config(args.config)
     if args.launcher != 'none':
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None) -> int:
     device = torch.device('cuda', torch.cuda.current_device()) if get_device() == 'cuda' else torch.device('cpu')
     bench = Bench(device, args.warmup, args.repeats, args.original)
     if get_rank() == 0:
-        print(f'{args.config}: {hardware()}\n', flush=True)
+        print(f'{args.config}: {hardware(device)}\n', flush=True)
     for size in args.size:
         for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
             if chosen:
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None) -> int:
     print(bench.table())
     if args.out:
         with atomic_open(args.out, 'w') as file:
-            json.dump(dict(config=args.config, hardware=hardware(), rows=bench.rows), file, indent=1)
+            json.dump(dict(config=args.config, hardware=hardware(device), rows=bench.rows), file, indent=1)
     if args.plot:
         plot(bench.rows, args.plot)
     return 0

@@ -5,20 +5,19 @@
 
 The defaults are what CMaskTrack R-CNN runs on its largest map. docs/benchmarks.md shows the output.
 """
-import platform
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import torch
-from torch.utils.benchmark import Timer
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.apis.cli import CommandParser, run_command
-from mmdet.apis.inference import find_device
-from mmdet.ops import spatial_correlation_sample
-from mmdet.ops.correlation import build_summary, reference
+
+if TYPE_CHECKING:
+    import torch
 
 
 def build_parser() -> CommandParser:
@@ -36,16 +35,11 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def hardware(device: torch.device) -> str:
-    if device.type == 'cuda':
-        return f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}'
-    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
-    name = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
-    return f'{name}, {torch.get_num_threads()} threads'
-
-
 def milliseconds(function: Callable[[], object], device: torch.device, seconds: float) -> float:
     """Median time of a call; CUDA work is waited for."""
+    import torch
+    from torch.utils.benchmark import Timer
+
     function()
     timer = Timer('function()', globals={'function': function},
                   num_threads=1 if device.type == 'cuda' else torch.get_num_threads())
@@ -54,14 +48,25 @@ def milliseconds(function: Callable[[], object], device: torch.device, seconds: 
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
+    import torch
+
+    from mmdet.apis.inference import find_device
+    from mmdet.errors import UserError
+    from mmdet.ops import spatial_correlation_sample
+    from mmdet.ops.correlation import build_summary, reference
+    from mmdet.ops.correlation.library import UNAVAILABLE, has_cuda
+    from mmdet.testing.hardware import hardware
+
     device = find_device(args.device)
+    if UNAVAILABLE or (device.type == 'cuda' and not has_cuda()):
+        raise UserError(f'nothing to compare on {device.type}: {build_summary()}'
+                        + ('' if UNAVAILABLE else '; run compile.sh where it finds CUDA'))
     parameters = {'kernel_size': (args.kernel_size,) * 2, 'patch_size': (args.patch_size,) * 2, 'stride': (1, 1),
                   'padding': (args.kernel_size // 2,) * 2, 'dilation': (1, 1),
                   'dilation_patch': (args.dilation_patch,) * 2}
     versions = {'operator': lambda a, b: spatial_correlation_sample(a, b, **parameters),
                 'plain PyTorch': lambda a, b: reference.correlation(a, b, *parameters.values())}
-    print(f'{hardware(device)}; Python {platform.python_version()}, PyTorch {torch.__version__}; '
-          f'{build_summary()}.')
+    print(f'{hardware(device)}; {build_summary()}.')
     print(f'Inputs {tuple(args.shape)}, kernel {args.kernel_size}, patch {args.patch_size}, '
           f'dilation_patch {args.dilation_patch}; milliseconds, median.\n')
     print('| dtype | pass | operator | plain PyTorch | times faster |\n|---|---|---|---|---|')

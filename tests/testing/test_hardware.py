@@ -1,0 +1,13 @@
+"""The line that says what a measurement ran on."""
+import re
+
+import torch
+
+from mmdet.testing.hardware import hardware
+
+
+def test_processor_threads_and_versions():
+    line = hardware(torch.device('cpu'))
+    name, threads = re.match(r'(.+), (\d+) threads; Python 3\.\d+\.\d+, torch ', line).groups()
+    assert name.strip() and int(threads) == torch.get_num_threads()
+    assert torch.__version__ in line and '\n' not in line
