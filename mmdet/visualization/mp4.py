@@ -26,7 +26,7 @@ from .writers import ClosingWriter, cannot_write, check_fps, make_folder
 
 # Chosen for speed, then size: CPU time of a 1280x720 frame of data/toy_textured, its size, its PSNR, without B frames
 #   OpenCV's MPEG-4            5.9 ms  41 kB  35.7 dB
-#   ultrafast, crf 23          5.7 ms  35 kB  34.3 dB (blocky)
+#   ultrafast, crf 23          5.7 ms  35 kB  34.3 dB (without deblocking, as all of ultrafast)
 #   ultrafast, crf 21          6.4 ms  49 kB  35.0 dB
 #   superfast, crf 24, vlc     7.9 ms  28 kB  35.4 dB
 #   superfast, crf 23          9.2 ms  28 kB  35.7 dB
@@ -37,7 +37,7 @@ X264_SETTINGS = {'preset': 'superfast', 'crf': '24', 'coder': 'vlc', 'bf': '0'}
 # MP4. Without flush_packets the end of a fragment would wait in memory for the next.
 MP4_SETTINGS = {'movflags': 'hybrid_fragmented+frag_keyframe+empty_moov', 'flush_packets': '1'}
 FRAGMENT_SECONDS = 2
-FRAGMENT_FRAMES = (12, 250)  # at least and at most: few large key frames, and little lost with slow videos
+FRAGMENT_FRAMES = (12, 250)  # at least, for key frames are large; at most, for a fragment waits in memory
 # as in ISO/IEC 23091-2
 BT709_PRIMARIES, SRGB_TRANSFER, BT601_MATRIX, VIDEO_RANGE = 1, 13, 6, 1
 
@@ -46,7 +46,7 @@ class Mp4Writer(ClosingWriter):
     """Writes an MP4 file: H.264 if PyAV is installed (the extra ``video``) or OpenCV has an encoder for it, else MPEG-4
     Part 2, said once.
 
-    What PyAV writes is readable up to the last two seconds even if the process is killed.
+    What PyAV writes is readable up to the last seconds even if the process is killed.
 
     Args:
         path: the file; its folder is made if missing. It appears with the first frame.
