@@ -2,9 +2,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from typing import Any
 
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
+from mmdet.engine.prefetch import prefetched
+from mmdet.engine.workers import stop_pass
 from mmdet.registry import LOOPS
 
 
@@ -12,11 +17,20 @@ from mmdet.registry import LOOPS
 class ResumableTrainLoop(EpochBasedTrainLoop):
     """Training by epochs; a resumed run continues with the batch after the last one that was learnt from.
 
-    Takes the arguments of mmengine's ``EpochBasedTrainLoop``. Batch samplers with ``skip(batches)``, as this project's,
-    leave the learnt batches out; with others they are loaded and thrown away.
+    Batch samplers with ``skip(batches)``, as this project's, leave the learnt batches out; with others they are loaded
+    and thrown away.
+
+    Args:
+        *args, **kwargs: of mmengine's ``EpochBasedTrainLoop``.
+        prefetch: on a GPU, make the next batch ready there while the current one is learnt from. Hooks see the batch as
+            it was loaded; one that changes it needs False, or to delete its item ``'prepared'``.
     """
 
     _iter: int
+
+    def __init__(self, *args: Any, prefetch: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prefetch = prefetch
 
     def restore(self, iterations_per_epoch: int) -> None:
         """Scales the resumed iteration if an epoch had another length (other processes) when it was saved."""
@@ -32,12 +46,24 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
-        if hasattr(self.dataloader.batch_sampler, 'skip'):
+        skips = hasattr(self.dataloader.batch_sampler, 'skip')
+        if skips:
             self.dataloader.batch_sampler.skip(done)
-            batches = iter(self.dataloader)
-        else:
-            batches = itertools.islice(self.dataloader, done, None)
-        for index, data_batch in enumerate(batches, start=done):
-            self.run_iter(index, data_batch)
+        loaded = iter(self.dataloader)
+        batches = itertools.islice(loaded, 0 if skips else done, None)
+        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        try:
+            if self.prefetch:
+                with prefetched(batches, self.dataloader, model, getattr(model, 'data_preprocessor', None)) as ready:
+                    self._learn(ready, done)
+            else:
+                self._learn(batches, done)
+        except BaseException:
+            stop_pass(loaded)
+            raise
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _learn(self, batches: Iterable[dict], done: int) -> None:
+        for index, data_batch in enumerate(batches, start=done):
+            self.run_iter(index, data_batch)

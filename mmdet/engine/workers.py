@@ -40,6 +40,15 @@ def stop_workers(loader: DataLoader | None) -> None:
     iterator: Any = getattr(loader, '_iterator', None)
     if loader is not None and iterator is not None:
         loader._iterator = None
+        stop_pass(iterator)
+
+
+def stop_pass(iterator: Any) -> None:
+    """Ends the workers of one pass over a loader, ``iter(loader)``, that was left half-way.
+
+    Otherwise they live as long as the error that ended it, and PyTorch then waits five seconds for each.
+    """
+    if hasattr(iterator, '_shutdown_workers'):
         iterator._shutdown_workers()
 
 

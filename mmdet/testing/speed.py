@@ -5,13 +5,13 @@ Called by tools/analysis_tools/benchmark.py, whose arguments the functions take.
 from __future__ import annotations
 
 import copy
-import itertools
 import platform
 import statistics
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 import mmcv
@@ -20,14 +20,16 @@ import torch
 import torchvision
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, is_distributed
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mmdet.engine import VideoRunner
 from mmdet.engine.distributed import match_grad_strides
+from mmdet.engine.prefetch import prefetched
 from mmdet.engine.workers import stop_workers
 from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.models.detectors import SipMaskMem
@@ -42,7 +44,7 @@ PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
 }
 NUM_CLASSES = 3  # of the synthetic ground truth, no more than any model has
 TRAIN_REPEATS = 30  # at least: steps vary more than tests
-_NUMBERS = ('what', 'median_ms', 'min_ms', 'max_ms', 'per_second', 'memory_gib')
+_NUMBERS = ('what', 'median_ms', 'min_ms', 'max_ms', 'per_second', 'allocated_gib', 'reserved_gib')
 
 
 class Bench:
@@ -66,6 +68,9 @@ class Bench:
              **columns: object) -> float:
         """Median milliseconds of a call; memory is the peak during the timed calls.
 
+        Allocated is what tensors hold, save what lies within CUDA graphs; reserved is all that the GPU gives, with the
+        graphs' and what the allocator keeps for later calls.
+
         Args:
             function: what is timed.
             what: its name in the table.
@@ -77,6 +82,8 @@ class Bench:
         for _ in range(self.warmup):
             function()
         if self.device.type == 'cuda':
+            torch.cuda.empty_cache()  # what only the warming up needed
+            function()  # brings back what each call needs, untimed
             torch.cuda.reset_peak_memory_stats()
         times = []
         for _ in range(max(self.repeats, at_least)):
@@ -86,24 +93,27 @@ class Bench:
             self.synchronize()
             times.append(1000 * (time.perf_counter() - start))
         median = statistics.median(times)
-        memory = torch.cuda.max_memory_allocated() / 2 ** 30 if self.device.type == 'cuda' else None
+        peaks = ([torch.cuda.max_memory_allocated() / 2 ** 30, torch.cuda.max_memory_reserved() / 2 ** 30]
+                 if self.device.type == 'cuda' else [None, None])
         self.rows.append(dict(what=what, **columns, median_ms=median, min_ms=min(times), max_ms=max(times),
                               per_second=1000 * items / (statistics.mean(times) if mean else median),
-                              memory_gib=memory))
+                              allocated_gib=peaks[0], reserved_gib=peaks[1]))
         say('{}, {}: median {} ms, {} ms, {} per second'.format(*_cells(self.rows[-1]))
-            + (f', {memory:.1f} GiB' if memory is not None else ''))
+            + (', {:.1f} GiB allocated, {:.1f} GiB reserved'.format(*peaks) if self.device.type == 'cuda' else ''))
         return median
 
     def table(self) -> str:
         """All rows, as Markdown."""
-        return '\n'.join(['| what | setting | median ms | min–max ms | per second | GiB |', '|---|---|---|---|---|---|',
+        return '\n'.join(['| what | setting | median ms | min–max ms | per second | GiB allocated | GiB reserved |',
+                          '|---|---|---|---|---|---|---|',
                           *(f'| {" | ".join(_cells(row))} |' for row in self.rows)])
 
 
 def _cells(row: dict) -> list[str]:
     setting = ', '.join(f'{key} {value}' for key, value in row.items() if key not in _NUMBERS)
     return [row['what'], setting, f'{row["median_ms"]:.2f}', f'{row["min_ms"]:.2f}–{row["max_ms"]:.2f}',
-            f'{row["per_second"]:.1f}', '' if row['memory_gib'] is None else f'{row["memory_gib"]:.1f}']
+            f'{row["per_second"]:.1f}',
+            *('' if row[name] is None else f'{row[name]:.1f}' for name in ('allocated_gib', 'reserved_gib'))]
 
 
 def say(text: str) -> None:
@@ -186,6 +196,14 @@ def bench_train(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int
                    precision=name, checkpointing='on' if with_cp else 'off', graphs='on' if graphs else 'off')
 
 
+def _batches(loader: DataLoader, model: nn.Module, preprocessor: nn.Module) -> Generator[dict, None, None]:
+    """Epoch after epoch, as the training loop gets them."""
+    inner = model.module if is_model_wrapper(model) else model
+    while True:
+        with prefetched(iter(loader), loader, inner, preprocessor) as batches:
+            yield from batches
+
+
 def _loaded_step(model: nn.Module, optim: OptimWrapper, preprocessor: nn.Module, batches: Iterator[dict]) -> None:
     data = preprocessor(next(batches), training=True)
     losses = _step(model, optim, data['inputs'], data['data_samples'])
@@ -193,20 +211,25 @@ def _loaded_step(model: nn.Module, optim: OptimWrapper, preprocessor: nn.Module,
 
 
 def bench_loading(bench: Bench, cfg: Config, args: Namespace) -> None:
-    """Whole steps on the config's data: loading, copying, step, losses back on the host. Reads ``args.precision``."""
+    """Whole steps on the config's data: loading, copying, step, losses back on the host. Reads ``args.precision``.
+
+    The next batch is made ready during a step, as ``train.py`` does it.
+    """
     for name, with_cp, graphs in train_settings(bench, cfg, args):
         model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
         preprocessor = MODELS.build(cfg.model.data_preprocessor).to(bench.device)
         loader = VideoRunner.build_dataloader(copy.deepcopy(cfg.train_dataloader), seed=0)
-        step = partial(_loaded_step, model, optim, preprocessor,
-                       itertools.chain.from_iterable(itertools.repeat(loader)))
         pairs = cfg.train_dataloader.batch_size
-        for _ in range(2 * cfg.train_dataloader.num_workers):  # batches that were ready before the first step
-            step()
-        bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * TRAIN_REPEATS,
-                   mean=True, GPUs=get_world_size(), pairs=pairs, workers=cfg.train_dataloader.num_workers,
-                   precision=name, graphs='on' if graphs else 'off')
-        stop_workers(loader)
+        try:
+            with closing(_batches(loader, model, preprocessor)) as batches:
+                step = partial(_loaded_step, model, optim, preprocessor, batches)
+                for _ in range(2 * cfg.train_dataloader.num_workers):  # batches that were ready before the first step
+                    step()
+                bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * TRAIN_REPEATS,
+                           mean=True, GPUs=get_world_size(), pairs=pairs, workers=cfg.train_dataloader.num_workers,
+                           precision=name, graphs='on' if graphs else 'off')
+        finally:
+            stop_workers(loader)
 
 
 def tester(bench: Bench, cfg: Config, precision: str) -> nn.Module:

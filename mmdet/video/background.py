@@ -1,4 +1,7 @@
-"""An iterator that works ahead in a thread of its own. The video inferencer decodes frames with it."""
+"""An iterator that works ahead in a thread of its own.
+
+The video inferencer decodes frames with it, training loads batches (mmdet/engine/prefetch.py).
+"""
 from __future__ import annotations
 
 import queue
@@ -18,12 +21,13 @@ class _End:
         self.error = error
 
 
-def in_background(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
+def in_background(items: Iterator[Item], ahead: int, name: str = 'frames') -> Generator[Item, None, None]:
     """The same items; a thread has at most ``ahead`` of them ready. What the iterator raises is raised here.
 
     Args:
         items: used by the thread alone; a generator is closed there when this one ends or is closed.
         ahead: at least 1.
+        name: of the thread.
     """
     ready: queue.Queue = queue.Queue(ahead)
     stopped = threading.Event()
@@ -50,7 +54,7 @@ def in_background(items: Iterator[Item], ahead: int) -> Generator[Item, None, No
                 items.close()
         hand_over(_End(error))
 
-    thread = threading.Thread(target=work, name='frames', daemon=True)
+    thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     try:
         while not isinstance(item := ready.get(), _End):

@@ -1,8 +1,10 @@
 """benchmark.py: its measures run, count frames and pairs, name their settings and are printed as they come."""
 import json
+import multiprocessing
 import subprocess
 import sys
 from argparse import Namespace
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -50,6 +52,43 @@ def test_a_run_that_is_cut_off_has_printed_what_it_measured(bench, capsys):
     row = bench.rows[0]
     assert line.startswith(f'first, frames 4, precision tf32: median {row["median_ms"]:.2f} ms, ')
     assert line.endswith(f' {row["per_second"]:.1f} per second')
+
+
+def test_memory_is_what_the_timed_calls_hold_and_what_the_gpu_gives_for_it(monkeypatch, capsys):
+    """Memory that only the warming up needed is given back before."""
+    calls = []
+    for name, result in (('empty_cache', None), ('reset_peak_memory_stats', None), ('synchronize', None),
+                         ('max_memory_allocated', 2 ** 30), ('max_memory_reserved', 3 * 2 ** 30)):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name, result=result: calls.append(name) or result)
+    bench = speed.Bench(torch.device('cuda'), 2, 1, (32, 64))
+    bench.time(lambda: calls.append('call'), 'step', precision='tf32')
+    (row,) = bench.rows
+    assert (row['allocated_gib'], row['reserved_gib']) == (1, 3)
+    assert calls == ['call', 'call', 'empty_cache', 'call', 'reset_peak_memory_stats', 'synchronize', 'call',
+                     'synchronize', 'max_memory_allocated', 'max_memory_reserved']
+    heading, _, line = bench.table().splitlines()
+    assert heading.endswith('| GiB allocated | GiB reserved |') and line.endswith('| 1.0 | 3.0 |')
+    assert 'precision tf32' in line
+    assert capsys.readouterr().err.endswith(', 1.0 GiB allocated, 3.0 GiB reserved\n')
+
+
+def test_loading_is_measured_as_training_does_it(bench, toy_config, monkeypatch):
+    """The next batch is made ready during a step; the loader's passes end with the measure."""
+    passes = []
+
+    @contextmanager
+    def prefetched(batches, loader, model, preprocessor):
+        passes.append('begun')
+        assert loader.num_workers == 1 and not hasattr(model, 'module')
+        try:
+            yield batches
+        finally:
+            passes.append('ended')
+
+    monkeypatch.setattr(speed, 'prefetched', prefetched)
+    speed.bench_loading(bench, load_config(toy_config), Namespace(precision=['float32'], loading=True))
+    assert passes == ['begun', 'ended'] * (len(passes) // 2) and len(passes) >= 6
+    assert not multiprocessing.active_children()
 
 
 def test_other_processes_than_the_first_print_nothing(bench, capsys, monkeypatch):
