@@ -1,3 +1,4 @@
+"""What mmengine's Runner lacks: exact resuming, stopping, processes, determinism. Called by mmdet.apis."""
 from mmdet.engine.determinism import prepare_cublas
 from mmdet.engine.distributed import init_processes, leave_processes
 from mmdet.engine.files import ATOMIC, AtomicBackend

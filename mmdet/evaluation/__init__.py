@@ -1,3 +1,4 @@
+"""Scores and result files. Called by test_video.py, train.py --validate, tools/vis_eval.py and the report."""
 from mmdet.evaluation.functional import VISEvalResult, evaluate_vis
 from mmdet.evaluation.metrics import YouTubeVISMetric
 from mmdet.evaluation.results import load_results, write_results

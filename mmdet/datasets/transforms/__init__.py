@@ -1,3 +1,4 @@
+"""Steps of a pipeline, each on all frames of a clip. Built by the data sets from a config."""
 from mmdet.datasets.transforms.affine_colour import AffineColourReference
 from mmdet.datasets.transforms.geometry import RandomFlipClip, RandomResizeClip, ResizeClip
 from mmdet.datasets.transforms.loading import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame

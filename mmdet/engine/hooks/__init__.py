@@ -1,3 +1,4 @@
+"""Hooks of training and testing. Built by the runner, most from configs/_base_/default_runtime.py."""
 from mmdet.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mmdet.engine.hooks.finite_loss_hook import FiniteLossHook
 from mmdet.engine.hooks.iteration_seed_hook import IterationSeedHook

@@ -1,3 +1,4 @@
+"""Overlaps and video AP as plain functions of arrays. Called by the metrics and by tools."""
 from mmdet.evaluation.functional.annotations import GroundTruth, Track, load_json, read_ground_truth, read_predictions
 from mmdet.evaluation.functional.video_ap import match_tracks, precision_recall
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou

@@ -1,3 +1,4 @@
+"""Images to feature maps: ViT, ResNet, Swin."""
 from mmdet.models.backbones.resnet import ResNet
 from mmdet.models.backbones.swin import SwinTransformer
 from mmdet.models.backbones.vit import ViT

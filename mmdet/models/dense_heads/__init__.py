@@ -1,3 +1,4 @@
+"""Feature maps to boxes, masks and embeddings at every location: MemCNP, SipMask, FCOS, RPN."""
 from mmdet.models.dense_heads.cnp_contrast_head import CNPContrastHead
 from mmdet.models.dense_heads.fcos_head import FCOSHead
 from mmdet.models.dense_heads.rpn_head import RPNHead
