@@ -1,5 +1,5 @@
 # MemCNP small enough for a CPU, on easy toy videos: what `make demo` trains.
-# Data: python tools/make_toy_vis.py data/toy --easy --videos 48 --val-videos 8 --frames 10
+# Data: python tools/make_toy_vis.py data/toy --easy --videos 48 --val_videos 8 --frames 10
 _base_ = [
     './_base_/models/memcnp_vit.py', './_base_/datasets/toy_vis.py', './_base_/schedules/adamw_toy.py',
     './_base_/default_runtime.py'

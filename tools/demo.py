@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path('demo_output')
 SHIPPED_CONFIG, SHIPPED = 'configs/memcnp_toy_textured.py', 'checkpoints/memcnp_toy_textured.pth'
 CONFIG = 'configs/memcnp_toy.py'
+TEXTURED, EASY = 'data/toy_demo', 'data/toy_demo_easy'  # its own: data/toy may hold any videos of the user's
 SHOWN = re.compile(r'Epoch\(train\)|^error:')
 
 
@@ -62,19 +63,22 @@ def main() -> None:
     start = time.monotonic()
     (ROOT / OUTPUT).mkdir(exist_ok=True)
 
-    make_videos('Eight textured toy videos', 'data/toy_demo', '--format', 'ovis', '--videos', '0', '--val_videos', '8',
+    make_videos('Eight textured toy videos', TEXTURED, '--format', 'ovis', '--videos', '0', '--val_videos', '8',
                 '--frames', '12', '--size', '480x270')
     test('The shipped model on them (it was trained on others)', SHIPPED_CONFIG, SHIPPED, OUTPUT / 'shipped', '0.4',
-         '--cfg_options', 'test_dataloader.dataset.data_root=data/toy_demo/', 'test_dataloader.num_workers=1',
-         'test_evaluator.ann_file=data/toy_demo/annotations/annotations_valid.json')
+         '--cfg_options', f'test_dataloader.dataset.data_root={TEXTURED}/', 'test_dataloader.num_workers=1',
+         f'test_evaluator.ann_file={TEXTURED}/annotations/annotations_valid.json')
     print(f'After {time.monotonic() - start:.0f} s: {OUTPUT}/shipped/pictures/*.gif', flush=True)
 
-    make_videos('Toy videos: 48 to train on, 8 others to test on', 'data/toy', '--easy', '--videos', '48',
+    make_videos('Toy videos: 48 to train on, 8 others to test on', EASY, '--easy', '--videos', '48',
                 '--val_videos', '8', '--frames', '10')
     shutil.rmtree(ROOT / OUTPUT / 'train', ignore_errors=True)
-    run('Training', 'train.py', CONFIG, '--gpus', '0', '--work_dir', f'{OUTPUT}/train', shown=SHOWN)
+    run('Training', 'train.py', CONFIG, '--gpus', '0', '--work_dir', f'{OUTPUT}/train',
+        '--cfg_options', f'train_dataloader.dataset.data_root={EASY}/', shown=SHOWN)
     checkpoint = Path((ROOT / OUTPUT / 'train/last_checkpoint').read_text()).relative_to(ROOT)
-    test('Test on the videos that training never saw', CONFIG, str(checkpoint), OUTPUT / 'test', '0.15')
+    test('Test on the videos that training never saw', CONFIG, str(checkpoint), OUTPUT / 'test', '0.15',
+         '--cfg_options', f'test_dataloader.dataset.data_root={EASY}/',
+         f'test_evaluator.ann_file={EASY}/annotations/instances_valid.json')
     print(f'Done in {time.monotonic() - start:.0f} s. In {OUTPUT}/:\n'
           '  shipped/, test/   of the shipped and of your model:\n'
           '    pictures/*.gif    one film per video, pictures/<video>/*.png its frames\n'

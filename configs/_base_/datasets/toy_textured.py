@@ -1,5 +1,5 @@
 # Textured toy videos with moving backgrounds and objects that hide each other, in OVIS format (how much, is annotated):
-# python tools/make_toy_vis.py data/toy_textured --format ovis --videos 800 --val-videos 60 --frames 12 --size 480x270
+# python tools/make_toy_vis.py data/toy_textured --format ovis --videos 800 --val_videos 60 --frames 12 --size 480x270
 _base_ = './ovis.py'
 data_root = 'data/toy_textured/'
 train_pipeline = [

@@ -1,4 +1,4 @@
-# Toy videos: python tools/make_toy_vis.py data/toy --easy
+# Toy videos: python tools/make_toy_vis.py data/toy --easy --videos 48 --val_videos 8 --frames 10
 _base_ = './yvis.py'
 data_root = 'data/toy/'
 train_pipeline = [
