@@ -131,3 +131,15 @@ def test_a_checkpoint_of_other_classes_is_one_line(toy_config, trained, command,
                    check=False)
     assert done.returncode == 2
     assert done.stderr.count('\n') == 1 and 'the file has 3, the config 4' in done.stderr
+
+
+def test_the_archives_own_layout_is_tested_and_scored(tested, toy_config, toy_root, trained, command, tmp_path):
+    (tmp_path / 'data/valid').mkdir(parents=True)
+    (tmp_path / 'data/valid/JPEGImages').symlink_to(toy_root / 'valid_images')
+    (tmp_path / 'data/valid/instances.json').symlink_to(toy_root / 'annotations/instances_valid.json')
+    done = command('test_video.py', toy_config, trained[0] / 'epoch_2.pth', '--eval', 'segm', '--work_dir', tmp_path,
+                   '--report', tmp_path / 'report', '--cfg-options',
+                   f'test_dataloader.dataset.data_root={tmp_path}/data',
+                   f'test_evaluator.ann_file={tmp_path}/data/annotations/instances_valid.json')
+    assert table(done.stdout) == table(tested[1].stdout)
+    assert (tmp_path / 'report/result.pkl.json').read_bytes() == (tested[0].parent / 'out.pkl.json').read_bytes()

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mmengine.runner import Runner
 
 import mmdet.checkpoint  # noqa: F401  registers the initialiser Pretrained
 from mmdet import registry as mmdet_registry
+from mmdet.datasets.layout import find_annotations
 from mmdet.errors import UserError
 
 # read by a builder before the constructor sees the dict
@@ -87,6 +89,16 @@ def require(cfg: Config, *keys: str) -> None:
     rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 1) if 'optim_wrapper' in keys else 1
     if not isinstance(rate, (int, float)) or not rate > 0:
         raise UserError(f'config key optim_wrapper.optimizer.lr: {rate!r} must be a number above 0')
+
+
+def find_scored_annotations(evaluator: ConfigDict) -> None:
+    """Points an evaluator's ``ann_file`` to where the data set finds it, which may be the archives' own layout.
+
+    One that is nowhere stays as it is: the data set or the metric says so.
+    """
+    if isinstance(evaluator, dict) and evaluator.get('ann_file'):
+        with suppress(UserError):
+            evaluator['ann_file'] = str(find_annotations('', evaluator['ann_file']))
 
 
 def _share_num_classes(cfg: Config) -> None:

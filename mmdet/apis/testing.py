@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
-from mmdet.apis.config import pretrained_nodes, require
+from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
 from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes
@@ -53,6 +53,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
     cfg = cfg.copy()
     require(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator', 'default_hooks')
+    find_scored_annotations(cfg.test_evaluator)
     if report:
         from mmdet.apis.report import check_report, report_test  # matplotlib: half a second
         check_report(cfg)

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from torch import nn
 
-from mmdet.apis.config import pretrained_nodes, require
+from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
 from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes, prepare_cublas
 from mmdet.errors import UserError
@@ -50,6 +50,8 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
     if amp:
         _use_amp(cfg)
     seed = cfg.get('randomness', {}).get('seed') if seed is None else seed
+    if seed is not None and not 0 <= seed < 2 ** 32:
+        raise UserError(f'--seed {seed}: must lie between 0 and {2 ** 32 - 1}')
     cfg.randomness = dict(seed=seed, deterministic=deterministic)
     _choose_start(cfg, load_from, resume_from)
     if deterministic:
@@ -90,6 +92,7 @@ def _keep_best(cfg: Config) -> None:
         raise UserError(f'--validate: {cfg.filename} has no val_dataloader and val_evaluator; add them or leave '
                         '--validate out')
     cfg.val_cfg = cfg.get('val_cfg') or dict(type='ValLoop')
+    find_scored_annotations(cfg.val_evaluator)
     cfg.default_hooks.checkpoint.update(save_best='auto', rule='greater')
 
 

@@ -21,6 +21,7 @@ TOY = 'configs/memcnp_toy.py'
     ({'resume_from': 'none.pth'}, r'none\.pth: no such checkpoint file'),
     ({'load_from': TOY, 'resume_from': TOY}, 'give one of them'),
     ({'work_dir': TOY}, 'is a file'),
+    ({'seed': -1}, '--seed -1: '),
     ({'launcher': 'slurm'}, 'SLURM_PROCID is not set'),
     ({'launcher': 'pytorch'}, 'RANK is not set'),
     ({'launcher': 'mpi'}, 'OMPI_COMM_WORLD_RANK is not set')])
