@@ -49,6 +49,10 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     """
     if not (out or metrics or show or report):
         raise UserError('nothing to do with the results: give --out X.pkl, --eval segm, --report DIR or --show')
+    if (save_vis_path or uncertainty) and not show:
+        raise UserError('--save_vis_path and --uncertainty are about the pictures of --show: add it')
+    if (dump_bbox or zip_result) and not (out or report):
+        raise UserError('--dump_bbox and --zip are about the files of --out: add --out X.pkl')
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
     cfg = cfg.copy()

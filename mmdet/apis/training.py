@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from torch import nn
 
@@ -12,6 +12,7 @@ from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
 from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes, prepare_cublas
 from mmdet.errors import UserError
+from mmdet.evaluation.functional import load_json
 
 AUTO = 'auto'
 
@@ -93,7 +94,19 @@ def _keep_best(cfg: Config) -> None:
                         '--validate out')
     cfg.val_cfg = cfg.get('val_cfg') or dict(type='ValLoop')
     find_scored_annotations(cfg.val_evaluator)
+    _check_annotated(cfg.val_evaluator)
     cfg.default_hooks.checkpoint.update(save_best='auto', rule='greater')
+
+
+def _check_annotated(evaluator: ConfigDict) -> None:
+    """Otherwise whole epochs would pass before a warning said that nothing was scored."""
+    path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
+    if path and Path(path).is_file():
+        content = load_json(path)
+        if isinstance(content, dict) and not content.get('annotations'):
+            raise UserError(f'--validate: {path} has no annotations, so nothing could be scored (YouTube-VIS publishes '
+                            'none for validation); split the training set with tools/split_dataset.py, or leave '
+                            '--validate out')
 
 
 def _use_amp(cfg: Config) -> None:

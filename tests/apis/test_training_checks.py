@@ -43,11 +43,22 @@ def test_validation_needs_a_validation_set():
         train(cfg, validate=True)
 
 
+def test_validation_needs_annotations(tmp_path):
+    (tmp_path / 'valid.json').write_text('{"videos": [], "categories": [], "annotations": null}')
+    cfg = load_config(TOY, [('val_evaluator.ann_file', str(tmp_path / 'valid.json'))])
+    with pytest.raises(UserError, match=r'--validate: .*valid\.json has no annotations'):
+        train(cfg, validate=True)
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
     ({'checkpoint': 'none.pth'}, r'none\.pth: no such checkpoint file'),
     ({}, 'no checkpoint'),
     ({'checkpoint': 'x.pth', 'metrics': ()}, 'nothing to do with the results'),
     ({'checkpoint': 'x.pth', 'thresh': 2}, '--thresh 2'),
+    ({'checkpoint': 'x.pth', 'save_vis_path': 'pictures'}, 'pictures of --show: add it'),
+    ({'checkpoint': 'x.pth', 'uncertainty': True}, 'pictures of --show: add it'),
+    ({'checkpoint': 'x.pth', 'zip_result': True}, 'add --out'),
+    ({'checkpoint': 'x.pth', 'dump_bbox': True}, 'add --out'),
     ({'load_result': 'x.pkl', 'show': True}, '--show')])
 def test_testing_refuses(arguments, message):
     with pytest.raises(UserError, match=message):
