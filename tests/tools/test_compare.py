@@ -91,5 +91,15 @@ def test_gpus_have_the_names_that_the_environment_gives_them(monkeypatch):
     assert (compare.visible_gpus(0), compare.visible_gpus(2)) == ([None], ['0', '1'])
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5')
     assert compare.visible_gpus(2) == ['3', '5']
+    assert compare.visible_gpus(None) == ['3']
     with pytest.raises(UserError, match='--gpus 3: there are 2 GPUs'):
         compare.visible_gpus(3)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
+    assert compare.visible_gpus(None) == [None]
+
+
+def test_a_file_as_folder_is_one_line(tmp_path):
+    (tmp_path / 'table').write_text('')
+    with pytest.raises(UserError, match=r'--out .*table.* cannot be written'):
+        main(['configs/comparisons/toy_textured.json', '--out', str(tmp_path / 'table'), '--gpus', '0', '--only',
+              'memcnp', '--amp', 'True'])

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 
 WIDTH, HEIGHT = 640, 360
 WARM_UP = 1000  # frames
@@ -23,15 +23,20 @@ def build_parser() -> CommandParser:
     parser.add_argument('config', nargs='?', type=existing_file,
                         help='default: a stand-in for a network that only waits')
     parser.add_argument('checkpoint', nargs='?', type=existing_file, help='trained weights')
-    parser.add_argument('--frames', type=int, default=20000, help='with files (default: 20000)')
-    parser.add_argument('--plain_frames', type=int, default=2000, help='without files, for comparison (default: 2000)')
-    parser.add_argument('--outputs', nargs='+', choices=('mp4', 'gif', 'png', 'json'), default=['mp4', 'json'])
+    parser.add_argument('--frames', type=positive_int, default=20000, metavar='N', help='with files (default: 20000)')
+    parser.add_argument('--plain_frames', type=positive_int, default=2000, metavar='N',
+                        help='without files, for comparison (default: 2000)')
+    parser.add_argument('--outputs', nargs='+', choices=('mp4', 'gif', 'png', 'json'), default=['mp4', 'json'],
+                        help='what to write (default: mp4 json)')
     parser.add_argument('--milliseconds', type=float, default=10,
                         help='that the stand-in waits for each frame (default: 10)')
-    parser.add_argument('--objects', type=int, default=5, help='that the stand-in finds in each frame (default: 5)')
+    parser.add_argument('--objects', type=positive_int, default=5, metavar='N',
+                        help='that the stand-in finds in each frame (default: 5)')
     parser.add_argument('--max_size', type=int, metavar='PIXELS', help='longest side of what the network sees')
-    parser.add_argument('--batch', type=int, default=1, metavar='N', help='frames the network sees at once')
-    parser.add_argument('--thresh', type=float, default=0.1, help='objects with a score above this are drawn')
+    parser.add_argument('--batch', type=int, default=1, metavar='N',
+                        help='frames the network sees at once (default: 1)')
+    parser.add_argument('--thresh', type=float, default=0.1,
+                        help='objects with a score above this are drawn (default: 0.1)')
     parser.add_argument('--device', help='cpu, cuda, ... (default: a GPU if there is one)')
     parser.add_boolean('--amp', help='mixed precision')
     return parser
@@ -72,6 +77,8 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.testing.stub_detector import StubDetector
     if args.frames <= WARM_UP or args.plain_frames < 200:
         raise UserError(f'--frames must be more than the {WARM_UP} of the warm-up, --plain-frames at least 200')
+    if args.milliseconds < 0:
+        raise UserError(f'--milliseconds {args.milliseconds} must not be negative')
     model = args.config or StubDetector(args.objects, seconds=args.milliseconds / 1000)
     inferencer = VideoInferencer(model, args.checkpoint, device=args.device, batch=args.batch, max_size=args.max_size,
                                  amp=args.amp)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 from mmdet.errors import UserError
-from mmdet.files import atomic_open
+from mmdet.files import atomic_open, check_writable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
@@ -201,10 +201,15 @@ def _spread(values: Sequence[float]) -> str:
     return f'{mean} ± {100 * statistics.stdev(values):.1f}' if len(values) > 1 else mean
 
 
-def visible_gpus(count: int) -> list[str | None]:
-    """The first ``count`` GPUs by the names that CUDA_VISIBLE_DEVICES gives them; ``[None]`` for the CPU."""
+def visible_gpus(count: int | None) -> list[str | None]:
+    """The first ``count`` GPUs (None: one if there is one) by the names that CUDA_VISIBLE_DEVICES gives them.
+
+    ``[None]`` is the CPU.
+    """
     import torch
-    if count > (available := torch.cuda.device_count()):
+    available = torch.cuda.device_count()
+    count = min(1, available) if count is None else count
+    if not 0 <= count <= available:
         raise UserError(f'--gpus {count}: there are {available} GPUs; ask for at most that many, 0 is the CPU')
     names = os.environ.get('CUDA_VISIBLE_DEVICES')
     gpus: list[str | None] = [*names.split(',')] if names else [str(number) for number in range(count)]
@@ -216,23 +221,25 @@ def build_parser() -> CommandParser:
                            description='Train and test variants with several seeds; write a table.')
     parser.add_argument('variants', type=existing_file, help='for example configs/comparisons/toy_textured.json')
     parser.add_argument('--out', required=True, metavar='DIR', help='a folder for each run, table.md, scores.json')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], metavar='N',
+                        help='of the runs of each variant (default: 0 1 2)')
     parser.add_argument('--only', nargs='+', metavar='NAME', help='these variants only')
-    parser.add_argument('--gpus', type=int, default=1, help='GPUs to share the runs out to; 0: the CPU')
-    parser.add_argument('--jobs_per_gpu', type=positive_int, default=1, help='runs at a time on each')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--gpus', type=int, metavar='N',
+                        help='GPUs to share the runs out to; 0: the CPU (default: one GPU if there is one)')
+    parser.add_argument('--jobs_per_gpu', type=positive_int, default=1, metavar='N',
+                        help='runs at a time on each (default: 1)')
+    parser.add_boolean('--amp', help='mixed precision')
     return parser
 
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    if args.gpus < 0:
-        raise UserError(f'--gpus {args.gpus} must not be negative')
     variants = read_variants(args.variants, args.only)
     for variant in variants:
         annotation_file(variant)  # a wrong option shows before the first training
     slots = visible_gpus(args.gpus) * args.jobs_per_gpu
     out = Path(args.out).expanduser()
+    check_writable(out / 'table.md', f'--out {args.out}')
     out.mkdir(parents=True, exist_ok=True)
     jobs = [(variant, seed) for variant in variants for seed in dict.fromkeys(args.seeds)]
     results, faults = run_all(jobs, out, slots, args.amp)
