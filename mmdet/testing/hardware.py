@@ -11,13 +11,11 @@ import torchvision
 
 
 def hardware(device: torch.device) -> str:
-    """The GPU with its CUDA version, or the processor with the threads that torch uses on it; versions of packages."""
-    if device.type == 'cuda':
-        name = f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}'
-    else:
-        name = f'{_processor()}, {torch.get_num_threads()} threads'
-    return (f'{name}; Python {platform.python_version()}, torch {torch.__version__}, '
-            f'torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, mmcv {mmcv.__version__}')
+    """The GPU with its CUDA version, if ``device`` is one; processor, threads that torch uses; versions of packages."""
+    gpu = f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}; ' if device.type == 'cuda' else ''
+    return (f'{gpu}{_processor()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, '
+            f'torch {torch.__version__}, torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, '
+            f'mmcv {mmcv.__version__}')
 
 
 def _processor() -> str:

@@ -5,7 +5,6 @@ Called by tools/analysis_tools/benchmark.py, whose arguments the functions take.
 from __future__ import annotations
 
 import copy
-import platform
 import statistics
 import sys
 import time
@@ -14,10 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
-import mmcv
-import mmengine
 import torch
-import torchvision
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, is_distributed
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -120,14 +116,6 @@ def say(text: str) -> None:
     """A line on stderr, from the first process only."""
     if get_rank() == 0:
         print(text, file=sys.stderr, flush=True)
-
-
-def hardware() -> str:
-    """GPU, CPU threads and versions, in one line."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
-    return (f'{gpu}, {torch.get_num_threads()} CPU threads ({platform.machine()}), Python {platform.python_version()}, '
-            f'torch {torch.__version__}, torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, '
-            f'mmcv {mmcv.__version__}')
 
 
 def build_model(cfg: Config, device: torch.device) -> nn.Module:
