@@ -126,6 +126,7 @@ def test_results_do_not_depend_on_clip_length():
     torch.nn.init.normal_(model.bbox_head.fc_cls.weight, std=0.1)
     inputs = noise(1, 4)
     whole, = model(inputs, [clip(plain_frames(range(4)))], mode='predict')
+    assert sum(len(frame.pred_track_instances) for frame in whole) > 0
     parts = [model(inputs[:, i:i + 1], [clip(plain_frames([i]))], mode='predict')[0][0] for i in range(4)]
     same_results(whole, parts)
 

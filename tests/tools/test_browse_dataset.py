@@ -75,7 +75,7 @@ def test_objects_keep_their_colour_and_padding_stays_black():
     assert (left[25:] == 128).all() and (right[30:] == 0).all() and (right[:, 50:] == 0).all()
 
 
-@pytest.mark.parametrize('options, words', [(('--number', '0'), '--number 0')])
+@pytest.mark.parametrize('options, words', [(('--number', '0'), '--number 0'), (('--seed', '-1'), '--seed -1')])
 def test_wrong_number(toy, tmp_path, options, words):
     with pytest.raises(UserError, match=words):
         browse(toy, tmp_path, *options)

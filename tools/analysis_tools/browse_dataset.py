@@ -19,7 +19,8 @@ def build_parser() -> CommandParser:
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train',
                         help='which data set (default: train)')
     parser.add_argument('--number', type=int, default=20, help='how many items (default: 20)')
-    parser.add_argument('--seed', type=int, default=0, help='which items, and the random numbers of their transforms')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='which items, and the random numbers of their transforms (default: 0)')
     parser.add_argument('--in_order', action='store_true', help='the first items instead of random ones')
     parser.add_config_options()
     return parser
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None) -> int:
 
     if args.number < 1:
         raise UserError(f'--number {args.number} must be at least 1')
+    if args.seed < 0:
+        raise UserError(f'--seed {args.seed} must not be negative')
     cfg = load_config(args.config, args.cfg_options)
     loader = cfg.get(f'{args.split}_dataloader')
     if loader is None:
