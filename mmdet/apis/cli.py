@@ -122,6 +122,9 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         status = 130
         print('interrupted', file=sys.stderr, flush=True)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            sys.exit(128 + signal.SIGPIPE)
         if not in_job:
             raise
         if _ECHO.search(str(error)):
@@ -134,3 +137,12 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _nobody_reads() -> bool:
+    """Whether what reads the output has ended, such as ``head``."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False

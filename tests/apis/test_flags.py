@@ -1,4 +1,8 @@
 """Flags of train.py and test_video.py: both spellings, booleans, the user's own command lines, faults as one line."""
+import signal
+import subprocess
+import sys
+
 import pytest
 
 import test_video
@@ -85,3 +89,12 @@ def test_a_mistyped_flag_is_told_the_right_one(capsys):
     with pytest.raises(SystemExit):
         parse(train, f'{CONFIG} --wrok-dir x')
     assert 'unrecognized arguments: --wrok-dir x; did you mean --work-dir?' in capsys.readouterr().err
+
+
+def test_reader_of_the_output_that_has_enough_is_no_fault():
+    script = 'from mmdet.apis.cli import run_command; run_command(lambda _: [print(n) for n in range(99999)] and 0)'
+    with subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b'0\n'
+        process.stdout.close()
+        assert process.stderr.read() == b''
+    assert process.returncode == 128 + signal.SIGPIPE
