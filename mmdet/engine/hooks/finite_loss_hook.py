@@ -45,7 +45,8 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._device = get_device()
-        self._scaled = hasattr(runner.optim_wrapper, 'loss_scaler')
+        self._optim = runner.optim_wrapper
+        self._scaled = hasattr(self._optim, 'loss_scaler')
         self._reset()
         self._handles = [model.register_forward_hook(self._see_losses),
                          runner.optim_wrapper.optimizer.register_step_pre_hook(self._see_step)]
@@ -67,17 +68,22 @@ class FiniteLossHook(Hook):
     def _see_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         """Called before the optimizer's step: without gradients it changes nothing, neither weights nor momenta."""
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        self._stepped_over = self._bad([] if self._scaled else [p.grad for p in parameters])
+        self._stepped_over = self._bad(False if self._scaled else self._bad_gradient([p.grad for p in parameters]))
         if self._stepped_over:
             for parameter in parameters:
                 parameter.grad = None
 
-    def _bad(self, gradients: list[Tensor]) -> bool:
-        """The same answer in all processes."""
-        bad = ~self._mine.isfinite()
-        if gradients:
-            bad = bad | ~get_total_norm(gradients).isfinite()
-        bad = bad.float()
+    def _bad_gradient(self, gradients: list[Tensor]) -> bool | Tensor:
+        if not gradients:
+            return False
+        if self._optim.clip_grad_kwargs and self._optim.grad_name == 'grad_norm':
+            # clipping has just measured it
+            return not math.isfinite(self._optim.message_hub.get_scalar('train/grad_norm').current())
+        return ~get_total_norm(gradients).isfinite()
+
+    def _bad(self, bad_gradient: bool | Tensor = False) -> bool:
+        """Whether loss or gradient is bad; the same answer in all processes."""
+        bad = (~self._mine.isfinite() | bad_gradient).float()
         all_reduce(bad, 'max')
         return bool(bad)
 
@@ -86,7 +92,7 @@ class FiniteLossHook(Hook):
         if not runner.optim_wrapper.should_update():
             return  # gradients are still being added up
         # a loss scaler leaves out the optimizer's step without asking
-        bad = self._bad([]) if self._stepped_over is None else self._stepped_over
+        bad = self._bad() if self._stepped_over is None else self._stepped_over
         if bad:
             self._report(runner, data_batch, outputs or {})
         self._reset()
