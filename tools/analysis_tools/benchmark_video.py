@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Memory and speed of long videos: python tools/analysis_tools/benchmark_video.py [--frames 20000 ...]; see --help."""
+import itertools
 import sys
 import tempfile
 import time
@@ -12,13 +13,13 @@ import numpy as np
 
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 
-WIDTH, HEIGHT = 640, 360
+WIDTH, HEIGHT, FPS = 640, 360, 30
 WARM_UP = 1000  # frames
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/benchmark_video.py', description=(
-        f'Streams synthetic {WIDTH}x{HEIGHT} frames through VideoInferencer twice, without and with files, and prints '
+        f'Streams a {WIDTH}x{HEIGHT} toy video through VideoInferencer twice, without and with files, and prints '
         f'frames a second and by how much resident memory grows after the first {WARM_UP} frames.'))
     parser.add_argument('config', nargs='?', type=existing_file,
                         help='default: a stand-in for a network that only waits')
@@ -42,12 +43,18 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def synthetic_frames(number: int) -> Iterator[np.ndarray]:
-    """(360, 640, 3) uint8 frames of a camera that pans over noise."""
-    scene = np.random.default_rng(0).integers(0, 256, (HEIGHT, 2 * WIDTH, 3), dtype=np.uint8)
-    for index in range(number):
-        left = index % WIDTH
-        yield scene[:, left:left + WIDTH]
+def toy_scene() -> list[np.ndarray]:
+    """Two seconds of a textured toy video with some objects: (360, 640, 3) uint8 frames."""
+    from mmdet.datasets.transforms.loading import read_frame
+    from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
+    with tempfile.TemporaryDirectory() as folder:
+        make_toy_vis(folder, ToyVIS(videos=0, val_videos=1, frames=2 * FPS, size=(WIDTH, HEIGHT)), progress=False)
+        return [read_frame(str(path)) for path in sorted(Path(folder, 'valid_images').glob('*/*.jpg'))]
+
+
+def endless(scene: list[np.ndarray], number: int) -> Iterator[np.ndarray]:
+    """So many frames of the scene, forwards and backwards in turn."""
+    return itertools.islice(itertools.cycle([*scene, *scene[-2:0:-1]]), number)
 
 
 def resident_mb() -> float:
@@ -82,10 +89,11 @@ def main(argv: Sequence[str] | None) -> int:
     model = args.config or StubDetector(args.objects, seconds=args.milliseconds / 1000)
     inferencer = VideoInferencer(model, args.checkpoint, device=args.device, batch=args.batch, max_size=args.max_size,
                                  amp=args.amp)
-    plain, *_ = measure(inferencer(synthetic_frames(args.plain_frames), thresh=args.thresh))
+    scene = toy_scene()
+    plain, *_ = measure(inferencer(endless(scene, args.plain_frames), thresh=args.thresh))
     with tempfile.TemporaryDirectory() as folder:
-        drawn, warm, peak = measure(inferencer(synthetic_frames(args.frames), out=folder, outputs=args.outputs,
-                                               thresh=args.thresh))
+        drawn, warm, peak = measure(inferencer(endless(scene, args.frames), out=folder, outputs=args.outputs,
+                                               thresh=args.thresh, fps=FPS))
     print(f'without files {plain:.1f} frames/s, with {" ".join(args.outputs)} {drawn:.1f} '
           f'({100 * (1 - drawn / plain):.1f} % less)')
     print(f'{args.frames} frames: {warm:.0f} MB after {WARM_UP}, {peak - warm:+.1f} MB at most after that')
