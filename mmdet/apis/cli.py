@@ -8,6 +8,7 @@ import argparse
 import difflib
 import os
 import re
+import select
 import signal
 import sys
 import time
@@ -141,8 +142,6 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
 
 def _nobody_reads() -> bool:
     """Whether what reads the output has ended, such as ``head``."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
