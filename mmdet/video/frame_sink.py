@@ -10,7 +10,6 @@ import gc
 import math
 import mmap
 import multiprocessing
-import pickle
 import signal
 import sys
 import traceback
@@ -171,11 +170,11 @@ class _Process:
             np.copyto(_image(self._memory, slot, shape), image)
             image = None
         with suppress(BrokenPipeError):  # the reply that never comes tells why
-            self._frames.send_bytes(pickle.dumps((slot, shape, image, sample)))
+            self._frames.send((slot, shape, image, sample))
 
     def close(self) -> list[Any]:
         with suppress(BrokenPipeError):
-            self._frames.send_bytes(b'')
+            self._frames.send(None)
         self._frames.close()
         error = None
         while self._going:
@@ -192,7 +191,7 @@ class _Process:
     def _take_reply(self) -> None:
         """A slot that is free again, the results at the end, or an error, which is raised."""
         try:
-            reply = pickle.loads(self._replies.recv_bytes())
+            reply = self._replies.recv()
         except EOFError:
             self._going = False
             self._process.join()
@@ -215,7 +214,7 @@ def _serve(consumers: Sequence[FrameConsumer], memory: mmap.mmap, frames: Connec
     """The process: feeds the consumers until the frames end or nobody is there to send more.
 
     Args:
-        frames: brings (slot, shape, image if it is not in the slot, sample), at last nothing.
+        frames: brings (slot, shape, image if it is not in the slot, sample), at last None.
         replies: takes back slots, errors, at last the results.
         theirs: the other ends, which must close when the process that forked this one ends.
     """
@@ -227,7 +226,7 @@ def _serve(consumers: Sequence[FrameConsumer], memory: mmap.mmap, frames: Connec
 
     def tell(reply: Any) -> None:
         with suppress(BrokenPipeError):  # nobody is left to hear it: the files matter
-            replies.send_bytes(pickle.dumps(reply))
+            replies.send(reply)
 
     def attempt(function: Callable[..., None], *args: Any) -> bool:
         try:
@@ -244,7 +243,7 @@ def _serve(consumers: Sequence[FrameConsumer], memory: mmap.mmap, frames: Connec
 
     files, going = _Consumers(consumers), True
     while message := _next(frames):
-        slot, shape, image, sample = pickle.loads(message)
+        slot, shape, image, sample = message
         if going:  # after an error the rest is dropped
             going = attempt(files.write, (image if shape is None else _image(memory, slot, shape), sample))
         tell(slot)
@@ -252,9 +251,9 @@ def _serve(consumers: Sequence[FrameConsumer], memory: mmap.mmap, frames: Connec
     tell(files.results)
 
 
-def _next(frames: Connection) -> bytes:
-    """The next message; empty when no more comes."""
+def _next(frames: Connection) -> tuple | None:
+    """The next frame; None when no more comes."""
     try:
-        return frames.recv_bytes()
+        return frames.recv()
     except EOFError:
-        return b''
+        return None
