@@ -132,6 +132,12 @@ def _shortened(names: list[str]) -> str:
 
 
 def _remedy(own: Mapping, weights: Mapping, missing: list, unexpected: list, shapes: list) -> str:
+    patches = next((name for name in shapes if name.endswith('patch_embed.proj.weight')
+                    and own[name].shape[2:] != weights[name].shape[2:]), None)
+    if patches:
+        return (f'. The patch sizes differ: the file has {weights[patches].shape[-1]} pixels, the config '
+                f'{own[patches].shape[-1]} (backbone.patch_size); use weights with patches of that size, or start from '
+                'random ones with --cfg-options model.backbone.init_cfg=None')
     classes = [name for name in shapes if 'cls' in name.split('.')[-2] or name.split('.')[-2].startswith('fc_')]
     if classes and len(classes) == len(shapes) and not missing and not unexpected:
         file_count, own_count = len(weights[classes[0]]), len(own[classes[0]])

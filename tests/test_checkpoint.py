@@ -16,6 +16,7 @@ from mmdet.checkpoint import (
     weights_of,
 )
 from mmdet.errors import UserError
+from mmdet.models.backbones import ViT
 
 
 class Detector(nn.Module):
@@ -100,6 +101,13 @@ def test_long_lists_are_cut():
 def test_class_count_is_named():
     with pytest.raises(UserError, match='the file has 5, the config 3'):
         load_model(Detector(3), 'x.pth', Detector(5).state_dict())
+
+
+def test_patch_size_is_named():
+    file, backbone = ViT(32, 4, 2, patch_size=14), ViT(32, 4, 2)
+    with pytest.raises(UserError, match='has 14 pixels, the config 16 .* weights with patches of that size') as error:
+        load_backbone_weights(backbone, file.state_dict(), 'mae_pretrain_vit_huge.pth')
+    assert '\n' not in str(error.value)
 
 
 def test_module_is_unchanged_by_a_refused_file():

@@ -49,7 +49,8 @@ class ViT(BaseModule):
         depth: number of blocks, a multiple of 4. ViT-B 12, L 24, H 32.
         num_heads: attention heads. ViT-B 12, L 16, H 16.
         mlp_ratio: hidden channels of a block's MLP over ``embed_dims``.
-        patch_size: side of a patch in pixels.
+        patch_size: side of a patch in pixels. The strides above are those of 16; MAE's published ViT-H has 14 and does
+            not fit then.
         with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes MAE's file or a plain dict.
 
