@@ -105,7 +105,7 @@ def test_class_count_is_named():
 
 def test_patch_size_is_named():
     file, backbone = ViT(32, 4, 2, patch_size=14), ViT(32, 4, 2)
-    with pytest.raises(UserError, match='has 14 pixels, the config 16 .* weights with patches of that size') as error:
+    with pytest.raises(UserError, match=r'has 14 pixels, the config 16 .* weights with patches of that size') as error:
         load_backbone_weights(backbone, file.state_dict(), 'mae_pretrain_vit_huge.pth')
     assert '\n' not in str(error.value)
 

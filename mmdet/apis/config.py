@@ -27,8 +27,13 @@ _BUILDERS_OWN = {
     'type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'requires_grad'}
 _TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
     'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing', 'compile', 'sync_bn'}
+# of at least this; where -1 is allowed, it means never, or all
 _WHOLE_NUMBERS = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_dataloader.batch_size': 1,
-                  'train_dataloader.num_workers': 0, 'test_dataloader.batch_size': 1, 'test_dataloader.num_workers': 0}
+                  'train_dataloader.num_workers': 0, 'test_dataloader.batch_size': 1, 'test_dataloader.num_workers': 0,
+                  'train_cfg.val_interval': 1, 'default_hooks.logger.interval': 1,
+                  'default_hooks.logger.interval_exp_name': 1, 'default_hooks.checkpoint.interval': -1,
+                  'default_hooks.checkpoint.max_keep_ckpts': -1, 'default_hooks.checkpoint.save_begin': 0,
+                  'default_hooks.finite_loss.max_skipped': 0, 'default_hooks.stop.interval': 1}
 
 
 def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()) -> Config:
@@ -82,9 +87,16 @@ def require(cfg: Config, *keys: str) -> None:
         raise UserError(f'{cfg.filename} has no {", ".join(missing)}; take them over with _base_, as the other configs '
                         'do')
     for where, least in _WHOLE_NUMBERS.items():
-        first, last = where.split('.')
-        value = cfg[first].get(last, least) if first in keys else least
-        if not isinstance(value, int) or value < least:
+        parent, _, last = where.rpartition('.')
+        first, *between = parent.split('.')
+        node = cfg[first] if first in keys else {}
+        for part in between:
+            # a hook that is None is left out
+            node = node.get(part) or {} if isinstance(node, dict) else node
+        if not isinstance(node, dict):
+            raise UserError(f'config key {parent}: {node!r} must be a dict')
+        value = node.get(last, least)
+        if type(value) is not int or value < least:
             raise UserError(f'config key {where}: {value!r} must be a whole number of at least {least}')
     rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 1) if 'optim_wrapper' in keys else 1
     if not isinstance(rate, (int, float)) or not rate > 0:
