@@ -43,7 +43,7 @@ BACKDROP = 60  # grey of frames whose images are not there
 
 def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out: str | os.PathLike, *,
                  images: str | os.PathLike | None = None, log: str | os.PathLike | None = None,
-                 title: str = 'Test report', thresh: float = 0.3, gallery: int = 24) -> Path:
+                 title: str = 'Test report', thresh: float = 0.5, gallery: int = 24) -> Path:
     """Scores a result file and writes ``<out>/index.html``, which needs nothing else, neither files nor network.
 
     Args:

@@ -1,5 +1,6 @@
 """The HTML report: what is on the page, that names cannot break it, and how it looks in a real browser."""
 import base64
+import inspect
 import io
 import json
 import re
@@ -11,9 +12,13 @@ import pytest
 from browser import CHROMIUM, DRIVER, Browser
 from PIL import Image
 
+import test_video
+from mmdet import apis
 from mmdet.apis import write_report
 from mmdet.errors import UserError
 from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page
+from tools import video_demo
+from tools.analysis_tools import report
 
 EVIL = '<script>document.title="owned"</script>'
 EVIL_ATTRIBUTE = '"><img src="http://example.invalid/x.png" onerror="document.title=\'owned\'">'
@@ -194,3 +199,11 @@ def test_in_a_browser(page, tmp_path):
         assert browser.run(columns) == 1
         assert browser.complaints() == []
         assert set(browser.requests()) == {page.as_uri()}
+
+
+def test_every_command_draws_from_the_same_score():
+    """The same result gives the same gallery, by whichever command."""
+    parsers = [script.build_parser() for script in (report, test_video, video_demo)]
+    functions = (write_report, apis.test, apis.VideoInferencer.__call__)
+    assert [parser.get_default('thresh') for parser in parsers] == [0.5] * 3
+    assert [inspect.signature(function).parameters['thresh'].default for function in functions] == [0.5] * 3

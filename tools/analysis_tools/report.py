@@ -22,7 +22,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--log', metavar='PATH',
                         help='work_dir of the training, or its scalars.json (default: no curves)')
     parser.add_argument('--title', default='Test report')
-    parser.add_argument('--thresh', type=float, default=0.3, help='draw tracks with a score above this (default: 0.3)')
+    parser.add_argument('--thresh', type=float, default=0.5, help='draw tracks with a score above this (default: 0.5)')
     parser.add_argument('--gallery', type=int, default=24, metavar='N', help='videos shown at most (default: 24)')
     return parser
 
