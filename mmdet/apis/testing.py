@@ -14,6 +14,7 @@ from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes
 from mmdet.errors import UserError
+from mmdet.evaluation.results import check_result_name
 from mmdet.files import check_writable
 
 
@@ -49,6 +50,8 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     """
     if not (out or metrics or show or report):
         raise UserError('nothing to do with the results: give --out X.pkl, --eval segm, --report DIR or --show')
+    if out:
+        check_result_name(out)
     if (save_vis_path or uncertainty) and not show:
         raise UserError('--save_vis_path and --uncertainty are about the pictures of --show: add it')
     if (dump_bbox or zip_result) and not (out or report):

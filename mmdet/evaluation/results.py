@@ -30,6 +30,12 @@ class _StreamedList:
         return list, (), None, self.items
 
 
+def check_result_name(out: str) -> None:
+    """Raises UserError unless a file for results per frame is named ``X.pkl``."""
+    if not out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out {out}: must end in .pkl')
+
+
 def write_results(out: str, videos: Iterable[tuple[Video, Sequence[FrameResult], list[dict]]], dump_bbox: bool = False,
                   archive: bool = False) -> list[str]:
     """Writes the result files.

@@ -21,7 +21,7 @@ from mmdet.evaluation.functional import read_ground_truth, read_predictions, sco
 from mmdet.evaluation.functional.annotations import GroundTruth, Video
 from mmdet.evaluation.functional.vis_eval import METRICS as METRIC_NAMES
 from mmdet.evaluation.parts import PartReader, PartWriter
-from mmdet.evaluation.results import load_results, write_results
+from mmdet.evaluation.results import check_result_name, load_results, write_results
 from mmdet.evaluation.tables import format_scores
 from mmdet.registry import METRICS
 
@@ -58,8 +58,8 @@ class YouTubeVISMetric(BaseMetric):
         for name in self.metrics:
             if name not in METRIC_NAMES:
                 raise UserError(f'metric {name!r} is none of {", ".join(METRIC_NAMES)}')
-        if out is not None and not out.endswith(('.pkl', '.pickle')):
-            raise UserError(f'--out {out}: must end in .pkl')
+        if out is not None:
+            check_result_name(out)
         self.ann_file, self.out, self.dump_bbox, self.zip = ann_file, out, dump_bbox, zip
         self._outline = read_ground_truth(ann_file, tracks=False)
         self._truth: GroundTruth | None = None
