@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,7 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
         self._booleans: list[str] = []
+        self._words: list[str] = []
 
     def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
         spellings = [name.replace('_', '-') for name in names if name.startswith('--') and '_' in name]
@@ -50,12 +52,16 @@ class CommandParser(argparse.ArgumentParser):
             following = arguments[index + 1].lower() if index + 1 < len(arguments) else ''
             if argument in self._booleans and following not in _TRUE + _FALSE:
                 arguments[index] = f'{argument}=True'
+        self._words = arguments
         return super().parse_known_args(arguments, namespace)
 
     def error(self, message: str) -> NoReturn:
         flag = re.match(r'unrecognized arguments: .*?(--[^\s=]+)', message)
         near = difflib.get_close_matches(flag[1], self._option_string_actions, n=1) if flag else []
         remedy = f'; did you mean {near[0]}?' if near else ''
+        if re.search(r'required: .*\bconfig\b', message):
+            taken = [flag for flag, word in pairwise(self._words) if flag.startswith('--') and word.endswith('.py')]
+            remedy = f'; give the config before {taken[0]}' if taken else ''
         self.exit(EXIT_USER_ERROR, f'error: {message}{remedy} ({self.prog} --help lists the flags)\n')
 
 

@@ -1,4 +1,5 @@
 """Flags of train.py and test_video.py: both spellings, booleans, the user's own command lines, faults as one line."""
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,13 @@ def test_a_mistyped_flag_is_told_the_right_one(capsys):
     with pytest.raises(SystemExit):
         parse(train, f'{CONFIG} --wrok-dir x')
     assert 'unrecognized arguments: --wrok-dir x; did you mean --work-dir?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('text', [f'--resume_from {CONFIG}', f'--seed 3 --resume-from {CONFIG} --amp'])
+def test_a_flag_that_took_the_config_is_told(text, capsys):
+    with pytest.raises(SystemExit):
+        parse(train, text)
+    assert re.search(r'required: config; give the config before --resume[_-]from \(', capsys.readouterr().err)
 
 
 def test_reader_of_the_output_that_has_enough_is_no_fault():
