@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.video_options import OUTPUTS, check_video_options
 
 
 def build_parser() -> CommandParser:
@@ -17,7 +18,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('config', type=existing_file, help='config file')
     parser.add_argument('checkpoint', type=existing_file, help='trained weights')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for what is written')
-    parser.add_argument('--outputs', nargs='+', choices=('mp4', 'gif', 'png', 'json'), default=['mp4', 'json'],
+    parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, default=['mp4', 'json'],
                         help='what to write (default: mp4 json)')
     parser.add_argument('--start', type=int, default=0, metavar='N', help='first frame, from 0')
     parser.add_argument('--end', type=int, metavar='N', help='the frame before which to stop')
@@ -41,6 +42,8 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
+    check_video_options(start=args.start, end=args.end, stride=args.stride, thresh=args.thresh, fps=args.fps,
+                        trails=args.trails, batch=args.batch, max_size=args.max_size)
     from tqdm import tqdm
 
     from mmdet.apis import VideoInferencer, load_config

@@ -19,14 +19,13 @@ from torch import nn
 
 from mmdet.apis.inference import init_model
 from mmdet.apis.training import amp_dtype
+from mmdet.apis.video_options import check_video_options
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.video import FrameSink, VideoFrame, VideoResultWriter, VideoSource, in_background, open_video
-from mmdet.video.source import MOST_FPS
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
-OUTPUTS = ('mp4', 'gif', 'png', 'json')
 CLIPS_AHEAD = 3  # clips decoded and resized before the network asks for them
 _READERS = ('LoadTrackFrames', 'LoadTrackAnnotations')  # of a data set's pipeline: what a video needs none of
 
@@ -57,10 +56,7 @@ class VideoInferencer:
     def __init__(self, config: str | os.PathLike | Config | nn.Module, checkpoint: str | os.PathLike | None = None, *,
                  device: str | torch.device | None = None, batch: int = 1, max_size: int | None = None,
                  amp: bool = False) -> None:
-        if batch < 1:
-            raise UserError(f'--batch {batch}: must be at least 1')
-        if max_size is not None and max_size < 16:
-            raise UserError(f'--max-size {max_size}: must be at least 16 pixels')
+        check_video_options(batch=batch, max_size=max_size)
         # Any: init_model's attributes are not nn.Module's
         self.model = cast(Any, config if isinstance(config, nn.Module)
                           else init_model(config, checkpoint, device))
@@ -100,14 +96,7 @@ class VideoInferencer:
         Raises:
             UserError: at once for wrong arguments, and from the iterator for what goes wrong on the way.
         """
-        if not 0 <= thresh <= 1:
-            raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
-        if fps is not None and not 0 < fps <= MOST_FPS:
-            raise UserError(f'--fps {fps}: must lie above 0 and be at most {MOST_FPS:g}')
-        if trails < 0:
-            raise UserError(f'--trails {trails}: must not be negative')
-        if unknown := set(outputs) - set(OUTPUTS):
-            raise UserError(f'unknown output {min(unknown)!r}: choose from {", ".join(OUTPUTS)}')
+        check_video_options(start=start, end=end, stride=stride, thresh=thresh, fps=fps, trails=trails, outputs=outputs)
         labels = self._labels(classes)
         source = video if isinstance(video, VideoSource) else open_video(video, start, end, stride)
         folder = None if out is None else Path(out).expanduser()

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.apis import VideoInferencer, init_model
+from mmdet.apis import VideoInferencer, init_model, video_options
 from mmdet.errors import UserError
 from mmdet.evaluation import evaluate_vis
 from mmdet.testing.stub_detector import StubDetector
+from mmdet.video import source
 from mmdet.visualization import Mp4Writer
 
 HEIGHT, WIDTH = 72, 128
@@ -202,6 +203,10 @@ def test_wrong_settings(make, words):
         VideoInferencer(StubDetector(), **make)
 
 
+def test_fps_that_are_written_are_as_those_that_are_read():
+    assert video_options.MOST_FPS == source.MOST_FPS
+
+
 def test_unknown_device(toy_config):
     with pytest.raises(UserError, match='--device cuda:77: not a device of this machine'):
         VideoInferencer(toy_config, device='cuda:77')
@@ -209,7 +214,9 @@ def test_unknown_device(toy_config):
 
 @pytest.mark.parametrize(('call', 'words'), [
     (dict(thresh=1.5), '--thresh 1.5'), (dict(fps=0.), '--fps 0'), (dict(fps=1e6), '--fps'),
-    (dict(trails=-1), '--trails -1'), (dict(outputs=['mov']), "unknown output 'mov'"),
+    (dict(trails=-1), '--trails -1'), (dict(stride=0), r'--stride 0: .*give 1 \(all of them\) or more'),
+    (dict(start=-1), '--start -1: '), (dict(start=5, end=5), '--end 5: must be larger than --start 5'),
+    (dict(outputs=['mov']), "unknown output 'mov'"),
     (dict(classes=['squar']), '--classes squar: .* there are square'), (dict(classes=['3']), '--classes 3')])
 def test_wrong_arguments_show_at_once(call, words):
     inferencer = VideoInferencer(StubDetector())

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mmdet.apis import init_model
+from mmdet.errors import UserError
 from tools.video_demo import build_parser, main
 
 ROOT = Path(__file__).parents[2]
@@ -102,3 +103,12 @@ def test_a_fault_is_one_line(command, toy_config, trained, tmp_path):
     done = command('tools/video_demo.py', tmp_path / 'text.mp4', toy_config, trained, '--out', tmp_path, check=False)
     assert done.returncode == 2 and done.stderr == (
         f'error: {tmp_path}/text.mp4: cannot be opened; is it a video? ffmpeg -i FILE says what it holds\n')
+
+
+@pytest.mark.parametrize(('flag', 'value'), [
+    ('--thresh', '2'), ('--fps', '0'), ('--batch', '0'), ('--stride', '0'), ('--start', '-1'), ('--end', '0'),
+    ('--trails', '-1'), ('--max_size', '3')])
+def test_wrong_numbers_show_before_anything_is_loaded(flag, value, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmdet.video', None)  # cannot be imported
+    with pytest.raises(UserError, match=f'^{flag.replace("_", "-")} {value}'):
+        main(['nowhere.mp4', 'setup.py', 'setup.py', '--out', str(tmp_path), flag, value])

@@ -1,0 +1,38 @@
+"""What can be wrong about the options of a video, found before anything heavy is imported or loaded.
+
+Called by tools/video_demo.py and, for Python, by :class:`mmdet.apis.VideoInferencer`.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.errors import UserError
+
+OUTPUTS = ('mp4', 'gif', 'png', 'json')
+MOST_FPS = 240.0  # as of the videos that are read: mmdet.video.source, which takes seconds to import
+LEAST_SIZE = 16  # pixels
+
+
+def check_video_options(*, start: int = 0, end: int | None = None, stride: int = 1, thresh: float = 0.5,
+                        fps: float | None = None, trails: int = 0, outputs: Sequence[str] = (), batch: int = 1,
+                        max_size: int | None = None) -> None:
+    """Raises UserError for the first option that makes no sense; what they mean: :class:`mmdet.apis.VideoInferencer`.
+    """
+    if start < 0:
+        raise UserError(f'--start {start}: frames are counted from 0; give 0 or more')
+    if end is not None and end <= start:
+        raise UserError(f'--end {end}: must be larger than --start {start}, or no frame is left')
+    if stride < 1:
+        raise UserError(f'--stride {stride}: every Nth frame is taken; give 1 (all of them) or more')
+    if not 0 <= thresh <= 1:
+        raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
+    if fps is not None and not 0 < fps <= MOST_FPS:
+        raise UserError(f'--fps {fps}: must lie above 0 and be at most {MOST_FPS:g}')
+    if trails < 0:
+        raise UserError(f'--trails {trails}: must not be negative')
+    if unknown := set(outputs) - set(OUTPUTS):
+        raise UserError(f'unknown output {min(unknown)!r}: choose from {", ".join(OUTPUTS)}')
+    if batch < 1:
+        raise UserError(f'--batch {batch}: must be at least 1')
+    if max_size is not None and max_size < LEAST_SIZE:
+        raise UserError(f'--max-size {max_size}: must be at least {LEAST_SIZE} pixels')
