@@ -60,12 +60,33 @@ def test_table_gives_mean_and_deviation():
 
 def test_options_count_where_the_annotations_are():
     chosen = Variant('a', CONFIG, cfg_options=('test_evaluator.ann_file=other.json',))
-    assert compare.annotation_file(chosen) == 'other.json'
+    assert compare.load_variant(chosen).test_evaluator.ann_file == 'other.json'
     with pytest.raises(UserError, match=r"no key 'model\.bbox_head\.units'"):
-        compare.annotation_file(Variant('b', CONFIG, cfg_options=('model.bbox_head.units=3',)))
+        compare.load_variant(Variant('b', CONFIG, cfg_options=('model.bbox_head.units=3',)))
 
 
-def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+def test_missing_data_shows_before_the_first_run(tmp_path, monkeypatch, toy_config):
+    path, out = tmp_path / 'variants.json', tmp_path / 'out'
+    command = [str(path), '--out', str(out), '--gpus', '0', '--seeds', '0']
+    path.write_text(json.dumps([dict(name='a', config=CONFIG)]))
+    monkeypatch.setattr(compare, 'ROOT', tmp_path)
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    with pytest.raises(UserError, match=r"^variant 'a': annotation file .*data/toy/annotations/instances_train\.json "
+                                        r'does not exist; first run python tools/make_toy_vis\.py data/toy --easy [^\n]*$'):
+        main(command)
+    assert not out.exists()
+    for key in ('test_dataloader.dataset.ann_file', 'test_evaluator.ann_file'):
+        path.write_text(json.dumps([dict(name='b', config=str(toy_config), cfg_options=[f'{key}=other.json'])]))
+        with pytest.raises(UserError, match=r"variant 'b': annotation file .*other\.json does not exist; link"):
+            main(command)
+
+
+def test_data_of_several_sets_is_looked_for():
+    joint = compare.load_variant(Variant('a', 'configs/vitmae_cnp_joint_ms_1x.py')).train_dataloader.dataset
+    assert len(list(compare._datasets(joint))) == 3
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys, toy_config):
     def run_job(variant, seed, folder, gpu, amp):
         if variant.name == 'b':
             raise UserError('train.py ended with status 2: error: no data')
@@ -73,7 +94,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys
 
     monkeypatch.setattr(compare, 'run_job', run_job)
     path = tmp_path / 'variants.json'
-    path.write_text(json.dumps([dict(name=name, config=CONFIG) for name in 'abc']))
+    path.write_text(json.dumps([dict(name=name, config=str(toy_config)) for name in 'abc']))
     assert main([str(path), '--out', str(tmp_path / 'out'), '--gpus', '0', '--seeds', '1', '2']) == 1
     written = json.loads((tmp_path / 'out/scores.json').read_text())
     assert {name: sorted(runs) for name, runs in written.items()} == {'a': ['1', '2'], 'b': [], 'c': ['1', '2']}

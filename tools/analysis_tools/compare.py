@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shlex
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -27,7 +29,11 @@ from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_comma
 from mmdet.errors import UserError
 from mmdet.files import atomic_open, check_writable
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 ROOT = Path(__file__).resolve().parent.parent.parent
+SCORES = 'scores.json'  # in a run's folder once it is done
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 
 
@@ -84,6 +90,11 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     return [variant for variant in variants if not only or variant.name in only]
 
 
+def run_folder(out: Path, variant: Variant, seed: int) -> Path:
+    """Where a run's files lie."""
+    return out / variant.name / f'seed_{seed}'
+
+
 def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: bool) -> dict[str, float]:
     """Trains, tests and scores one variant with one seed, unless that was done; what the commands say is in the folder.
 
@@ -93,7 +104,7 @@ def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: boo
     Raises:
         UserError: a command failed.
     """
-    scores = folder / 'scores.json'
+    scores = folder / SCORES
     if not scores.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         env = os.environ | ({} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu})
@@ -107,12 +118,44 @@ def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: boo
 
 
 @cache
-def annotation_file(variant: Variant) -> str:
-    """What the variant's test is scored against; raises UserError for a config, or an option, that cannot be."""
+def load_variant(variant: Variant) -> Config:
+    """Its config with its options; raises UserError for those that cannot be."""
     from mmdet.apis.config import load_config, require
     cfg = load_config(ROOT / variant.config, [tuple(option.partition('=')[::2]) for option in variant.cfg_options])
-    require(cfg, 'test_evaluator')
-    return str(cfg.test_evaluator.ann_file)
+    require(cfg, 'train_dataloader', 'test_dataloader', 'test_evaluator')
+    return cfg
+
+
+def annotation_file(variant: Variant) -> str:
+    """What the variant's test is scored against, found where the test finds it; UserError if that is nowhere."""
+    from mmdet.datasets.layout import find_annotations
+    return str(find_annotations(str(ROOT), load_variant(variant).test_evaluator.ann_file))
+
+
+def check_data(variant: Variant) -> None:
+    """Raises UserError, which names the way to make toy videos, unless all annotation files are there."""
+    from mmdet.datasets.layout import find_annotations
+    cfg = load_variant(variant)
+    try:
+        for loader in (cfg.train_dataloader, cfg.test_dataloader):
+            for dataset in _datasets(loader.dataset):
+                find_annotations(str(ROOT / (dataset.get('data_root') or '')), dataset['ann_file'])
+        annotation_file(variant)
+    except UserError as error:
+        # a config of toy videos says in a comment how they are made
+        for command, folder in re.findall(r'# .*?(python tools/make_toy_vis\.py (\S+).*)', cfg.text):
+            if f'{ROOT / folder}/' in str(error):
+                missing = str(error).split(' does not exist')[0]
+                raise UserError(f'variant {variant.name!r}: {missing} does not exist; first run {command}') from None
+        raise UserError(f'variant {variant.name!r}: {error}') from None
+
+
+def _datasets(node: dict) -> Iterator[dict]:
+    """The data sets with a file of their own, out of those that wrap others."""
+    if node.get('ann_file'):
+        yield node
+    for inner in [*node.get('datasets', ()), *filter(None, [node.get('dataset')])]:
+        yield from _datasets(inner)
 
 
 def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
@@ -147,7 +190,7 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
             except queue.Empty:
                 return
             try:
-                scores = run_job(variant, seed, out / variant.name / f'seed_{seed}', gpu, amp)
+                scores = run_job(variant, seed, run_folder(out, variant, seed), gpu, amp)
             except (UserError, OSError) as error:
                 faults.append(f'{variant.name}, seed {seed}: {error}')
                 said = 'failed'
@@ -236,12 +279,15 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     variants = read_variants(args.variants, args.only)
     for variant in variants:
-        annotation_file(variant)  # a wrong option shows before the first training
+        load_variant(variant)  # a wrong option shows before the first training
     slots = visible_gpus(args.gpus) * args.jobs_per_gpu
     out = Path(args.out).expanduser()
     check_writable(out / 'table.md', f'--out {args.out}')
-    out.mkdir(parents=True, exist_ok=True)
     jobs = [(variant, seed) for variant in variants for seed in dict.fromkeys(args.seeds)]
+    unfinished = [variant for variant, seed in jobs if not (run_folder(out, variant, seed) / SCORES).is_file()]
+    for variant in dict.fromkeys(unfinished):
+        check_data(variant)
+    out.mkdir(parents=True, exist_ok=True)
     results, faults = run_all(jobs, out, slots, args.amp)
     if results:
         print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: a folder for each run, table.md, scores.json')
