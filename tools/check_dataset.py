@@ -17,7 +17,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('annotations', type=existing_file, help='annotation file')
     parser.add_argument('--images', type=Path, metavar='DIR',
                         help='folder that file_names start from (default: unchecked)')
-    parser.add_argument('--decode', action='store_true', help='read whole images, to find those that are cut off')
+    parser.add_boolean('--decode', help='read whole images, to find those that are cut off')
     parser.add_argument('--overlap', type=float, default=.9, metavar='IOU',
                         help='masks of two objects in a video more alike than this are a fault (default: 0.9)')
     parser.add_argument('--workers', type=positive_int, default=4, help='threads that read images (default: 4)')

@@ -14,7 +14,7 @@ from mmdet.apis.cli import CommandParser, positive_int, run_command
 def parse_size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition('x')
     if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 320x192')
+        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, the width first, such as 320x192')
     return int(width), int(height)
 
 
@@ -27,7 +27,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--val_videos', type=int, default=5, help='validation videos (default: 5)')
     parser.add_argument('--frames', type=int, default=20, help='frames of each video (default: 20)')
     parser.add_argument('--size', type=parse_size, default=(320, 192), metavar='WIDTHxHEIGHT',
-                        help='of the frames in pixels (default: 320x192)')
+                        help='of the frames, width first: 320x192 is 320 pixels wide and 192 high (default: 320x192)')
     parser.add_argument('--classes', type=int, help='shape classes, 1 to 10 (default: 3 with --easy, else 6)')
     parser.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
     parser.add_argument('--format', choices=('yvis', 'ovis'), default='yvis',
@@ -35,7 +35,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--first_category_id', type=int, default=1, help='the others follow it (default: 1)')
     parser.add_argument('--workers', type=positive_int, default=os.cpu_count() or 1,
                         help='processes (default: one per core)')
-    parser.add_argument('--easy', action='store_true', help='solid colours, calm background, 1 to 3 objects')
+    parser.add_boolean('--easy', help='solid colours, calm background, 1 to 3 objects')
     return parser
 
 

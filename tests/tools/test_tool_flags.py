@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tools import check_dataset, make_toy_vis
+from tools.analysis_tools import benchmark, browse_dataset
+from tools.model_converters import publish_model
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 HELP = """
@@ -34,3 +38,26 @@ def test_unknown_flag_is_one_line(tool, tmp_path):
     assert run.returncode == 2
     assert run.stderr.splitlines()[-1].startswith('error: ') and 'Traceback' not in run.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(('parse', 'words', 'flag'), [
+    (check_dataset.build_parser().parse_args, ['setup.py'], 'decode'),
+    (publish_model.build_parser().parse_args, ['setup.py', 'x.pth'], 'half'),
+    (make_toy_vis.build_parser().parse_args, ['x'], 'easy'),
+    (browse_dataset.build_parser().parse_args, ['setup.py', '--out', 'x'], 'in_order'),
+    (benchmark.parse_args, ['setup.py', '--loading'], 'train')])
+def test_booleans_take_values_as_those_of_the_main_scripts(parse, words, flag):
+    for ending, value in (([], False), ([f'--{flag}'], True), ([f'--{flag}', 'False'], False),
+                          ([f'--{flag}=True'], True)):
+        assert getattr(parse([*words, *ending]), flag) is value
+    assert getattr(parse([f'--{flag}', *words]), flag) is True
+
+
+@pytest.mark.parametrize(('parse', 'words', 'said'), [
+    (make_toy_vis.build_parser().parse_args, ['x', '--size', '320'], "'320' is not WIDTHxHEIGHT, the width first"),
+    (benchmark.parse_args, ['setup.py', '--size', '480'], "'480' is not HEIGHTxWIDTH, the height first"),
+    (benchmark.parse_args, ['setup.py', '--size', '480x270'], 'multiples of 32, and the height comes first')])
+def test_sizes_say_what_comes_first(parse, words, said, capsys):
+    with pytest.raises(SystemExit):
+        parse(words)
+    assert said in capsys.readouterr().err

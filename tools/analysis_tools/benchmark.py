@@ -24,14 +24,15 @@ from mmdet.files import atomic_open, check_writable
 def parse_size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition('x')
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f'{text!r} is not HEIGHTxWIDTH, such as 480x864')
+        raise argparse.ArgumentTypeError(f'{text!r} is not HEIGHTxWIDTH, the height first, such as 480x864')
     return int(height), int(width)
 
 
 def padded_size(text: str) -> tuple[int, int]:
     height, width = parse_size(text)
     if height % 32 or width % 32:
-        raise argparse.ArgumentTypeError(f'{text!r}: inputs are padded to multiples of 32')
+        raise argparse.ArgumentTypeError(f'{text!r}: inputs are padded to multiples of 32, and the height comes first, '
+                                         'such as 480x864')
     return height, width
 
 
@@ -39,15 +40,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(prog='tools/analysis_tools/benchmark.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=existing_file, help='model config')
-    parser.add_argument('--train', action='store_true', help='training step')
-    parser.add_argument('--loading', action='store_true', help="training with the config's own data and workers")
-    parser.add_argument('--test', action='store_true', help='frames a second, online and batched')
-    parser.add_argument('--stages', action='store_true', help='where the time of a test frame goes')
+    parser.add_boolean('--train', help='training step')
+    parser.add_boolean('--loading', help="training with the config's own data and workers")
+    parser.add_boolean('--test', help='frames a second, online and batched')
+    parser.add_boolean('--stages', help='where the time of a test frame goes')
     parser.add_argument('--gpus', type=int, metavar='N', help='processes of the training step, one per GPU')
-    parser.add_argument('--size', type=padded_size, nargs='+', default=[(480, 864)], metavar='HxW',
-                        help='padded network input (default: 480x864)')
-    parser.add_argument('--original', type=parse_size, default=(720, 1280), metavar='HxW',
-                        help='frames that masks are made for (default: 720x1280)')
+    parser.add_argument('--size', type=padded_size, nargs='+', default=[(480, 864)], metavar='HEIGHTxWIDTH',
+                        help='padded network input, height first: 480x864 is 864 pixels wide (default: 480x864)')
+    parser.add_argument('--original', type=parse_size, default=(720, 1280), metavar='HEIGHTxWIDTH',
+                        help='frames that masks are made for, height first (default: 720x1280)')
     parser.add_argument('--batch', type=positive_int, nargs='+', default=[1, 8], metavar='N',
                         help='frames of a clip in --test and --stages (default: 1 8)')
     parser.add_argument('--pairs', type=positive_int, default=4, metavar='N',

@@ -21,7 +21,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--number', type=int, default=20, help='how many items (default: 20)')
     parser.add_argument('--seed', type=int, default=0,
                         help='which items, and the random numbers of their transforms (default: 0)')
-    parser.add_argument('--in_order', action='store_true', help='the first items instead of random ones')
+    parser.add_boolean('--in_order', help='the first items instead of random ones')
     parser.add_config_options()
     return parser
 

@@ -15,7 +15,7 @@ def build_parser() -> CommandParser:
         'training.'))
     parser.add_argument('source', type=existing_file, help='checkpoint of a training')
     parser.add_argument('target', help='file to write')
-    parser.add_argument('--half', action='store_true', help='store float16: half the size, loads like any other')
+    parser.add_boolean('--half', help='store float16: half the size, loads like any other')
     return parser
 
 
