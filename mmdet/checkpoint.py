@@ -21,11 +21,10 @@ from mmengine.model.weight_init import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, shortened
 
 # keys of complete pre-training files that a detector's backbone has no use for: MAE's decoder, classifiers of ImageNet
 _PRETRAINING_ONLY = re.compile(r'^(decoder_|mask_token$|fc\.|head\.|fc_norm\.)')
-_SHOWN = 6  # names listed per kind of fault; the rest are counted
 
 
 def is_whole(path: Path) -> bool:
@@ -107,7 +106,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str |
     unexpected = [name for name in weights if name not in own]
     shapes = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if missing or unexpected or shapes:
-        faults = [f'{len(names)} {kind}: {_shortened(described)}' for kind, names, described in (
+        faults = [f'{len(names)} {kind}: {shortened(described)}' for kind, names, described in (
             ('missing', missing, missing), ('unexpected', unexpected, unexpected),
             ('of wrong shape', shapes, [f'{name} (file {tuple(weights[name].shape)}, model {tuple(own[name].shape)})'
                                         for name in shapes])) if names]
@@ -124,11 +123,6 @@ def _converted(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Te
             mine = {key.removeprefix(prefix): weights.pop(key) for key in list(weights) if key.startswith(prefix)}
             weights |= {f'{prefix}{key}': value for key, value in part.convert_weights(mine).items()}
     return weights
-
-
-def _shortened(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ', '.join(names[:_SHOWN]) + (f' and {rest} more' if rest > 0 else '')
 
 
 def _remedy(own: Mapping, weights: Mapping, missing: list, unexpected: list, shapes: list) -> str:
@@ -164,7 +158,7 @@ def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], so
             weights.setdefault(name, value)
     load_weights(backbone, weights, source)
     if skipped and is_main_process():
-        print_log(f'{source}: {len(skipped)} keys that only pre-training needs are ignored: {_shortened(skipped)}',
+        print_log(f'{source}: {len(skipped)} keys that only pre-training needs are ignored: {shortened(skipped)}',
                   'current')
 
 

@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.dataset.base_dataset import force_full_init
 
 from mmdet.datasets.samplers.seeded_sampler import SeededIndex
-from mmdet.errors import UserError
+from mmdet.errors import UserError, shortened
 from mmdet.registry import DATASETS
 
 
@@ -84,9 +84,5 @@ def _check_classes(first: BaseDataset, other: BaseDataset) -> None:
     names, other_names = first.metainfo.get('classes'), other.metainfo.get('classes')
     if names != other_names:
         raise UserError(f'data sets trained together need the same categories in the same order: {first.ann_file} has '
-                        f'{_shortened(names)}, {other.ann_file} has {_shortened(other_names)}; for COCO set target')
-
-
-def _shortened(names: Sequence[str] | None) -> str:
-    names = list(names or ())
-    return ', '.join(names[:5]) + (f', … ({len(names)} in all)' if len(names) > 5 else '')
+                        f'{shortened(names or ())}, {other.ann_file} has {shortened(other_names or ())}; for COCO set '
+                        'target')
