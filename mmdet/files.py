@@ -1,14 +1,29 @@
-"""Files that appear complete or not at all: results, reports, annotations and, by ``engine/files.py``, checkpoints."""
+"""Files that appear complete or not at all: results, reports, annotations and, by ``engine/files.py``, checkpoints.
+
+Also what reads JSON: annotation files, results, dictionaries of categories.
+"""
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mmdet.errors import UserError
+
+
+def load_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file; raises UserError if it cannot be read or is not JSON."""
+    try:
+        with open(path, 'rb') as file:
+            return json.load(file)
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror or error}); check the path') from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path}: is not JSON ({error}); fetch it again or write it anew') from error
 
 
 def check_writable(path: str | os.PathLike, flag: str) -> None:

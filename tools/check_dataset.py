@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None) -> int:
     from tqdm import tqdm
     from tqdm.contrib.concurrent import thread_map
 
-    from mmdet.datasets.annotations import load_json
     from mmdet.datasets.checks import check_annotations, check_images
     from mmdet.errors import UserError
+    from mmdet.files import load_json
 
     if not 0 < args.overlap <= 1:
         raise UserError(f'--overlap {args.overlap} must lie above 0 and be at most 1')

@@ -24,10 +24,10 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from mmdet.datasets.annotations import load_json, read_youtube_vis
+    from mmdet.datasets.annotations import read_youtube_vis
     from mmdet.datasets.splits import stratified_split
     from mmdet.errors import UserError
-    from mmdet.files import atomic_open
+    from mmdet.files import atomic_open, load_json
 
     if not 0 < args.share < 1:
         raise UserError(f'--share {args.share} must lie between 0 and 1, exclusive')

@@ -25,11 +25,11 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from mmdet.evaluation.functional import evaluate_vis, load_json, read_ground_truth
+    from mmdet.evaluation.functional import evaluate_vis, load_result_json, read_ground_truth
     from mmdet.evaluation.tables import format_scores
     from mmdet.files import atomic_open
 
-    truth, predictions = read_ground_truth(args.annotations), load_json(args.result)
+    truth, predictions = read_ground_truth(args.annotations), load_result_json(args.result)
     numbers = {}
     for metric in args.metric:
         result = evaluate_vis(truth, predictions, metric, source=args.result)

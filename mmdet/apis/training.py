@@ -12,7 +12,7 @@ from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
 from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes, prepare_cublas
 from mmdet.errors import UserError
-from mmdet.evaluation.functional import load_json
+from mmdet.files import load_json
 
 AUTO = 'auto'
 

@@ -5,7 +5,6 @@ a data loader forks read the same pages as their parent; masks stay run-length e
 """
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmdet.errors import UserError
+from mmdet.files import load_json
 from mmdet.structures.masks import check_image_size, parse_segmentations, rle_boxes
 
 # of a coordinate or an area; more is no image's
@@ -207,17 +207,6 @@ class _Entries:
             'entry_boxes': np.concatenate(self.boxes)[order].astype(np.float32),
             'runs': np.frombuffer(b''.join(strings), np.uint8), 'first_run': _starts([len(text) for text in strings]),
             'object_ids': np.array(self.object_ids, np.int64), 'object_labels': np.array(self.object_labels, np.int64)}
-
-
-def load_json(path: str | os.PathLike) -> Any:
-    """The content of a JSON file; raises UserError if it cannot be read or is not JSON."""
-    try:
-        with open(path, 'rb') as file:
-            return json.load(file)
-    except OSError as error:
-        raise UserError(f'cannot read {path}: {error.strerror}; check ann_file') from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{path} is not valid JSON ({error}); fetch it again') from None
 
 
 def _starts(lengths: Any) -> np.ndarray:

@@ -20,7 +20,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
 from mmdet.datasets import YVISDataset
-from mmdet.evaluation.functional import evaluate_vis, load_json
+from mmdet.evaluation.functional import evaluate_vis, load_result_json
 from mmdet.evaluation.metrics import YouTubeVISMetric
 from mmdet.models.trackers import AssociationTracker
 
@@ -153,7 +153,7 @@ def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categ
         paths[0].write_text(json.dumps(truth))
         paths[1].write_text(json.dumps(made(predicted, score=lambda _: float(rng.uniform()))))
         start = time.perf_counter()
-        contents = [load_json(path) for path in paths]
+        contents = [load_result_json(path) for path in paths]
         read = time.perf_counter()
         scores = evaluate_vis(*contents)
         return {'tracks': videos * tracks, 'seconds of reading': read - start,

@@ -8,11 +8,12 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from mmdet.datasets import CocoDataset, YVISDataset
-from mmdet.datasets.annotations import load_json, read_youtube_vis
+from mmdet.datasets.annotations import read_youtube_vis
 from mmdet.datasets.coco_file import check_coco
 from mmdet.datasets.converters.coco_frames import coco_frames_to_vis
 from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
 from mmdet.errors import UserError
+from mmdet.files import load_json
 
 PIPELINE = [dict(type='LoadTrackFrames'), dict(type='LoadTrackAnnotations'), dict(type='ResizeClip', scale=(64, 48)),
             dict(type='PackTrackInputs')]

@@ -151,8 +151,8 @@ def set_in(*keys_and_value):
 
 
 @pytest.mark.parametrize('data, words', [
-    ('{"videos": [', ['not valid JSON']),
-    ('[' * 100000, ['not valid JSON']),
+    ('{"videos": [', ['is not JSON']),
+    ('[' * 100000, ['is not JSON']),
     ('[]', ['not YouTube-VIS', 'videos']),
     ('{"images": [], "annotations": []}', ['not YouTube-VIS', 'videos']),
     (broken(lambda d: d.pop('categories')), ['categories']),

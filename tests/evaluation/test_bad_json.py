@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional import evaluate_vis, load_json, read_ground_truth
+from mmdet.evaluation.functional import evaluate_vis, load_result_json, read_ground_truth
 
 GOLDEN = json.loads((Path(__file__).parents[1] / 'data' / 'golden' / 'vis_eval_22.json').read_text())
 
@@ -114,7 +114,7 @@ def test_not_json(tmp_path, content):
     path = tmp_path / 'result.json'
     path.write_bytes(content)
     with pytest.raises(UserError, match=r'result\.json: (is not JSON|cannot be)') as caught:
-        load_json(path)
+        load_result_json(path)
     assert '\n' not in str(caught.value)
 
 
@@ -123,7 +123,7 @@ def test_a_pickle_instead_of_json(tmp_path, protocol):
     path = tmp_path / 'x.pkl'
     path.write_bytes(pickle.dumps([({}, {})], protocol=protocol))
     with pytest.raises(UserError, match=r'x\.pkl: is a pickle, not JSON; give the \.json file'):
-        load_json(path)
+        load_result_json(path)
 
 
 def test_archives(tmp_path, truth, result):
@@ -136,7 +136,7 @@ def test_archives(tmp_path, truth, result):
     missing = tmp_path / 'none.zip'
     for path, message in ((other, 'holds no results.json'), (broken, 'unpacked'), (missing, 'No such file')):
         with pytest.raises(UserError, match=message):
-            load_json(path)
+            load_result_json(path)
 
 
 def test_ground_truth_without_annotations_can_be_outlined(truth):

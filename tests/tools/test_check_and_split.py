@@ -105,7 +105,7 @@ def test_faulty_images(toy, tmp_path, capsys):
     assert [name in fault for fault, (name, _) in zip(faults, expected)] == [True] * 4
 
 
-@pytest.mark.parametrize('text, words', [('{', 'not valid JSON'), ('{"videos": []}', "non-empty list 'videos'"),
+@pytest.mark.parametrize('text, words', [('{', 'is not JSON'), ('{"videos": []}', "non-empty list 'videos'"),
                                          ('{"videos": [1], "categories": [1], "annotations": 3}', 'must be a list')])
 def test_unreadable_file(tmp_path, text, words):
     (tmp_path / 'x.json').write_text(text)

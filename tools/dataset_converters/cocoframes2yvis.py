@@ -23,10 +23,9 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from mmdet.datasets.annotations import load_json
     from mmdet.datasets.coco_file import check_coco
     from mmdet.datasets.converters.coco_frames import coco_frames_to_vis
-    from mmdet.files import atomic_open
+    from mmdet.files import atomic_open, load_json
 
     file = coco_frames_to_vis(check_coco(load_json(args.coco), args.coco), args.track_key)
     with atomic_open(args.out, 'w') as out:

@@ -33,9 +33,8 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from tqdm.contrib.concurrent import thread_map
 
-    from mmdet.datasets.annotations import load_json
     from mmdet.datasets.converters.mask_folders import build_file, categories_from_meta, find_videos, read_video
-    from mmdet.files import atomic_open
+    from mmdet.files import atomic_open, load_json
 
     folders = find_videos(args.images, args.masks)
     videos = thread_map(partial(read_video, ignore=args.ignore), folders, max_workers=args.workers, unit='videos')

@@ -1,8 +1,15 @@
 """Overlaps and video AP as plain functions of arrays. Called by the metrics and by tools."""
-from mmdet.evaluation.functional.annotations import GroundTruth, Track, load_json, read_ground_truth, read_predictions
+from mmdet.evaluation.functional.annotations import (
+    GroundTruth,
+    Track,
+    load_result_json,
+    read_ground_truth,
+    read_predictions,
+)
 from mmdet.evaluation.functional.video_ap import match_tracks, precision_recall
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
 from mmdet.evaluation.functional.vis_eval import VISEvalResult, evaluate_vis, score_tracks
 
-__all__ = ['GroundTruth', 'Track', 'VISEvalResult', 'evaluate_vis', 'load_json', 'match_tracks', 'precision_recall',
-           'read_ground_truth', 'read_predictions', 'score_tracks', 'video_box_iou', 'video_mask_iou']
+__all__ = ['GroundTruth', 'Track', 'VISEvalResult', 'evaluate_vis', 'load_result_json', 'match_tracks',
+           'precision_recall', 'read_ground_truth', 'read_predictions', 'score_tracks', 'video_box_iou',
+           'video_mask_iou']

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmdet.errors import UserError
+from mmdet.files import load_json
 from mmdet.structures.masks import check_image_size, parse_segmentations, rle_boxes
 
 # OVIS: how much of an object is hidden in a frame
@@ -87,26 +89,29 @@ class GroundTruth:
         return all(track.boxes is not None for track in self.tracks)
 
 
-def load_json(path: str | PathLike) -> Any:
-    """The content of a JSON file, or of ``results.json`` in a zip archive.
+def load_result_json(path: str | PathLike) -> Any:
+    """The content of a result file: of a JSON file, or of ``results.json`` in a zip archive.
 
     Raises:
         UserError: the file is missing, unreadable or not JSON.
     """
     path = fspath(path)
-    try:
-        if path.endswith('.zip'):
-            with zipfile.ZipFile(path) as archive:
-                if archive.getinfo(ARCHIVE_MEMBER).file_size > MAX_JSON_BYTES:
-                    raise UserError(f'{path}: {ARCHIVE_MEMBER} is larger than {MAX_JSON_BYTES} bytes; unpack and '
-                                    'score the JSON file')
-                return json.loads(archive.read(ARCHIVE_MEMBER))
-        with open(path, 'rb') as file:
-            content = file.read()
-        if content.startswith(PICKLE_START):
+    if path.endswith('.zip'):
+        return _load_archive(path)
+    with suppress(OSError), open(path, 'rb') as file:
+        if file.read(1) == PICKLE_START:
             raise UserError(f'{path}: is a pickle, not JSON; give the .json file that test_video.py --out wrote beside '
                             'it')
-        return json.loads(content)
+    return load_json(path)
+
+
+def _load_archive(path: str) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(ARCHIVE_MEMBER).file_size > MAX_JSON_BYTES:
+                raise UserError(f'{path}: {ARCHIVE_MEMBER} is larger than {MAX_JSON_BYTES} bytes; unpack and score the '
+                                'JSON file')
+            return json.loads(archive.read(ARCHIVE_MEMBER))
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror or error}); check the path') from error
     except KeyError as error:
@@ -175,7 +180,7 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
             damaged RLE, ...
     """
     if isinstance(predictions, (str, PathLike)):
-        content, name = load_json(predictions), source or fspath(predictions)
+        content, name = load_result_json(predictions), source or fspath(predictions)
     else:
         content, name = predictions, source or 'result'
     if not isinstance(content, list):

@@ -13,7 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.annotations import load_json
+from mmdet.evaluation.functional.annotations import load_result_json
 from mmdet.evaluation.functional.coco_ap import check_detections, read_coco, score_boxes
 from mmdet.files import atomic_open
 from mmdet.registry import METRICS
@@ -117,7 +117,7 @@ class CocoMetric(BaseMetric):
             UserError: it is not a COCO result file, or one for other images.
         """
         path = path if path.endswith('.json') else f'{path}.json'
-        return self._score(check_detections(load_json(path), self._truth, path))
+        return self._score(check_detections(load_result_json(path), self._truth, path))
 
     def write_partial(self) -> list[str]:
         """After an interrupt: writes what this process has found beside ``out`` (``X.partial.pkl.json``), says so."""
