@@ -4,6 +4,7 @@ from __future__ import annotations
 from mmengine.model import BaseModel
 
 from mmdet.registry import MODELS
+from mmdet.testing.golden import fill_golden
 
 
 def build_sipmask(embed_dims: int = 96, channels: int = 256, num_classes: int = 5, **head) -> BaseModel:
@@ -15,6 +16,13 @@ def build_sipmask(embed_dims: int = 96, channels: int = 256, num_classes: int = 
         bbox_head=dict(type='SipMaskHead', num_classes=num_classes, in_channels=channels,
                        strides=(8, 16, 32, 64)) | head,
         tracker=dict(type='AssociationTracker', similarity='dot', temperature=1.0)))
+
+
+def golden_sipmask() -> BaseModel:
+    """SipMask with the golden weights, its boxes enlarged as they were for the golden numbers."""
+    model = fill_golden(build_sipmask(track_jitter=0.0))
+    model.bbox_head.fcos_reg.bias.data += 3.0
+    return model
 
 
 def build_fcos(embed_dims: int = 32, channels: int = 32, num_classes: int = 3, **head) -> BaseModel:

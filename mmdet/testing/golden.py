@@ -39,6 +39,12 @@ def fill_golden(model: nn.Module) -> nn.Module:
     return _module('weights').fill(model)
 
 
+def relative_error(value: torch.Tensor, expected: np.ndarray) -> float:
+    """Norm of the difference over the norm of what is expected."""
+    expected = torch.as_tensor(expected).double()
+    return float((value.detach().double() - expected).norm() / expected.norm())
+
+
 def golden_pairs(seed: int, height: int = 192, width: int = 320, batch: int = 2,
                  num_classes: int = 6) -> tuple[torch.Tensor, list[TrackDataSample]]:
     """The golden training scene as the model takes it: inputs (batch, 2, 3, height, width), clips with ground truth."""

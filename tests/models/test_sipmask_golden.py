@@ -1,50 +1,15 @@
-"""SipMask against the published implementation: parameter names, losses, gradients, boxes, masks, ids."""
+"""SipMask against the published implementation: parameter names, boxes, masks, ids."""
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mmdet.testing.dense import build_sipmask
-from mmdet.testing.golden import fill_golden, golden_json, golden_npz, golden_pairs, golden_video
-
-
-def golden_model():
-    model = fill_golden(build_sipmask(track_jitter=0.0))
-    model.bbox_head.fcos_reg.bias.data += 3.0
-    return model
-
-
-@pytest.fixture(scope='module')
-def golden():
-    return golden_npz('sipmask_vit_small_train.npz')
-
-
-@pytest.fixture(scope='module')
-def trained():
-    """The golden model after one forward and backward pass, and its losses."""
-    model = golden_model().train()
-    losses = model(*golden_pairs(seed=31), mode='loss')
-    sum(value for name, value in losses.items() if 'loss' in name).backward()
-    return model, losses
+from mmdet.testing.dense import build_sipmask, golden_sipmask
+from mmdet.testing.golden import golden_json, golden_video
 
 
 def test_parameter_names_and_shapes():
     shapes = {name: list(tensor.shape) for name, tensor in build_sipmask().state_dict().items()}
     assert shapes == golden_json('sipmask_vit_small.state_dict.json')
-
-
-def test_losses(golden, trained):
-    _, losses = trained
-    expected = {name[5:]: float(value) for name, value in golden.items() if name.startswith('loss/')}
-    expected.pop('total')
-    assert {name: float(value.detach()) for name, value in losses.items()} == pytest.approx(expected, rel=1e-4)
-
-
-def test_gradient_norms(golden, trained):
-    model, _ = trained
-    norms = {name: -1.0 if parameter.grad is None else float(parameter.grad.norm())
-             for name, parameter in model.named_parameters()}
-    expected = {name[9:]: float(value) for name, value in golden.items() if name.startswith('gradnorm/')}
-    assert norms == pytest.approx(expected, rel=5e-3)
 
 
 def check_frame(frame, expected: list[dict]) -> None:
@@ -64,7 +29,7 @@ def check_frame(frame, expected: list[dict]) -> None:
 
 @pytest.mark.parametrize('clip_len', [5, 2, 1], ids=['whole video', 'clips', 'online'])
 def test_videos(clip_len):
-    model = golden_model().eval()
+    model = golden_sipmask().eval()
     frames = golden_json('sipmask_vit_small_track.json')
     expected = {(item['video'], item['frame']): item['instances'] for item in frames}
     rng = np.random.default_rng(32)
