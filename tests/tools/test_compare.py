@@ -1,11 +1,14 @@
 """tools/analysis_tools/compare.py: reading variants, running them side by side, the table."""
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mmdet.apis import load_config
-from mmdet.errors import UserError
+from mmdet.errors import EXIT_PREEMPTED, UserError
 from tools.analysis_tools import compare
 from tools.analysis_tools.compare import Variant, format_table, main, read_variants
 
@@ -124,3 +127,22 @@ def test_a_file_as_folder_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r'--out .*table.* cannot be written'):
         main(['configs/comparisons/toy_textured.json', '--out', str(tmp_path / 'table'), '--gpus', '0', '--only',
               'memcnp', '--amp', 'True'])
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_runs_too(tmp_path, toy_config):
+    variants = tmp_path / 'variants.json'
+    variants.write_text(json.dumps([dict(name='long', config=str(toy_config),
+                                         cfg_options=['train_cfg.max_epochs=1000'])]))
+    command = [sys.executable, 'tools/analysis_tools/compare.py', str(variants), '--out', str(tmp_path / 'out'),
+               '--gpus', '0', '--seeds', '0']
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        log = tmp_path / 'out/long/seed_0/train.txt'
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline and not (log.is_file() and 'Epoch(train)' in log.read_text()):
+            time.sleep(0.1)
+        run.terminate()
+        said = run.stderr.read()
+    assert run.returncode == EXIT_PREEMPTED and 'goes on from here' in said
+    assert len(list(log.parent.glob('iter_*.pth'))) == 1  # complete: the training was waited for
+    assert not (tmp_path / 'out/table.md').exists()

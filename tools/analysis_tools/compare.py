@@ -12,6 +12,7 @@ import os
 import queue
 import re
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
-from mmdet.errors import UserError
+from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.files import atomic_open, check_writable
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCORES = 'scores.json'  # in a run's folder once it is done
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
+
+_running: set[subprocess.Popen] = set()  # commands of the runs
+_stopped = threading.Event()
+_lock = threading.Lock()  # none starts while they are stopped
 
 
 @dataclass(frozen=True)
@@ -160,11 +165,27 @@ def _datasets(node: dict) -> Iterator[dict]:
 
 def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
     with log.open('w') as file:
-        status = subprocess.run([sys.executable, '-u', *words], cwd=ROOT, env=env, stdout=file,
-                                stderr=subprocess.STDOUT).returncode
+        with _lock:
+            if _stopped.is_set():
+                raise UserError('not started')
+            process = subprocess.Popen([sys.executable, '-u', *words], cwd=ROOT, env=env, stdout=file,
+                                       stderr=subprocess.STDOUT)
+            _running.add(process)
+        status = process.wait()
+        _running.discard(process)
     if status:
         last = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), '')
         raise UserError(f'{words[0]} ended with status {status}: {last.strip()} (all of it: {log})')
+
+
+def stop_runs() -> None:
+    """Ends the commands that run, which save what they have, and starts no more."""
+    with _lock:
+        _stopped.set()
+    for process in list(_running):
+        process.terminate()
+    for process in list(_running):
+        process.wait()
 
 
 def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str | None], amp: bool,
@@ -192,6 +213,8 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
             try:
                 scores = run_job(variant, seed, run_folder(out, variant, seed), gpu, amp)
             except (UserError, OSError) as error:
+                if _stopped.is_set():
+                    return
                 faults.append(f'{variant.name}, seed {seed}: {error}')
                 said = 'failed'
             else:
@@ -288,7 +311,13 @@ def main(argv: Sequence[str] | None) -> int:
     for variant in dict.fromkeys(unfinished):
         check_data(variant)
     out.mkdir(parents=True, exist_ok=True)
-    results, faults = run_all(jobs, out, slots, args.amp)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
+    try:
+        results, faults = run_all(jobs, out, slots, args.amp)
+    except BaseException:
+        stop_runs()
+        print('stopped; the same command goes on from here', file=sys.stderr)
+        raise
     if results:
         print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: a folder for each run, table.md, scores.json')
     for fault in faults:
