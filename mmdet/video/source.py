@@ -102,8 +102,8 @@ def open_video(video: str | os.PathLike | int | Iterable[np.ndarray], start: int
         UserError: there is no such thing, or it cannot be opened, or holds no frame.
     """
     if start < 0 or stride < 1 or (end is not None and end <= start):
-        raise UserError(f'frames from {start} to {"the end" if end is None else end} in steps of {stride}: --start must '
-                        'be at least 0, --end larger than --start, --stride at least 1')
+        raise UserError(f'frames from {start} to {"the end" if end is None else end} in steps of {stride}: --start '
+                        'must be at least 0, --end larger than --start, --stride at least 1')
     frames = slice(start, end, stride)
     if isinstance(video, int):
         return _capture(video, f'camera {video}', frames)
