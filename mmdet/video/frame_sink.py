@@ -50,7 +50,7 @@ class FrameConsumer(Protocol):
 
 
 class FrameSink:
-    """Hands frames to consumers that work in a process of their own (Linux) or in a thread.
+    """Hands frames to consumers that work in a process of their own or, not on Linux and in daemons, in a thread.
 
     The process is forked at once: open no decoder and start no thread before. It ignores interrupts and finishes the
     files when this process closes the sink, ends, or is killed. Memory holds ``FRAMES_AHEAD`` frames.
@@ -61,7 +61,9 @@ class FrameSink:
     """
 
     def __init__(self, *consumers: FrameConsumer) -> None:
-        self._worker: _Process | _Thread | None = (_Process if sys.platform == 'linux' else _Thread)(consumers)
+        # processes of a pool may have none of their own
+        forks = sys.platform == 'linux' and not multiprocessing.current_process().daemon
+        self._worker: _Process | _Thread | None = _Process(consumers) if forks else _Thread(consumers)
         atexit.register(self.close)
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:

@@ -1,4 +1,5 @@
 """Frames reach the consumers in another process, as they were; files are finished however this process ends."""
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -82,6 +83,18 @@ def test_frames_larger_than_a_slot_and_other_types(images, monkeypatch):
     notes, = sink.close()
     assert [note[3] for note in notes] == [
         (image.shape, int(image.sum())) for image in (large, images[0], other, images[1][:, ::2])]
+
+
+def test_in_a_process_of_a_pool(images):
+    with multiprocessing.get_context('fork').Pool(1) as pool:
+        assert pool.apply(_frames_written, (images[:3],)) == [0, 1, 2]
+
+
+def _frames_written(images):
+    sink = FrameSink(Recorder())
+    for index, image in enumerate(images):
+        sink.add(image, make_sample(index))
+    return [note[1] for note in sink.close()[0]]
 
 
 def test_image_of_the_sample(platform, images):
