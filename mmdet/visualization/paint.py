@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -76,8 +77,12 @@ def _inner_edge(mask: np.ndarray, x: int, y: int, frame: tuple[int, ...], thickn
         padded[:, 0] = padded[:, 1]
     if x + mask.shape[1] == frame[1]:
         padded[:, -1] = padded[:, -2]
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * thickness + 1, 2 * thickness + 1))
-    return mask - cv2.erode(padded, kernel)[1:-1, 1:-1]
+    return mask - cv2.erode(padded, _disc(thickness))[1:-1, 1:-1]
+
+
+@cache
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
 def solid_block(height: int, width: int, color: Color) -> np.ndarray:
