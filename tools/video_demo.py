@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, run_command
-from mmdet.apis.video_options import OUTPUTS, check_video_options
+from mmdet.video.options import OUTPUTS, check_video_options
 
 
 def build_parser() -> CommandParser:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.apis import VideoInferencer, load_config
     from mmdet.engine.stop_signal import StopSignal
     from mmdet.files import check_writable
-    from mmdet.video import open_video
+    from mmdet.video.source import open_video
 
     source = open_video(args.video, args.start, args.end, args.stride)  # a wrong name shows before the model loads
     check_writable(args.out.expanduser() / source.name / 'results', f'--out {args.out}')

@@ -19,11 +19,14 @@ from torch import nn
 
 from mmdet.apis.inference import init_model
 from mmdet.apis.training import amp_dtype
-from mmdet.apis.video_options import check_video_options
+from mmdet.background import in_background
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.video import FrameSink, VideoFrame, VideoResultWriter, VideoSource, in_background, open_video
+from mmdet.video.frame_sink import FrameSink
+from mmdet.video.options import check_video_options
+from mmdet.video.results import VideoResultWriter
+from mmdet.video.source import VideoFrame, VideoSource, open_video
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 CLIPS_AHEAD = 3  # clips decoded and resized before the network asks for them
@@ -78,11 +81,11 @@ class VideoInferencer:
         """Starts a video. The network runs as the results are taken; closing the iterator ends the video early.
 
         Args:
-            video: see :func:`mmdet.video.open_video`, which made it or will.
+            video: see :func:`mmdet.video.source.open_video`, which made it or will.
             out: folder for ``<video>.mp4``, ``<video>.gif``, ``<video>/00000.png``, ..., ``<video>.json`` and
-                ``<video>.jsonl`` (:class:`mmdet.video.VideoResultWriter`); None: nothing is written.
+                ``<video>.jsonl`` (:class:`mmdet.video.results.VideoResultWriter`); None: nothing is written.
             outputs: which of ``'mp4'``, ``'gif'``, ``'png'``, ``'json'``.
-            start, end, stride: which frames, see :func:`mmdet.video.open_video`.
+            start, end, stride: which frames, see :func:`mmdet.video.source.open_video`.
             thresh: objects with a score above it are given, drawn and written, in [0, 1].
             classes: their names, or labels counted from 0; empty: all.
             fps: frames a second of MP4 and GIF; None: the video's own.

@@ -14,7 +14,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmdet.video.background import in_background
+from mmdet.background import in_background
 
 Item = TypeVar('Item')
 
@@ -36,7 +36,7 @@ def prefetched(batches: Iterable[dict], loader: DataLoader, model: nn.Module,
         batches: of the loader; used by the thread alone. Take ``iter(loader)`` before: it draws a random number.
         loader: where they come from.
         model: its forward pass is the sign to begin; unwrapped (no ``DistributedDataParallel``).
-        preprocessor: called with ``(batch, True)``, without autocast.
+        preprocessor: called with ``(batch, True)``, without autocast. None: the batches come as they are.
 
     Yields:
         An iterator. Leaving the context ends the thread; a batch that is ready is thrown away. What the loader or the

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from typing import Any
 
 from mmengine.model import is_model_wrapper
@@ -52,18 +51,13 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         loaded = iter(self.dataloader)
         batches = itertools.islice(loaded, 0 if skips else done, None)
         model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        preprocessor = getattr(model, 'data_preprocessor', None) if self.prefetch else None
         try:
-            if self.prefetch:
-                with prefetched(batches, self.dataloader, model, getattr(model, 'data_preprocessor', None)) as ready:
-                    self._learn(ready, done)
-            else:
-                self._learn(batches, done)
+            with prefetched(batches, self.dataloader, model, preprocessor) as ready:
+                for index, data_batch in enumerate(ready, start=done):
+                    self.run_iter(index, data_batch)
         except BaseException:
             stop_pass(loaded)
             raise
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-
-    def _learn(self, batches: Iterable[dict], done: int) -> None:
-        for index, data_batch in enumerate(batches, start=done):
-            self.run_iter(index, data_batch)

@@ -258,5 +258,5 @@ def _next(frames: Connection) -> tuple | None:
     """The next frame; None when no more comes."""
     try:
         return frames.recv()
-    except EOFError:
+    except (EOFError, OSError):  # OSError: the other process ended within a message
         return None

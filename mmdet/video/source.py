@@ -20,10 +20,10 @@ from mmengine.logging import print_log
 
 from mmdet.datasets.transforms.loading import read_frame
 from mmdet.errors import UserError
+from mmdet.video.options import MOST_FPS, check_video_options
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
 DEFAULT_FPS = 10.0  # of sources that have no clock of their own
-MOST_FPS = 240.0  # more is a damaged header
 
 
 @dataclass
@@ -101,9 +101,7 @@ def open_video(video: str | os.PathLike | int | Iterable[np.ndarray], start: int
     Raises:
         UserError: there is no such thing, or it cannot be opened, or holds no frame.
     """
-    if start < 0 or stride < 1 or (end is not None and end <= start):
-        raise UserError(f'frames from {start} to {"the end" if end is None else end} in steps of {stride}: --start '
-                        'must be at least 0, --end larger than --start, --stride at least 1')
+    check_video_options(start=start, end=end, stride=stride)
     frames = slice(start, end, stride)
     if isinstance(video, int):
         return _capture(video, f'camera {video}', frames)

@@ -1,7 +1,7 @@
 """Results of whole videos as pictures on disk: a folder of PNG frames, a GIF, an MP4 file.
 
 Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools, through a
-:class:`mmdet.video.FrameSink`, so that the network goes on meanwhile. Each encoder has a thread of its own.
+:class:`mmdet.video.frame_sink.FrameSink`, so that the network goes on meanwhile. Each encoder has a thread of its own.
 """
 from __future__ import annotations
 

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.apis import VideoInferencer, init_model, video_options
+from mmdet.apis import VideoInferencer, init_model
 from mmdet.errors import UserError
 from mmdet.evaluation import evaluate_vis
 from mmdet.testing.stub_detector import StubDetector
-from mmdet.video import source
 from mmdet.visualization import Mp4Writer
 
 HEIGHT, WIDTH = 72, 128
@@ -201,10 +200,6 @@ def test_real_model_gives_the_same_alone_and_in_batches(toy_config, toy_root):
 def test_wrong_settings(make, words):
     with pytest.raises(UserError, match=words):
         VideoInferencer(StubDetector(), **make)
-
-
-def test_fps_that_are_written_are_as_those_that_are_read():
-    assert video_options.MOST_FPS == source.MOST_FPS
 
 
 def test_unknown_device(toy_config):

@@ -109,6 +109,6 @@ def test_a_fault_is_one_line(command, toy_config, trained, tmp_path):
     ('--thresh', '2'), ('--fps', '0'), ('--batch', '0'), ('--stride', '0'), ('--start', '-1'), ('--end', '0'),
     ('--trails', '-1'), ('--max_size', '3')])
 def test_wrong_numbers_show_before_anything_is_loaded(flag, value, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'mmdet.video', None)  # cannot be imported
+    monkeypatch.setitem(sys.modules, 'mmdet.video.source', None)  # cannot be imported
     with pytest.raises(UserError, match=f'^{flag.replace("_", "-")} {value}'):
         main(['nowhere.mp4', 'setup.py', 'setup.py', '--out', str(tmp_path), flag, value])

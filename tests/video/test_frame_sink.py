@@ -1,7 +1,9 @@
 """Frames reach the consumers in another process, as they were; files are finished however this process ends."""
+import atexit
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -17,7 +19,8 @@ from PIL import Image
 
 from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
-from mmdet.video import FrameSink, frame_sink
+from mmdet.video import frame_sink
+from mmdet.video.frame_sink import FrameSink
 
 
 class Recorder:
@@ -149,12 +152,25 @@ def test_ended_process_is_told(images):
     assert sink.close() == []
 
 
+def test_message_that_ends_half_way_is_the_end(images):
+    """As when this process is killed while it sends."""
+    sink = FrameSink(Recorder())
+    sink.add(images[0], make_sample(0))
+    pipe = sink._worker._frames
+    os.write(pipe.fileno(), struct.pack('!i', 1000) + b'begun')
+    pipe.close()
+    while sink._worker._going:
+        sink._worker._take_reply()
+    assert [note[1] for note in sink._worker._results[0]] == [0]
+    atexit.unregister(sink.close)
+
+
 SCRIPT = textwrap.dedent('''
     import os, signal, sys
     import numpy as np
     from mmengine.structures import InstanceData
     from mmdet.structures import DetDataSample
-    from mmdet.video import FrameSink
+    from mmdet.video.frame_sink import FrameSink
     from mmdet.visualization import SequenceVisualizer
     sink = FrameSink(SequenceVisualizer(sys.argv[1], outputs=('png', 'gif', 'mp4')))
     for frame_id in range(3):

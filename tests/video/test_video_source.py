@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmdet.errors import UserError
-from mmdet.video import open_video
+from mmdet.video.source import open_video
 
 
 def grey(value, size=(48, 64)):
@@ -121,9 +121,10 @@ def test_what_is_no_video_is_one_line(tmp_path, make, words):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('frames', [(-1, None, 1), (0, 0, 1), (5, 3, 1), (0, None, 0)])
-def test_impossible_ranges(folder, frames):
-    with pytest.raises(UserError, match='--start'):
+@pytest.mark.parametrize(('frames', 'flag'), [
+    ((-1, None, 1), '--start -1'), ((0, 0, 1), '--end 0'), ((5, 3, 1), '--end 3'), ((0, None, 0), '--stride 0')])
+def test_impossible_ranges(folder, frames, flag):
+    with pytest.raises(UserError, match=f'^{flag}: '):
         open_video(folder, *frames)
 
 

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdet.registry import HOOKS
-from mmdet.video import FrameSink
+from mmdet.video.frame_sink import FrameSink
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 

@@ -1,6 +1,6 @@
 """What can be wrong about the options of a video, found before anything heavy is imported or loaded.
 
-Called by tools/video_demo.py and, for Python, by :class:`mmdet.apis.VideoInferencer`.
+Called by tools/video_demo.py and, for Python, by :class:`mmdet.apis.VideoInferencer` and :func:`open_video`.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mmdet.errors import UserError
 
 OUTPUTS = ('mp4', 'gif', 'png', 'json')
-MOST_FPS = 240.0  # as of the videos that are read: mmdet.video.source, which takes seconds to import
+MOST_FPS = 240.0  # more is a mistake or, in a video that is read, a damaged header
 LEAST_SIZE = 16  # pixels
 
 
