@@ -26,7 +26,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope='session')
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of an easy toy set: 3 training and 2 validation videos of 4 frames, 160×96 pixels, categories 5, 6, 7."""
-    from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
+    from mmdet.datasets.toy import ToyVIS, make_toy_vis
     root = tmp_path_factory.mktemp('toy')
     make_toy_vis(root, ToyVIS(videos=3, val_videos=2, frames=4, size=(160, 96), classes=3, easy=True,
                               first_category_id=5), workers=1)

@@ -14,9 +14,9 @@ from mmdet.datasets import SeededIndex, YVISDataset
 from mmdet.errors import UserError
 from mmdet.evaluation.metrics import YouTubeVISMetric
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
-from mmdet.testing.dense import build_sipmask
-from mmdet.testing.models import build_memcnp
-from mmdet.testing.two_stage import build_two_stage
+from tests.helpers.dense import build_sipmask
+from tests.helpers.models import build_memcnp
+from tests.helpers.two_stage import build_two_stage
 
 LOAD = [{'type': 'LoadTrackFrames'}, {'type': 'LoadTrackAnnotations'}]
 RESIZE = {'type': 'ResizeClip', 'scale': (96, 64)}

@@ -4,9 +4,9 @@ from pathlib import Path
 import torch
 
 from mmdet.apis import VideoInferencer
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
+from mmdet.datasets.toy.toy_shapes import SHAPES
 from mmdet.registry import METRICS
-from mmdet.testing.toy_shapes import SHAPES
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 CONFIG, CHECKPOINT = 'configs/memcnp_toy_textured.py', Path('checkpoints/memcnp_toy_textured.pth')
 

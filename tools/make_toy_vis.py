@@ -41,7 +41,7 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = vars(build_parser().parse_args(argv))
-    from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
+    from mmdet.datasets.toy import ToyVIS, make_toy_vis
 
     out, workers = args.pop('out'), args.pop('workers')
     if args['classes'] is None:

@@ -1,6 +1,6 @@
 """The next training batch is loaded and brought to the GPU while that works on the current one.
 
-Called by the training loop and by the measure of its speed (mmdet/testing/speed.py).
+Called by the training loop and by the measure of its speed (tools/analysis_tools/measures/speed.py).
 """
 from __future__ import annotations
 

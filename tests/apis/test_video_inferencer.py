@@ -12,8 +12,8 @@ import torch
 from mmdet.apis import VideoInferencer, init_model
 from mmdet.errors import UserError
 from mmdet.evaluation import evaluate_vis
-from mmdet.testing.stub_detector import StubDetector
 from mmdet.visualization import Mp4Writer
+from tools.analysis_tools.measures.stub_detector import StubDetector
 
 HEIGHT, WIDTH = 72, 128
 

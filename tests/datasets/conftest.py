@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 
 
 @pytest.fixture(scope='session')

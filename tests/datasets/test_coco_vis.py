@@ -13,9 +13,9 @@ from mmdet.datasets import COCOVIS, SeededIndex, WeightedConcatDataset, YVISData
 from mmdet.datasets.coco_categories import OVIS, TARGETS, YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from mmdet.datasets.coco_file import check_coco
 from mmdet.datasets.converters.coco_images import coco_images_to_vis
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.datasets.transforms import AffineColourReference
 from mmdet.errors import UserError
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 STILL = dict(brightness=0, contrast=0, saturation=0, hue=0, rotation=0, translation=(), blur_prob=0)
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

@@ -14,9 +14,9 @@ from pycocotools import mask as mask_utils
 from torch.utils.data import DataLoader
 
 from mmdet.datasets import OVISDataset, SeededIndex, YVISDataset
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 PIPELINE = [{'type': 'LoadTrackFrames'}, {'type': 'LoadTrackAnnotations'}, {'type': 'RandomFlipClip'},
             {'type': 'PackTrackInputs'}]

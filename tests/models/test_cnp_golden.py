@@ -4,8 +4,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from mmdet.testing.golden import fill_golden, golden_json, golden_npz, golden_pairs, golden_video, relative_error
-from mmdet.testing.models import build_memcnp
+from tests.helpers.golden import fill_golden, golden_json, golden_npz, golden_pairs, golden_video, relative_error
+from tests.helpers.models import build_memcnp
 
 
 @pytest.fixture(scope='module')

@@ -7,8 +7,8 @@ from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
-from mmdet.testing.golden import clip_of
-from mmdet.testing.models import build_memcnp
+from tests.helpers.golden import clip_of
+from tests.helpers.models import build_memcnp
 
 
 def frame_with(boxes: list, height: int, width: int, first_id: int = 1) -> DetDataSample:

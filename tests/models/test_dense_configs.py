@@ -10,8 +10,8 @@ from mmengine.optim import build_optim_wrapper
 from mmdet.apis.config import check_config
 from mmdet.datasets.annotations import read_youtube_vis
 from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.registry import DATASETS, METRICS, MODELS
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 CONFIGS = ['vitmae_cnp_contrast_ms_1x', 'vitmae_cnp_contrast_ms_1x_ovis', 'R50_cnp_contrast_ms_1x',
            'R50_cnp_contrast_ms_1x_ovis', 'memcnp_toy', 'memcnp_toy_textured', 'sipmask_toy_textured',

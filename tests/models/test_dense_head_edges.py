@@ -7,8 +7,8 @@ from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
-from mmdet.testing.dense import build_fcos, build_sipmask
-from mmdet.testing.golden import clip_of
+from tests.helpers.dense import build_fcos, build_sipmask
+from tests.helpers.golden import clip_of
 
 
 def frame_with(boxes: list, height: int = 64, width: int = 96) -> DetDataSample:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from mmdet.testing.two_stage import SIZE, annotated_frame, build_two_stage, clip, noise, plain_frames
+from tests.helpers.two_stage import SIZE, annotated_frame, build_two_stage, clip, noise, plain_frames
 
 LARGE, SMALL = (4, 4, 60, 50), (62, 8, 90, 40)
 

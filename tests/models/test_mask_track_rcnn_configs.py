@@ -6,8 +6,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
 from mmdet.apis.config import check_config
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.registry import DATASETS, MODELS
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 CONFIGS = ['masktrack_rcnn_r50_fpn_1x_yvis', 'masktrack_toy_textured', 'cmasktrack_rcnn_r50_fpn_1x_yvis',
            'cmasktrack_rcnn_r50_fpn_1x_ovis']

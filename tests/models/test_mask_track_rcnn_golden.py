@@ -5,7 +5,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from mmdet.registry import MODELS
-from mmdet.testing.golden import fill_golden, golden_json, golden_video
+from tests.helpers.golden import fill_golden, golden_json, golden_video
 
 
 @pytest.fixture(scope='module')

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mmdet.testing.dense import build_sipmask, golden_sipmask
-from mmdet.testing.golden import golden_json, golden_video
+from tests.helpers.dense import build_sipmask, golden_sipmask
+from tests.helpers.golden import golden_json, golden_video
 
 
 def test_parameter_names_and_shapes():

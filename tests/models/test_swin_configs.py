@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope
 
 from mmdet.apis.config import load_config
 from mmdet.registry import MODELS
-from mmdet.testing.synthetic import synthetic_clips
+from tools.analysis_tools.measures.synthetic import synthetic_clips
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SIZE = (64, 96)

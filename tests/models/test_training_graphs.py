@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mmdet.errors import UserError
 from mmdet.models.layers.training_graphs import TrainingGraphs
 from mmdet.registry import MODELS
-from mmdet.testing.models import build_memcnp, memcnp_config
-from mmdet.testing.synthetic import synthetic_clips
+from tests.helpers.models import build_memcnp, memcnp_config
+from tools.analysis_tools.measures.synthetic import synthetic_clips
 
 
 @pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.skipif(

@@ -1,9 +1,9 @@
 """One training step of MemCNP and SipMask against the published implementation: losses, gradients, memory."""
 import pytest
 
-from mmdet.testing.dense import golden_sipmask
-from mmdet.testing.golden import fill_golden, golden_npz, golden_pairs, relative_error
-from mmdet.testing.models import build_memcnp
+from tests.helpers.dense import golden_sipmask
+from tests.helpers.golden import fill_golden, golden_npz, golden_pairs, relative_error
+from tests.helpers.models import build_memcnp
 
 MODELS = {'memcnp': (lambda: fill_golden(build_memcnp(track_jitter=0.0)), 11), 'sipmask': (golden_sipmask, 31)}
 

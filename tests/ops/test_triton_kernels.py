@@ -80,8 +80,8 @@ class TestAgainstFloat32:
 @needs_gpu
 def test_graphs_and_batches_change_nothing():
     """Ids and masks of a clip at once, frame by frame, replayed as a CUDA graph or not: all the same."""
-    from mmdet.testing.models import build_memcnp
-    from mmdet.testing.synthetic import synthetic_clips
+    from tests.helpers.models import build_memcnp
+    from tools.analysis_tools.measures.synthetic import synthetic_clips
     model = build_memcnp(test_cfg=dict(score_thr=0.0)).cuda().eval()
     results = []
     for graphs, clip_len in ((False, 6), (True, 6), (False, 1), (True, 1)):

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from mmdet.apis import load_config
 from mmdet.errors import UserError
-from mmdet.testing import speed
 from tools.analysis_tools import benchmark
+from tools.analysis_tools.measures import speed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.errors import UserError
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 from mmdet.visualization import TrackVisualizer
 from mmdet.visualization.clip_picture import GAP, picture_of_clip
 

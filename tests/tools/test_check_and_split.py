@@ -11,8 +11,8 @@ import pytest
 
 from mmdet.datasets.annotations import read_youtube_vis
 from mmdet.datasets.splits import stratified_split
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.errors import UserError
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from mmdet.datasets.annotations import read_youtube_vis
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.structures.masks import decode_masks
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mmdet.checkpoint import load_model
-from mmdet.testing.models import build_memcnp
+from tests.helpers.models import build_memcnp
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'model_converters' / 'publish_model.py'
 

@@ -103,8 +103,8 @@ def main(argv: Sequence[str] | None) -> int:
 
     from mmdet.apis import load_config
     from mmdet.engine import init_processes, leave_processes
-    from mmdet.testing.hardware import hardware
-    from mmdet.testing.speed import Bench, bench_loading, bench_stages, bench_test, bench_train
+    from tools.analysis_tools.measures.hardware import hardware
+    from tools.analysis_tools.measures.speed import Bench, bench_loading, bench_stages, bench_test, bench_train
 
     cfg = load_config(args.config)
     if args.launcher != 'none':

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.ops import spatial_correlation_sample
     from mmdet.ops.correlation import build_summary, reference
     from mmdet.ops.correlation.library import UNAVAILABLE, has_cuda
-    from mmdet.testing.hardware import hardware
+    from tools.analysis_tools.measures.hardware import hardware
 
     device = find_device(args.device)
     if UNAVAILABLE or (device.type == 'cuda' and not has_cuda()):

@@ -32,7 +32,7 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.errors import UserError
-    from mmdet.testing.load import measure_scoring, measure_test_set, measure_tracker
+    from tools.analysis_tools.measures.load import measure_scoring, measure_test_set, measure_tracker
 
     if args.what == 'tracker':
         numbers = measure_tracker(args.frames or 5000, args.objects, args.at_once, args.max_tracks)

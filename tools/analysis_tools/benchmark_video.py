@@ -46,8 +46,8 @@ def build_parser() -> CommandParser:
 
 def toy_scene() -> list[np.ndarray]:
     """Two seconds of a textured toy video with some objects: (360, 640, 3) uint8 frames."""
+    from mmdet.datasets.toy import ToyVIS, make_toy_vis
     from mmdet.datasets.transforms.loading import read_frame
-    from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
     with tempfile.TemporaryDirectory() as folder:
         make_toy_vis(folder, ToyVIS(videos=0, val_videos=1, frames=2 * FPS, size=(WIDTH, HEIGHT)), progress=False)
         return [read_frame(str(path)) for path in sorted(Path(folder, 'valid_images').glob('*/*.jpg'))]
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis import VideoInferencer
     from mmdet.errors import UserError
-    from mmdet.testing.stub_detector import StubDetector
+    from tools.analysis_tools.measures.stub_detector import StubDetector
     if args.frames <= WARM_UP or args.plain_frames < 200:
         raise UserError(f'--frames must be more than the {WARM_UP} of the warm-up, --plain-frames at least 200')
     if args.milliseconds < 0:

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmdet.structures import DetDataSample, TrackDataSample
 
-GOLDEN = Path(__file__).resolve().parents[2] / 'tests' / 'data' / 'golden'
+GOLDEN = Path(__file__).resolve().parents[1] / 'data' / 'golden'
 
 
 def _module(name: str) -> ModuleType:

@@ -31,7 +31,7 @@ from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.models.detectors import SipMaskMem
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
-from mmdet.testing.synthetic import synthetic_clips
+from tools.analysis_tools.measures.synthetic import synthetic_clips
 
 PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
     'float32': (False, False),

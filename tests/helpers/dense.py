@@ -4,7 +4,7 @@ from __future__ import annotations
 from mmengine.model import BaseModel
 
 from mmdet.registry import MODELS
-from mmdet.testing.golden import fill_golden
+from tests.helpers.golden import fill_golden
 
 
 def build_sipmask(embed_dims: int = 96, channels: int = 256, num_classes: int = 5, **head) -> BaseModel:

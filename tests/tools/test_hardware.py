@@ -3,7 +3,7 @@ import re
 
 import torch
 
-from mmdet.testing.hardware import hardware
+from tools.analysis_tools.measures.hardware import hardware
 
 
 def test_processor_threads_and_versions():

@@ -18,8 +18,8 @@ import numpy as np
 from mmengine.utils import track_parallel_progress, track_progress
 from pycocotools import mask as mask_utils
 
+from mmdet.datasets.toy.toy_shapes import SHAPES, TEXTURES, paint
 from mmdet.errors import UserError
-from mmdet.testing.toy_shapes import SHAPES, TEXTURES, paint
 
 # below this an object counts as absent
 MIN_VISIBLE_PIXELS = 12

@@ -2,8 +2,8 @@
 import pytest
 
 from mmdet.errors import UserError
-from mmdet.testing.load import measure_scoring, measure_test_set, measure_tracker
 from tools.analysis_tools import benchmark_load
+from tools.analysis_tools.measures.load import measure_scoring, measure_test_set, measure_tracker
 
 
 def test_objects_that_leave_and_return_keep_their_ids():

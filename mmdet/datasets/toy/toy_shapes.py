@@ -1,4 +1,4 @@
-"""Shapes and textures of the toy videos: plain functions of object coordinates, called by :mod:`mmdet.testing.toy_vis`.
+"""Shapes and textures of the toy videos: plain functions of object coordinates, called by :mod:`mmdet.datasets.toy`.
 
 Object coordinates u, v put the object's centre at (0, 0); every shape lies within the unit circle.
 """

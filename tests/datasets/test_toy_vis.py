@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
+from mmdet.datasets.toy.toy_shapes import SHAPES, TEXTURES, paint
 from mmdet.errors import UserError
-from mmdet.testing.toy_shapes import SHAPES, TEXTURES, paint
-from mmdet.testing.toy_vis import ToyVIS, make_toy_vis
 
 SPEC = ToyVIS(videos=3, val_videos=1, frames=12, size=(96, 64), classes=4, seed=5, format='ovis', first_category_id=7)
 GRID = np.linspace(-1.2, 1.2, 97)
