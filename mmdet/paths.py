@@ -1,0 +1,82 @@
+"""Names of files: natural order, images and folders without hidden ones, globs, names for what is written.
+
+Called wherever a user's folders are listed: videos, converters of data sets.
+"""
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
+NAME_BYTES = 200  # file systems take 255; the rest is for endings, and for the prefix and the ending of partial files
+NAME_LENGTH = 100  # characters
+
+
+def natural_key(path: str | os.PathLike) -> list[tuple[int, int, str]]:
+    """Sort key that orders numbers within names by value: ``frame9`` before ``frame10``, ``9`` before ``a``.
+
+    Args:
+        path: a name or a path; its last component counts first, the whole text decides between equal ones.
+    """
+    text = os.fspath(path)
+    name = os.path.basename(text.rstrip('/'))
+    parts = [(1, int(part), '') if part.isascii() and part.isdecimal() else (2, 0, part)
+             for part in re.split(r'([0-9]+)', name) if part]
+    return [*parts, (0, 0, text)]
+
+
+def is_hidden(path: str | os.PathLike) -> bool:
+    """Whether the name starts with a dot, as ``._frame.jpg`` of macOS and ``.ipynb_checkpoints`` of Jupyter do."""
+    return os.path.basename(os.fspath(path).rstrip('/')).startswith('.')
+
+
+def list_files(folder: str | os.PathLike, endings: Iterable[str] = IMAGE_ENDINGS) -> list[Path]:
+    """The folder's files with one of the endings (lower case; files' may be upper case), without hidden ones.
+
+    Returns:
+        Paths in natural order.
+    """
+    chosen = tuple(endings)
+    return sorted((path for path in Path(folder).iterdir()
+                   if not is_hidden(path) and path.suffix.lower() in chosen and path.is_file()), key=natural_key)
+
+
+def list_folders(folder: str | os.PathLike) -> list[Path]:
+    """The folders directly in a folder, in natural order, without hidden ones."""
+    return sorted((path for path in Path(folder).iterdir() if not is_hidden(path) and path.is_dir()), key=natural_key)
+
+
+def match_files(pattern: str | os.PathLike) -> list[Path]:
+    """The files that a glob matches, in natural order, without hidden ones; ``**`` matches any number of folders.
+
+    Leading folders that exist are taken literally, so that ``vid[1]/*.jpg`` finds the images in ``vid[1]``.
+    """
+    literal = Path(pattern).expanduser()
+    wild: list[str] = []
+    while not os.path.lexists(literal) and literal != literal.parent:
+        wild.insert(0, literal.name)
+        literal = literal.parent
+    found = glob.glob(os.path.join(glob.escape(str(literal)), *wild), recursive=True)
+    return sorted((Path(match) for match in found if os.path.isfile(match) and not is_hidden(match)), key=natural_key)
+
+
+def output_name(text: str, default: str) -> str:
+    """A name for files that are written: letters, digits, ``.-_`` of the text, other characters replaced.
+
+    Args:
+        text: such as the name of a video; may hold any character.
+        default: where nothing of it is left.
+
+    Returns:
+        At most 100 characters and 200 bytes, so that every file system takes it with an ending.
+    """
+    name = re.sub(r'[^\w.-]+', '_', text).strip('._')[:NAME_LENGTH]
+    return name.encode()[:NAME_BYTES].decode(errors='ignore').rstrip('._') or default
+
+
+def shown(path: str | os.PathLike) -> str:
+    """The path for a message: bytes that are no UTF-8 as ``\\xff``, so that every terminal and log takes it."""
+    return os.fsencode(path).decode(errors='backslashreplace')
