@@ -37,6 +37,30 @@ def encode_masks(masks: np.ndarray) -> list[dict]:
     return coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))
 
 
+def encode_index_mask(index: np.ndarray) -> dict[int, dict]:
+    """Encode each object of an index mask; memory is bounded by the size of the image, not by the number of objects.
+
+    Args:
+        index: (h, w) integers, 0 for the background, elsewhere the number of the object.
+
+    Returns:
+        A compressed RLE dict (``counts`` str) for each number but 0, in ascending order.
+    """
+    height, width = index.shape
+    flat = index.T.reshape(-1)  # column-major
+    start = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    end = np.append(start[1:], flat.size)
+    order = np.argsort(flat[start], kind='stable')
+    numbers, first = np.unique(flat[start][order], return_index=True)
+    rles = {}
+    for number, which in zip(numbers.tolist(), np.split(order, first[1:])):
+        if number:
+            edges = np.stack([start[which], end[which]], axis=1).reshape(-1)
+            runs = np.diff(edges, prepend=0, append=flat.size)
+            rles[number] = _compress(runs if runs[-1] else runs[:-1], height, width)
+    return rles
+
+
 def decode_masks(rles: Sequence[dict]) -> np.ndarray:
     """At least one trusted RLE (see :func:`parse_segmentations`), all of one size, to (n, h, w) uint8 in {0, 1}."""
     return coco_mask.decode(list(rles)).transpose(2, 0, 1)

@@ -20,6 +20,7 @@ from mmengine.logging import print_log
 
 from mmdet.datasets.transforms.loading import read_frame
 from mmdet.errors import UserError
+from mmdet.files import natural_key, visible_files
 from mmdet.video.options import MOST_FPS, check_video_options
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
@@ -112,8 +113,7 @@ def open_video(video: str | os.PathLike | int | Iterable[np.ndarray], start: int
     text = os.fspath(video)
     path = Path(text).expanduser()
     if path.is_dir():
-        found = [entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_ENDINGS]
-        return _images(found, path.resolve().name, text, frames)
+        return _images(visible_files(path, IMAGE_ENDINGS), path.resolve().name, text, frames)
     if path.is_file():
         if path.suffix.lower() in IMAGE_ENDINGS:
             return _images([path], path.stem, text, frames)
@@ -135,8 +135,7 @@ def _number_of(frames: slice, available: int) -> int:
 def _images(paths: list[Path], name: str, text: str, frames: slice) -> VideoSource:
     if not paths:
         raise UserError(f'{text}: no images there; those with the endings {" ".join(IMAGE_ENDINGS)} count')
-    paths.sort(key=lambda path: [(int(part), '') if part.isdecimal() else (0, part)
-                                 for part in re.split(r'(\d+)', path.name)])
+    paths.sort(key=lambda path: natural_key(path.name))
 
     def read() -> Iterator[VideoFrame]:
         for index in range(*frames.indices(len(paths))):

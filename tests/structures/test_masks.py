@@ -4,7 +4,14 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from mmdet.errors import UserError
-from mmdet.structures.masks import decode_masks, encode_masks, parse_segmentations, rle_boxes, unpack_counts
+from mmdet.structures.masks import (
+    decode_masks,
+    encode_index_mask,
+    encode_masks,
+    parse_segmentations,
+    rle_boxes,
+    unpack_counts,
+)
 
 HEIGHT, WIDTH = 37, 53
 
@@ -172,3 +179,16 @@ def test_damaged_strings_never_reach_c_code():
             assert decode_masks([rle])[0].sum() == areas[0] == coco_mask.area(rle)
             assert coco_mask.iou([rle], [rle], [0])[0, 0] == (1 if areas[0] else 0)
     assert refused > 300
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int32])
+def test_index_masks_are_encoded_as_their_single_masks(dtype):
+    index = np.random.default_rng(3).integers(0, 6, (9, 11)).astype(dtype)
+    index[:, 4] = 0
+    rles = encode_index_mask(index)
+    assert list(rles) == [1, 2, 3, 4, 5]
+    for number, rle in rles.items():
+        expected, = encode_masks(index[None] == number)
+        assert rle == dict(size=[9, 11], counts=expected['counts'].decode())
+    assert encode_index_mask(np.zeros((3, 4), dtype)) == {}
+    assert decode_masks([encode_index_mask(np.full((3, 4), 7, dtype))[7]]).all()

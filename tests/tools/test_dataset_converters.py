@@ -1,6 +1,7 @@
 """Converters to YouTube-VIS JSON: what they write is what was there, and every fault is one line."""
 import json
 import runpy
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from mmdet.datasets.annotations import read_youtube_vis
+from mmdet.datasets.converters.mask_folders import read_video
+from mmdet.datasets.transforms import read_frame
 from mmdet.errors import UserError
 from mmdet.structures.masks import decode_masks
 
@@ -119,7 +122,8 @@ def empty_masks(root):
 
 @pytest.mark.parametrize('damage, words', [
     (remove_image, r'00001\.png has no image'), (remove_video, r'images/cats does not exist'),
-    (shrink_image, r'00001\.jpg has 30x10 pixels'), (shrink_mask, r'00000\.png has 30x10 pixels, its image 30x20'),
+    (shrink_image, r'00001\.png has 30x20 pixels, its image 00001\.jpg 30x10'),
+    (shrink_mask, r'00000\.png has 30x10 pixels, its image 00000\.jpg 30x20'),
     (colour_mask, r'00000\.png has 3 numbers a pixel'), (cut_mask, r'00000\.png is damaged'),
     (no_masks, r'masks has no folders with PNG'), (empty_masks, r'no object')])
 def test_faulty_folders(folders, damage, words):
@@ -127,6 +131,133 @@ def test_faulty_folders(folders, damage, words):
     with pytest.raises(UserError, match=words) as error:
         convert_masks(folders)
     assert '\n' not in str(error.value) and not (folders / 'out').exists()
+
+
+def save_video(root, name, masks, ending='.jpg', **exif):
+    """A video whose frame i has ``masks[i]`` and an image of the same size, both named i without zeros."""
+    for kind in ('images', 'masks'):
+        (root / kind / name).mkdir(parents=True)
+    for number, mask in enumerate(masks):
+        Image.fromarray(mask).save(root / 'masks' / name / f'{number}.png')
+        size = mask.shape[1::-1] if exif else mask.shape[:2]
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(root / 'images' / name / f'{number}{ending}', **exif)
+
+
+def disc(size, number=255):
+    rows, columns = np.ogrid[:size, :size]
+    return np.where((rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 3) ** 2, number, 0).astype(np.uint8)
+
+
+def test_frames_without_zeros_are_in_natural_order(tmp_path):
+    save_video(tmp_path, 'v10', [index_mask({1: (number, 0, 2, 2)}) for number in range(12)])
+    save_video(tmp_path, 'v9', [index_mask({1: (0, 0, 2, 2)})])
+    read = read_youtube_vis(convert_masks(tmp_path))
+    assert read.file_name(0, 0) == 'v9/0.jpg'
+    assert [read.file_name(1, frame) for frame in range(12)] == [f'v10/{frame}.jpg' for frame in range(12)]
+    assert [read.objects(1, frame).bboxes[0, 0] for frame in range(12)] == list(range(12))
+
+
+def test_hidden_files_are_skipped_and_endings_may_be_upper_case(folders):
+    for kind, ending in (('images', 'jpg'), ('masks', 'png')):
+        (folders / kind / '.ipynb_checkpoints').mkdir()
+        (folders / kind / '.ipynb_checkpoints' / f'00000-checkpoint.{ending}').write_bytes(b'')
+        for name in (f'._00000.{ending}', '.DS_Store'):
+            (folders / kind / 'dogs' / name).write_bytes(b'Mac OS X')
+        frame = folders / kind / 'dogs' / f'00000.{ending}'
+        frame.rename(frame.with_suffix(f'.{ending.upper()}'))
+    read = read_youtube_vis(convert_masks(folders))
+    assert len(read.video_ids) == 2 and read.file_name(1, 0) == 'dogs/00000.JPG'
+
+
+def test_two_images_of_one_name_are_refused(folders):
+    cv2.imwrite(str(folders / 'images' / 'dogs' / '00000.png'), np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(UserError, match=r'00000\.jpg and 00000\.png have the same name'):
+        convert_masks(folders)
+
+
+@pytest.mark.parametrize('method', [cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA])
+@pytest.mark.parametrize('size', [(50, 50), (170, 170), (333, 260)])
+def test_interpolated_masks_are_refused_with_count_and_remedy(tmp_path, method, size):
+    mask = cv2.resize(disc(100), size, interpolation=method)
+    save_video(tmp_path, 'v', [mask])
+    with pytest.raises(UserError, match=r'v.*: \d+ of \d+ numbers are thin lines .*nearest-neighbour') as error:
+        convert_masks(tmp_path)
+    assert f' of {len(np.unique(mask)) - 1} numbers' in str(error.value)
+
+
+def test_masks_resized_by_nearest_neighbour_are_accepted(tmp_path, capsys):
+    both = np.maximum(disc(100, 2), np.roll(disc(100, 1), 20, axis=1))
+    save_video(tmp_path, 'v', [cv2.resize(both, (170, 133), interpolation=cv2.INTER_NEAREST)])
+    assert len(read_youtube_vis(convert_masks(tmp_path)).object_ids) == 2
+    assert 'warning' not in capsys.readouterr().out
+
+
+def test_small_objects_that_touch_are_no_interpolation(tmp_path, capsys):
+    """A flock: objects of 2×2 pixels side by side, and a thin one beside a large one."""
+    flock = {number: (2 * number, 4, 2, 2) for number in range(1, 10)}
+    flock = index_mask(flock | {10: (0, 10, 30, 8), 11: (0, 9, 30, 1)})
+    save_video(tmp_path, 'v', [flock])
+    assert len(read_youtube_vis(convert_masks(tmp_path)).object_ids) == 11 and 'warning' not in capsys.readouterr().out
+
+
+def test_few_interpolated_numbers_are_a_warning(tmp_path, capsys):
+    mask = index_mask({1: (0, 0, 5, 5), 2: (8, 0, 5, 5), 9: (12, 10, 8, 8)})
+    mask[9, 11:21] = 5
+    save_video(tmp_path, 'v', [mask])
+    convert_masks(tmp_path)
+    assert 'warning: ' in (out := capsys.readouterr().out) and '1 of 4 objects (number 5) are thin lines' in out
+
+
+def test_memory_is_bounded_by_the_image(tmp_path):
+    """2000 numbers in one mask of 4 megapixels: far less than 2000 masks of that size."""
+    rows, columns = np.ogrid[:2000, :2000]
+    save_video(tmp_path, 'v', [(rows // 40 * 40 + columns // 50 + 1).astype(np.uint16)])
+    tracemalloc.start()
+    try:
+        video = read_video((tmp_path / 'images' / 'v', tmp_path / 'masks' / 'v'))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(video.rles) == 2000 and peak < 30 * 2000 * 2000
+
+
+def test_void_is_named(folders, capsys):
+    void = index_mask({1: (2, 3, 5, 4), 255: (10, 10, 6, 6)})
+    Image.fromarray(void).save(folders / 'masks' / 'cats' / '00000.png')
+    read = read_youtube_vis(convert_masks(folders))
+    assert 'the number 255 became an object' in (out := capsys.readouterr().out) and '--ignore 255' in out
+    assert len(read.object_ids) == 4
+    assert len(read_youtube_vis(convert_masks(folders, '--ignore', 255)).object_ids) == 3
+    assert 'warning' not in capsys.readouterr().out
+    (folders / 'meta.json').write_text('{"videos": {"cats": {"objects": {}}}}')
+    with pytest.raises(UserError, match=r'--ignore 1$'):
+        convert_masks(folders, '--meta', folders / 'meta.json')
+
+
+def test_binary_masks_of_255_are_one_object(tmp_path, capsys):
+    save_video(tmp_path, 'v', [disc(40)])
+    assert len(read_youtube_vis(convert_masks(tmp_path)).object_ids) == 1 and 'warning' not in capsys.readouterr().out
+
+
+def test_frames_turned_by_exif_have_the_size_that_the_loader_gives_them(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save_video(tmp_path, 'v', [index_mask({1: (2, 3, 5, 4)})], exif=exif)
+    read = read_youtube_vis(convert_masks(tmp_path))
+    assert read.sizes.tolist() == [[20, 30]]
+    assert read_frame(str(tmp_path / 'images' / read.file_name(0, 0)), 20, 30).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_list_of_categories_with_a_byte_order_mark(folders, encoding):
+    (folders / 'names.txt').write_bytes('löwe\r\nobject\r\n'.encode(encoding))
+    assert read_youtube_vis(convert_masks(folders, '--categories', folders / 'names.txt')).classes == ('löwe', 'object')
+
+
+def test_list_of_categories_in_latin_1_is_one_line(folders):
+    (folders / 'names.txt').write_bytes('löwe\nobject\n'.encode('latin-1'))
+    with pytest.raises(UserError, match=r'names\.txt: byte 1 is not UTF-8 text .*save the file as UTF-8'):
+        convert_masks(folders, '--categories', folders / 'names.txt')
 
 
 def test_object_that_meta_lacks(folders):
@@ -175,6 +306,14 @@ def test_frames_without_ids_go_by_folder_and_name(tmp_path):
     converted = convert_frames(tmp_path, content, '--track-key', 'thing')
     assert [video['file_names'] for video in converted['videos']] == [['v/a.jpg', 'v/b.jpg'], ['w/a.jpg']]
     assert len(converted['annotations']) == 3
+
+
+def test_frames_without_numbers_are_in_natural_order(tmp_path):
+    images = [dict(id=number, file_name=f'v/{number}.jpg', width=30, height=20)
+              for number in (0, 10, 11, *range(1, 10))]
+    annotations = [dict(id=1, image_id=3, category_id=4, instance_id=1, segmentation=square(2, 2, 6))]
+    content = convert_frames(tmp_path, coco_frames() | dict(images=images, annotations=annotations))
+    assert content['videos'][0]['file_names'] == [f'v/{number}.jpg' for number in range(12)]
 
 
 def change(*path, value):

@@ -10,11 +10,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 
+SHOWN_WARNINGS = 5
+
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/dataset_converters/masks2yvis.py', description=(
         'Index masks, MASKS/<video>/<frame>.png with the number of an object in each of its pixels, to YouTube-VIS '
-        'JSON. Images without a mask are left out.'))
+        'JSON. Frames are in natural order (9 before 10); images without a mask and hidden files are left out.'))
     parser.add_argument('images', type=Path, help='folder with IMAGES/<video>/<frame>.jpg (DAVIS: JPEGImages/480p)')
     parser.add_argument('masks', type=Path, help='folder with MASKS/<video>/<frame>.png (DAVIS: Annotations/480p)')
     parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
@@ -23,7 +25,7 @@ def build_parser() -> CommandParser:
     source.add_argument('--meta', type=existing_file, metavar='META.json',
                         help="YouTube-VOS's meta.json: videos.<video>.objects.<number>.category")
     parser.add_argument('--categories', type=existing_file, metavar='FILE.txt',
-                        help='names of all categories, one a line, to have the same ids in several files')
+                        help='names of all categories, one on each line, to have the same ids in several files')
     parser.add_argument('--ignore', type=int, metavar='NUMBER', help='number that is no object in the masks, often 255')
     parser.add_argument('--workers', type=positive_int, default=4, help='threads (default: 4)')
     return parser
@@ -34,15 +36,20 @@ def main(argv: Sequence[str] | None) -> int:
     from tqdm.contrib.concurrent import thread_map
 
     from mmdet.datasets.converters.mask_folders import build_file, categories_from_meta, find_videos, read_video
-    from mmdet.files import atomic_open, load_json
+    from mmdet.files import atomic_open, load_json, load_text
 
+    names = load_text(args.categories).split('\n') if args.categories else None
+    category_of = categories_from_meta(load_json(args.meta), args.meta) if args.meta else lambda *_: args.category
     folders = find_videos(args.images, args.masks)
     videos = thread_map(partial(read_video, ignore=args.ignore), folders, max_workers=args.workers, unit='videos')
-    names = Path(args.categories).read_text().split('\n') if args.categories else None
-    category_of = categories_from_meta(load_json(args.meta), args.meta) if args.meta else lambda *_: args.category
     file = build_file(videos, category_of, names and [name.strip() for name in names if name.strip()])
     with atomic_open(args.out, 'w') as out:
         json.dump(file.content, out, separators=(',', ':'))
+    warnings = [warning for video in videos for warning in video.warnings]
+    for warning in warnings[:SHOWN_WARNINGS]:
+        print(f'warning: {warning}')
+    if len(warnings) > SHOWN_WARNINGS:
+        print(f'warning: {len(warnings) - SHOWN_WARNINGS} more of this kind in other videos')
     left_out = sum(video.without_mask for video in videos)
     print(f'{args.out}: {file.summary()}' + (f'; {left_out} images without a mask left out' if left_out else ''))
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from mmdet.datasets.coco_file import CocoFile
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
+from mmdet.files import natural_key
 
 TRACK_KEYS = ('instance_id', 'track_id', 'object_id')
 
@@ -14,8 +15,8 @@ def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None) -> VISFile:
     """Joins the frames of each video and the annotations of each object.
 
     Images belong to the video that their ``video_id`` (a number or a text) names, without one to the folder that their
-    ``file_name`` starts with; their order is that of ``frame_id``, without one that of the file names. Category ids
-    stay.
+    ``file_name`` starts with; their order is that of ``frame_id``, without one the natural order of the file names
+    (9 before 10). Category ids stay.
 
     Args:
         coco: the file, see :func:`~mmdet.datasets.coco_file.check_coco`.
@@ -101,5 +102,6 @@ def _videos(coco: CocoFile) -> dict[Hashable, list[int]]:
         if numbers and len(set(numbers)) < len(frames):
             raise UserError(f'{coco.path}: video {video}: frame_id is missing or the same for two of its {len(frames)} '
                             'images; number them all, or none to go by file name')
-        videos[video] = [ident for *_, ident in sorted(frames)]
+        videos[video] = [ident for *_, ident in
+                         sorted(frames, key=lambda frame: (frame[0] or 0, natural_key(frame[1]), frame[2]))]
     return videos

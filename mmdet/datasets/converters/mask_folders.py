@@ -1,12 +1,13 @@
 """Folders of index masks (DAVIS, YouTube-VOS, MOSE, your own) → YouTube-VIS annotations; for masks2yvis.py.
 
-``IMAGES/<video>/<frame>.jpg`` and ``MASKS/<video>/<frame>.png``: a mask has one number a pixel, 0 for the background,
-elsewhere the object's number, which is the same in every frame of the video.
+``IMAGES/<video>/<frame>.jpg`` and ``MASKS/<video>/<frame>.png``: a mask has one number for each pixel, 0 for the
+background, elsewhere the object's number, which is the same in every frame of the video.
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,29 @@ from PIL import Image, UnidentifiedImageError
 
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
-from mmdet.structures.masks import encode_masks
+from mmdet.files import visible_files, visible_folders
+from mmdet.structures.masks import encode_index_mask
 
-_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+VOID = 255  # the number that data sets give to pixels of uncertain class
+_IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 _INDEX_MODES = ('1', 'L', 'P', 'I', 'I;16')  # Pillow's names of images with one number a pixel
+_ORIENTATION_TAG, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF orientations that swap width and height
+# a frame with more objects than this is checked for interpolated numbers at once, not at the end of the video
+_MANY_OBJECTS = 32
+_MOST_SLIVERS = 2  # of a video whose masks are accepted although most objects are slivers
 
 
 @dataclass(frozen=True)
 class MaskVideo:
-    """One video's frames that have a mask, in order of their names.
+    """The frames of a video that have a mask, in the natural order of their names.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         file_names: image files below the image folder.
         height, width: pixels.
-        rles: per object number its mask in each frame, None where it is not seen.
+        rles: for each object number its mask in each frame, None where it is not visible.
         without_mask: number of images left out because they have no mask.
+        warnings: what looks wrong, one line each.
     """
 
     name: str
@@ -38,14 +46,19 @@ class MaskVideo:
     width: int
     rles: dict[int, list[dict | None]]
     without_mask: int
+    warnings: list[str] = field(default_factory=list)
 
 
 def find_videos(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    """Image folder and mask folder of each video, by name; raises UserError."""
+    """Return the image folder and the mask folder of each video, in natural order; hidden folders are skipped.
+
+    Raises:
+        UserError: a folder is missing, or there are no masks.
+    """
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f'{folder} is no folder; give the folders that hold one folder for each video')
-    found = [folder for folder in sorted(masks.iterdir()) if folder.is_dir() and any(folder.glob('*.png'))]
+    found = [folder for folder in visible_folders(masks) if visible_files(folder, ('.png',))]
     if not found:
         raise UserError(f'{masks} has no folders with PNG files; masks are expected at {masks}/<video>/<frame>.png')
     for folder in found:
@@ -56,36 +69,51 @@ def find_videos(images: Path, masks: Path) -> list[tuple[Path, Path]]:
 
 
 def read_video(folders: tuple[Path, Path], ignore: int | None = None) -> MaskVideo:
-    """Reads one video's masks.
+    """Read the masks of one video.
 
     Args:
         folders: image folder and mask folder.
         ignore: a number in the masks that is no object.
 
     Raises:
-        UserError: a mask without image, not an index mask, or of another size than its image or its video.
+        UserError: a mask without image, not an index mask, of another size than its image or its video, or with
+            numbers that come from interpolation.
     """
     image_folder, mask_folder = folders
-    images = {path.stem: path for path in sorted(image_folder.iterdir()) if path.suffix.lower() in _IMAGE_SUFFIXES}
-    masks = sorted(mask_folder.glob('*.png'))
-    size = _size(images, masks[0])
+    images = _images_by_stem(image_folder)
+    masks = visible_files(mask_folder, ('.png',))
+    size: tuple[int, int] | None = None
     rles: dict[int, list[dict | None]] = {}
+    sliver_frames: Counter[int] = Counter()
     for frame, path in enumerate(masks):
-        if _size(images, path) != size:
-            raise UserError(f'{images[path.stem]} has {_pixels(_size(images, path))} pixels, the video\'s first frame '
+        if path.stem not in images:
+            raise UserError(f'{path} has no image of the same name in the image folder; restore it or remove the mask')
+        index = _read_index(path, images[path.stem])
+        size = size or index.shape
+        if index.shape != size:
+            raise UserError(f'{images[path.stem]} has {_pixels(index.shape)} pixels, the video\'s first frame '
                             f'{_pixels(size)}; a video needs one size')
-        index = _read_index(path, size)
-        numbers = [number for number in np.unique(index).tolist() if number not in (0, ignore)]
-        shown = encode_masks(index[None] == np.array(numbers, index.dtype)[:, None, None]) if numbers else []
-        for number, rle in zip(numbers, shown):
+        if ignore is not None:
+            index[index == ignore] = 0
+        shown = encode_index_mask(index)
+        slivers = _slivers(index) if len(shown) > 1 else set()
+        if len(shown) > _MANY_OBJECTS:
+            _check_interpolation(path, slivers, len(shown))
+        sliver_frames.update(slivers)
+        for number, rle in shown.items():
             rles.setdefault(number, [None] * len(masks))[frame] = rle
-    return MaskVideo(image_folder.name, [f'{image_folder.name}/{images[path.stem].name}' for path in masks], size[1],
-                     size[0], dict(sorted(rles.items())), len(images) - len(masks))
+    always = {number for number, count in sliver_frames.items()
+              if count == len(masks) - rles[number].count(None)}
+    _check_interpolation(mask_folder, always - {VOID}, len(rles))
+    height, width = size or (0, 0)
+    return MaskVideo(image_folder.name, [f'{image_folder.name}/{images[path.stem].name}' for path in masks], height,
+                     width, dict(sorted(rles.items())), len(images) - len(masks),
+                     _warnings(mask_folder, rles, always - {VOID}))
 
 
 def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], str],
                names: Sequence[str] | None = None) -> VISFile:
-    """The YouTube-VIS file of these videos.
+    """Build the YouTube-VIS file of these videos.
 
     Args:
         videos: see :func:`read_video`.
@@ -121,38 +149,88 @@ def categories_from_meta(meta: Mapping, path: str) -> Callable[[str, int], str]:
             category = None
         if not isinstance(category, str):
             raise UserError(f'{path} has no videos.{video}.objects.{number}.category, but the masks show that object; '
-                            'add it')
+                            f'add it, or leave the number out with --ignore {number}')
         return category
     return category_of
 
 
-def _size(images: dict[str, Path], mask: Path) -> tuple[int, int]:
-    """Width and height of a mask's image, from the file's header."""
-    if mask.stem not in images:
-        raise UserError(f'{mask} has no image of the same name in the image folder; restore it or remove the mask')
-    return _open(images[mask.stem]).size
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    images: dict[str, Path] = {}
+    for path in visible_files(folder, _IMAGE_ENDINGS):
+        if path.stem in images:
+            raise UserError(f'{images[path.stem]} and {path.name} have the same name but for the ending; keep one of '
+                            'the two in the image folder')
+        images[path.stem] = path
+    return images
 
 
 def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path)
-    except (OSError, UnidentifiedImageError):
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         raise UserError(f'{path} is no readable image; restore the file') from None
 
 
-def _read_index(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """An index mask, (h, w) of integers."""
-    image = _open(path)
-    if image.mode not in _INDEX_MODES:
-        raise UserError(f'{path} has {len(image.getbands())} numbers a pixel (mode {image.mode}); a mask has one: the '
-                        "object's number. Save it as a grey or palette PNG")
-    if image.size != size:
-        raise UserError(f'{path} has {_pixels(image.size)} pixels, its image {_pixels(size)}; they must agree')
-    try:
-        return np.asarray(image).astype(np.int32)
-    except (OSError, SyntaxError):  # Pillow's errors for cut-off PNG files
-        raise UserError(f'{path} is damaged or cut off; restore the file') from None
+def _read_index(path: Path, image_path: Path) -> np.ndarray:
+    """Read an index mask, (h, w) of integers; it must have the size of its image, stored or turned by EXIF."""
+    with _open(path) as mask, _open(image_path) as image:
+        if mask.mode not in _INDEX_MODES:
+            raise UserError(f'{path} has {len(mask.getbands())} numbers a pixel (mode {mask.mode}); a mask has one: '
+                            "the object's number. Save it as a grey or palette PNG")
+        if mask.size != image.size and (mask.size != image.size[::-1]
+                                        or image.getexif().get(_ORIENTATION_TAG) not in _QUARTER_TURNS):
+            raise UserError(f'{path} has {_pixels(mask.size[::-1])} pixels, its image {image_path.name} '
+                            f'{_pixels(image.size[::-1])}; they must agree')
+        try:
+            index = np.array(mask)
+        except (OSError, SyntaxError):  # Pillow's errors for cut-off PNG files
+            raise UserError(f'{path} is damaged or cut off; restore the file') from None
+    return index.astype(np.uint8) if index.dtype == bool else index
 
 
-def _pixels(size: tuple[int, int]) -> str:
-    return f'{size[0]}x{size[1]}'
+def _slivers(index: np.ndarray) -> set[int]:
+    """Find the objects of an index mask (h, w) that look like numbers interpolated between two others.
+
+    Such an object is nowhere 3 pixels wide, and at least half of its pixels lie between a smaller and a larger number:
+    on their left and right, or above and below.
+    """
+    height, width = index.shape
+    padded = np.pad(index, 1, mode='edge')
+    inside, between = np.ones(index.shape, bool), np.zeros(index.shape, bool)
+    for dy, dx in ((0, 0), (0, 1), (0, 2), (1, 0)):
+        first = padded[dy:dy + height, dx:dx + width]
+        second = padded[2 - dy:2 - dy + height, 2 - dx:2 - dx + width]
+        inside &= (first == index) & (second == index)
+        if dy == 1 or dx == 1:
+            between |= ((first < index) & (index < second)) | ((second < index) & (index < first))
+    wide = np.unique(index[inside]).tolist()
+    numbers, pixels = np.unique(index[index > 0], return_counts=True)
+    lying, lying_pixels = np.unique(index[between], return_counts=True)
+    count_between = dict(zip(lying.tolist(), lying_pixels.tolist()))
+    return {number for number, count in zip(numbers.tolist(), pixels.tolist())
+            if 2 * count_between.get(number, 0) >= count} - set(wide)
+
+
+def _check_interpolation(path: Path, slivers: set[int], objects: int) -> None:
+    """Raise UserError if most objects are slivers."""
+    if len(slivers) > max(_MOST_SLIVERS, objects / 2):
+        raise UserError(f'{path}: {len(slivers)} of {objects} numbers are thin lines between two others, such as '
+                        f'{min(slivers)}: the masks were resized or rotated with interpolation, which invents numbers; '
+                        'make them again with nearest-neighbour interpolation')
+
+
+def _warnings(folder: Path, rles: dict[int, list[dict | None]], slivers: set[int]) -> list[str]:
+    warnings = []
+    if VOID in rles and len(rles) > 1:
+        warnings.append(f'{folder}: the number {VOID} became an object; if it marks pixels without class (void), '
+                        f'leave it out with --ignore {VOID}')
+    if slivers:
+        warnings.append(f'{folder}: {len(slivers)} of {len(rles)} objects (number {min(slivers)}) are thin lines '
+                        'between two others; if the masks were resized with interpolation, make them again with '
+                        'nearest-neighbour interpolation')
+    return warnings
+
+
+def _pixels(shape: tuple[int, ...]) -> str:
+    """Height and width as text, width first."""
+    return f'{shape[1]}x{shape[0]}'
