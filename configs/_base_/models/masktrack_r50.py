@@ -1,4 +1,5 @@
 # MaskTrack R-CNN, ResNet-50 (pytorch style) with FPN. Published weights: legacy_boxes=True, init_cfg=None.
+# The published trainings start from a Mask R-CNN trained on COCO (train.py --load_from FILE).
 num_classes = 40
 model = dict(
     type='MaskTrackRCNN',

@@ -63,7 +63,7 @@ class SwinTransformer(BaseModule):
         self.frozen_stages = frozen_stages
         self.patch_embed = PatchEmbed(None, 4, 3, embed_dims, norm_layer=nn.LayerNorm, output_fmt='NHWC',
                                       strict_img_size=False, dynamic_img_pad=True)
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').split(list(depths))
         self.layers = nn.ModuleList()
         for index, (heads, stage_rates) in enumerate(zip(num_heads, rates)):
             channels = embed_dims * 2 ** index
