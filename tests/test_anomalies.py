@@ -14,6 +14,7 @@ from mmdet.datasets import SeededIndex, YVISDataset
 from mmdet.errors import UserError
 from mmdet.evaluation.metrics import YouTubeVISMetric
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
+from mmdet.structures import VideoStreams
 from tests.helpers.dense import build_sipmask
 from tests.helpers.models import build_memcnp
 from tests.helpers.two_stage import build_two_stage
@@ -132,9 +133,11 @@ def test_once(model, prepare, root) -> None:
     metric = YouTubeVISMetric(str(root / 'train.json'), 'segm')
     metric.dataset_meta = dataset.metainfo
     model.eval()
+    streams = VideoStreams(model.new_stream)
     with torch.no_grad():
         for item in range(len(dataset)):
-            samples = model(**prepare(pseudo_collate([dataset[item]])), mode='predict')
+            batch = prepare(pseudo_collate([dataset[item]]))
+            samples = model(**batch, mode='predict', streams=streams.of(batch['data_samples']))
             metric.process(None, [sample.to_dict() for sample in samples])
     statistics = metric.evaluate(len(dataset))
     assert all(value == -1 or 0 <= value <= 1 for value in statistics.values())

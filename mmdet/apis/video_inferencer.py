@@ -71,8 +71,11 @@ class VideoInferencer:
         self._context = dataset.get('context', 0)
         self._pipeline = _pipeline(dataset.pipeline, max_size)
         self._amp = getattr(torch, amp_dtype()) if amp else None
-        if self._amp is not None and hasattr(self.model, 'halve_weights'):
-            self.model.halve_weights(self._amp)
+        if self._amp is not None and hasattr(self.model, 'halve_weights') and not isinstance(config, nn.Module):
+            self.model.halve_weights(self._amp)  # of its own model: others may use one given, in float32
+        if self.model.new_stream() is None:
+            raise UserError(f'{type(self.model).__name__} finds objects in single images and does not track them; '
+                            'choose the config of a video model')
 
     def __call__(self, video: str | os.PathLike | int | Iterable[np.ndarray] | VideoSource, *,
                  out: str | os.PathLike | None = None, outputs: Sequence[str] = ('mp4', 'json'), start: int = 0,
@@ -114,8 +117,9 @@ class VideoInferencer:
             sink = None if out is None else files.enter_context(self._sink(source.name, out, outputs, fps, marks))
             clips = in_background(self._clips(source), CLIPS_AHEAD)
             files.callback(clips.close)
+            stream = self.model.new_stream()
             for data in clips:
-                clip = self._predict(data)
+                clip, = self._predict(data | {'streams': [stream]})
                 for frame in clip:
                     frame.pred_track_instances = _select(frame, thresh, labels)
                     if sink is not None:
@@ -162,15 +166,10 @@ class VideoInferencer:
         return {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
 
     @torch.no_grad()
-    def _predict(self, data: dict) -> TrackDataSample:
+    def _predict(self, data: dict) -> list[TrackDataSample]:
         device = next(self.model.parameters()).device.type
         with torch.autocast(device, self._amp, enabled=self._amp is not None):
-            clip, = self.model.test_step(data)
-        for frame in clip:
-            if 'instances_id' not in frame.pred_track_instances:
-                raise UserError(f'{type(self.model).__name__} finds objects in single images and does not track them; '
-                                'choose the config of a video model')
-        return clip
+            return self.model.test_step(data)
 
     def _labels(self, classes: Sequence[str | int]) -> torch.Tensor | None:
         """(c,) labels of the classes asked for; None: all."""

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mmdet.checkpoint import load_model, read_checkpoint
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
+from mmdet.engine.hooks.stream_hook import StreamHook
 from mmdet.engine.workers import WorkerStart, stop_workers
 from mmdet.errors import UserError
 
@@ -32,6 +33,11 @@ class VideoRunner(Runner):
                                  'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
                                  **(model_wrapper_cfg or {}), 'device_ids': None}
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        """Register the config's hooks and the one that gives each video of a test set its stream state."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(StreamHook())
 
     def train(self) -> nn.Module:
         """Trains; the data loaders' workers end with it."""

@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData
 from mmdet.errors import UserError
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.models.trackers import AssociationTracker
-from mmdet.models.trackers.association import association_scores, legacy_iou, resolve_claims
+from mmdet.models.trackers.association_tracker import association_scores, legacy_iou, resolve_claims
 
 
 def found(embeddings, boxes=None, labels=None, scores=None) -> InstanceData:
@@ -45,51 +45,58 @@ def test_claims(matrix, winners, columns):
 
 def test_objects_keep_their_ids_by_appearance():
     tracker = AssociationTracker()
-    first = tracker.track(found([[1, 0], [0, 1]], [[0, 0, 9, 9], [50, 50, 59, 59]]))
+    state = tracker.new_state()
+    first = tracker.track(found([[1, 0], [0, 1]], [[0, 0, 9, 9], [50, 50, 59, 59]]), state)
     assert first.instances_id.tolist() == [0, 1]
-    second = tracker.track(found([[0, 2], [3, 0], [-1, -1]], [[51, 50, 60, 59], [1, 0, 10, 9], [90, 90, 99, 99]]))
+    boxes = [[51, 50, 60, 59], [1, 0, 10, 9], [90, 90, 99, 99]]
+    second = tracker.track(found([[0, 2], [3, 0], [-1, -1]], boxes), state)
     assert second.instances_id.tolist() == [1, 0, 2]
 
 
 def test_an_empty_frame_changes_nothing_and_a_reset_everything():
     tracker = AssociationTracker()
-    tracker.track(found([[1, 0]]))
-    assert tracker.track(found(np.zeros((0, 2)))).instances_id.tolist() == []
-    assert tracker.track(found([[1, 0]])).instances_id.tolist() == [0]
-    tracker.reset()
-    assert tracker.track(found(np.zeros((0, 2)))).instances_id.tolist() == []
-    assert tracker.track(found([[0, 1]])).instances_id.tolist() == [0]
+    state = tracker.new_state()
+    tracker.track(found([[1, 0]]), state)
+    assert tracker.track(found(np.zeros((0, 2))), state).instances_id.tolist() == []
+    assert tracker.track(found([[1, 0]]), state).instances_id.tolist() == [0]
+    state.reset()
+    assert tracker.track(found(np.zeros((0, 2))), state).instances_id.tolist() == []
+    assert tracker.track(found([[0, 1]]), state).instances_id.tolist() == [0]
 
 
 def test_a_match_renews_box_and_embedding_but_not_the_label():
     tracker = AssociationTracker(match_coeff=(1.0, 2.0, 0.0))
-    tracker.track(found([[1, 0]], labels=[3]))
-    tracker.track(found([[1, 1]], [[1, 1, 11, 11]], labels=[5], scores=[0.9]))
-    assert tracker.labels.tolist() == [3]
-    assert tracker.bboxes.tolist() == [[1, 1, 11, 11]]
-    np.testing.assert_allclose(tracker.embeddings, [[0.5 ** 0.5, 0.5 ** 0.5]], rtol=1e-6)
+    state = tracker.new_state()
+    tracker.track(found([[1, 0]], labels=[3]), state)
+    tracker.track(found([[1, 1]], [[1, 1, 11, 11]], labels=[5], scores=[0.9]), state)
+    assert state.labels.tolist() == [3]
+    assert state.bboxes.tolist() == [[1, 1, 11, 11]]
+    np.testing.assert_allclose(state.embeddings, [[0.5 ** 0.5, 0.5 ** 0.5]], rtol=1e-6)
 
 
 def test_tracks_found_in_a_frame_are_no_candidates_in_it():
     tracker = AssociationTracker()
-    assert tracker.track(found([[1, 0], [1, 0]])).instances_id.tolist() == [0, 1]
+    state = tracker.new_state()
+    assert tracker.track(found([[1, 0], [1, 0]]), state).instances_id.tolist() == [0, 1]
 
 
 def test_the_longest_unseen_leaves_and_ids_are_not_reused():
     tracker = AssociationTracker(max_tracks=2)
+    state = tracker.new_state()
     far = [[[100 * i, 0, 100 * i + 9, 9]] for i in range(5)]
     for i, embedding in enumerate(np.eye(4)):  # new classes: nothing matches
-        assert tracker.track(found([embedding], far[i], labels=[i])).instances_id.tolist() == [i]
-    assert tracker.ids.tolist() == [2, 3]
-    assert tracker.track(found([np.eye(4)[0]], far[0], labels=[0])).instances_id.tolist() == [4]
+        assert tracker.track(found([embedding], far[i], labels=[i]), state).instances_id.tolist() == [i]
+    assert state.ids.tolist() == [2, 3]
+    assert tracker.track(found([np.eye(4)[0]], far[0], labels=[0]), state).instances_id.tolist() == [4]
 
 
 def test_dropped_claimants_lose_all_their_fields():
     tracker = AssociationTracker()
-    tracker.track(found([[1, 0]]))
+    state = tracker.new_state()
+    tracker.track(found([[1, 0]]), state)
     both = found([[1, 0], [1, 0]], scores=[0.9, 0.8])
     both.masks = ['a', 'b']
-    kept = tracker.track(both)
+    kept = tracker.track(both, state)
     assert kept.masks == ['a']
     assert len(kept) == 1
 

@@ -54,9 +54,10 @@ def test_videos(clip_len):
     rng = np.random.default_rng(12)
     for video in range(2):
         inputs, clip = golden_video(rng)
+        streams = [model.new_stream()]
         for start in range(0, 5, clip_len):
             part = clip.new()
             part.video_data_samples = clip.video_data_samples[start:start + clip_len]
-            model(inputs[:, start:start + clip_len], [part], mode='predict')
+            model(inputs[:, start:start + clip_len], [part], mode='predict', streams=streams)
         for index, frame in enumerate(clip):
             check_frame(frame, expected[video, index])

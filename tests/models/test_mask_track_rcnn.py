@@ -127,7 +127,9 @@ def test_results_do_not_depend_on_clip_length():
     inputs = noise(1, 4)
     whole, = model(inputs, [clip(plain_frames(range(4)))], mode='predict')
     assert sum(len(frame.pred_track_instances) for frame in whole) > 0
-    parts = [model(inputs[:, i:i + 1], [clip(plain_frames([i]))], mode='predict')[0][0] for i in range(4)]
+    stream = [model.new_stream()]
+    parts = [model(inputs[:, i:i + 1], [clip(plain_frames([i]))], mode='predict', streams=stream)[0][0]
+             for i in range(4)]
     same_results(whole, parts)
 
 
@@ -137,12 +139,12 @@ def test_context_stands_in_for_the_rest_of_the_video(calibrated):
     inputs = noise(1, length)
     whole, = calibrated(inputs, [clip(plain_frames(range(length)))], mode='predict')
     assert sum(len(frame.pred_track_instances) for frame in whole) > 0
-    parts = []
+    parts, stream = [], [calibrated.new_stream()]
     for first in range(0, length, step):
         shown = range(first, min(first + step, length))
         ids = range(max(first - 5, 0), min(first + step + 5, length))
         frames = plain_frames(ids, context=set(ids) - set(shown))
-        part, = calibrated(inputs[:, ids.start:ids.stop], [clip(frames)], mode='predict')
+        part, = calibrated(inputs[:, ids.start:ids.stop], [clip(frames)], mode='predict', streams=stream)
         assert [frame.frame_id for frame in part] == list(shown)
         parts += part
     same_results(whole, parts)

@@ -88,10 +88,11 @@ def test_graphs_and_batches_change_nothing():
         model.cuda_graphs = graphs
         for _ in range(3 if graphs else 1):  # eager, capture, replay
             inputs, clips = synthetic_clips(1, 6, (192, 320), device='cuda')
+            streams = [model.new_stream()]
             for start in range(0, 6, clip_len):
                 part = clips[0].new()
                 part.video_data_samples = clips[0].video_data_samples[start:start + clip_len]
-                model(inputs[:, start:start + clip_len], [part], mode='predict')
+                model(inputs[:, start:start + clip_len], [part], mode='predict', streams=streams)
         results.append([(frame.pred_track_instances.instances_id.tolist(), frame.pred_track_instances.masks)
                         for frame in clips[0]])
     assert results[0] == results[1] and results[2] == results[3]

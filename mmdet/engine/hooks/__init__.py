@@ -5,5 +5,7 @@ from mmdet.engine.hooks.iteration_seed_hook import IterationSeedHook
 from mmdet.engine.hooks.progress_hook import ProgressHook
 from mmdet.engine.hooks.show_hook import ShowHook
 from mmdet.engine.hooks.stop_hook import StopHook
+from mmdet.engine.hooks.stream_hook import StreamHook
 
-__all__ = ['AtomicCheckpointHook', 'FiniteLossHook', 'IterationSeedHook', 'ProgressHook', 'ShowHook', 'StopHook']
+__all__ = ['AtomicCheckpointHook', 'FiniteLossHook', 'IterationSeedHook', 'ProgressHook', 'ShowHook', 'StopHook',
+           'StreamHook']

@@ -6,20 +6,15 @@ Built from a config by name; called by mmengine's runner in training and testing
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.models.detectors.base import is_context
 from mmdet.models.detectors.mask_track_rcnn import Maps, MaskTrackRCNN
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample, TrackDataSample
-
-
-def is_context(frame: DetDataSample) -> bool:
-    """Whether the frame is in the clip for its neighbours' sake only."""
-    return frame.get('is_context', False)
+from mmdet.structures import TrackDataSample
 
 
 @MODELS.register_module()
@@ -48,41 +43,29 @@ class CMaskTrackRCNN(MaskTrackRCNN):
         levels = len(self.roi_extractor.strides)
         return self.track_head.calibrate(maps[:levels], ref_maps[:levels])
 
-    @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
-        """Detect frame by frame, all references of a frame at once; then track.
-
-        Returns:
-            The clips without their frames of context.
-        """
+    def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
+        """Detect frame by frame, with all references of a frame at once."""
         maps = self.extract_feat(inputs.flatten(0, 1))
-        frames, found = [], []
         first = 0
         for clip in data_samples:
             frame_ids = [frame.frame_id for frame in clip]
+            frames, found = [], []
             for index, frame in enumerate(clip):
                 if is_context(frame):
                     continue
                 references = [first + other for other in self.references(frame_ids, index)]
                 own = [level[first + index:first + index + 1] for level in maps]
                 repeated = [level.expand(len(references), -1, -1, -1) for level in own]
-                instances = self.detect(own, self.roi_maps(repeated, [level[references] for level in maps]), [frame])
+                instances = self.detect_in_maps(own, self.roi_maps(repeated, [level[references] for level in maps]),
+                                                [frame])
                 instances.image += len(frames)
                 frames.append(frame)
                 found.append(instances)
             first += len(clip)
-        if frames:
-            self.track(frames, InstanceData.cat(found))
-        return [_without_context(clip) for clip in data_samples]
+            yield self.collect(frames, InstanceData.cat(found)) if frames else []
 
     def references(self, frame_ids: Sequence[int], index: int) -> list[int]:
         """Positions in the clip of the frames around ``frame_ids[index]``, itself only if there is no other."""
         others = [other for other, frame_id in enumerate(frame_ids)
                   if 0 < abs(frame_id - frame_ids[index]) <= self.window]
         return others or [index]
-
-
-def _without_context(clip: TrackDataSample) -> TrackDataSample:
-    result = clip.new()
-    result.video_data_samples = [frame for frame in clip if not is_context(frame)]
-    return result

@@ -4,14 +4,14 @@ Built from a config by name; called by mmengine's runner in training and testing
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice, pairwise
 
 import torch
-from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.roi_heads.mask_paste import paste_masks
 from mmdet.models.roi_heads.roi_extractor import RoIExtractor
 from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
@@ -26,7 +26,7 @@ MASK_PIXELS = 2 ** 25
 
 
 @MODELS.register_module()
-class MaskTrackRCNN(BaseModel):
+class MaskTrackRCNN(BaseDetector):
     """Backbone → neck → region proposals → class, box, mask and track embedding of each → tracker.
 
     Args:
@@ -44,8 +44,7 @@ class MaskTrackRCNN(BaseModel):
                  tracker: dict, assigner: dict | None = None, sampler: dict | None = None,
                  roi_strides: Sequence[int] = (4, 8, 16, 32), mask_thr: float = 0.5, legacy_boxes: bool = False,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
-        # mmengine would look its name up in its own registry
-        super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
+        super().__init__(tracker, data_preprocessor, init_cfg)
         self.convention = BoxConvention(legacy_boxes)
         legacy = dict(legacy_boxes=legacy_boxes)
         self.backbone = MODELS.build(backbone)
@@ -54,7 +53,6 @@ class MaskTrackRCNN(BaseModel):
         self.bbox_head = MODELS.build(bbox_head, default_args=legacy)
         self.mask_head = MODELS.build(mask_head, default_args=legacy)
         self.track_head = MODELS.build(track_head)
-        self.tracker = MODELS.build(tracker)
         self.assigner = TASK_UTILS.build(
             assigner or dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5),
             default_args=legacy)
@@ -65,22 +63,6 @@ class MaskTrackRCNN(BaseModel):
     def extract_feat(self, images: Tensor) -> Maps:
         """(B, 3, H, W) normalised images → the pyramid's maps."""
         return self.neck(self.backbone(images))
-
-    def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None,
-                mode: str = 'tensor') -> dict[str, Tensor] | list[TrackDataSample] | Maps:
-        """Run the model.
-
-        Args:
-            inputs: (N, T, 3, H, W) float32, normalised, H and W multiples of 32. Training: T = 2, key and reference.
-            data_samples: N clips.
-            mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
-                frame, ``'tensor'`` the pyramid's maps of all N·T frames.
-        """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        return self.extract_feat(inputs.flatten(0, 1))
 
     def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
         """The maps the box and mask heads read, of key frames and their references: here the key frames' own."""
@@ -118,16 +100,16 @@ class MaskTrackRCNN(BaseModel):
         return losses | self.track_head.loss(embeddings, positives.image, targets[positives.gt_index], ref_embeddings,
                                              ref_image, len(keys))
 
-    @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
-        """Detect in all frames at once, then track frame by frame. Clips of a video must come in order."""
+    def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
+        """Detect in all frames of all clips at once."""
         frames = [frame for clip in data_samples for frame in clip]
         maps = self.extract_feat(inputs.flatten(0, 1))
-        self.track(frames, self.detect(maps, maps, frames))
-        return data_samples
+        detections = iter(self.collect(frames, self.detect_in_maps(maps, maps, frames)))
+        for clip in data_samples:
+            yield list(islice(detections, len(clip)))
 
-    def detect(self, maps: Maps, roi_maps: Maps, frames: Sequence[DetDataSample]) -> InstanceData:
-        """The objects of each frame, without ids.
+    def detect_in_maps(self, maps: Maps, roi_maps: Maps, frames: Sequence[DetDataSample]) -> InstanceData:
+        """Find the objects of each frame, on the device.
 
         Args:
             maps: (B, C, h_l, w_l), for proposals and embeddings.
@@ -158,21 +140,15 @@ class MaskTrackRCNN(BaseModel):
         found.mask_probs = mask_logits.unflatten(0, (-1, views)).mean(1).sigmoid()
         return found
 
-    def track(self, frames: Sequence[DetDataSample], found: InstanceData) -> None:
-        """Give the detections of :meth:`detect` ids and masks and hang them on their frames."""
+    def collect(self, frames: Sequence[DetDataSample], found: InstanceData) -> list[InstanceData]:
+        """Copy what :meth:`detect_in_maps` returned to the host, masks as RLE: the detections of each frame."""
         table = torch.column_stack([found.image, found.bboxes, found.scores, found.labels, found.embeddings])
-        table = table.float().cpu()  # the clip's one copy to the host, besides the masks' run lengths
+        table = table.float().cpu()  # the only copy of the clips to the host, besides the masks' run lengths
         bounds = torch.searchsorted(table[:, 0].contiguous(), torch.arange(len(frames) + 1.0)).tolist()
         rles = self._rles(frames, found, bounds)
-        for frame, first, last in zip(frames, bounds[:-1], bounds[1:]):
-            rows = table[first:last]
-            instances = InstanceData(bboxes=rows[:, 1:5], scores=rows[:, 5], labels=rows[:, 6].long(),
-                                     embeddings=rows[:, 7:], masks=rles[first:last])
-            if frame.frame_id == 0:
-                self.tracker.reset()
-            instances = self.tracker.track(instances)
-            del instances.embeddings
-            frame.pred_track_instances = instances
+        return [InstanceData(bboxes=rows[:, 1:5], scores=rows[:, 5], labels=rows[:, 6].long(), embeddings=rows[:, 7:],
+                             masks=rles[first:last])
+                for first, last in pairwise(bounds) for rows in [table[first:last]]]
 
     def _rles(self, frames: Sequence[DetDataSample], found: InstanceData, bounds: list[int]) -> list[dict]:
         """RLE of every detection, in order; rows ``bounds[i]``..``bounds[i + 1]`` are frame i's."""

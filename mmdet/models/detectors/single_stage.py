@@ -1,27 +1,25 @@
-"""What the one-stage detectors share: backbone → neck → dense head, and the choice between training and testing."""
+"""What the one-stage detectors share: backbone → neck → dense head."""
 from __future__ import annotations
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.layers.feature_align import DeformConv3x3
 from mmdet.registry import MODELS
-from mmdet.structures import TrackDataSample
 
 
-class SingleStageDetector(BaseModel):
-    """Base class; the subclasses define ``loss(inputs, data_samples)`` and ``predict(inputs, data_samples)``.
+class SingleStageDetector(BaseDetector):
+    """Base class; the subclasses define ``loss(inputs, data_samples)`` and ``detect(inputs, data_samples)``.
 
     Args:
         backbone, neck, bbox_head: configs.
-        data_preprocessor: config.
-        init_cfg: mmengine's.
+        tracker, data_preprocessor, init_cfg: see :class:`BaseDetector`.
     """
 
-    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
-        super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
+    def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict | None = None,
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(tracker, data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(bbox_head)
@@ -47,18 +45,5 @@ class SingleStageDetector(BaseModel):
 
         halve(self)
 
-    def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None,
-                mode: str = 'tensor') -> dict[str, Tensor] | list[TrackDataSample] | object:
-        """Run the model.
-
-        Args:
-            inputs: (N, T, 3, H, W) float32, normalised, H and W multiples of 32.
-            data_samples: N clips of T frames.
-            mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
-                frame, ``'tensor'`` the head's maps of all N·T frames.
-        """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
+    def _forward(self, inputs: Tensor) -> object:
         return self.bbox_head(self.extract_feat(inputs.flatten(0, 1)))

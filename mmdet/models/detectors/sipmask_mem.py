@@ -4,7 +4,11 @@ Built from a config by name; called by mmengine's runner in training and testing
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby, islice
+
 import torch
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import UserError
@@ -23,7 +27,7 @@ class SipMaskMem(SingleStageDetector):
     Args:
         backbone, neck, bbox_head, tracker: configs. The head offers ``forward(feats)``,
             ``loss(feats, data_samples, graphs)``, ``detect(feats, geometry)`` and ``predictor.collect(detections,
-            geometry)``; the tracker ``reset()`` and ``track(instances)``.
+            geometry)``; the tracker ``new_state()`` and ``track(instances, state)``.
         cuda_graphs: on a GPU, replay the detection of frames as a CUDA graph, one per shape.
         graph_training: on a GPU, replay the fixed-shape parts of a training step as CUDA graphs, for small networks,
             whose steps wait for the launches of kernels. Excludes ``with_cp``.
@@ -34,8 +38,7 @@ class SipMaskMem(SingleStageDetector):
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, cuda_graphs: bool = True,
                  graph_training: bool = False, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
-        super().__init__(backbone, neck, bbox_head, data_preprocessor, init_cfg)
-        self.tracker = MODELS.build(tracker)
+        super().__init__(backbone, neck, bbox_head, tracker, data_preprocessor, init_cfg)
         self.cuda_graphs = cuda_graphs
         self._graphs = CudaGraphs()
         self.graph_training = graph_training
@@ -58,20 +61,15 @@ class SipMaskMem(SingleStageDetector):
     def _detect(self, images: Tensor, geometry: FrameGeometry) -> DeviceDetections:
         return self.bbox_head.detect(self.extract_feat(images), geometry)
 
-    @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
-        """Detect in all frames of a clip at once, then track frame by frame. Clips of a video must come in order."""
-        for images, clip in zip(inputs, data_samples):
-            geometry = FrameGeometry.of(clip[0])
+    def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
+        """Detect in the frames of all clips of one geometry at once."""
+        for geometry, group in groupby(zip(inputs, data_samples), lambda pair: FrameGeometry.of(pair[1][0])):
+            clips = [images for images, _ in group]
+            images = torch.cat(clips) if len(clips) > 1 else clips[0]
             if self.cuda_graphs and images.is_cuda:
                 found = self._graphs.run(self._detect, images, geometry)
             else:
                 found = self._detect(images, geometry)
-            detections = self.bbox_head.predictor.collect(found, geometry)
-            for frame, instances in zip(clip, detections):
-                if frame.frame_id == 0:
-                    self.tracker.reset()
-                instances = self.tracker.track(instances)
-                del instances.embeddings
-                frame.pred_track_instances = instances
-        return data_samples
+            detections = iter(self.bbox_head.predictor.collect(found, geometry))
+            for clip in clips:
+                yield list(islice(detections, len(clip)))

@@ -1,4 +1,4 @@
-"""Which detection is which object of earlier frames. Called by the detectors, frame by frame."""
-from mmdet.models.trackers.association_tracker import AssociationTracker
+"""Association of detections with the objects of earlier frames. Called by the detectors, frame by frame."""
+from mmdet.models.trackers.association_tracker import AssociationTracker, TrackState
 
-__all__ = ['AssociationTracker']
+__all__ = ['AssociationTracker', 'TrackState']

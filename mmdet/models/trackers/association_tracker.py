@@ -1,31 +1,177 @@
 """Online tracker: gives the detections of each frame the ids of the objects seen before (paper section 3.4).
 
-Called by the detectors' ``predict``, once a frame, in order. The only part of a model that holds video state.
+Called by the detectors' ``predict``, once a frame, in order. Three sections: the state of one stream, the association
+as pure functions, the tracker that applies them to a state.
+
+Arrays are numpy's: with ten objects a frame, PyTorch's cost per call would be most of the time.
+
+Symbols: N detections of the frame, M tracks in the state, C channels of an embedding. Column 0 of a score matrix is the
+dummy "a new object".
 """
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
-from mmdet.models.trackers.association import NEW_TRACK, association_scores, resolve_claims
 from mmdet.registry import MODELS
+from mmdet.structures import StreamState
+
+NEW_TRACK = 0
 
 
-def _normalize(vectors: np.ndarray) -> np.ndarray:
+# ---------------------------------------------------------------------------------------------------------------------
+# State of a stream
+
+
+@dataclass(eq=False)
+class TrackState(StreamState):
+    """The tracks of one video.
+
+    Attributes:
+        num_frames: frames tracked so far.
+        next_id: id of the next new object.
+        ids: (M,) int64.
+        last_seen: (M,) int64, value of ``num_frames`` at the frame of the last match.
+        labels: (M,) int64.
+        bboxes: (M, 4) float32 in original pixels.
+        embeddings: (M, C) float32, of length 1 if compared by cosine.
+    """
+
+    num_frames: int = 0
+    next_id: int = 0
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    last_seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    bboxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    embeddings: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def update(self, columns: np.ndarray, embeddings: np.ndarray, bboxes: np.ndarray,
+               labels: np.ndarray) -> np.ndarray:
+        """Renew matched tracks (embedding and box, not the label) and append new ones.
+
+        Args:
+            columns: (N,) :data:`NEW_TRACK`, or 1 + position of the track, each track at most once.
+            embeddings, bboxes, labels: (N, C), (N, 4) and (N,) of the detections.
+
+        Returns:
+            (N,) ids of the detections.
+        """
+        new = columns == NEW_TRACK
+        tracks = columns[~new] - 1
+        ids = np.empty(len(columns), np.int64)
+        ids[~new] = self.ids[tracks]
+        ids[new] = self.next_id + np.arange(new.sum())
+        self.next_id += int(new.sum())
+        if len(tracks):
+            self.embeddings[tracks], self.bboxes[tracks] = embeddings[~new], bboxes[~new]
+            self.last_seen[tracks] = self.num_frames
+        if new.any():
+            before = self.embeddings if len(self.ids) else embeddings[:0]
+            self.embeddings = np.concatenate([before, embeddings[new]])
+            self.bboxes = np.concatenate([self.bboxes, bboxes[new]])
+            self.labels = np.concatenate([self.labels, labels[new]])
+            self.ids = np.concatenate([self.ids, ids[new]])
+            self.last_seen = np.concatenate([self.last_seen, np.full(new.sum(), self.num_frames)])
+        return ids
+
+    def evict(self, max_tracks: int) -> None:
+        """Evict the least recently seen tracks until at most ``max_tracks`` are left."""
+        surplus = len(self.ids) - max_tracks
+        if surplus <= 0:
+            return
+        # stable: among tracks last seen in the same frame the oldest are evicted first
+        stay = np.sort(np.argsort(self.last_seen, kind='stable')[surplus:])
+        for name in ('ids', 'last_seen', 'labels', 'bboxes', 'embeddings'):
+            setattr(self, name, getattr(self, name)[stay])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Association
+
+
+def legacy_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
+    """IoU+ (widths x2 − x1 + 1) of every pair: (n, 4), (m, 4) → (n, m)."""
+    size1, size2 = boxes1[:, 2:] - boxes1[:, :2] + 1, boxes2[:, 2:] - boxes2[:, :2] + 1
+    # x and y one after the other: numpy is slow where the innermost axis has two elements
+    width, height = (
+        np.maximum(np.minimum(boxes1[:, side + 2, None], end) - np.maximum(boxes1[:, side, None], begin) + 1, 0)
+        for side, begin, end in zip((0, 1), boxes2[:, :2].T.copy(), boxes2[:, 2:].T.copy()))
+    overlap = width * height
+    return overlap / (size1.prod(axis=1)[:, None] + size2.prod(axis=1) - overlap)
+
+
+def association_scores(similarity: np.ndarray, scores: np.ndarray, bboxes: np.ndarray, labels: np.ndarray,
+                       track_bboxes: np.ndarray, track_labels: np.ndarray,
+                       match_coeff: tuple[float, float, float] = (1.0, 2.0, 10.0)) -> np.ndarray:
+    """Compute the score of every detection against the dummy and every track.
+
+    log-softmax over [0, similarity] + a·ln(score) + b·IoU+ + c·[same label]; the dummy has IoU 0 and counts as of the
+    same label.
+
+    Args:
+        similarity: (N, M) logits of appearance similarity.
+        scores: (N,) detection scores in (0, 1].
+        bboxes, labels: (N, 4) and (N,) of the detections; boxes in original pixels.
+        track_bboxes, track_labels: (M, 4) and (M,) of the tracks.
+        match_coeff: a, b, c.
+
+    Returns:
+        (N, M + 1).
+    """
+    weight_score, weight_iou, weight_label = match_coeff
+    result = np.zeros((len(similarity), similarity.shape[1] + 1), np.float32)
+    result[:, 1:] = similarity
+    largest = result.max(axis=1, keepdims=True)
+    result -= largest + np.log(np.exp(result - largest).sum(axis=1, keepdims=True))
+    result += weight_score * np.log(scores)[:, None]
+    result[:, 0] += weight_label
+    result[:, 1:] += weight_iou * legacy_iou(bboxes, track_bboxes)
+    result[:, 1:] += weight_label * (labels[:, None] == track_labels[None])
+    return result
+
+
+def resolve_claims(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
+    """Turn scores (N, M + 1) into decisions: each detection claims its best column; a track goes to its best claimant.
+
+    The first claimant wins a tie; the others are dropped for this frame.
+
+    Returns:
+        ``(winners, columns)``: detections kept, in order, and for each its column (:data:`NEW_TRACK` or 1 + track).
+    """
+    columns = match_scores.argmax(axis=1)
+    best = match_scores[np.arange(len(columns)), columns].tolist()
+    columns = columns.tolist()
+    winner: dict[int, int] = {}
+    for detection, column in enumerate(columns):
+        if column != NEW_TRACK and (column not in winner or best[detection] > best[winner[column]]):
+            winner[column] = detection
+    kept = [i for i, column in enumerate(columns) if column == NEW_TRACK or winner[column] == i]
+    return kept, [columns[i] for i in kept]
+
+
+def normalize(vectors: np.ndarray) -> np.ndarray:
+    """Scale (N, C) vectors to length 1; zero vectors stay zero."""
     return vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tracker
 
 
 @MODELS.register_module()
 class AssociationTracker:
-    """Matches by appearance, score, overlap and class; a match renews a track's embedding and box, not its label.
+    """Matches detections to tracks by appearance, score, overlap and class. Holds no state of a video.
 
     Args:
         similarity: ``'cosine'`` or ``'dot'`` product of embeddings.
-        temperature: the similarity is divided by it.
+        temperature: divisor of the similarity.
         match_coeff: weights of ln(score), IoU+ and equal label.
-        max_tracks: tracks remembered at most; those unseen longest leave first. Ids are never reused within a video.
+        max_tracks: number of tracks remembered at most; the least recently seen are evicted. Ids are never reused
+            within a video.
     """
 
     def __init__(self, similarity: str = 'cosine', temperature: float = 0.1,
@@ -36,26 +182,23 @@ class AssociationTracker:
             raise UserError(f'AssociationTracker max_tracks={max_tracks} leaves no memory; use 1 or more')
         self.similarity, self.temperature = similarity, temperature
         self.match_coeff, self.max_tracks = tuple(match_coeff), max_tracks
-        self.reset()
 
-    def reset(self) -> None:
-        """Forget everything: call before the first frame of a video, with detections or without."""
-        self.next_id = 0
-        self.frame = 0
-        self.ids = np.zeros(0, np.int64)  # (M,)
-        self.last_seen = np.zeros(0, np.int64)  # (M,) number of the frame
-        self.labels = np.zeros(0, np.int64)  # (M,)
-        self.bboxes = np.zeros((0, 4), np.float32)  # (M, 4) in original pixels
-        self.embeddings = np.zeros((0, 0), np.float32)  # (M, C), of length 1 if compared by cosine
+    def new_state(self) -> TrackState:
+        """The state of a stream before its first frame."""
+        return TrackState()
 
-    def track(self, instances: InstanceData) -> InstanceData:
-        """Detections of the next frame → those kept, with ``instances_id`` (int64).
+    def track(self, instances: InstanceData, state: TrackState) -> InstanceData:
+        """Associate the detections of the next frame with the tracks of its stream.
 
         Args:
-            instances: ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``, ``embeddings`` (n, C); best first;
-                on the CPU.
+            instances: ``bboxes`` (N, 4) in original pixels, ``scores``, ``labels``, ``embeddings`` (N, C); in
+                descending order of score; on the CPU.
+            state: of the stream; updated.
+
+        Returns:
+            The detections kept, with ``instances_id`` (int64).
         """
-        self.frame += 1
+        state.num_frames += 1
         n = len(instances)
         if n == 0:
             instances.instances_id = torch.zeros(0, dtype=torch.long)
@@ -63,46 +206,16 @@ class AssociationTracker:
         bboxes, labels = instances.bboxes.numpy(), instances.labels.numpy()
         embeddings = instances.embeddings.float().numpy()
         if self.similarity == 'cosine':
-            embeddings = _normalize(embeddings)
-        if len(self.ids):
-            similarity = embeddings @ self.embeddings.T / self.temperature
+            embeddings = normalize(embeddings)
+        if len(state.ids):
+            similarity = embeddings @ state.embeddings.T / self.temperature
             kept, columns = resolve_claims(association_scores(similarity, instances.scores.numpy(), bboxes, labels,
-                                                              self.bboxes, self.labels, self.match_coeff))
+                                                              state.bboxes, state.labels, self.match_coeff))
         else:
             kept, columns = list(range(n)), [NEW_TRACK] * n
-        ids = self._update(embeddings[kept], bboxes[kept], labels[kept], np.array(columns))
+        ids = state.update(np.array(columns), embeddings[kept], bboxes[kept], labels[kept])
+        state.evict(self.max_tracks)
         if len(kept) < n:
             instances = instances[torch.tensor(kept, dtype=torch.long)]
         instances.instances_id = torch.from_numpy(ids)
         return instances
-
-    def _update(self, embeddings: np.ndarray, bboxes: np.ndarray, labels: np.ndarray,
-                columns: np.ndarray) -> np.ndarray:
-        """Renew matched tracks, append new ones, forget the longest unseen; returns the id of each detection."""
-        new = columns == NEW_TRACK
-        tracks = columns[~new] - 1
-        ids = np.empty(len(columns), np.int64)
-        ids[~new] = self.ids[tracks]
-        ids[new] = self.next_id + np.arange(new.sum())
-        self.next_id += int(new.sum())
-        if len(tracks):
-            self.embeddings[tracks], self.bboxes[tracks] = embeddings[~new], bboxes[~new]
-            self.last_seen[tracks] = self.frame
-        if new.any():
-            before = self.embeddings if len(self.ids) else embeddings[:0]
-            self.embeddings = np.concatenate([before, embeddings[new]])
-            self.bboxes = np.concatenate([self.bboxes, bboxes[new]])
-            self.labels = np.concatenate([self.labels, labels[new]])
-            self.ids = np.concatenate([self.ids, ids[new]])
-            self.last_seen = np.concatenate([self.last_seen, np.full(new.sum(), self.frame)])
-            self._forget()
-        return ids
-
-    def _forget(self) -> None:
-        surplus = len(self.ids) - self.max_tracks
-        if surplus <= 0:
-            return
-        # stable: among tracks last seen in the same frame the oldest leave first
-        stay = np.sort(np.argsort(self.last_seen, kind='stable')[surplus:])
-        for name in ('ids', 'last_seen', 'labels', 'bboxes', 'embeddings'):
-            setattr(self, name, getattr(self, name)[stay])

@@ -53,13 +53,14 @@ def measure_tracker(frames: int, objects: int, at_once: int, max_tracks: int) ->
     """Association alone, on one thread: milliseconds a frame, tracks kept, share of detections with the right id."""
     torch.set_num_threads(1)
     tracker = AssociationTracker(max_tracks=max_tracks)
+    state = tracker.new_state()
     times, first_id, right, total, most = [], {}, 0, 0, 0
     for shown, detections in leaving_and_returning(frames, objects, at_once):
         embeddings = detections.embeddings
         start = time.perf_counter()
-        tracked = tracker.track(detections)
+        tracked = tracker.track(detections, state)
         times.append(time.perf_counter() - start)
-        most = max(most, len(tracker.ids))
+        most = max(most, len(state.ids))
         total += len(shown)
         # kept detections are found again by their embeddings, which are all different
         number = dict(zip(embeddings[:, 0].tolist(), shown.tolist()))

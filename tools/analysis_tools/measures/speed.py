@@ -29,6 +29,7 @@ from mmdet.engine.prefetch import prefetched
 from mmdet.engine.workers import stop_workers
 from mmdet.models.dense_heads.clip_predictor import FrameGeometry
 from mmdet.models.detectors import SipMaskMem
+from mmdet.models.trackers import AssociationTracker
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 from tools.analysis_tools.measures.synthetic import synthetic_clips
@@ -246,10 +247,10 @@ def bench_test(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]
             bench.time(predict, 'test clip', batch, frames=batch, size=f'{size[0]}x{size[1]}', precision=name)
 
 
-def _track(tracker: nn.Module, detections: Sequence[InstanceData]) -> None:
-    tracker.reset()
+def _track(tracker: AssociationTracker, detections: Sequence[InstanceData]) -> None:
+    state = tracker.new_state()
     for instances in detections:
-        tracker.track(instances.clone())
+        tracker.track(instances.clone(), state)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from mmdet.structures import TrackDataSample
+from mmdet.structures import StreamState, TrackDataSample
 
 _PIPELINE = [dict(type='LoadTrackFrames'), dict(type='ResizeClip', scale=(960, 480)), dict(type='PackTrackInputs')]
 
@@ -37,6 +37,10 @@ class StubDetector(nn.Module):
         self.dataset_meta = dict(classes=tuple(classes), cat_ids=tuple(range(11, 11 + len(classes))))
         self.clips: list[list[tuple[int, bool]]] = []  # (frame_id, is_context) of the clips of the last call
         self.input_shape: tuple[int, ...] = ()
+
+    def new_stream(self) -> StreamState:
+        """A state that remembers only the position in the video: the ids do not depend on it."""
+        return StreamState()
 
     def test_step(self, data: dict) -> list[TrackDataSample]:
         """As mmengine's models: ``inputs``, a list of one clip, and its sample in a list → the sample with results."""

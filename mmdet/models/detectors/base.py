@@ -1,0 +1,200 @@
+"""What all detectors share: the modes of ``forward``, one state per stream, the tracking loop, one lock.
+
+Called by mmengine's runner and :class:`mmdet.apis.VideoInferencer`; both keep the stream states.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdet.errors import UserError
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, StreamState, TrackDataSample
+
+
+class ModelLock:
+    """A re-entrant lock; copies and pickles of the model that owns it get a lock of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple:
+        return type(self), ()
+
+
+def is_context(frame: DetDataSample) -> bool:
+    """Return whether the frame is in the clip for its neighbours' sake only."""
+    return frame.get('is_context', False)
+
+
+class BaseDetector(BaseModel):
+    """Base class of the detectors of images and videos.
+
+    What a model remembers from frame to frame is in a :class:`StreamState` per video, which the caller keeps::
+
+        stream = model.new_stream()
+        for data in clips_of_one_video:
+            results = model.test_step({**data, 'streams': [stream]})
+
+    A batch may hold clips of several videos, with a state each, and clips of one video in order, with the same state.
+    A clip without a state gets a new one if it begins with frame 0; otherwise it is an error, since its ids would be
+    wrong. Testing takes one thread at a time: threads that share a model, and the buffers of its CUDA graphs, wait for
+    each other.
+
+    Subclasses define ``extract_feat``, ``loss`` and one of
+
+    - :meth:`detect`, which finds the objects of frames, without state; ``tracker`` gives them their ids;
+    - :meth:`new_stream` and :meth:`predict`, where the network itself carries a state from frame to frame.
+
+    Args:
+        tracker: config of the tracker: ``new_state()`` and ``track(instances, state)``; None: no ids.
+        data_preprocessor: config.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, tracker: dict | None = None, data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        # mmengine would look the preprocessor's name up in its own registry
+        super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
+        self.tracker = MODELS.build(tracker) if tracker else None
+        self._lock = ModelLock()
+
+    def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None, mode: str = 'tensor',
+                streams: Sequence[StreamState | None] | None = None) -> object:
+        """Run the model.
+
+        Args:
+            inputs: (N, T, 3, H, W) float32, normalised, H and W multiples of 32. Training of video models: T = 2, key
+                and reference frame.
+            data_samples: N clips of T frames.
+            mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
+                frame, ``'tensor'`` the raw outputs for all N·T frames.
+            streams: N states, for ``'predict'``; see :meth:`predict`.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            with self._lock:
+                return self.predict(inputs, data_samples, streams)
+        return self._forward(inputs)
+
+    def val_step(self, data: dict) -> list[TrackDataSample]:
+        """See :meth:`test_step`."""
+        return self.test_step(data)
+
+    def test_step(self, data: dict) -> list[TrackDataSample]:
+        """Preprocess and predict collated clips.
+
+        Clips of different length or size do not share a batch of the network, so that a clip's results do not depend
+        on its neighbours.
+
+        Args:
+            data: ``inputs``: N clips (T, 3, h, w) uint8; ``data_samples``: N clips; ``streams``, if there: N states.
+        """
+        streams = data.get('streams') or [None] * len(data['inputs'])
+        results: list[TrackDataSample] = []
+        with self._lock:
+            clips = zip(data['inputs'], data['data_samples'], streams, strict=True)
+            for _, group in groupby(clips, key=lambda clip: tuple(clip[0].shape)):
+                inputs, samples, group_streams = zip(*group)
+                batch = self.data_preprocessor({'inputs': list(inputs), 'data_samples': list(samples)}, False)
+                results += self(**batch, mode='predict', streams=group_streams)
+        return results
+
+    def extract_feat(self, images: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) normalised images → the pyramid's maps."""
+        raise NotImplementedError
+
+    def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
+        """Compute the losses of N clips."""
+        raise NotImplementedError
+
+    def _forward(self, inputs: Tensor) -> object:
+        return self.extract_feat(inputs.flatten(0, 1))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Testing
+
+    def new_stream(self) -> StreamState | None:
+        """The state of a video before its first frame; None if the model does not track."""
+        return self.tracker.new_state() if self.tracker is not None else None
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample],
+                streams: Sequence[StreamState | None] | None = None) -> list[TrackDataSample]:
+        """Detect in all frames, then track frame by frame.
+
+        Args:
+            inputs: (N, T, 3, H, W).
+            data_samples: N clips of T frames. Clips of one video must come in order.
+            streams: N states, updated; None, or None for a clip: a new state, for a clip that begins with frame 0.
+
+        Returns:
+            The clips, without frames of context.
+
+        Raises:
+            UserError: a clip from the middle of a video has no state, or one of another video or a later frame.
+        """
+        states = self._states(data_samples, streams)
+        clips = [_without_context(clip) for clip in data_samples]
+        for clip, state, detections in zip(clips, states, self.detect(inputs, data_samples), strict=True):
+            for frame, instances in zip(clip, detections, strict=True):
+                if state is not None:
+                    state.advance(frame)
+                    instances = self.tracker.track(instances, state)
+                    del instances.embeddings
+                frame.pred_track_instances = instances
+        return clips
+
+    def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterable[Sequence[InstanceData]]:
+        """Find the objects of each frame by itself.
+
+        Args:
+            inputs: (N, T, 3, H, W).
+            data_samples: N clips of T frames, for their metainfo.
+
+        Returns:
+            N times the detections of the clip's frames, in order, without frames of context. Each: ``bboxes`` (n, 4) in
+            original pixels, ``scores``, ``labels``, ``masks`` (RLE) and what else the model finds, in descending order
+            of score, on the CPU; with a tracker also ``embeddings`` (n, C).
+        """
+        raise NotImplementedError
+
+    def _states(self, clips: Sequence[TrackDataSample],
+                streams: Sequence[StreamState | None] | None) -> list[StreamState | None]:
+        """The states of the clips, new ones where there is none; checked before the network runs."""
+        given = streams if streams is not None else [None] * len(clips)
+        states = []
+        for clip, state in zip(clips, given, strict=True):
+            first = next((frame for frame in clip if not is_context(frame)), None)
+            if state is None:
+                state = self.new_stream()
+                if state is not None and first is not None and first.frame_id != 0:
+                    raise UserError(
+                        f'the clip begins with frame {first.frame_id} of video {first.get("video_id")} and has no '
+                        "stream state: give the one of the frames before, test_step({..., 'streams': [state]}), or "
+                        'model.new_stream() to begin there')
+            elif first is not None:
+                state.check(first)
+            states.append(state)
+        return states
+
+
+def _without_context(clip: TrackDataSample) -> TrackDataSample:
+    if not any(is_context(frame) for frame in clip):
+        return clip
+    result = clip.new()
+    result.video_data_samples = [frame for frame in clip if not is_context(frame)]
+    return result

@@ -1,0 +1,99 @@
+"""What a model remembers from one frame of a video to the next: the state of a stream, and the states of a data set.
+
+The caller of a model holds the states, one per video; the model itself holds none. Subclasses of :class:`StreamState`
+are in the models: :class:`mmdet.models.trackers.TrackState`.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from mmdet.errors import UserError
+from mmdet.structures.data_sample import DetDataSample, TrackDataSample
+
+
+@dataclass(eq=False)
+class StreamState:
+    """Position in a video; subclasses add what the model remembers.
+
+    All fields need a default: the state before the first frame. A state holds plain data, so that ``copy.deepcopy``
+    and ``pickle`` save it and a copy continues the video from there.
+
+    Attributes:
+        frame_id: of the last frame, -1 before the first.
+        video_id: of its video, None where frames carry none.
+    """
+
+    frame_id: int = -1
+    video_id: Hashable = None
+
+    def reset(self) -> None:
+        """Forget everything: the next frame begins a video."""
+        vars(self).update(vars(type(self)()))
+
+    def check(self, frame: DetDataSample) -> None:
+        """Raise UserError if the frame cannot follow: it is not later, or belongs to another video.
+
+        Frame 0 always begins a video. A new state accepts any frame: a stream may begin in the middle of a video.
+        """
+        if frame.frame_id == 0 or self.frame_id < 0:
+            return
+        video_id = frame.get('video_id')
+        if video_id != self.video_id:
+            raise UserError(f'frame {frame.frame_id} of video {video_id} was given the stream state of video '
+                            f'{self.video_id}; keep one state per video (model.new_stream())')
+        if frame.frame_id <= self.frame_id:
+            raise UserError(f'frame {frame.frame_id} of video {video_id} was given a stream state that is at frame '
+                            f'{self.frame_id} already; give the frames in order, or reset() the state')
+
+    def advance(self, frame: DetDataSample) -> None:
+        """Move on to the frame; frame 0 resets the state first.
+
+        Raises:
+            UserError: see :meth:`check`.
+        """
+        self.check(frame)
+        if frame.frame_id == 0:
+            self.reset()
+        self.frame_id, self.video_id = frame.frame_id, frame.get('video_id')
+
+
+class VideoStreams:
+    """The states of the videos of a data set, each from its first clip to its last.
+
+    Clips of several videos may alternate; those of one video must come in order.
+
+    Args:
+        new_stream: the model's method.
+    """
+
+    def __init__(self, new_stream: Callable[[], StreamState | None]) -> None:
+        self._new_stream = new_stream
+        self._states: dict[Hashable, StreamState] = {}
+
+    def __len__(self) -> int:
+        """Number of videos that have begun and not ended."""
+        return len(self._states)
+
+    def of(self, clips: Sequence[TrackDataSample]) -> list[StreamState | None]:
+        """The state of each clip's video; to be called once for each batch.
+
+        A video's state is made with its frame 0 and dropped here with its last frame (``video_length``). None, which
+        the model refuses unless it does not track, stands for a video whose beginning was not seen.
+        """
+        states = [self._state(clip) for clip in clips]
+        for clip in clips:
+            if (last := _own_frames(clip)[-1]).frame_id + 1 == last.get('video_length'):
+                self._states.pop(last.video_id, None)
+        return states
+
+    def _state(self, clip: TrackDataSample) -> StreamState | None:
+        first = _own_frames(clip)[0]
+        if first.frame_id == 0 and (state := self._new_stream()) is not None:
+            self._states[first.video_id] = state
+        return self._states.get(first.video_id)
+
+
+def _own_frames(clip: TrackDataSample) -> list[DetDataSample]:
+    """The clip's frames without context."""
+    return [frame for frame in clip if not frame.get('is_context', False)]
