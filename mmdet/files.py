@@ -1,6 +1,6 @@
 """Reading and writing of files: JSON, text, listings of folders, and files that appear complete or not at all.
 
-Results, reports, annotations and, by ``engine/files.py``, checkpoints are written by :func:`atomic_open`.
+Results, reports, annotations and, by ``engine/atomic_backend.py``, checkpoints are written by :func:`atomic_open`.
 """
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from mmdet.datasets.annotations import read_youtube_vis
+    from mmdet.datasets.packed_annotations import read_youtube_vis
     from mmdet.datasets.splits import stratified_split
     from mmdet.errors import UserError
     from mmdet.files import atomic_open, load_json

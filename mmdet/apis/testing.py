@@ -14,7 +14,7 @@ from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes
 from mmdet.errors import UserError
-from mmdet.evaluation.results import check_result_name
+from mmdet.evaluation.result_files import check_result_name
 from mmdet.files import check_writable
 
 
@@ -62,7 +62,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     require(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator', 'default_hooks')
     find_scored_annotations(cfg.test_evaluator)
     if report:
-        from mmdet.apis.report import check_report, report_test  # matplotlib: half a second
+        from mmdet.apis.reporting import check_report, report_test  # matplotlib: half a second
         check_report(cfg)
         page = Path(report).expanduser()
         check_writable(page / 'index.html', f'--report {report}')

@@ -25,7 +25,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.video.frame_sink import FrameSink
 from mmdet.video.options import check_video_options
-from mmdet.video.results import VideoResultWriter
+from mmdet.video.result_writer import VideoResultWriter
 from mmdet.video.source import VideoFrame, VideoSource, open_video
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
@@ -86,7 +86,7 @@ class VideoInferencer:
         Args:
             video: see :func:`mmdet.video.source.open_video`, which made it or will.
             out: folder for ``<video>.mp4``, ``<video>.gif``, ``<video>/00000.png``, ..., ``<video>.json`` and
-                ``<video>.jsonl`` (:class:`mmdet.video.results.VideoResultWriter`); None: nothing is written.
+                ``<video>.jsonl`` (:class:`mmdet.video.result_writer.VideoResultWriter`); None: nothing is written.
             outputs: which of ``'mp4'``, ``'gif'``, ``'png'``, ``'json'``.
             start, end, stride: which frames, see :func:`mmdet.video.source.open_video`.
             thresh: objects with a score above it are given, drawn and written, in [0, 1].

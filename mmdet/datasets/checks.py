@@ -1,7 +1,7 @@
 """Every fault of a YouTube-VIS annotation file and its images, not only the first; for tools/check_dataset.py.
 
-The data sets stop at the first fault (:mod:`mmdet.datasets.annotations`); this goes on. A fault is one line that starts
-with the entry it is in: ``annotation 12, segmentations[3]: ...``.
+The data sets stop at the first fault (:mod:`mmdet.datasets.packed_annotations`); this goes on. A fault is one line that
+starts with the entry it is in: ``annotation 12, segmentations[3]: ...``.
 """
 from __future__ import annotations
 

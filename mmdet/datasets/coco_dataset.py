@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mmdet.datasets.annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.coco_file import CocoFile, check_coco
+from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.youtube_vis import YVISDataset
 from mmdet.registry import DATASETS
 

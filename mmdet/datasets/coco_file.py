@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from mmdet.datasets.annotations import checked_ids
+from mmdet.datasets.packed_annotations import checked_ids
 from mmdet.errors import UserError
 from mmdet.structures.masks import check_image_size, parse_segmentations
 

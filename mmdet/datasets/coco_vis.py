@@ -7,10 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmdet.datasets.annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.coco_categories import TARGETS
 from mmdet.datasets.coco_file import check_coco
 from mmdet.datasets.converters.coco_images import coco_images_to_vis
+from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.youtube_vis import YVISDataset
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS

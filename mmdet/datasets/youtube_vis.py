@@ -4,7 +4,7 @@ Built by mmengine's runner from a config. An item is a clip: in training a key f
 consecutive frames of one video. What the pipeline gets:
 
 ``frames``: list of dicts ``img_path``, ``video_id`` (the file's own), ``frame_id`` (0-based), ``video_length``,
-``height``, ``width`` (of the annotation file), ``objects`` (:class:`~mmdet.datasets.annotations.FrameObjects`);
+``height``, ``width`` (of the annotation file), ``objects`` (:class:`~mmdet.datasets.packed_annotations.FrameObjects`);
 ``rng``: the item's random generator, from which transforms draw; ``on_bad_frame``: None, or what to call with the error
 of an unreadable frame before a blank one takes its place.
 """
@@ -21,8 +21,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
-from mmdet.datasets.annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.layout import find_annotations, find_images
+from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.transforms.loading import BadFrameError
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS, TRANSFORMS

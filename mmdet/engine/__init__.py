@@ -1,7 +1,7 @@
 """What mmengine's Runner lacks: exact resuming, stopping, processes, determinism. Called by mmdet.apis."""
+from mmdet.engine.atomic_backend import ATOMIC, AtomicBackend
 from mmdet.engine.determinism import prepare_cublas
 from mmdet.engine.distributed import init_processes, leave_processes
-from mmdet.engine.files import ATOMIC, AtomicBackend
 from mmdet.engine.hooks import *  # noqa: F403
 from mmdet.engine.optim_wrapper import BFloat16OptimWrapper
 from mmdet.engine.runner import VideoRunner

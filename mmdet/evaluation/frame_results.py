@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.annotations import Video
+from mmdet.evaluation.functional.scored_tracks import Video
 from mmdet.structures import DetDataSample
 
 BOX_VALUES = 5

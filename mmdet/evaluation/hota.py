@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.annotations import GroundTruth, Track
+from mmdet.evaluation.functional.scored_tracks import GroundTruth, Track
 
 NAMES = ('HOTA', 'DetA', 'AssA', 'DetRe', 'DetPr', 'AssRe', 'AssPr', 'LocA')
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult
-from mmdet.evaluation.functional.annotations import Video
+from mmdet.evaluation.functional.scored_tracks import Video
 
 
 class PartWriter:

@@ -8,10 +8,10 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from mmdet.datasets import CocoDataset, YVISDataset
-from mmdet.datasets.annotations import read_youtube_vis
 from mmdet.datasets.coco_file import check_coco
 from mmdet.datasets.converters.coco_frames import coco_frames_to_vis
 from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
+from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.errors import UserError
 from mmdet.files import load_json
 

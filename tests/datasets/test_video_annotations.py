@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 
-from mmdet.datasets.annotations import read_youtube_vis
+from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.errors import UserError
 from mmdet.structures.masks import decode_masks
 

@@ -8,7 +8,7 @@ import torch
 from noisy_training import build
 
 from mmdet.checkpoint import newest_whole_checkpoint
-from mmdet.engine.files import AtomicBackend
+from mmdet.engine.atomic_backend import AtomicBackend
 from mmdet.errors import UserError
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult, track_entries
-from mmdet.evaluation.functional.annotations import Video
-from mmdet.evaluation.results import load_results, write_results
+from mmdet.evaluation.functional.scored_tracks import Video
+from mmdet.evaluation.result_files import load_results, write_results
 from mmdet.files import atomic_open
 from mmdet.structures.masks import encode_masks
 

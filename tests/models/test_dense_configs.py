@@ -8,8 +8,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
 from mmdet.apis.config import check_config
-from mmdet.datasets.annotations import read_youtube_vis
 from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
+from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.registry import DATASETS, METRICS, MODELS
 

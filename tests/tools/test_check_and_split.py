@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet.datasets.annotations import read_youtube_vis
+from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.datasets.splits import stratified_split
 from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.errors import UserError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet.datasets.annotations import read_youtube_vis
 from mmdet.datasets.converters.mask_folders import read_video
+from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.datasets.transforms import read_frame
 from mmdet.errors import UserError
 from mmdet.structures.masks import decode_masks

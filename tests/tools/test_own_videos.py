@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet.datasets.annotations import read_youtube_vis
+from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.structures.masks import decode_masks
 

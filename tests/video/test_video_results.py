@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
-from mmdet.video.results import VideoResultWriter
+from mmdet.video.result_writer import VideoResultWriter
 
 
 def rle(seed: int) -> dict:

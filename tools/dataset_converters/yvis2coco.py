@@ -20,8 +20,8 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from mmdet.datasets.annotations import read_youtube_vis
     from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
+    from mmdet.datasets.packed_annotations import read_youtube_vis
     from mmdet.files import atomic_open
 
     content = vis_frames_to_coco(read_youtube_vis(args.annotations))

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pycocotools import mask as coco_mask
 
-from mmdet.datasets.annotations import VideoAnnotations
+from mmdet.datasets.packed_annotations import VideoAnnotations
 
 
 def vis_frames_to_coco(videos: VideoAnnotations) -> dict:

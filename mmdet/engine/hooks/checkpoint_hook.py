@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdet.engine.files import ATOMIC
+from mmdet.engine.atomic_backend import ATOMIC
 from mmdet.registry import HOOKS
 
 # what a resumed run needs of mmengine's message hub; the curves are in the log files
@@ -18,7 +18,7 @@ _REMEMBERED = (*_PATHS, 'best_score', 'keep_ckpt_ids')
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook writing through :class:`mmdet.engine.files.AtomicBackend`.
+    """mmengine's CheckpointHook writing through :class:`mmdet.engine.atomic_backend.AtomicBackend`.
 
     A file holds ``state_dict``, ``optimizer``, ``param_schedulers``, ``message_hub`` and ``meta`` (config text,
     category names, seed, epoch, iteration), all of it plain data, and no clock time or absolute path.

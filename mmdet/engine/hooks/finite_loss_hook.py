@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import save_checkpoint, weights_to_cpu
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from mmdet.engine.files import ATOMIC
+from mmdet.engine.atomic_backend import ATOMIC
 from mmdet.errors import UserError
 from mmdet.registry import HOOKS
 

@@ -10,7 +10,7 @@ from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmdet.engine.files import ATOMIC
+from mmdet.engine.atomic_backend import ATOMIC
 from mmdet.engine.stop_signal import StopSignal
 from mmdet.registry import HOOKS
 

@@ -1,5 +1,5 @@
 """Overlaps and video AP as plain functions of arrays. Called by the metrics and by tools."""
-from mmdet.evaluation.functional.annotations import (
+from mmdet.evaluation.functional.scored_tracks import (
     GroundTruth,
     Track,
     load_result_json,

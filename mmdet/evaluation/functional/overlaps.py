@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmdet.evaluation.functional.annotations import Track
+from mmdet.evaluation.functional.scored_tracks import Track
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
 

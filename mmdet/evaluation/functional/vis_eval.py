@@ -13,14 +13,14 @@ from os import PathLike, fspath
 import numpy as np
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.annotations import (
+from mmdet.evaluation.functional.overlaps import overlaps
+from mmdet.evaluation.functional.scored_tracks import (
     GroundTruth,
     Track,
     check_repeats,
     read_ground_truth,
     read_predictions,
 )
-from mmdet.evaluation.functional.overlaps import overlaps
 from mmdet.evaluation.functional.video_ap import (
     IOU_THRESHOLDS,
     MAX_DETECTIONS,

@@ -13,8 +13,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.annotations import load_result_json
 from mmdet.evaluation.functional.coco_ap import check_detections, read_coco, score_boxes
+from mmdet.evaluation.functional.scored_tracks import load_result_json
 from mmdet.files import atomic_open
 from mmdet.registry import METRICS
 

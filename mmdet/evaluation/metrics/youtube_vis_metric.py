@@ -18,10 +18,10 @@ from mmengine.logging import print_log
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult, track_entries
 from mmdet.evaluation.functional import read_ground_truth, read_predictions, score_tracks
-from mmdet.evaluation.functional.annotations import GroundTruth, Video
+from mmdet.evaluation.functional.scored_tracks import GroundTruth, Video
 from mmdet.evaluation.functional.vis_eval import METRICS as METRIC_NAMES
 from mmdet.evaluation.parts import PartReader, PartWriter
-from mmdet.evaluation.results import check_result_name, load_results, write_results
+from mmdet.evaluation.result_files import check_result_name, load_results, write_results
 from mmdet.evaluation.tables import format_scores
 from mmdet.registry import METRICS
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from mmdet.datasets.annotations import FrameObjects
+from mmdet.datasets.packed_annotations import FrameObjects
 from mmdet.datasets.transforms import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

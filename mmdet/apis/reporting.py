@@ -22,7 +22,7 @@ from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.loading import BadFrameError, read_frame
 from mmdet.errors import UserError
 from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, read_predictions
-from mmdet.evaluation.functional.annotations import GroundTruth, Track, Video, check_repeats
+from mmdet.evaluation.functional.scored_tracks import GroundTruth, Track, Video, check_repeats
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
 from mmdet.evaluation.functional.video_iou import video_mask_iou
 from mmdet.evaluation.functional.vis_eval import score_tracks

@@ -16,7 +16,7 @@ import numpy as np
 
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import BOX_VALUES, ROW_VALUES, FrameResult
-from mmdet.evaluation.functional.annotations import ARCHIVE_MEMBER, Video
+from mmdet.evaluation.functional.scored_tracks import ARCHIVE_MEMBER, Video
 from mmdet.files import atomic_open
 
 
