@@ -21,6 +21,7 @@ from mmengine.logging import print_log
 from mmdet.datasets.transforms.loading import read_frame
 from mmdet.errors import UserError
 from mmdet.files import natural_key, visible_files
+from mmdet.video.arrays import bgr_image, check_video_array
 from mmdet.video.options import MOST_FPS, check_video_options
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
@@ -93,7 +94,8 @@ def open_video(video: str | os.PathLike | int | Iterable[np.ndarray], start: int
 
     Args:
         video: a video file or address (``rtsp://...``), a folder of images, a glob of images (``'frames/*.png'``), an
-            image, a camera's number (as int or text), or an iterable of (H, W, 3) uint8 BGR or (H, W) uint8 arrays.
+            image, a camera's number (as int or text), or an iterable of (H, W, 3) uint8 BGR or (H, W) uint8 arrays or
+            tensors, such as a list or an array (T, H, W, 3). One image by itself is not a video: give ``[image]``.
             Images are taken in the order of the numbers in their names: frame9 before frame10.
         start: first frame, from 0.
         end: the frame before which to stop; None: the last one counts, too.
@@ -104,11 +106,11 @@ def open_video(video: str | os.PathLike | int | Iterable[np.ndarray], start: int
     """
     check_video_options(start=start, end=end, stride=stride)
     frames = slice(start, end, stride)
-    if isinstance(video, int):
+    if isinstance(video, (int, np.integer)) and not isinstance(video, bool):
+        video = int(video)
         return _capture(video, f'camera {video}', frames)
     if not isinstance(video, (str, os.PathLike)):
-        if not isinstance(video, Iterable):
-            raise UserError(f'a video is a path, a camera number or an iterable of arrays, not {type(video).__name__}')
+        check_video_array(video)
         return _arrays(video, frames)
     text = os.fspath(video)
     path = Path(text).expanduser()
@@ -147,14 +149,7 @@ def _images(paths: list[Path], name: str, text: str, frames: slice) -> VideoSour
 def _arrays(arrays: Iterable[np.ndarray], frames: slice) -> VideoSource:
     def read() -> Iterator[VideoFrame]:
         for index, array in islice(enumerate(arrays), frames.start, frames.stop, frames.step):
-            array = np.asarray(array)
-            fits = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size
-            if array.dtype != np.uint8 or not fits:
-                raise UserError(f'frame {index} is {array.dtype} {array.shape}; give uint8 BGR arrays of shape '
-                                '(height, width, 3)')
-            # a copy: while it waits in line, the caller may fill the array anew
-            image = np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.array(array, order='C')
-            yield VideoFrame(image, index)
+            yield VideoFrame(bgr_image(array, index), index)
 
     length = _number_of(frames, len(arrays)) if hasattr(arrays, '__len__') else None
     return VideoSource('video', read(), DEFAULT_FPS / frames.step, length)
