@@ -39,6 +39,11 @@ def fill_golden(model: nn.Module) -> nn.Module:
     return _module('weights').fill(model)
 
 
+def golden_tensor(name: str, shape: tuple[int, ...], salt: int = 0) -> np.ndarray:
+    """The golden values of the tensor of that name."""
+    return _module('weights').golden_tensor(name, shape, salt)
+
+
 def relative_error(value: torch.Tensor, expected: np.ndarray) -> float:
     """Norm of the difference over the norm of what is expected."""
     expected = torch.as_tensor(expected).double()

@@ -4,5 +4,6 @@ from mmdet.models.detectors.fcos import FCOS
 from mmdet.models.detectors.mask_track_rcnn import MaskTrackRCNN
 from mmdet.models.detectors.sipmask import SipMask
 from mmdet.models.detectors.sipmask_mem import SipMaskMem
+from mmdet.models.detectors.videomt import VidEoMT
 
-__all__ = ['FCOS', 'CMaskTrackRCNN', 'MaskTrackRCNN', 'SipMask', 'SipMaskMem']
+__all__ = ['FCOS', 'CMaskTrackRCNN', 'MaskTrackRCNN', 'SipMask', 'SipMaskMem', 'VidEoMT']

@@ -1,0 +1,118 @@
+"""Plain vision transformer with registers whose last blocks also take query tokens (EoMT, arXiv 2503.19108; VidEoMT,
+arXiv 2602.17807, section 3). Built from a config by name; called by the detector ``VidEoMT``.
+
+Symbols: B images, H×W padded input, P patch size, h×w = H/P × W/P patches, D embedding channels, R registers,
+L blocks, N query blocks, G side of the trained grid of positions, Q queries.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from mmengine.model import BaseModule
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from mmdet.errors import UserError
+from mmdet.registry import MODELS
+
+
+@MODELS.register_module()
+class QueryViT(BaseModule):
+    """timm's ViT as DINOv2 has it (class token, registers, LayerScale; positions of patches only), in two parts.
+
+    :meth:`encode` runs the first L − N blocks, which see one frame each; :meth:`query_block` the last N, whose tokens
+    are ``[queries, class token, registers, patches]``. Positions are resized to any input (bicubic, antialiased).
+
+    Args:
+        embed_dims: D. ViT-S 384, B 768, L 1024.
+        depth: L. ViT-S and B 12, L 24.
+        num_heads: attention heads; D / 64 in the published models.
+        query_blocks: N. ViT-S and B 3, L 4.
+        num_registers: R.
+        patch_size: P, in pixels.
+        image_size: side of the square image whose grid the position table has, P·G, in pixels.
+        with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes a DINOv2 file of timm with four
+            registers. Its patch kernel and its positions are resized to this model's.
+
+    Raises:
+        UserError: sizes do not fit together.
+    """
+
+    def __init__(self, embed_dims: int = 384, depth: int = 12, num_heads: int = 6, query_blocks: int = 3,
+                 num_registers: int = 4, patch_size: int = 16, image_size: int = 640, with_cp: bool = False,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if embed_dims % num_heads:
+            raise UserError(f'QueryViT embed_dims={embed_dims} is not a multiple of num_heads={num_heads}; use for '
+                            'example 384 and 6')
+        if not 1 <= query_blocks < depth:
+            raise UserError(f'QueryViT query_blocks={query_blocks} must be at least 1 and below depth={depth}')
+        if image_size % patch_size:
+            raise UserError(f'QueryViT image_size={image_size} is not a multiple of patch_size={patch_size}')
+        self.embed_dims = embed_dims
+        self.query_blocks = query_blocks
+        self.patch_size = patch_size
+        self.num_prefix = 1 + num_registers
+        self.with_cp = with_cp
+        self.vit = VisionTransformer(
+            img_size=image_size, patch_size=patch_size, num_classes=0, global_pool='', embed_dim=embed_dims,
+            depth=depth, num_heads=num_heads, init_values=1e-5, reg_tokens=num_registers, no_embed_class=True,
+            dynamic_img_size=True)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), sides multiples of P → tokens (B, 1 + R + h·w, D) before the first query block."""
+        vit = self.vit
+        tokens = vit._pos_embed(vit.patch_embed(images))
+        for block in vit.blocks[:-self.query_blocks]:
+            tokens = self._run(block, tokens)
+        return tokens
+
+    def query_block(self, index: int, tokens: Tensor) -> Tensor:
+        """Query block ``index`` (0 to N − 1) on tokens (B, Q + 1 + R + h·w, D) → the same shape."""
+        return self._run(self.vit.blocks[len(self.vit.blocks) - self.query_blocks + index], tokens)
+
+    def norm(self, tokens: Tensor) -> Tensor:
+        """The final LayerNorm."""
+        return self.vit.norm(tokens)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """(h, w) of images (..., H, W)."""
+        return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+
+    def lr_depth(self, name: str) -> int:
+        """How many blocks lie above a parameter of this module, for layer-wise decay: L − 1 for what comes before the
+        blocks, L − 1 − i for block i, 0 for the final norm.
+
+        Args:
+            name: as in ``named_parameters()``.
+        """
+        depth, parts = len(self.vit.blocks), name.split('.')
+        if parts[1] == 'blocks':
+            return depth - 1 - int(parts[2])
+        return 0 if parts[1] == 'norm' else depth - 1
+
+    def _run(self, block: torch.nn.Module, tokens: Tensor) -> Tensor:
+        if self.with_cp and self.training:
+            return checkpoint(block, tokens, use_reentrant=False)
+        return block(tokens)
+
+    def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of timm's DINOv2 (``vit_*_patch14_reg4_dinov2``) under this module's names and at its sizes.
+
+        Patch kernels are resized by the pseudo-inverse of the bicubic resize (FlexiViT), positions bicubically, both
+        antialiased. Weights that already have this module's names come back as they are.
+        """
+        if 'cls_token' not in weights:
+            return dict(weights)
+        weights = {f'vit.{name}': value for name, value in weights.items()}
+        kernel, table = 'vit.patch_embed.proj.weight', 'vit.pos_embed'
+        if kernel in weights and weights[kernel].shape[-1] != self.patch_size:
+            weights[kernel] = resample_patch_embed(weights[kernel], [self.patch_size] * 2)
+        if table in weights:
+            weights[table] = resample_abs_pos_embed(weights[table], self.vit.patch_embed.grid_size,
+                                                    num_prefix_tokens=0)
+        return weights

@@ -1,0 +1,75 @@
+"""Queries, their hand-over from frame to frame, and what is read from tokens: classes and masks of each query
+(VidEoMT, arXiv 2602.17807, section 3). Built from a config by name; called by the detector ``VidEoMT``.
+
+Symbols: B frames, Q queries, K classes, D channels, R registers, h×w patches.
+"""
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+from mmdet.registry import MODELS
+
+
+class UpscaleBlock(nn.Sequential):
+    """(B, D, h, w) → (B, D, 2h, 2w): transposed convolution, GELU, depthwise convolution, norm over the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.act = nn.GELU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.norm = LayerNorm2d(channels, eps=1e-6)
+
+
+@MODELS.register_module()
+class QueryMaskHead(BaseModule):
+    """Reads a class and a mask from every query token.
+
+    Args:
+        num_classes: K; the class after the last one is "no object".
+        embed_dims: D, the backbone's.
+        num_queries: Q; the index of a query is the identity of its track.
+        num_prefix: class token and registers between queries and patches, 1 + R.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, num_classes: int = 40, embed_dims: int = 384, num_queries: int = 200, num_prefix: int = 5,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.num_classes = num_classes
+        self.num_queries = num_queries
+        self.num_prefix = num_prefix
+        self.query = nn.Embedding(num_queries, embed_dims)
+        self.query_updater = nn.Linear(embed_dims, embed_dims)
+        self.class_predictor = nn.Linear(embed_dims, num_classes + 1)
+        self.mask_head = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.GELU(),
+                                       nn.Linear(embed_dims, embed_dims), nn.GELU(),
+                                       nn.Linear(embed_dims, embed_dims))
+        self.upscale = nn.Sequential(UpscaleBlock(embed_dims), UpscaleBlock(embed_dims))
+
+    def first_queries(self, batch: int) -> Tensor:
+        """(batch, Q, D): the input queries of a video's first frame."""
+        return self.query.weight.expand(batch, -1, -1)
+
+    def next_queries(self, tokens: Tensor) -> Tensor:
+        """The next frame's queries (B, Q, D) from tokens (B, Q + ..., D) after the last block, before the final norm."""
+        return self.query_updater(tokens[:, :self.num_queries]) + self.query.weight
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Read queries and patches.
+
+        Args:
+            tokens: (B, Q + 1 + R + h·w, D).
+            grid: (h, w).
+
+        Returns:
+            Class logits (B, Q, K + 1) and mask logits (B, Q, 4h, 4w), a quarter of the input's sides.
+        """
+        queries = tokens[:, :self.num_queries]
+        patches = tokens[:, self.num_queries + self.num_prefix:]
+        features = self.upscale(patches.transpose(1, 2).unflatten(2, grid))  # (B, D, 4h, 4w)
+        masks = torch.einsum('bqc,bchw->bqhw', self.mask_head(queries), features)
+        return self.class_predictor(queries), masks

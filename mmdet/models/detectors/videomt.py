@@ -1,0 +1,125 @@
+"""VidEoMT (CVPR 2026, arXiv 2602.17807): a plain ViT that segments and tracks by queries handed from frame to frame.
+
+Built from a config by name; called by mmengine's runner in training and testing.
+
+Symbols: B clips or streams, T frames, Q queries, K classes, D channels, N query blocks, H×W padded input.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mmdet.models.dense_heads.query_mask_criterion import Prediction
+from mmdet.models.detectors.videomt_weights import from_published
+from mmdet.models.task_modules.hungarian import ClipTargets
+from mmdet.registry import MODELS
+from mmdet.structures import TrackDataSample
+
+
+class ClipOutputs(NamedTuple):
+    """What the network finds in clips.
+
+    Attributes:
+        class_logits: (B, T, Q, K + 1); the last class is "no object".
+        mask_logits: (B, T, Q, H/4, W/4).
+        queries: (B, Q, D), the input queries of the frame after the clips: the whole state of a stream.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    queries: Tensor
+
+
+@MODELS.register_module()
+class VidEoMT(BaseModel):
+    """Encoder-only online video instance segmentation.
+
+    The first blocks of the backbone run on all frames of a clip at once, the query blocks frame by frame: a clip gives
+    the results of its frames one by one.
+
+    Args:
+        backbone: config of a :class:`~mmdet.models.backbones.QueryViT`.
+        head: config of a :class:`~mmdet.models.dense_heads.QueryMaskHead`; takes over the backbone's sizes.
+        criterion: config of the losses.
+        data_preprocessor: config.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(self, backbone: dict, head: dict, criterion: dict | None = None,
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.head = MODELS.build(head, default_args=dict(embed_dims=self.backbone.embed_dims,
+                                                         num_prefix=self.backbone.num_prefix))
+        self.criterion = MODELS.build(criterion or dict(type='QueryMaskCriterion'))
+
+    def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None,
+                mode: str = 'tensor') -> dict[str, Tensor] | list[TrackDataSample] | ClipOutputs:
+        """Run the model.
+
+        Args:
+            inputs: (B, T, 3, H, W) float32, normalised, H and W multiples of 32.
+            data_samples: B clips of T frames.
+            mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
+                frame, ``'tensor'`` the network's outputs for clips that begin a video.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return self.run_clips(inputs)
+
+    def run_clips(self, images: Tensor, queries: Tensor | None = None) -> ClipOutputs:
+        """Segment clips.
+
+        Args:
+            images: (B, T, 3, H, W).
+            queries: (B, Q, D) of the frames before; None: the clips begin their videos.
+        """
+        tokens, queries = self._tokens(images, queries, auxiliary=False)
+        return ClipOutputs(*self._read(self.backbone.norm(tokens[0]), images), queries)
+
+    def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
+        """Losses of B clips of T frames; gradients pass through the queries from frame to frame."""
+        targets = [ClipTargets.of(clip, tuple(inputs.shape[-2:]), inputs.device) for clip in data_samples]
+        return self.criterion(self.training_predictions(inputs), targets)
+
+    def training_predictions(self, images: Tensor) -> list[Prediction]:
+        """The final prediction, then one from the tokens that enter each query block but the last.
+
+        The latter, as published, are read without the final LayerNorm.
+        """
+        (last, *auxiliary), _ = self._tokens(images, None, auxiliary=True)
+        return [self._read(tokens, images) for tokens in (self.backbone.norm(last), *auxiliary)]
+
+    def _tokens(self, images: Tensor, queries: Tensor | None, auxiliary: bool) -> tuple[list[Tensor], Tensor]:
+        """Tokens (B, T, Q + ..., D) after the last block and, if asked, those that enter the first N − 1 query blocks;
+        the next frame's queries.
+        """
+        encoded = self.backbone.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        if queries is None:
+            queries = self.head.first_queries(len(images))
+        frames = []
+        for frame in encoded.unbind(1):
+            tokens, entered = torch.cat([queries.to(frame.dtype), frame], dim=1), []
+            for index in range(self.backbone.query_blocks):
+                if auxiliary and index < self.backbone.query_blocks - 1:
+                    entered.append(tokens)
+                tokens = self.backbone.query_block(index, tokens)
+            queries = self.head.next_queries(tokens)
+            frames.append([tokens, *entered])
+        return [torch.stack(of_frames, dim=1) for of_frames in zip(*frames)], queries
+
+    def _read(self, tokens: Tensor, images: Tensor) -> Prediction:
+        """Tokens (B, T, Q + ..., D) → class and mask logits of every frame, (B, T, ...)."""
+        classes, masks = self.head(tokens.flatten(0, 1), self.backbone.grid(images))
+        shape = tokens.shape[:2]
+        return classes.unflatten(0, shape), masks.unflatten(0, shape)
+
+    def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the authors' files or of transformers' under this project's names."""
+        return from_published(weights)
