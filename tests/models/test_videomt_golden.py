@@ -2,11 +2,13 @@
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 
 import mmdet.models.task_modules.hungarian as hungarian
 from mmdet.models.detectors.videomt_weights import to_transformers
 from mmdet.models.task_modules.hungarian import ClipTargets
-from tests.helpers.golden import golden_npz
+from mmdet.structures import DetDataSample
+from tests.helpers.golden import clip_of, golden_npz
 from tests.helpers.videomt import GoldenDraws, golden_videomt, golden_videomt_weights, normal
 
 TOLERANCE = dict(atol=1e-4, rtol=1e-5)
@@ -164,3 +166,45 @@ def test_the_golden_weights_are_what_transformers_has(model):
     assert set(own) == set(expected)
     for name in set(own) - {'attn_mask_probs', 'criterion.empty_weight', 'embeddings.mask_token'}:
         torch.testing.assert_close(own[name], expected[name], atol=0, rtol=0)
+
+
+def frames_of(length: int, **metainfo) -> list[DetDataSample]:
+    return [DetDataSample(metainfo=dict(frame_id=index, video_id=7, video_length=length) | metainfo)
+            for index in range(length)]
+
+
+@pytest.mark.parametrize('clip_len', [4, 1], ids=['clip', 'frame by frame'])
+def test_tracks_of_a_video(clips, clip_len):
+    model = golden_videomt(results=dict(type='QueryTrackResults', max_per_video=6)).eval()
+    images, stream = normal(2, (1, 4, 3, 96, 160)), model.new_stream()
+    frames = frames_of(4, img_shape=(90, 150), ori_shape=(60, 100))
+    for start in range(0, 4, clip_len):
+        part = slice(start, start + clip_len)
+        model(images[:, part], [clip_of(frames[part])], mode='predict', streams=[stream])
+    assert not any('video_tracks' in frame for frame in frames[:-1])
+    tracks = frames[-1].video_tracks
+    assert tracks.instances_id.tolist() == clips['ns_vis_queries'].tolist()
+    assert tracks.labels.tolist() == clips['ns_vis_labels'].tolist()
+    close(tracks.scores, clips['ns_vis_scores'])
+    for rank, query in enumerate(tracks.instances_id.tolist()):
+        for time, frame in enumerate(frames):
+            row = frame.video_candidates.instances_id.tolist().index(query)
+            np.testing.assert_array_equal(coco_mask.decode(frame.video_candidates.masks[row]),
+                                          unpacked(clips['ns_vis_masks'], 6, 4, 60, 100)[rank, time])
+
+
+def test_objects_of_single_frames(clips):
+    model = golden_videomt(results=dict(type='QueryTrackResults', score_thr=float(clips['sq_inst_threshold']),
+                                        direct_masks=True)).eval()
+    frames = frames_of(4, img_shape=(128, 128), ori_shape=(90, 120), source_frame=0)
+    model(normal(1, (1, 4, 3, 128, 128)), [clip_of(frames)], mode='predict')
+    for time, frame in enumerate(frames):
+        found = frame.pred_track_instances
+        found = found[found.instances_id.argsort()]
+        rows = clips['sq_inst_rows'][clips['sq_inst_rows'][:, 0] == time]
+        assert found.labels.tolist() == rows[:, 2].tolist()
+        close(found.scores, rows[:, 3])
+        painted = np.full((90, 120), -1)
+        for number, mask in enumerate(found.masks):
+            painted[coco_mask.decode(mask) > 0] = number
+        np.testing.assert_array_equal(painted, clips['sq_inst_map'][time])

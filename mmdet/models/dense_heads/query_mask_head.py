@@ -55,7 +55,7 @@ class QueryMaskHead(BaseModule):
         return self.query.weight.expand(batch, -1, -1)
 
     def next_queries(self, tokens: Tensor) -> Tensor:
-        """The next frame's queries (B, Q, D) from tokens (B, Q + ..., D) after the last block, before the final norm."""
+        """Tokens (B, Q + ..., D) after the last block, not yet normalised → the next frame's queries (B, Q, D)."""
         return self.query_updater(tokens[:, :self.num_queries]) + self.query.weight
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:

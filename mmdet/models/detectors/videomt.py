@@ -6,18 +6,19 @@ Symbols: B clips or streams, T frames, Q queries, K classes, D channels, N query
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdet.models.dense_heads.query_mask_criterion import Prediction
+from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.detectors.videomt_weights import from_published
 from mmdet.models.task_modules.hungarian import ClipTargets
+from mmdet.models.trackers import QueryState, logit_difference_range
 from mmdet.registry import MODELS
-from mmdet.structures import TrackDataSample
+from mmdet.structures import StreamState, TrackDataSample
 
 
 class ClipOutputs(NamedTuple):
@@ -35,42 +36,33 @@ class ClipOutputs(NamedTuple):
 
 
 @MODELS.register_module()
-class VidEoMT(BaseModel):
+class VidEoMT(BaseDetector):
     """Encoder-only online video instance segmentation.
 
     The first blocks of the backbone run on all frames of a clip at once, the query blocks frame by frame: a clip gives
-    the results of its frames one by one.
+    the results of its frames one by one. The state of a stream (:class:`~mmdet.models.trackers.QueryState`) holds the
+    queries of its next frame.
 
     Args:
         backbone: config of a :class:`~mmdet.models.backbones.QueryViT`.
         head: config of a :class:`~mmdet.models.dense_heads.QueryMaskHead`; takes over the backbone's sizes.
         criterion: config of the losses.
+        results: config of what testing makes of logits.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
 
-    def __init__(self, backbone: dict, head: dict, criterion: dict | None = None,
+    def __init__(self, backbone: dict, head: dict, criterion: dict | None = None, results: dict | None = None,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
+        super().__init__(None, data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.head = MODELS.build(head, default_args=dict(embed_dims=self.backbone.embed_dims,
                                                          num_prefix=self.backbone.num_prefix))
         self.criterion = MODELS.build(criterion or dict(type='QueryMaskCriterion'))
+        self.results = MODELS.build(results or dict(type='QueryTrackResults'))
 
-    def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None,
-                mode: str = 'tensor') -> dict[str, Tensor] | list[TrackDataSample] | ClipOutputs:
-        """Run the model.
-
-        Args:
-            inputs: (B, T, 3, H, W) float32, normalised, H and W multiples of 32.
-            data_samples: B clips of T frames.
-            mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
-                frame, ``'tensor'`` the network's outputs for clips that begin a video.
-        """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
+    def _forward(self, inputs: Tensor) -> ClipOutputs:
+        """Outputs for clips that begin their videos."""
         return self.run_clips(inputs)
 
     def run_clips(self, images: Tensor, queries: Tensor | None = None) -> ClipOutputs:
@@ -82,6 +74,34 @@ class VidEoMT(BaseModel):
         """
         tokens, queries = self._tokens(images, queries, auxiliary=False)
         return ClipOutputs(*self._read(self.backbone.norm(tokens[0]), images), queries)
+
+    def new_stream(self) -> QueryState:
+        """The state of a video before its first frame."""
+        return QueryState()
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample],
+                streams: Sequence[StreamState | None] | None = None) -> list[TrackDataSample]:
+        """Segment and track; see :meth:`BaseDetector.predict` and
+        :class:`~mmdet.models.dense_heads.QueryTrackResults`.
+        """
+        states = self._states(data_samples, streams)
+        padded = tuple(inputs.shape[-2:])
+        difference_range = logit_difference_range(self.backbone.vit.norm, self.head.class_predictor)
+        # clips of one stream wait for each other
+        for group in _distinct(states):
+            for row in group:
+                for frame in data_samples[row]:
+                    states[row].advance(frame)
+            first = self.head.first_queries(1)[0]
+            queries = torch.stack([first if states[row].queries is None else states[row].queries.to(first.device)
+                                   for row in group])
+            outputs = self.run_clips(inputs[group] if len(group) < len(inputs) else inputs, queries)
+            for place, row in enumerate(group):
+                states[row].queries = outputs.queries[place].clone()
+                self.results.add(list(data_samples[row]), outputs.class_logits[place], outputs.mask_logits[place],
+                                 states[row], padded, difference_range)
+        return data_samples
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Losses of B clips of T frames; gradients pass through the queries from frame to frame."""
@@ -120,6 +140,26 @@ class VidEoMT(BaseModel):
         shape = tokens.shape[:2]
         return classes.unflatten(0, shape), masks.unflatten(0, shape)
 
+    def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Store the weights of convolutions and linear layers as autocast would cast them at every step.
+
+        For testing under ``torch.autocast`` of the same type: same numbers, less time. Cannot be undone.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                module.to(dtype)
+
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the authors' files or of transformers' under this project's names."""
         return from_published(weights)
+
+
+def _distinct(states: Sequence[QueryState]) -> list[list[int]]:
+    """Rows of a batch in groups, one after the other, that have each state at most once."""
+    groups: list[list[int]] = []
+    for row, state in enumerate(states):
+        number = sum(earlier is state for earlier in states[:row])
+        if number == len(groups):
+            groups.append([])
+        groups[number].append(row)
+    return groups

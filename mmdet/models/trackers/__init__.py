@@ -1,4 +1,5 @@
-"""Association of detections with the objects of earlier frames. Called by the detectors, frame by frame."""
+"""States of streams, and the association of detections with the objects of earlier frames. Called by the detectors."""
 from mmdet.models.trackers.association_tracker import AssociationTracker, TrackState
+from mmdet.models.trackers.query_state import QueryState, logit_difference_range
 
-__all__ = ['AssociationTracker', 'TrackState']
+__all__ = ['AssociationTracker', 'QueryState', 'TrackState', 'logit_difference_range']

@@ -1,0 +1,181 @@
+"""From the logits of queries to results: of each frame as it comes, and of a video at its end (VidEoMT, arXiv
+2602.17807). Built from a config by name; called by the detector ``VidEoMT`` in testing.
+
+Symbols: T frames of a clip, Q queries, K classes, h×w mask logits, M results of a video.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdet.errors import UserError
+from mmdet.models.trackers.query_state import QueryState, best_pairs, can_enter
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.device_rle import masks_to_rle
+from mmdet.structures.masks import rle_boxes
+
+MASK_PIXELS = 2 ** 25  # of masks of the original size worked on at once: bounds memory whatever clip and image size
+
+
+class MaskGeometry(NamedTuple):
+    """How mask logits lie in frames: sizes (h, w) of the padded input, of the frame within it, of the original."""
+
+    padded: tuple[int, int]
+    img_shape: tuple[int, int]
+    ori_shape: tuple[int, int]
+
+
+def restore_logits(logits: Tensor, geometry: MaskGeometry, direct: bool = False) -> Tensor:
+    """Mask logits (n, h, w) at the original size, (n, H0, W0) float32.
+
+    Bilinear to the padded input, cropped, bilinear to the original; with ``direct`` at once, as transformers does for
+    inputs without padding.
+    """
+    logits = logits.float()[None]
+    if not direct:
+        height, width = geometry.img_shape
+        logits = F.interpolate(logits, geometry.padded, mode='bilinear')[..., :height, :width]
+    return F.interpolate(logits, geometry.ori_shape, mode='bilinear')[0]
+
+
+def mask_quality(logits: Tensor) -> Tensor:
+    """Mean probability of the pixels of each mask (n, H, W) → (n,); 0 where it is empty."""
+    inside = logits > 0
+    return (logits.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
+
+
+@MODELS.register_module()
+class QueryTrackResults:
+    """Gives each frame its objects, with the index of the query as track id, and each video of a data set its tracks.
+
+    **Frame.** Of each query the best label. ``score='frame'``: probability of the label in this frame · mean
+    probability of the mask's pixels (transformers' score). ``score='mean'``: probability of the label after the mean of
+    the logits of all frames so far.
+
+    **Video.** Pairs of query and label with the highest probability after the mean of all frames' logits. They are
+    known at the last frame only, so each frame of a data set also carries the masks of all queries that can still be
+    among them; whoever collects results keeps those of the pairs (:class:`~mmdet.evaluation.YouTubeVISMetric` does).
+
+    Args:
+        max_per_video: M. 10 for YouTube-VIS, 20 for OVIS.
+        score: ``'frame'`` or ``'mean'``.
+        score_thr: frames' objects have a score above it.
+        max_per_frame: most objects of a frame.
+        max_candidates: most queries whose masks a frame of a data set carries, the best by their mean logits so far;
+            None: all that can enter the best M, which is exact.
+        direct_masks: resize masks at once, without cropping the padding: for inputs without it.
+
+    Raises:
+        UserError: unknown score.
+    """
+
+    def __init__(self, max_per_video: int = 10, score: str = 'frame', score_thr: float = 0.05, max_per_frame: int = 50,
+                 max_candidates: int | None = None, direct_masks: bool = False) -> None:
+        if score not in ('frame', 'mean'):
+            raise UserError(f"QueryTrackResults.score must be 'frame' or 'mean', not {score!r}")
+        if max_candidates is not None and max_candidates < max_per_video:
+            raise UserError(f'QueryTrackResults.max_candidates={max_candidates} must be at least max_per_video='
+                            f'{max_per_video}, or None')
+        self.max_per_video = max_per_video
+        self.score = score
+        self.score_thr = score_thr
+        self.max_per_frame = max_per_frame
+        self.max_candidates = max_candidates
+        self.direct_masks = direct_masks
+
+    def add(self, frames: Sequence[DetDataSample], class_logits: Tensor, mask_logits: Tensor, state: QueryState,
+            padded: tuple[int, int], difference_range: tuple[Tensor, Tensor]) -> None:
+        """Put results into the frames of a clip and advance the state, all but its queries.
+
+        Args:
+            frames: T frames of one size: get ``pred_track_instances``; of a data set also ``video_candidates``, the
+                last of a video ``video_tracks``.
+            class_logits: (T, Q, K + 1). mask_logits: (T, Q, h, w).
+            state: of the frames before.
+            padded: (H, W) of the input.
+            difference_range: of the classifier, see :func:`~mmdet.models.trackers.query_state.can_enter`.
+        """
+        class_logits = class_logits.float()
+        geometry = MaskGeometry(padded, tuple(frames[0].img_shape[:2]), tuple(frames[0].ori_shape[:2]))
+        sums = class_logits.cumsum(0)
+        if state.logit_sum is not None:
+            sums = sums + state.logit_sum.to(sums.device)
+        counts = state.num_frames + torch.arange(1, len(frames) + 1, device=sums.device)
+        shown = (sums / counts[:, None, None] if self.score == 'mean' else class_logits).softmax(-1)[..., :-1]
+        scores, labels = shown.max(-1)  # (T, Q)
+        state.logit_sum, state.num_frames = sums[-1].clone(), state.num_frames + len(frames)
+        whole_video = _of_data_set(frames[0])
+        wanted = self._above_threshold(scores)
+        if whole_video:
+            candidates = self._candidates(state, frames[0].video_length, difference_range)
+            wanted |= candidates
+        times, queries = wanted.nonzero(as_tuple=True)
+        masks, quality = self._masks(mask_logits, times, queries, geometry)
+        if self.score == 'frame':
+            scores = scores.clone()
+            scores[times, queries] *= quality
+        self._fill(frames, times.tolist(), queries.tolist(), scores.cpu(), labels.cpu(), masks,
+                   candidates.tolist() if whole_video else None)
+        if whole_video and frames[-1].frame_id + 1 == frames[-1].video_length:
+            scores, labels, queries = best_pairs(state.logit_sum / state.num_frames, self.max_per_video)
+            frames[-1].video_tracks = InstanceData(instances_id=queries.cpu(), labels=labels.cpu(), scores=scores.cpu())
+
+    def _above_threshold(self, scores: Tensor) -> Tensor:
+        """(T, Q) bool: the best ``max_per_frame`` above the threshold, before the masks' quality counts."""
+        wanted = scores > self.score_thr
+        if scores.shape[1] > self.max_per_frame:
+            bar = scores.topk(self.max_per_frame, dim=1).values[:, -1:]
+            wanted &= scores >= bar
+        return wanted
+
+    def _candidates(self, state: QueryState, length: int, difference_range: tuple[Tensor, Tensor]) -> Tensor:
+        """(Q,) bool: the queries that can still be among the best M."""
+        still = can_enter(state.logit_sum, state.num_frames, length, difference_range, self.max_per_video)
+        state.open = still if state.open is None else state.open.to(still.device) & still
+        if self.max_candidates is not None and len(state.open) > self.max_candidates:
+            best = state.logit_sum.div(state.num_frames).softmax(-1)[:, :-1].amax(1)
+            state.open = state.open & (best >= best.topk(self.max_candidates).values[-1])
+        return state.open
+
+    def _masks(self, logits: Tensor, times: Tensor, queries: Tensor,
+               geometry: MaskGeometry) -> tuple[list[dict], Tensor]:
+        """RLE of the original size of n masks, and their quality (n,)."""
+        height, width = geometry.ori_shape
+        rles: list[dict] = []
+        quality = []
+        for rows in torch.arange(len(times), device=times.device).split(max(MASK_PIXELS // (height * width), 1)):
+            restored = restore_logits(logits[times[rows], queries[rows]], geometry, self.direct_masks)
+            quality.append(mask_quality(restored))
+            rles += masks_to_rle(restored > 0)
+        return rles, torch.cat(quality) if quality else logits.new_zeros(0, dtype=torch.float32)
+
+    def _fill(self, frames: Sequence[DetDataSample], times: list[int], queries: list[int], scores: Tensor,
+              labels: Tensor, masks: list[dict], candidates: list[bool] | None) -> None:
+        """Make the frames' results of masks, which are sorted by frame; empty masks are left out."""
+        boxes = torch.from_numpy(rle_boxes(masks)).float()
+        boxes[:, 2:] += boxes[:, :2] - 1  # x2 and y2 are the mask's last pixels
+        rows_of: list[list[int]] = [[] for _ in frames]
+        for row, time in enumerate(times):
+            if boxes[row, 2] >= boxes[row, 0]:
+                rows_of[time].append(row)
+        for time, (frame, rows) in enumerate(zip(frames, rows_of)):
+            ids = torch.tensor([queries[row] for row in rows], dtype=torch.long)
+            found = InstanceData(bboxes=boxes[rows], scores=scores[time, ids], labels=labels[time, ids],
+                                 instances_id=ids, masks=[masks[row] for row in rows])
+            shown = (found.scores > self.score_thr).nonzero().squeeze(1)
+            shown = shown[found.scores[shown].argsort(descending=True, stable=True)][:self.max_per_frame]
+            frame.pred_track_instances = found[shown]
+            if candidates is not None:
+                frame.video_candidates = found[torch.tensor([candidates[query] for query in ids.tolist()],
+                                                            dtype=torch.bool)]
+
+
+def _of_data_set(frame: DetDataSample) -> bool:
+    """Whether results of whole videos are wanted: not of streams, which may never end."""
+    return 'video_length' in frame and 'source_frame' not in frame
