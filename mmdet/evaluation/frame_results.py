@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 
 from mmdet.errors import UserError
 from mmdet.evaluation.functional.scored_tracks import Video
@@ -17,6 +18,10 @@ from mmdet.structures import DetDataSample
 
 BOX_VALUES = 5
 ROW_VALUES = 10
+
+
+# query, label and score of each result of a video, by descending score: of models that know them at its end only
+VideoTracks = Sequence[tuple[int, int, float]]
 
 
 @dataclass
@@ -42,8 +47,8 @@ class FrameResult:
 
     @classmethod
     def from_sample(cls, sample: DetDataSample) -> FrameResult:
-        """Takes ``pred_track_instances``; a sample without them is an empty frame."""
-        objects = sample.get('pred_track_instances')
+        """Takes ``video_candidates`` or else ``pred_track_instances``; a sample without them is an empty frame."""
+        objects = sample.get('video_candidates', sample.get('pred_track_instances'))
         if objects is None or not len(objects):
             return cls.empty()
         # field by field: InstanceData.numpy() costs more than all the rest
@@ -62,6 +67,25 @@ class FrameResult:
     def from_json(cls, line: str | bytes) -> FrameResult:
         ids, labels, rows, counts = json.loads(line)
         return cls(ids, labels, np.array(rows, np.float32), counts) if ids else cls.empty()
+
+    def of_tracks(self, tracks: VideoTracks, video: Video) -> FrameResult:
+        """The frame with the results of its whole video: ids 0, 1, ... are the tracks', by descending score.
+
+        The masks are those of the frame's objects with the tracks' queries; empty where it has none.
+        """
+        if not tracks:
+            return FrameResult.empty()
+        place = {query: row for row, query in enumerate(self.ids)}
+        rows = np.zeros((len(tracks), BOX_VALUES), np.float32)
+        rows[:, 2:4] = -1  # an empty mask's box is 0 wide and high
+        counts = []
+        empty = coco_mask.encode(np.zeros((video.height, video.width), np.uint8, order='F'))['counts'].decode()
+        for row, (query, _, score) in zip(rows, tracks):
+            if query in place:
+                row[:4] = self.rows[place[query], :4]
+            row[4] = score
+            counts.append(self.counts[place[query]] if query in place else empty)
+        return FrameResult(list(range(len(tracks))), [label for _, label, _ in tracks], rows, counts)
 
     def to_pickled(self, video: Video) -> tuple[dict, dict]:
         """The frame as the result pickle holds it: ``({id: {bbox, label}}, {id: RLE})``."""

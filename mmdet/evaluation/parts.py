@@ -2,17 +2,21 @@
 
 ``YouTubeVISMetric`` keeps one per process, so that host memory stays flat however long the test set is, and an
 interrupt loses nothing that was written. A folder ``X.pkl.parts/`` holds ``rank_0.jsonl`` and so on; it is removed
-once ``X.pkl`` is complete. A line is ``video_id frame_id [ids, labels, rows, counts]``.
+once ``X.pkl`` is complete. A line is ``video_id frame_id [ids, labels, rows, counts]`` or, of models that know labels
+and scores at a video's end only, before that of its last frame, ``video_id -1 [[id, label, score], ...]``.
 """
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mmdet.errors import UserError
-from mmdet.evaluation.frame_results import FrameResult
+from mmdet.evaluation.frame_results import FrameResult, VideoTracks
 from mmdet.evaluation.functional.scored_tracks import Video
+
+_TRACKS = -1  # in place of a frame's number
 
 
 class PartWriter:
@@ -34,6 +38,11 @@ class PartWriter:
     def add(self, video_id: int, frame_id: int, frame: FrameResult) -> None:
         with self._disk_errors():
             self._file.write(f'{video_id} {frame_id} {frame.to_json()}\n')
+
+    def add_tracks(self, video_id: int, tracks: VideoTracks) -> None:
+        """The results of the whole video; called before its last frame is added."""
+        with self._disk_errors():
+            self._file.write(f'{video_id} {_TRACKS} {json.dumps(tracks)}\n')
 
     def flush(self) -> None:
         """Hands what was added to the operating system: it outlives this process."""
@@ -81,11 +90,17 @@ class PartReader:
     def frames(self, video: Video) -> list[FrameResult]:
         """The video's frames in order; empty ones where there is no result."""
         frames = [FrameResult.empty() for _ in range(video.length)]
-        places = self._places.get(video.id, {})
+        places = dict(self._places.get(video.id, {}))
+        tracks = self._tracks(*places.pop(_TRACKS)) if _TRACKS in places else None
         for number in sorted({number for number, _ in places.values()}):
             with open(self._paths[number], 'rb') as file:
                 for frame_id, (of, offset) in places.items():
                     if of == number:
                         file.seek(offset)
                         frames[frame_id] = FrameResult.from_json(file.readline().split(b' ', 2)[2])
-        return frames
+        return frames if tracks is None else [frame.of_tracks(tracks, video) for frame in frames]
+
+    def _tracks(self, number: int, offset: int) -> VideoTracks:
+        with open(self._paths[number], 'rb') as file:
+            file.seek(offset)
+            return [tuple(track) for track in json.loads(file.readline().split(b' ', 2)[2])]

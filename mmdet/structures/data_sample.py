@@ -30,11 +30,17 @@ class DetDataSample(BaseDataElement):
             COCO RLE dicts of the original size; where the model estimates them ``uncertainties`` (n, 4) in [0, 1], of
             x1,y1,x2,y2, and ``centerness`` (n,) in [0, 1]. All on the CPU. Detectors of single images (FCOS) give
             neither ``instances_id`` nor ``masks``.
+        video_candidates, video_tracks: of models that know the results of a video at its end only. The former has
+            ``instances_id``, ``masks`` and the other fields of ``pred_track_instances`` for the frame's objects that
+            may be among them; the latter, in the last frame, ``instances_id``, ``labels`` and ``scores`` of the
+            results, by descending score. An object may be several results, with different labels.
         ori_img: (H, W, 3) uint8 BGR image of the original size; only where a pipeline asks for it (pictures).
     """
 
     gt_instances: InstanceData
     pred_track_instances: InstanceData
+    video_candidates: InstanceData
+    video_tracks: InstanceData
 
 
 class TrackDataSample(BaseDataElement):

@@ -82,6 +82,10 @@ class YouTubeVISMetric(BaseMetric):
         for clip in data_samples:
             for sample in clip['video_data_samples']:
                 video = self._video_of(sample.metainfo)
+                if 'video_tracks' in sample:
+                    tracks = sample.video_tracks
+                    self._part.add_tracks(video.id, list(zip(tracks.instances_id.tolist(), tracks.labels.tolist(),
+                                                             tracks.scores.tolist())))
                 self._part.add(video.id, sample.frame_id, FrameResult.from_sample(sample))
         self._part.flush()
 
