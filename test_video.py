@@ -9,7 +9,9 @@ from mmdet.apis.launch import start_processes
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='test_video.py', description='Test a model on videos. Flags may have - for _.')
     parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
-    parser.add_argument('checkpoint', nargs='?', help='trained weights (not needed with --load_result)')
+    parser.add_argument('checkpoint', nargs='?',
+                        help='trained weights: path, address (https://, hf://) or name (tools/weights.py list); not '
+                             'needed with --load_result')
     parser.add_argument('--out', metavar='X.pkl', help='write results per frame, and the result file X.pkl.json')
     parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='score against the annotations')
     parser.add_boolean('--show', help='draw the results: PNG frames and a GIF per video')

@@ -2,7 +2,7 @@
 import sys
 from collections.abc import Sequence
 
-from mmdet.apis.cli import CommandParser, add_launch_arguments, existing_file, run_command
+from mmdet.apis.cli import CommandParser, add_launch_arguments, checkpoint_source, existing_file, run_command
 from mmdet.apis.launch import start_processes
 
 
@@ -10,7 +10,9 @@ def build_parser() -> CommandParser:
     parser = CommandParser(prog='train.py', description='Train a model. Flags may have - for _.')
     parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
     parser.add_argument('--work_dir', help='folder for checkpoints and logs (default: work_dirs/<config>)')
-    parser.add_argument('--load_from', type=existing_file, help='start from these weights: detector, MAE or ResNet')
+    parser.add_argument('--load_from', type=checkpoint_source, metavar='WEIGHTS',
+                        help='start from these weights of a detector or a backbone: path, address (https://, hf://) '
+                             'or name (tools/weights.py list)')
     parser.add_argument('--resume_from', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='continue this training; without a path, from the newest whole checkpoint of the work_dir')
     parser.add_argument('--resume', dest='resume_from', action='store_const', const='auto',

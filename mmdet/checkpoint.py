@@ -21,7 +21,9 @@ from mmengine.model.weight_init import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
+from mmdet.download import fetch
 from mmdet.errors import UserError, shortened
+from mmdet.zoo import find_weights, near_names
 
 # keys of complete pre-training files that a detector's backbone has no use for: MAE's decoder, classifiers of ImageNet
 _PRETRAINING_ONLY = re.compile(r'^(decoder_|mask_token$|fc\.|head\.|fc_norm\.)')
@@ -38,12 +40,25 @@ def newest_whole_checkpoint(folder: str | os.PathLike) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def find_checkpoint(path: str | os.PathLike) -> Path:
-    """``~`` expanded and existence checked; raises UserError."""
+def find_checkpoint(path: str | os.PathLike, otherwise: str = '') -> Path:
+    """The local file of a checkpoint: a path, or published weights, which are downloaded first where needed.
+
+    Args:
+        path: path (``~`` is expanded), ``https://`` address, ``hf://owner/repository/file`` or a name of
+            :data:`mmdet.zoo.WEIGHTS`. A missing ``data/weights/FILE`` is downloaded if it is of that table.
+        otherwise: how to go on without the file, for the message where there is no network.
+
+    Raises:
+        UserError: there is no such file; see also :func:`mmdet.download.fetch`.
+    """
     found = Path(path).expanduser()
-    if not found.is_file():
-        raise UserError(f'{path}: no such checkpoint file{_alternative(found) or "; check the path"}')
-    return found
+    if found.is_file():
+        return found
+    weights = find_weights(path)
+    if weights is None:
+        remedy = _alternative(found) or near_names(str(path)) or '; check the path'
+        raise UserError(f'{path}: no such checkpoint file{remedy}')
+    return fetch(weights, otherwise)
 
 
 def _alternative(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, run_command
 from mmdet.video.options import OUTPUTS, check_video_options
 
 
@@ -16,7 +16,8 @@ def build_parser() -> CommandParser:
         'Ctrl-C ends it; what is written by then is complete.'))
     parser.add_argument('video', help='video file, folder or glob of frames, address (rtsp://...), number of a camera')
     parser.add_argument('config', type=existing_file, help='config file')
-    parser.add_argument('checkpoint', type=existing_file, help='trained weights')
+    parser.add_argument('checkpoint', type=checkpoint_source,
+                        help='trained weights: path, address (https://, hf://) or name (tools/weights.py list)')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for what is written')
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, default=['mp4', 'json'],
                         help='what to write (default: mp4 json)')

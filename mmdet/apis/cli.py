@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mmdet.errors import EXIT_USER_ERROR, UserError
+from mmdet.zoo import find_weights
 
 _ECHO = re.compile(r'(?i)\bnccl|gloo|\bpeer\b')  # what a process says whose neighbour is gone
 _TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
@@ -85,6 +86,11 @@ def existing_file(text: str) -> str:
         near = [str(candidate) for candidate in sorted(path.parent.glob(f'*{path.suffix}'))[:5]] if path.suffix else []
         raise argparse.ArgumentTypeError(f'no such file: {text}' + (f'; there are {", ".join(near)}' if near else ''))
     return str(path)
+
+
+def checkpoint_source(text: str) -> str:
+    """Argument type: a file that is there, an address, or the name of published weights."""
+    return text if find_weights(text) else existing_file(text)
 
 
 def positive_int(text: str) -> int:

@@ -20,7 +20,7 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
 
     Args:
         config: file, or what :func:`mmdet.apis.load_config` returned.
-        checkpoint: trained weights; None: random ones.
+        checkpoint: trained weights, given as :func:`mmdet.checkpoint.find_checkpoint` takes them; None: random ones.
         device: None: the GPU if there is one.
 
     Returns:

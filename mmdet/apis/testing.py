@@ -26,11 +26,13 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
 
     Args:
         cfg: from :func:`mmdet.apis.load_config`.
-        checkpoint: trained weights; not needed with ``load_result``.
+        checkpoint: trained weights, given as :func:`mmdet.checkpoint.find_checkpoint` takes them; not needed with
+            ``load_result``.
         out: ``X.pkl``, results per frame; ``X.pkl.json`` is the result file of YouTube-VIS servers.
         metrics: some of ``'segm'`` and ``'bbox'``; empty: nothing is scored.
         show: draw the results.
-        save_vis_path: folder for that; None: ``visualisations`` beside the checkpoint.
+        save_vis_path: folder for that; None: ``visualisations`` beside the checkpoint, in ``work_dir`` if that was
+            downloaded.
         thresh: objects with a score above it are drawn, in [0, 1].
         uncertainty: with ``show``, draw ellipses at the corners of boxes, of detectors that say how sure they are.
         load_result: score this ``X.pkl`` of an earlier test instead of running the model.
@@ -78,17 +80,19 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         return statistics
     if not checkpoint:
         raise UserError('no checkpoint: give the trained weights behind the config, or --load_result X.pkl')
-    _prepare(cfg, str(find_checkpoint(checkpoint)), work_dir, launcher)
+    weights = find_checkpoint(checkpoint)
+    _prepare(cfg, str(weights), work_dir, launcher)
     if amp:
         cfg.test_cfg.amp_dtype = amp_dtype()
     if show:
-        folder = save_vis_path or str(Path(checkpoint).expanduser().parent / 'visualisations')
-        _add_pictures(cfg, folder, thresh, uncertainty)
+        # beside the checkpoint, but not in the cache of downloaded ones
+        beside = weights.parent if Path(checkpoint).expanduser() == weights else Path(cfg.work_dir)
+        _add_pictures(cfg, save_vis_path or str(beside / 'visualisations'), thresh, uncertainty)
     init_processes(launcher)
     make_work_dir(cfg.work_dir)
     statistics = VideoRunner.from_cfg(cfg).test()
     if report and out and is_main_process():
-        report_test(cfg, out, report, checkpoint, thresh)
+        report_test(cfg, out, report, str(weights), thresh)
     leave_processes()
     return statistics
 

@@ -13,6 +13,7 @@ from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes, prepare_cublas
 from mmdet.errors import UserError
 from mmdet.files import load_json
+from mmdet.zoo import find_weights
 
 AUTO = 'auto'
 
@@ -25,7 +26,8 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
     Args:
         cfg: from :func:`mmdet.apis.load_config`.
         work_dir: folder for checkpoints and logs; None: the config's, else ``work_dirs/<name of the config>``.
-        load_from: checkpoint to start from: a whole detector, or a bare backbone (MAE, torchvision, timm).
+        load_from: checkpoint to start from: a whole detector, or a bare backbone (MAE, torchvision, timm), given as
+            :func:`mmdet.checkpoint.find_checkpoint` takes it.
         resume_from: checkpoint to continue, or ``'auto'`` for the newest whole one of ``work_dir``.
         validate: score the validation set after every epoch, and keep the best checkpoint as ``best_*.pth``.
         seed: of all random numbers; None: the config's.
@@ -127,11 +129,18 @@ def _choose_start(cfg: Config, load_from: str | None, resume_from: str | None) -
     if resume_from:
         cfg.load_from, cfg.resume = str(find_checkpoint(resume_from)), True
     elif load_from or cfg.get('load_from'):
-        cfg.load_from, cfg.resume = str(find_checkpoint(load_from or cfg.load_from)), False
+        cfg.load_from, cfg.resume = str(find_checkpoint(load_from or cfg.load_from, 'leave --load_from out')), False
     for where, node in pretrained_nodes(cfg):
         if cfg.get('load_from'):
             node.init_cfg = None  # would be overwritten
-        elif not Path(node.init_cfg.checkpoint).expanduser().is_file():
-            raise UserError(f'{node.init_cfg.checkpoint}: no such file (config key {where}.init_cfg.checkpoint); put '
-                            'the pre-trained weights there (README, "Weights"), or start from random ones with '
-                            f'--cfg-options {where}.init_cfg=None')
+        else:
+            _find_pretrained(where, node.init_cfg.checkpoint)
+
+
+def _find_pretrained(where: str, checkpoint: str) -> None:
+    """Downloads pre-trained weights before any long work starts; raises UserError if there are none."""
+    otherwise = f'start from random weights with --cfg-options {where}.init_cfg=None'
+    if not (Path(checkpoint).expanduser().is_file() or find_weights(checkpoint)):
+        raise UserError(f'{checkpoint}: no such file (config key {where}.init_cfg.checkpoint); put the pre-trained '
+                        f'weights there, name published ones (tools/weights.py list), or {otherwise}')
+    find_checkpoint(checkpoint, otherwise)

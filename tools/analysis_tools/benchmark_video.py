@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, positive_int, run_command
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
 WARM_UP = 1000  # frames
@@ -24,7 +24,7 @@ def build_parser() -> CommandParser:
         f'frames a second and by how much resident memory grows after the first {WARM_UP} frames.'))
     parser.add_argument('config', nargs='?', type=existing_file,
                         help='default: a stand-in for a network that only waits')
-    parser.add_argument('checkpoint', nargs='?', type=existing_file, help='trained weights')
+    parser.add_argument('checkpoint', nargs='?', type=checkpoint_source, help='trained weights')
     parser.add_argument('--frames', type=positive_int, default=20000, metavar='N', help='with files (default: 20000)')
     parser.add_argument('--plain_frames', type=positive_int, default=2000, metavar='N',
                         help='without files, for comparison (default: 2000)')

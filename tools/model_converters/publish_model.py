@@ -6,14 +6,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, run_command
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/model_converters/publish_model.py', description=(
         'Makes a checkpoint small enough to share: weights, class names and config, without the state of the '
         'training.'))
-    parser.add_argument('source', type=existing_file, help='checkpoint of a training')
+    parser.add_argument('source', type=checkpoint_source, help='checkpoint of a training: path, address or name')
     parser.add_argument('target', help='file to write')
     parser.add_boolean('--half', help='store float16: half the size, loads like any other')
     return parser
@@ -23,11 +23,11 @@ def publish(source: str, target: str, half: bool = False) -> None:
     """Write ``state_dict`` and ``meta`` (class names, config) of a checkpoint; ``half``: float32 tensors as float16."""
     import torch
 
-    from mmdet.checkpoint import read_checkpoint, weights_of
+    from mmdet.checkpoint import find_checkpoint, read_checkpoint, weights_of
     from mmdet.errors import UserError
     from mmdet.files import atomic_open
 
-    if Path(target).expanduser().resolve() == Path(source).resolve():
+    if Path(target).expanduser().resolve() == find_checkpoint(source).resolve():
         raise UserError(f'{target} itself would be overwritten and could not be resumed; name another file to write')
     checkpoint = read_checkpoint(source)
     weights = {name: tensor.half() if half and tensor.dtype == torch.float32 else tensor
