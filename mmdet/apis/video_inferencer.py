@@ -19,14 +19,14 @@ from torch import nn
 
 from mmdet.apis.inference import init_model
 from mmdet.apis.training import amp_dtype
-from mmdet.background import in_background
+from mmdet.concurrency import in_background
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.video.frame_sink import FrameSink
-from mmdet.video.options import check_video_options
 from mmdet.video.result_writer import VideoResultWriter
 from mmdet.video.source import VideoFrame, VideoSource, open_video
+from mmdet.video.video_options import check_video_options
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 CLIPS_AHEAD = 3  # clips decoded and resized before the network asks for them

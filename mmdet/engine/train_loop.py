@@ -21,8 +21,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     Args:
         *args, **kwargs: of mmengine's ``EpochBasedTrainLoop``.
-        prefetch: on a GPU, make the next batch ready there while the current one is learnt from. Hooks see the batch as
-            it was loaded; one that changes it needs False, or to delete its item ``'prepared'``.
+        prefetch: on a GPU, preprocess the next batch there during the current training step. Hooks see the batch as it
+            was loaded; one that changes it sets its attribute ``ready`` to None, see :mod:`mmdet.engine.prefetch`.
     """
 
     _iter: int

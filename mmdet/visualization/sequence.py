@@ -6,7 +6,6 @@ Called frame by frame by the hook behind ``test_video.py --show`` and by the vid
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,13 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mmdet.concurrency import BackgroundThread
 from mmdet.errors import UserError
+from mmdet.paths import output_name
 from mmdet.structures import DetDataSample
 
 from .gif import GifWriter
 from .mp4 import Mp4Writer
 from .track_visualizer import TrackVisualizer
-from .writers import PngWriter, ThreadedWriter, check_fps, make_folder
+from .writers import PngWriter, check_fps, make_folder
 
 OUTPUTS = ('png', 'gif', 'mp4')
 PNG_THREADS = 2  # encoding PNG costs more than everything else
@@ -71,8 +72,9 @@ class SequenceVisualizer:
         self._video_id: Any = None
         self._video_of_name: dict[str, Any] = {}
         self._png: PngWriter | None = None
-        self._gif: ThreadedWriter | None = None
-        self._mp4: ThreadedWriter | None = None
+        self._gif: GifWriter | None = None
+        self._mp4: Mp4Writer | None = None
+        self._threads: dict[str, BackgroundThread] = {}  # of the encoders, by output
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
         """Draw the next frame.
@@ -99,14 +101,14 @@ class SequenceVisualizer:
         if self._png is not None:
             self._png.write(full, frame_id)
         if self._mp4 is not None:
-            self._mp4.write(full)
+            self._threads['mp4'].put(full)
         if self._gif is not None:
-            size = self._gif.writer.size_for(*image.shape[:2])
+            size = self._gif.size_for(*image.shape[:2])
             if full is None or size != image.shape[1::-1]:
                 # drawn small instead of made small, for text and lines to stay readable
                 small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
                 full = self.visualizer.paint(small, objects, size[0] / image.shape[1])
-            self._gif.write(full)
+            self._threads['gif'].put(full)
 
     def close(self) -> list[Path]:
         """Finish all files; more calls do nothing.
@@ -133,26 +135,27 @@ class SequenceVisualizer:
             self._png = PngWriter(self.out_dir / name, PNG_THREADS)
             self._written.append(self._png.folder)
         if 'gif' in self.outputs:
-            self._gif = ThreadedWriter(GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width))
-            self._written.append(self._gif.writer.path)
+            self._gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width)
         if 'mp4' in self.outputs:
-            self._mp4 = ThreadedWriter(Mp4Writer(self.out_dir / f'{name}.mp4', self.fps))
-            self._written.append(self._mp4.writer.path)
+            self._mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps)
+        for output, writer in (('gif', self._gif), ('mp4', self._mp4)):
+            if writer is not None:
+                self._threads[output] = BackgroundThread(writer.write, writer.close, name=output)
+                self._written.append(writer.path)
 
     def _end_video(self) -> None:
-        writers = [writer for writer in (self._png, self._gif, self._mp4) if writer is not None]
+        closing = [] if self._png is None else [self._png.close]
+        closing += [thread.close for thread in self._threads.values()]
         self._png = self._gif = self._mp4 = None
-        with ExitStack() as closing:  # closes all, also after an error
-            for writer in writers:
-                closing.callback(writer.close)
+        self._threads = {}
+        with ExitStack() as stack:  # closes all, also after an error
+            for close in closing:
+                stack.callback(close)
 
 
 def video_name(img_path: str | None, video_id: Any) -> str:
-    """A file name for a video: the folder that its frames lie in, other characters than letters, digits, ``.-_``
-    replaced.
-    """
-    folder = Path(img_path).parent.name if img_path else ''
-    return re.sub(r'[^\w.-]+', '_', folder).strip('._')[:100] or f'video_{video_id}'
+    """Name the files of a video after the folder that holds its frames, see :func:`mmdet.paths.output_name`."""
+    return output_name(Path(img_path).parent.name if img_path else '', f'video_{video_id}')
 
 
 def _read_image(sample: DetDataSample) -> np.ndarray:

@@ -6,11 +6,10 @@ hold a bounded number of them, and leave a readable file when closed, however ma
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
@@ -37,61 +36,14 @@ class FrameWriter(Protocol):
 class ClosingWriter:
     """Base of the writers: a context manager that closes, also when the block failed."""
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Finish the file; more calls do nothing."""
-
-
-class ThreadedWriter(ClosingWriter):
-    """Lets another writer work in a thread of its own.
-
-    Args:
-        writer: from now on used by the thread alone. Frames must not be changed after they were handed over, and its
-            errors show in a later call.
-        ahead: frames that wait for it; :meth:`write` waits when there are more.
-    """
-
-    def __init__(self, writer: FrameWriter, ahead: int = 8) -> None:
-        self.writer = writer
-        self._ahead = threading.Semaphore(ahead)
-        # one worker: frames stay in order
-        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix='writer')
-        self._error: Exception | None = None
-
-    def write(self, frame: np.ndarray) -> None:
-        self._raise_error()
-        self._ahead.acquire()
-        try:
-            self._pool.submit(self._write, frame)
-        except RuntimeError:  # the interpreter is ending: pools take nothing more
-            self._pool.shutdown()
-            self._write(frame)
-
-    def close(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown()
-            self.writer.close()
-            self._raise_error()
-
-    def _write(self, frame: np.ndarray) -> None:
-        """After an error frames are dropped, so that nobody waits."""
-        try:
-            if self._error is None:
-                self.writer.write(frame)
-        except Exception as error:
-            self._error = error
-        finally:
-            self._ahead.release()
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
 
 
 class PngWriter(ClosingWriter):

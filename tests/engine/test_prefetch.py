@@ -1,9 +1,9 @@
-"""The next batch made ready ahead: nothing lost, learnt twice or learnt otherwise; threads end; errors come through.
+"""Prefetching of training batches: none is lost, used twice or computed otherwise; threads end; errors are passed on.
 
-Without a GPU, a stand-in for the side stream lets the threads run as they do beside one.
+Tests that are not marked ``cuda`` run on the CPU on every machine: a stand-in for the side stream lets the threads work
+as they do beside a GPU.
 """
 import threading
-import time
 from argparse import Namespace
 from contextlib import contextmanager
 
@@ -11,13 +11,14 @@ import pytest
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import InstanceData
-from noisy_training import PLAIN_LOADER, build, losses_of
+from noisy_training import PLAIN_LOADER, NoisyRegression, build, losses_of
 from torch import nn
 
 from mmdet.engine import prefetch
-from mmdet.engine.prefetch import OneAhead, prefetched
+from mmdet.engine.prefetch import ReadyBatch, prefetched
 from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
@@ -33,95 +34,16 @@ def no_thread_left():
     assert not threads()
 
 
-class Counted:
-    """Numbers from 0 on; ``made`` are those that were taken, ``makers`` the threads that took them."""
-
-    def __init__(self, stop=1000):
-        self.stop, self.made, self.makers = stop, [], set()
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if len(self.made) == self.stop:
-            raise StopIteration
-        self.makers.add(threading.current_thread().name)
-        self.made.append(len(self.made))
-        return self.made[-1]
-
-
-def wait_for(condition):
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-@pytest.mark.parametrize('begin', [True, False])
-def test_same_items_from_another_thread(begin):
-    items, got = Counted(30), []
-    ahead = OneAhead(items)
-    for item in ahead:
-        got.append(item)
-        if begin:
-            ahead.begin()
-    assert got == list(range(30)) and items.makers == {'next batch'}
-
-
-def test_one_item_is_taken_at_a_sign_and_no_more():
-    items = Counted()
-    ahead = OneAhead(items)
-    ahead.begin()
-    time.sleep(0.1)
-    assert items.made == []  # nothing happens before the first is asked for
-    assert next(ahead) == 0
-    time.sleep(0.1)
-    assert items.made == [0]
-    for _ in range(3):  # forward passes of hooks are signs, too
-        ahead.begin()
-    wait_for(lambda: len(items.made) == 2)
-    time.sleep(0.1)
-    assert items.made == [0, 1]
-    assert [next(ahead), next(ahead)] == [1, 2] and items.made == [0, 1, 2]
-    ahead.close()
-
-
-def test_an_error_comes_where_its_item_is_asked_for():
-    def items():
-        yield 0
-        raise UserError('broken.jpg')
-
-    ahead = OneAhead(items())
-    assert next(ahead) == 0
-    ahead.begin()
-    wait_for(lambda: not any(thread.is_alive() for thread in threads()))
-    with pytest.raises(UserError, match=r'broken\.jpg'):
-        next(ahead)
-
-
-@pytest.mark.parametrize('signs', [0, 1])
-@pytest.mark.parametrize('taken', [0, 1, 2])
-def test_closing_at_any_time(taken, signs):
-    items = Counted()
-    ahead = OneAhead(items)
-    for _ in range(taken):
-        next(ahead)
-    for _ in range(signs):
-        ahead.begin()
-    start = time.monotonic()
-    ahead.close()
-    assert time.monotonic() - start < 2 and not threads()
-    assert len(items.made) <= taken + signs
-
-
 class StandIn:
-    """Has no stream. Batches are made ready in one thread and handed over in another."""
+    """Has no stream. Batches are preprocessed in one thread and handed over in another."""
 
-    def __init__(self, preprocessor, device):
-        self.preprocessor = preprocessor
+    def __init__(self, preprocess, device):
+        self.preprocess = preprocess
 
     def prepare(self, batch):
-        return {**batch, 'prepared': self.preprocessor(batch, True)}
+        batch = ReadyBatch(batch)
+        batch.ready = self.preprocess(batch, True)
+        return batch
 
     @staticmethod
     def hand_over(batch):
@@ -130,46 +52,53 @@ class StandIn:
 
 
 class Ready(BaseDataPreprocessor):
-    takes_prepared = True
+    deterministic_forward = True
 
     def __init__(self):
         super().__init__()
-        self.makers, self.received = [], 0
+        self.makers = []
 
     def forward(self, data, training=False):
         assert training
-        if 'prepared' in data:
-            self.received += 1
-            return data.pop('prepared')
         self.makers.append(threading.current_thread().name)
         return super().forward(data, training)
 
 
 class Changed(Ready):
-    """Computes something else than the class that knows ``'prepared'``."""
+    """May compute something else than the class that is deterministic."""
 
     def forward(self, data, training=False):
         return super().forward(data, training)
 
 
 @pytest.fixture
-def as_on_gpu(monkeypatch):
+def on_cpu(monkeypatch):
+    """Train on the CPU, whatever the machine has."""
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cpu')
+
+
+@pytest.fixture
+def as_on_gpu(on_cpu, monkeypatch):
+    """Train on the CPU, with a thread that works ahead as it would for a GPU."""
     monkeypatch.setattr(prefetch, '_on_gpu', lambda model: True)
     monkeypatch.setattr(prefetch, 'SideStream', StandIn)
 
 
 def ready_training(*args, preprocessor=Ready, **kwargs):
     runner = build(*args, **{'workers': 2, **kwargs})
-    runner.model.data_preprocessor = preprocessor()
+    device = next(runner.model.parameters()).device
+    runner.model.data_preprocessor = preprocessor().to(device)
     return runner
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-    """Losses and last checkpoint of a training that makes nothing ready ahead."""
+    """Losses and last checkpoint of a training on the CPU that does not work ahead."""
     folder = tmp_path_factory.mktemp('whole')
-    runner = build(folder, workers=2)
-    runner.train()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.device.utils.DEVICE', 'cpu')
+        runner = build(folder, workers=2)
+        runner.train()
     return losses_of(runner), (folder / 'epoch_3.pth').read_bytes()
 
 
@@ -178,8 +107,8 @@ def test_training_learns_the_same(as_on_gpu, whole, tmp_path):
     runner.train()
     assert losses_of(runner) == whole[0] and (tmp_path / 'epoch_3.pth').read_bytes() == whole[1]
     preprocessor = runner.model.data_preprocessor
-    assert preprocessor.makers == ['next batch'] * 18 and preprocessor.received == 18
-    assert not runner.model._forward_hooks
+    assert preprocessor.makers == ['next batch'] * 18  # each batch once
+    assert not runner.model._forward_hooks and 'forward' not in vars(preprocessor)
 
 
 @pytest.mark.parametrize('stop_at', [4, 6, 11])
@@ -214,10 +143,10 @@ def test_hooks_see_the_batch_as_it_was_loaded(as_on_gpu, tmp_path):
 @pytest.mark.parametrize('error', [UserError('frame 7 is broken'), KeyError('inputs'), RuntimeError('out of memory')])
 def test_errors_of_the_preprocessor(as_on_gpu, tmp_path, error):
     class Broken(Ready):
-        takes_prepared = True
+        deterministic_forward = True
 
         def forward(self, data, training=False):
-            if len(self.makers) == 4 and 'prepared' not in data:
+            if len(self.makers) == 4:
                 raise error
             return super().forward(data, training)
 
@@ -244,6 +173,20 @@ def test_where_batches_come_as_they_did(as_on_gpu, whole, tmp_path, monkeypatch,
     runner = ready_training(tmp_path, **changes)
     runner.train()
     assert losses_of(runner) == whole[0]
+
+
+def test_hooks_that_change_a_batch(as_on_gpu):
+    """Where ``ready`` is None, the preprocessor is called as ever; and it is used once."""
+    preprocessor = Ready()
+    batches = iter([{'inputs': torch.ones(1)}, {'inputs': torch.ones(1)}])
+    with prefetched(batches, Namespace(num_workers=1), nn.Linear(1, 1), preprocessor) as ready:
+        first, second = ready
+        first['inputs'], first.ready = torch.zeros(1), None
+        assert preprocessor(first, True)['inputs'].item() == 0
+        prepared = second.ready
+        assert preprocessor(second, True) is prepared and second.ready is None
+        assert preprocessor(second, True) is not prepared
+    assert preprocessor.makers == ['next batch'] * 2 + ['MainThread'] * 2
 
 
 def test_without_a_gpu_nothing_changes():
@@ -300,8 +243,9 @@ def test_order_of_the_side_stream(monkeypatch):
                                torch.device('cuda', 3))
     prepared = side.prepare(batch)
     assert log == ['side waits for main', 'in cuda:3', 'in side', 'written', 'out', 'out'] and not OnGPU.used
-    assert side.hand_over(prepared) is batch and batch['prepared']['inputs'] is inputs
-    assert log[6:] == ['main waits for event'] and batch['data_samples'] == ['raw']
+    ready = side.hand_over(prepared)
+    assert ready == batch and ready.ready['inputs'] is inputs
+    assert log[6:] == ['main waits for event'] and ready['data_samples'] == ['raw']
     assert sorted(OnGPU.used) == [(3, main), (4, main)] and prepared[1] == []
 
 
@@ -312,16 +256,14 @@ def test_memory_is_neither_read_before_it_is_written_nor_written_while_it_is_rea
     size, count, slow = 2 ** 22, 40, 20_000_000  # cycles, some 10 ms
 
     class Filled(Ready):
+        deterministic_forward = True
+
         def forward(self, data, training=False):
-            if 'prepared' in data:
-                return data.pop('prepared')
             number = int(data['inputs'][0])
             inputs = data['inputs'].to(self.device, non_blocking=True)
             if number % 3 == 0:
                 torch.cuda._sleep(slow)
             return {'inputs': inputs.float() * 1.0}
-
-        takes_prepared = True
 
     model = nn.Linear(1, 1).cuda()
     preprocessor = Filled().to('cuda')
@@ -329,7 +271,7 @@ def test_memory_is_neither_read_before_it_is_written_nor_written_while_it_is_rea
     sums = []
     with prefetched(batches, Namespace(num_workers=1), model, preprocessor) as ready:
         for number, batch in enumerate(ready):
-            assert 'prepared' in batch
+            assert batch.ready is not None
             model(torch.ones(1, 1, device='cuda'))  # the sign
             if number % 2:
                 torch.cuda._sleep(slow)
@@ -337,6 +279,41 @@ def test_memory_is_neither_read_before_it_is_written_nor_written_while_it_is_rea
             sums.append(torch.stack([inputs.amin(), inputs.amax()]))
             del inputs, batch
     assert torch.stack(sums).tolist() == [[number, number] for number in range(count)]
+
+
+@MODELS.register_module()
+class NoisyConvolutions(NoisyRegression):
+    """Images of noise through convolutions, to the numbers of the data set."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+                                  nn.Conv2d(16, 16, 3, stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.scale = nn.Linear(16, 1)
+
+    def forward(self, inputs, data_samples, mode='loss'):
+        inputs = torch.stack(inputs)
+        images = torch.rand(len(inputs), 3, 32, 48, device=inputs.device) * inputs[..., None, None]
+        return super().forward(list(inputs * 0.1 + self.scale(self.stem(images))), data_samples, mode)
+
+
+@needs_gpu
+@pytest.mark.cuda
+def test_losses_and_weights_on_a_gpu_are_bit_equal(tmp_path, monkeypatch):
+    """The same operations on the same numbers, on another stream: where each is deterministic, no bit differs."""
+    for name, value in (('deterministic', True), ('benchmark', False), ('allow_tf32', True)):
+        monkeypatch.setattr(torch.backends.cudnn, name, value)
+    trainings = []
+    for name, on in (('with', True), ('without', False)):
+        runner = ready_training(tmp_path / name, model={'type': 'NoisyConvolutions'}, train_cfg={
+            'type': 'ResumableTrainLoop', 'max_epochs': 3, 'prefetch': on})
+        assert next(runner.model.parameters()).is_cuda
+        runner.train()
+        assert set(runner.model.data_preprocessor.makers) == {'next batch' if on else 'MainThread'}
+        trainings.append((losses_of(runner), runner.model.state_dict()))
+    (losses, weights), (plain_losses, plain_weights) = trainings
+    assert len(losses) == 18 and losses == plain_losses
+    assert [name for name in weights if not torch.equal(weights[name], plain_weights[name])] == []
 
 
 @needs_gpu

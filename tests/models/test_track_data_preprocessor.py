@@ -88,15 +88,6 @@ def test_arguments_stay_as_they_were():
     assert isinstance(sample[0].gt_instances.bboxes, np.ndarray)
 
 
-def test_what_is_prepared_is_taken_out_and_not_computed_again():
-    data = collate(make_clip((8, 8), objects=1))
-    process = TrackDataPreprocessor()
-    prepared = process(data, True)
-    ahead = {**data, 'prepared': prepared}
-    assert process(ahead, True) is prepared and sorted(ahead) == ['data_samples', 'inputs']
-    assert torch.equal(process(ahead, True)['inputs'], prepared['inputs'])
-
-
 def test_layout_in_memory_does_not_matter():
     clip, sample = make_clip((16, 24), (16, 24))
     process = TrackDataPreprocessor()

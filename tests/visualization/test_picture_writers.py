@@ -1,7 +1,6 @@
 """PNG, GIF and MP4 files of frames: content, size, time, frames of any number."""
 import os
 import re
-import time
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,6 @@ from PIL import Image
 from mmdet.errors import UserError
 from mmdet.visualization import GifWriter, Mp4Writer, PngWriter, TrackVisualizer
 from mmdet.visualization.gif import BURST_BYTES, BYTES_PER_SECOND
-from mmdet.visualization.writers import ThreadedWriter
 
 
 def read_gif(path) -> tuple[list[np.ndarray], list[int]]:
@@ -159,40 +157,3 @@ def test_memory_stays_flat(tmp_path):
             png.write(frames[index % 8], index % 4)
         grown = resident() - before
     assert grown < 10_000_000  # the 400 frames have 17 MB
-
-
-class SlowWriter:
-    """Remembers frames; fails at a given one."""
-
-    def __init__(self, fails_at=None):
-        self.frames, self.fails_at, self.closed = [], fails_at, False
-
-    def write(self, frame):
-        time.sleep(0.01)
-        if len(self.frames) == self.fails_at:
-            raise UserError('disk full')
-        self.frames.append(int(frame[0, 0, 0]))
-
-    def close(self):
-        self.closed = True
-
-
-def test_threaded_writer_keeps_the_order_and_its_bound():
-    slow = SlowWriter()
-    with ThreadedWriter(slow, ahead=3) as writer:
-        for number in range(20):
-            writer.write(np.full((1, 1, 3), number, np.uint8))
-            assert number + 1 - len(slow.frames) <= 4
-    assert slow.frames == list(range(20)) and slow.closed
-
-
-def test_threaded_writer_hands_errors_on():
-    slow = SlowWriter(fails_at=2)
-    writer = ThreadedWriter(slow, ahead=2)
-    with pytest.raises(UserError, match='disk full'):
-        for _ in range(100):
-            writer.write(np.zeros((1, 1, 3), np.uint8))
-    with pytest.raises(UserError, match='disk full'):
-        writer.close()
-    writer.close()
-    assert slow.frames == [0, 0] and slow.closed

@@ -26,7 +26,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
 
     mean: Tensor
     std: Tensor
-    takes_prepared = True  # see mmdet.engine.prefetch
+    deterministic_forward = True  # draws no random numbers, keeps no state
 
     def __init__(self,
                  mean: Sequence[float] = (123.675, 116.28, 103.53),
@@ -44,15 +44,12 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         """
         Args:
             data: ``inputs``: N clips (T, 3, h, w) uint8 BGR of equal T; ``data_samples``: N :class:`TrackDataSample`.
-                ``prepared``, if there: what this method returned for the same data, taken out and returned again.
             training: unused; training and testing see the same values.
 
         Returns:
             ``inputs`` (N, T, 3, H, W) float32 and copies of ``data_samples``, both on the device; each frame has
             ``batch_input_shape`` (H, W).
         """
-        if 'prepared' in data:
-            return data.pop('prepared')
         clips: list[Tensor] = self.cast_data(list(data['inputs']))
         samples = [_copy(sample) for sample in data['data_samples']]
         height, width = (-(-max(clip.shape[side] for clip in clips) // self.pad_size_divisor) * self.pad_size_divisor

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mmdet.background import in_background
+from mmdet.concurrency import in_background
 
 
 def threads():

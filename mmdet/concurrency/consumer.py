@@ -1,0 +1,82 @@
+"""What consumes items beside the main thread: the interface, and a thread.
+
+A consumer is made of two functions: ``work`` takes each item, ``finish`` ends the work and returns its result.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+
+class BackgroundConsumer(Protocol):
+    """The interface of :class:`BackgroundThread` and :class:`mmdet.concurrency.BackgroundProcess`."""
+
+    def put(self, *item: Any) -> None:
+        """Hand over the next item; waits while too many are in line.
+
+        Raises:
+            Exception: what ``work`` raised since the last call. Items from the one that failed on are dropped.
+        """
+
+    def close(self) -> Any:
+        """Wait for the items in line, call ``finish`` and return its result.
+
+        Raises:
+            Exception: what ``work`` raised since the last call, or what ``finish`` raised.
+        """
+
+
+class BackgroundThread:
+    """Call a function with each item in a thread of its own, in order.
+
+    Args:
+        work: called with each item. Items must not be changed after they were handed over.
+        finish: called once by :meth:`close`, also after an error.
+        ahead: items that wait; :meth:`put` waits when there are more.
+        name: of the thread.
+    """
+
+    def __init__(self, work: Callable[..., object], finish: Callable[[], Any], ahead: int = 8,
+                 name: str = 'consumer') -> None:
+        self._work, self._finish = work, finish
+        self._room = threading.Semaphore(ahead)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)  # one worker keeps the order
+        self._error: Exception | None = None
+        self._failed = False
+
+    def put(self, *item: Any) -> None:
+        """See :class:`BackgroundConsumer`."""
+        self._raise_error()
+        self._room.acquire()
+        try:
+            self._pool.submit(self._run, item)
+        except RuntimeError:  # the interpreter is ending, and pools accept nothing more
+            self._pool.shutdown()
+            self._run(item)
+
+    def close(self) -> Any:
+        """See :class:`BackgroundConsumer`."""
+        self._pool.shutdown()
+        result = None
+        try:
+            result = self._finish()
+        except Exception as error:
+            self._error = self._error or error
+        self._raise_error()
+        return result
+
+    def _run(self, item: tuple) -> None:
+        try:
+            if not self._failed:
+                self._work(*item)
+        except Exception as error:
+            self._error, self._failed = error, True
+        finally:
+            self._room.release()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error

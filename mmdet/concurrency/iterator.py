@@ -1,0 +1,114 @@
+"""Iterators that run ahead in a thread of their own.
+
+Used for the frames of videos (``mmdet/apis/video_inferencer.py``) and for training batches
+(``mmdet/engine/prefetch.py``).
+"""
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import Generic, TypeVar
+
+Item = TypeVar('Item')
+_POLL = 0.1  # seconds after which a waiting thread checks whether it should stop
+_PATIENCE = 5.0  # seconds that closing waits for a source that does not answer, such as a camera that was unplugged
+
+
+class _End:
+    """Follows the last item; ``error`` is what ended the iterator."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def in_background(items: Iterator[Item], ahead: int, name: str = 'frames') -> Generator[Item, None, None]:
+    """Yield the items of an iterator that runs in a thread, at most ``ahead`` of them in advance.
+
+    Args:
+        items: used by the thread alone; a generator is closed there when this one ends or is closed. What it raises is
+            raised here, after the items before.
+        ahead: at least 1.
+        name: of the thread.
+    """
+    ready: queue.Queue = queue.Queue(ahead)
+    stopped = threading.Event()
+
+    def hand_over(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=_POLL)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        error = None
+        try:
+            for item in items:
+                if not hand_over(item):
+                    break
+        except BaseException as raised:
+            error = raised
+        finally:
+            if hasattr(items, 'close'):
+                items.close()
+        hand_over(_End(error))
+
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := ready.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stopped.set()
+        thread.join(_PATIENCE)
+
+
+class OnDemandIterator(Generic[Item]):
+    """Iterate over items that a thread takes one by one, each once :meth:`begin` was called or the item is requested.
+
+    All methods are for one thread, the one that iterates.
+
+    Args:
+        items: used by the thread alone; what it raises is raised where the item is requested.
+        name: of the thread.
+    """
+
+    def __init__(self, items: Iterator[Item], name: str) -> None:
+        self._items = items
+        self._permits = threading.Semaphore(0)  # items that the thread may still take
+        self._begun = self._closed = False
+        self._ready = in_background(self._permitted(), 1, name)
+
+    def _permitted(self) -> Generator[Item, None, None]:
+        """Run in the thread."""
+        while self._permits.acquire() and not self._closed:
+            try:
+                yield next(self._items)
+            except StopIteration:
+                return
+
+    def begin(self) -> None:
+        """Let the thread take the next item; without effect if it was allowed to already."""
+        if not self._begun:
+            self._begun = True
+            self._permits.release()
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        self.begin()
+        item = next(self._ready)
+        self._begun = False
+        return item
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._permits.release()
+        self._ready.close()
