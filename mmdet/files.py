@@ -1,4 +1,4 @@
-"""Reading and writing of files: JSON, text, listings of folders, and files that appear complete or not at all.
+"""Reading and writing of files: JSON, text, and files that appear complete or not at all.
 
 Results, reports, annotations and, by ``engine/atomic_backend.py``, checkpoints are written by :func:`atomic_open`.
 """
@@ -8,8 +8,7 @@ import codecs
 import errno
 import json
 import os
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -44,36 +43,6 @@ def load_text(path: str | os.PathLike) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f'{path}: byte {error.start} is not UTF-8 text (Latin-1 or another encoding?); save the file '
                         'as UTF-8') from error
-
-
-def natural_key(name: str) -> tuple:
-    """Sort key that compares the numbers in names by value: ``'frame9.png'`` comes before ``'frame10.png'``.
-
-    Names that differ only in leading zeros are compared as text.
-    """
-    parts = re.split('([0-9]+)', name)  # text at even positions, digits at odd ones
-    digits = [part.lstrip('0') for part in parts[1::2]]
-    parts[1::2] = digits
-    return [(len(part) if place % 2 else 0, part) for place, part in enumerate(parts)], name
-
-
-def visible_files(folder: Path, endings: Collection[str]) -> list[Path]:
-    """The files of a folder with one of the endings (lower case, compared in any case), in natural order.
-
-    Hidden files are left out: copies made by macOS (``._x.jpg``) and the like are no images.
-    """
-    return sorted((path for path in folder.iterdir() if path.suffix.lower() in endings and _is_visible(path)
-                   and path.is_file()), key=lambda path: natural_key(path.name))
-
-
-def visible_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, in natural order, without hidden ones (``.ipynb_checkpoints``)."""
-    return sorted((path for path in folder.iterdir() if _is_visible(path) and path.is_dir()),
-                  key=lambda path: natural_key(path.name))
-
-
-def _is_visible(path: Path) -> bool:
-    return not path.name.startswith('.')
 
 
 def check_writable(path: str | os.PathLike, flag: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
@@ -15,17 +15,16 @@ NAME_BYTES = 200  # file systems take 255; the rest is for endings, and for the 
 NAME_LENGTH = 100  # characters
 
 
-def natural_key(path: str | os.PathLike) -> list[tuple[int, int, str]]:
-    """Sort key that orders numbers within names by value: ``frame9`` before ``frame10``, ``9`` before ``a``.
+def natural_key(path: str | os.PathLike) -> tuple:
+    """Sort key that compares the numbers in names by value: ``frame9`` before ``frame10``, ``9`` before ``a``.
 
     Args:
-        path: a name or a path; its last component counts first, the whole text decides between equal ones.
+        path: a name or a path. Names that differ only in leading zeros are compared as text.
     """
     text = os.fspath(path)
-    name = os.path.basename(text.rstrip('/'))
-    parts = [(1, int(part), '') if part.isascii() and part.isdecimal() else (2, 0, part)
-             for part in re.split(r'([0-9]+)', name) if part]
-    return [*parts, (0, 0, text)]
+    parts = [(1, int(part), '') if place % 2 else (2, 0, part)
+             for place, part in enumerate(re.split('([0-9]+)', text)) if part]
+    return parts, text
 
 
 def is_hidden(path: str | os.PathLike) -> bool:
@@ -33,19 +32,17 @@ def is_hidden(path: str | os.PathLike) -> bool:
     return os.path.basename(os.fspath(path).rstrip('/')).startswith('.')
 
 
-def list_files(folder: str | os.PathLike, endings: Iterable[str] = IMAGE_ENDINGS) -> list[Path]:
-    """The folder's files with one of the endings (lower case; files' may be upper case), without hidden ones.
+def visible_files(folder: str | os.PathLike, endings: Collection[str] = IMAGE_ENDINGS) -> list[Path]:
+    """The files of a folder with one of the endings (lower case, compared in any case), in natural order.
 
-    Returns:
-        Paths in natural order.
+    Hidden files are left out: copies made by macOS (``._x.jpg``) and the like are no images.
     """
-    chosen = tuple(endings)
     return sorted((path for path in Path(folder).iterdir()
-                   if not is_hidden(path) and path.suffix.lower() in chosen and path.is_file()), key=natural_key)
+                   if path.suffix.lower() in endings and not is_hidden(path) and path.is_file()), key=natural_key)
 
 
-def list_folders(folder: str | os.PathLike) -> list[Path]:
-    """The folders directly in a folder, in natural order, without hidden ones."""
+def visible_folders(folder: str | os.PathLike) -> list[Path]:
+    """The folders in a folder, in natural order, without hidden ones (``.ipynb_checkpoints``)."""
     return sorted((path for path in Path(folder).iterdir() if not is_hidden(path) and path.is_dir()), key=natural_key)
 
 

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from mmdet.paths import list_files, list_folders, match_files, natural_key, output_name, shown
+from mmdet.paths import match_files, natural_key, output_name, shown, visible_files, visible_folders
 
 
 @pytest.mark.parametrize('names', [
@@ -13,14 +13,16 @@ from mmdet.paths import list_files, list_folders, match_files, natural_key, outp
     ['01.png', '2.png', '003.png'],
     ['7.jpg', 'x.jpg'],
     ['1_0001.jpg', '2_0000.jpg', '10_0000.jpg'],
+    ['1' + '0' * 30 + '.jpg', '1' + '0' * 31 + '.jpg'],
 ])
 def test_numbers_in_names_are_ordered_by_value(names):
     backwards = names[::-1]
     assert sorted(backwards, key=natural_key) == names
 
 
-def test_equal_names_and_digits_of_other_scripts_have_an_order_too():
-    assert sorted(['b/1.jpg', 'a/1.jpg', 'a/²', 'a/٣'], key=natural_key)[:2] == ['a/1.jpg', 'b/1.jpg']
+def test_digits_of_other_scripts_and_equal_numbers_have_an_order_too():
+    names = ['b/1.jpg', 'a/1.jpg', 'a/²', 'a/٣', 'a/01.jpg']
+    assert sorted(names, key=natural_key) == ['a/01.jpg', 'a/1.jpg', 'a/²', 'a/٣', 'b/1.jpg']
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path):
@@ -28,8 +30,8 @@ def test_hidden_files_and_folders_are_left_out(tmp_path):
         (tmp_path / name).touch()
     for name in ('.ipynb_checkpoints', 'b10', 'b9', 'folder.jpg'):
         (tmp_path / name).mkdir()
-    assert [path.name for path in list_files(tmp_path)] == ['9.jpg', '10.JPG', 'x.Png']
-    assert [path.name for path in list_folders(tmp_path)] == ['b9', 'b10', 'folder.jpg']
+    assert [path.name for path in visible_files(tmp_path)] == ['9.jpg', '10.JPG', 'x.Png']
+    assert [path.name for path in visible_folders(tmp_path)] == ['b9', 'b10', 'folder.jpg']
     assert [path.name for path in match_files(tmp_path / '*')] == ['9.jpg', '10.JPG', 'note.txt', 'x.Png']
 
 

@@ -20,11 +20,10 @@ from mmengine.logging import print_log
 
 from mmdet.datasets.transforms.loading import read_frame
 from mmdet.errors import UserError
-from mmdet.files import natural_key, visible_files
+from mmdet.paths import IMAGE_ENDINGS, natural_key, visible_files
 from mmdet.video.arrays import bgr_image, check_video_array
 from mmdet.video.video_options import MOST_FPS, check_video_options
 
-IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.jp2')
 DEFAULT_FPS = 10.0  # of sources that have no clock of their own
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from mmdet.datasets.coco_file import CocoFile
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
-from mmdet.files import natural_key
+from mmdet.paths import natural_key
 
 TRACK_KEYS = ('instance_id', 'track_id', 'object_id')
 

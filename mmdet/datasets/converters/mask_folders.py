@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
-from mmdet.files import visible_files, visible_folders
+from mmdet.paths import visible_files, visible_folders
 from mmdet.structures.masks import encode_index_mask
 
 VOID = 255  # the number that data sets give to pixels of uncertain class
