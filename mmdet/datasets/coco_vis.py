@@ -1,6 +1,7 @@
 """Pseudo-videos from COCO images, for joint training with YouTube-VIS or OVIS; built from a config by name.
 
-Key and reference frame are the same image; ``AffineColourReference`` in the pipeline makes the reference another view.
+All frames of a clip are the same image: ``AffineColourReference`` makes the reference of a pair another view, and
+``RotateStillClip`` turns the frames of a longer clip (``train_clip_len``).
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from mmdet.registry import DATASETS
 
 @DATASETS.register_module()
 class COCOVIS(YVISDataset):
-    """Training pairs from single images.
+    """Training pairs and clips from single images.
 
     Args:
         ann_file: COCO's own file (``instances_train2017.json``), converted while it is read, or what
@@ -34,7 +35,7 @@ class COCOVIS(YVISDataset):
 
     def __init__(self, ann_file: str, target: str | None = None, **kwargs: Any) -> None:
         if kwargs.get('test_mode'):
-            raise UserError('COCOVIS has training pairs only; remove test_mode')
+            raise UserError('COCOVIS is for training only; remove test_mode')
         self.target = target
         super().__init__(ann_file, **kwargs)
 

@@ -23,6 +23,8 @@ class WeightedConcatDataset(ConcatDataset):
     Args:
         datasets: configs or data sets for training.
         weights: of each data set, above 0; None: 1 each.
+        shares: instead of weights: how the places are divided among the data sets, whatever their sizes; the first one
+            has weight 1. ``(1, 1)``: as many items from each.
         lazy_init: see mmengine's ConcatDataset.
 
     Raises:
@@ -30,15 +32,24 @@ class WeightedConcatDataset(ConcatDataset):
     """
 
     def __init__(self, datasets: Sequence[dict | BaseDataset], weights: Sequence[float] | None = None,
-                 lazy_init: bool = False) -> None:
+                 lazy_init: bool = False, shares: Sequence[float] | None = None) -> None:
+        if weights is not None and shares is not None:
+            raise UserError('WeightedConcatDataset takes weights or shares, not both')
+        self.shares = shares
+        self._check_numbers('weight', weights, len(datasets))
+        self._check_numbers('share', shares, len(datasets))
         self.weights = [1.] * len(datasets) if weights is None else [float(weight) for weight in weights]
-        if not datasets or len(self.weights) != len(datasets) or not all(0 < w < np.inf for w in self.weights):
-            raise UserError(f'WeightedConcatDataset needs one weight above 0 for each of its {len(datasets)} datasets, '
-                            f'not {weights}')
         built = [DATASETS.build(dataset) if isinstance(dataset, dict) else dataset for dataset in datasets]
         for dataset in built[1:]:
             _check_classes(built[0], dataset)
         super().__init__(built, lazy_init=lazy_init, ignore_keys=sorted(set().union(*(d.metainfo for d in built))))
+
+    @staticmethod
+    def _check_numbers(name: str, numbers: Sequence[float] | None, count: int) -> None:
+        if not count or (numbers is not None
+                         and (len(numbers) != count or not all(0 < number < np.inf for number in numbers))):
+            raise UserError(f'WeightedConcatDataset needs one {name} above 0 for each of its {count} datasets, '
+                            f'not {numbers}')
 
     def full_init(self) -> None:
         """Reads the data sets and lists which item stands at which place."""
@@ -47,6 +58,9 @@ class WeightedConcatDataset(ConcatDataset):
         super().full_init()
         self._orders = [np.argsort([not d.get_data_info(i)['wide'] for i in range(len(d))], kind='stable')
                         for d in self.datasets]
+        if self.shares is not None:
+            self.weights = [share / self.shares[0] * len(self.datasets[0]) / len(dataset)
+                            for share, dataset in zip(self.shares, self.datasets)]
         places = [max(round(weight * len(d)), 1) for weight, d in zip(self.weights, self.datasets)]
         self.cumulative_sizes = np.cumsum(places).tolist()
 

@@ -1,7 +1,7 @@
 """Data sets of videos with tracked masks: ``YVISDataset`` (YouTube-VIS 2019, 2021, 2022) and ``OVISDataset``.
 
-Built by mmengine's runner from a config. An item is a clip: in training a key frame and a reference frame, in testing
-consecutive frames of one video. What the pipeline gets:
+Built by mmengine's runner from a config. An item is a clip: in training a key frame and a reference frame, or some
+consecutive frames, in testing consecutive frames of one video. What the pipeline gets:
 
 ``frames``: list of dicts ``img_path``, ``video_id`` (the file's own), ``frame_id`` (0-based), ``video_length``,
 ``height``, ``width`` (of the annotation file), ``objects`` (:class:`~mmdet.datasets.packed_annotations.FrameObjects`);
@@ -39,8 +39,10 @@ class YVISDataset(BaseDataset):
 
     Training items are the frames with at least one object: ``len`` is their number, the item's first frame is the key
     frame, the second the reference: uniform over the video's other such frames at most ``ref_range`` away, else over
-    all others, else the key frame itself. Testing items are the clips of the videos in the file's order; every frame
-    belongs to exactly one.
+    all others, else the key frame itself. With ``train_clip_len`` the training items are the videos with an object,
+    each a clip of that many consecutive frames from a random start; a shorter video gives all its frames and then
+    random ones of them again. Testing items are the clips of the videos in the file's order; every frame belongs to
+    exactly one.
 
     Args:
         ann_file: annotation file, absolute or below ``data_root``.
@@ -49,6 +51,7 @@ class YVISDataset(BaseDataset):
         pipeline: transforms, as configs or callables.
         test_mode: clips in order instead of random pairs.
         clip_len: frames of a testing item, at most; a clip never crosses videos.
+        train_clip_len: frames of a training item; None: pairs of key and reference frame.
         context: further frames a testing item has on either side, as far as the video goes, for models that look ahead:
             their samples have ``is_context=True`` and get no results (they belong to other clips).
         ref_range: largest distance in frames between key and reference frame.
@@ -72,6 +75,7 @@ class YVISDataset(BaseDataset):
                  pipeline: Sequence[dict | Callable] = (),
                  test_mode: bool = False,
                  clip_len: int = 1,
+                 train_clip_len: int | None = None,
                  context: int = 0,
                  ref_range: int = 5,
                  num_classes: int | None = None,
@@ -85,7 +89,10 @@ class YVISDataset(BaseDataset):
         if clip_len < 1 or ref_range < 0 or context < 0:
             raise UserError('clip_len must be at least 1, context and ref_range at least 0, not '
                             f'{clip_len}, {context} and {ref_range}')
+        if train_clip_len is not None and train_clip_len < 1:
+            raise UserError(f'train_clip_len must be at least 1, or None for key/reference pairs, not {train_clip_len}')
         self.clip_len = clip_len
+        self.train_clip_len = train_clip_len
         self.context = context
         self.ref_range = ref_range
         self.num_classes = num_classes
@@ -139,6 +146,8 @@ class YVISDataset(BaseDataset):
                 frames = range(0, self.annotations.video_length(video), self.clip_len)
             else:
                 frames = self.annotations.annotated_frames(video).tolist()
+                if self.train_clip_len is not None:
+                    frames = frames[:1]  # one item a video; where the clip begins is drawn later
             items += [{'video': video, 'frame': frame, 'length': self._clip_length(video, frame),
                        'wide': width > height} for frame in frames]
         if not items:
@@ -146,7 +155,9 @@ class YVISDataset(BaseDataset):
         return items
 
     def _clip_length(self, video: int, first: int) -> int:
-        return min(self.clip_len, self.annotations.video_length(video) - first) if self.test_mode else 2
+        if self.test_mode:
+            return min(self.clip_len, self.annotations.video_length(video) - first)
+        return self.train_clip_len or 2
 
     def _check_categories(self) -> None:
         found = self.annotations.classes
@@ -200,6 +211,8 @@ class YVISDataset(BaseDataset):
                 'width': width, 'objects': self.annotations.objects(video, frame)}
 
     def _training_frames(self, video: int, first: int, rng: np.random.Generator) -> list[int]:
+        if self.train_clip_len is not None:
+            return clip_frames(self.annotations.video_length(video), self.train_clip_len, rng)
         return [first, self._reference(video, first, rng)]
 
     def _reference(self, video: int, key: int, rng: np.random.Generator) -> int:
@@ -214,6 +227,14 @@ class YVISDataset(BaseDataset):
         worker = get_worker_info()
         self._bad_frames[(0 if worker is None else worker.id + 1) % COUNTERS] += 1
         print_log(f'Skipped a frame: {error}', logger='current', level=logging.WARNING)
+
+
+def clip_frames(length: int, clip_len: int, rng: np.random.Generator) -> list[int]:
+    """Consecutive frames of a video from a random start; if it is too short, all of them and random ones again."""
+    if length >= clip_len:
+        start = int(rng.integers(length - clip_len + 1))
+        return list(range(start, start + clip_len))
+    return [*range(length), *rng.integers(length, size=clip_len - length).tolist()]
 
 
 @DATASETS.register_module()

@@ -271,3 +271,13 @@ def test_joint_training_batches(toy_root, tmp_path):
             boxes, masks = frame.gt_instances.bboxes, frame.gt_instances.masks
             assert len(boxes) == len(masks) == len(frame.gt_instances.labels) > 0
             assert masks.shape[1:] == frame.img_shape and (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_clips_of_any_length(coco_set):
+    pipeline = [*LOAD, dict(type='RotateStillClip')]
+    dataset = COCOVIS(**coco_set, target='yvis2019', train_clip_len=5, pipeline=pipeline)
+    assert len(dataset) == 2
+    frames = dataset[SeededIndex(0, (0, 0, 0))]['frames']
+    assert len(frames) == 5 and {frame['frame_id'] for frame in frames} == {0}
+    assert all(frame['gt_labels'].tolist() == [13] for frame in frames)
+    assert len({frame['gt_masks'].tobytes() for frame in frames}) > 1

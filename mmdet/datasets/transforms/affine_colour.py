@@ -8,6 +8,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_masks
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
@@ -60,17 +61,17 @@ class AffineColourReference(BaseTransform):
         if rng.random() < self.blur_prob:
             frame['img'] = cv2.GaussianBlur(frame['img'], _BLUR_KERNEL, rng.uniform(*_BLUR_SIGMA))
         if 'gt_masks' in frame:
-            masks = _warp_masks(frame['gt_masks'], matrix)
-            _keep(key, _areas(key['gt_masks']) >= self.min_area)
+            masks = warp_masks(frame['gt_masks'], matrix)
+            keep_objects(key, mask_areas(key['gt_masks']) >= self.min_area)
             self._place(key, frame, masks)
         return results
 
     def _place(self, key: dict, frame: dict, masks: np.ndarray) -> None:
         """Gives the frame its objects, whose masks have moved."""
-        seen = _areas(masks) >= self.min_area
+        seen = mask_areas(masks) >= self.min_area
         if np.isin(frame['gt_instances_id'][seen], key['gt_instances_id']).any():
-            frame.update(gt_masks=masks, gt_bboxes=_extents(masks))
-            _keep(frame, seen)
+            frame.update(gt_masks=masks, gt_bboxes=mask_extents(masks))
+            keep_objects(frame, seen)
         else:
             frame.update(gt_masks=key['gt_masks'], gt_bboxes=key['gt_bboxes'].copy(), gt_labels=key['gt_labels'].copy(),
                          gt_instances_id=-1 - np.arange(len(key['gt_labels'])))
@@ -89,30 +90,3 @@ class AffineColourReference(BaseTransform):
         for largest in self.translation:
             matrix[:, 2] += rng.uniform(-largest, largest, 2) * (width, height)
         return matrix
-
-
-def _areas(masks: np.ndarray) -> np.ndarray:
-    """Pixels of each mask: (n, h, w) → (n,)."""
-    return masks.sum(axis=(1, 2), dtype=np.int64)
-
-
-def _warp_masks(masks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(n, h, w) uint8 → the same shape, nearest pixel."""
-    warped = np.empty(masks.shape, np.uint8)
-    for mask, target in zip(masks, warped):
-        target[:] = cv2.warpAffine(np.ascontiguousarray(mask), matrix, mask.shape[::-1], flags=cv2.INTER_NEAREST)
-    return warped
-
-
-def _extents(masks: np.ndarray) -> np.ndarray:
-    """Boxes around masks, the largest coordinate included: (n, h, w) → (n, 4) float32 x1, y1, x2, y2; 0 where empty."""
-    columns: np.ndarray = np.logical_or.reduce(masks, axis=1)
-    rows: np.ndarray = np.logical_or.reduce(masks, axis=2)
-    last_x, last_y = (side.shape[1] - 1 - side[:, ::-1].argmax(axis=1) for side in (columns, rows))
-    boxes = np.stack([columns.argmax(axis=1), rows.argmax(axis=1), last_x, last_y], axis=1)
-    return (boxes * np.logical_or.reduce(columns, axis=1)[:, None]).astype(np.float32)
-
-
-def _keep(frame: dict, chosen: np.ndarray) -> None:
-    for name in ('gt_bboxes', 'gt_labels', 'gt_instances_id', 'gt_masks'):
-        frame[name] = frame[name][chosen]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
@@ -25,18 +26,31 @@ def scaled_size(height: int, width: int, factor: float) -> tuple[int, int]:
     return max(int(height * factor + .5), 1), max(int(width * factor + .5), 1)
 
 
-def _resize(results: dict, scale: tuple[int, int]) -> dict:
+def resize_clip(results: dict, scale: tuple[int, int], keep_ratio: bool = True, backend: str = 'opencv') -> dict:
+    """Resize every frame of a clip with its objects, as :class:`ResizeClip` says."""
     for frame in results['frames']:
         height, width = frame['img'].shape[:2]
-        factor = keep_ratio_factor(height, width, scale)
-        new_height, new_width = scaled_size(height, width, factor)
-        if (new_height, new_width) != (height, width):
-            frame['img'] = cv2.resize(frame['img'], (new_width, new_height), interpolation=cv2.INTER_LINEAR)
-        frame.update(img_shape=(new_height, new_width), scale_factor=frame['scale_factor'] * factor)
+        if keep_ratio:
+            factor = keep_ratio_factor(height, width, scale)
+            size, factors = scaled_size(height, width, factor), (factor, factor)
+        else:
+            size, factors = scale[::-1], (scale[0] / width, scale[1] / height)
+            factor = (factors[0] * factors[1]) ** 0.5
+        frame['img'] = _resize_image(frame['img'], *size, backend)
+        frame.update(img_shape=size, scale_factor=frame['scale_factor'] * factor)
         if 'gt_bboxes' in frame:
-            frame['gt_bboxes'] = _clip_boxes(frame['gt_bboxes'] * np.float32(factor), new_height, new_width)
-            frame['gt_masks'] = _resize_masks(frame['gt_masks'], new_height, new_width)
+            frame['gt_bboxes'] = _clip_boxes(frame['gt_bboxes'] * np.array(factors * 2, np.float32), *size)
+            frame['gt_masks'] = _resize_masks(frame['gt_masks'], *size, backend)
     return results
+
+
+def _resize_image(image: np.ndarray, height: int, width: int, backend: str) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    if backend == 'pillow':
+        resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(resized)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -44,15 +58,16 @@ def _clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
 
 
-def _resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Nearest pixel: (n, h, w) → (n, height, width) uint8."""
+def _resize_masks(masks: np.ndarray, height: int, width: int, backend: str) -> np.ndarray:
+    """Nearest pixel, as the backend has it: (n, h, w) → (n, height, width) uint8."""
     if masks.shape[1:] == (height, width):
         return masks
     # decoded masks lie column by column in memory; resized as they lie, they need no copy at full size
     columns = np.ascontiguousarray(masks.transpose(0, 2, 1))
     resized = np.empty((len(masks), height, width), np.uint8)
+    nearest = cv2.INTER_NEAREST_EXACT if backend == 'pillow' else cv2.INTER_NEAREST
     for source, target in zip(columns, resized):
-        cv2.transpose(cv2.resize(source, (height, width), interpolation=cv2.INTER_NEAREST), dst=target)
+        cv2.transpose(cv2.resize(source, (height, width), interpolation=nearest), dst=target)
     return resized
 
 
@@ -65,13 +80,18 @@ class ResizeClip(BaseTransform):
 
     Args:
         scale: long and short side, in pixels; the image fits within both.
+        keep_ratio: False: the image becomes exactly ``scale``, width and height; ``scale_factor`` is the geometric mean
+            of both factors.
+        backend: of images: ``'opencv'``, or ``'pillow'``, which smooths what it makes smaller.
     """
 
-    def __init__(self, scale: Sequence[int]) -> None:
-        self.scale = _checked_scale(scale)
+    def __init__(self, scale: Sequence[int], keep_ratio: bool = True, backend: str = 'opencv') -> None:
+        self.scale = checked_scale(scale)
+        self.keep_ratio = keep_ratio
+        self.backend = checked_backend(backend)
 
     def transform(self, results: dict) -> dict:
-        return _resize(results, self.scale)
+        return resize_clip(results, self.scale, self.keep_ratio, self.backend)
 
 
 @TRANSFORMS.register_module()
@@ -86,13 +106,13 @@ class RandomResizeClip(BaseTransform):
     def __init__(self, scales: Sequence[Sequence[int]]) -> None:
         if len(scales) not in (1, 2):
             raise UserError(f'RandomResizeClip.scales needs one scale or two that bound a range, not {len(scales)}')
-        self.scales = [_checked_scale(scale) for scale in scales]
+        self.scales = [checked_scale(scale) for scale in scales]
 
     def transform(self, results: dict) -> dict:
         first, last = self.scales[0], self.scales[-1]
         long, short = (int(results['rng'].integers(min(pair), max(pair) + 1))
                        for pair in ((max(first), max(last)), (min(first), min(last))))
-        return _resize(results, (long, short))
+        return resize_clip(results, (long, short))
 
 
 @TRANSFORMS.register_module()
@@ -123,7 +143,15 @@ class RandomFlipClip(BaseTransform):
         return results
 
 
-def _checked_scale(scale: Sequence[int]) -> tuple[int, int]:
+def checked_scale(scale: Sequence[int]) -> tuple[int, int]:
+    """The scale as a pair; raises UserError unless it is two positive integers."""
     if len(scale) != 2 or not all(isinstance(side, int) and side > 0 for side in scale):
         raise UserError(f'a scale is two positive integers (long side, short side), not {scale!r}')
     return scale[0], scale[1]
+
+
+def checked_backend(backend: str) -> str:
+    """The name, if it is a backend's; raises UserError."""
+    if backend not in ('opencv', 'pillow'):
+        raise UserError(f"backend must be 'opencv' or 'pillow', not {backend!r}")
+    return backend

@@ -106,7 +106,7 @@ def test_long_and_short_side_are_drawn_independently_and_uniformly():
 
 def test_sides_do_not_depend_on_each_other(monkeypatch):
     drawn = []
-    monkeypatch.setattr('mmdet.datasets.transforms.geometry._resize', lambda results, scale: drawn.append(scale))
+    monkeypatch.setattr('mmdet.datasets.transforms.geometry.resize_clip', lambda results, scale: drawn.append(scale))
     clip = {'rng': np.random.default_rng(0), 'frames': []}
     for _ in range(400):
         RandomResizeClip(scales=[(640, 360), (960, 480)]).transform(clip)

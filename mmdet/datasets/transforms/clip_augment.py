@@ -1,0 +1,121 @@
+"""Augmentation of clips in VidEoMT's training: one of several sizes, random crops, still images that turn (section 7 of
+the released configuration, github tue-mps/videomt).
+
+Random numbers are drawn once for a clip. All change ``img``, ``img_shape`` and, where :class:`LoadTrackAnnotations` put
+them, boxes and masks.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmdet.datasets.transforms.geometry import checked_backend, checked_scale, resize_clip
+from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_masks
+from mmdet.errors import UserError
+from mmdet.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class RandomChoiceResizeClip(BaseTransform):
+    """As :class:`ResizeClip`, to one of several scales.
+
+    Args:
+        scales: long and short side of each, in pixels.
+        backend: see :class:`ResizeClip`.
+    """
+
+    def __init__(self, scales: Sequence[Sequence[int]], backend: str = 'opencv') -> None:
+        if not scales:
+            raise UserError('RandomChoiceResizeClip.scales is empty; give at least one scale')
+        self.scales = [checked_scale(scale) for scale in scales]
+        self.backend = checked_backend(backend)
+
+    def transform(self, results: dict) -> dict:
+        scale = self.scales[int(results['rng'].integers(len(self.scales)))]
+        return resize_clip(results, scale, backend=self.backend)
+
+
+@TRANSFORMS.register_module()
+class RandomResizeCropClip(BaseTransform):
+    """Resizes a clip to one of several scales and cuts a random rectangle out of it, or does neither.
+
+    Height and width of the rectangle are drawn each on its own from [min(least, side), min(most, side)]. Objects of
+    which nothing remains in a frame are removed from it; boxes become the extents of what remains.
+
+    Args:
+        scales: see :class:`RandomChoiceResizeClip`.
+        crop: least and most pixels of a side.
+        prob: probability of resizing and cropping, 0–1.
+        backend: see :class:`ResizeClip`.
+    """
+
+    def __init__(self, scales: Sequence[Sequence[int]], crop: Sequence[int], prob: float = 0.5,
+                 backend: str = 'opencv') -> None:
+        if len(crop) != 2 or not 1 <= crop[0] <= crop[1]:
+            raise UserError(f'RandomResizeCropClip.crop must be the least and the most pixels of a side, not {crop!r}')
+        if not 0 <= prob <= 1:
+            raise UserError(f'RandomResizeCropClip.prob must lie in 0..1, not {prob}')
+        self.resize = RandomChoiceResizeClip(scales, backend)
+        self.crop = tuple(crop)
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        rng = results['rng']
+        if rng.random() >= self.prob:
+            return results
+        results = self.resize.transform(results)
+        sides = results['frames'][0]['img_shape']
+        size = [int(rng.integers(min(self.crop[0], side), min(self.crop[1], side) + 1)) for side in sides]
+        top, left = (int(rng.integers(side - length + 1)) for side, length in zip(sides, size))
+        rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
+        for frame in results['frames']:
+            frame.update(img=frame['img'][rows, columns], img_shape=tuple(size))
+            if 'gt_masks' in frame:
+                _replace_masks(frame, frame['gt_masks'][:, rows, columns])
+        return results
+
+
+@TRANSFORMS.register_module()
+class RotateStillClip(BaseTransform):
+    """Makes a clip of a still image turn: frame t is rotated by the t-th of T sorted random angles.
+
+    Angles are uniform, in ascending or, as probably, descending order; all turn about one point. The frame keeps its
+    size, black outside. Objects of which nothing remains in a frame are removed from it; boxes become the extents of
+    what remains.
+
+    Args:
+        angle: largest, in degrees.
+        center: the point lies uniformly between these shares of width and of height.
+    """
+
+    def __init__(self, angle: float = 15, center: Sequence[float] = (0.4, 0.6)) -> None:
+        if not 0 <= angle <= 180:
+            raise UserError(f'RotateStillClip.angle must lie in 0..180, not {angle}')
+        if len(center) != 2 or not 0 <= center[0] <= center[1] <= 1:
+            raise UserError(f'RotateStillClip.center must be two shares in 0..1, the lower first, not {center!r}')
+        self.angle = angle
+        self.center = tuple(center)
+
+    def transform(self, results: dict) -> dict:
+        rng, frames = results['rng'], results['frames']
+        height, width = frames[0]['img_shape']
+        x, y = rng.uniform(*self.center, 2) * (width, height)
+        angles = np.sort(rng.uniform(-self.angle, self.angle, len(frames)))
+        if rng.random() < 0.5:
+            angles = angles[::-1]
+        for frame, angle in zip(frames, angles.tolist()):
+            matrix = cv2.getRotationMatrix2D((x, y), angle, 1.0)
+            frame['img'] = cv2.warpAffine(np.ascontiguousarray(frame['img']), matrix, (width, height),
+                                          flags=cv2.INTER_LINEAR)
+            if 'gt_masks' in frame:
+                _replace_masks(frame, warp_masks(frame['gt_masks'], matrix))
+        return results
+
+
+def _replace_masks(frame: dict, masks: np.ndarray) -> None:
+    """Give a frame's objects other masks; those whose mask is empty go."""
+    frame.update(gt_masks=masks, gt_bboxes=mask_extents(masks))
+    keep_objects(frame, mask_areas(masks) > 0)

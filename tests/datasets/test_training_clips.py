@@ -1,0 +1,68 @@
+"""Training clips of any length: consecutive frames of videos, still images of COCO; both mixed half and half."""
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from mmdet.datasets import SeededIndex, WeightedConcatDataset, YVISDataset
+from mmdet.datasets.youtube_vis import clip_frames
+from mmdet.errors import UserError
+
+
+def toy(root, **kwargs) -> YVISDataset:
+    return YVISDataset('annotations/instances_train.json', str(root), dict(img_path='train_images'), **kwargs)
+
+
+@pytest.mark.parametrize('length, starts', [(8, {0, 1, 2, 3}), (5, {0})], ids=['longer', 'as long'])
+def test_consecutive_frames_from_any_start(length, starts):
+    clips = [clip_frames(length, 5, np.random.default_rng(seed)) for seed in range(60)]
+    assert {clip[0] for clip in clips} == starts
+    assert all(clip == list(range(clip[0], clip[0] + 5)) for clip in clips)
+
+
+def test_a_short_video_repeats_frames_at_the_end():
+    clips = [clip_frames(3, 5, np.random.default_rng(seed)) for seed in range(30)]
+    assert all(clip[:3] == [0, 1, 2] and len(clip) == 5 for clip in clips)
+    assert {frame for clip in clips for frame in clip[3:]} == {0, 1, 2}
+
+
+def test_an_item_is_a_video(toy_set):
+    dataset = toy(toy_set, train_clip_len=5)
+    assert len(dataset) == 3
+    item = dataset[SeededIndex(1, (0, 0, 0))]
+    ids = [frame['frame_id'] for frame in item['frames']]
+    assert ids == list(range(ids[0], ids[0] + 5))
+    again = dataset[SeededIndex(1, (0, 0, 0))]
+    assert [frame['frame_id'] for frame in again['frames']] == ids
+    assert len({dataset[SeededIndex(1, (0, 0, place))]['frames'][0]['frame_id'] for place in range(30)}) == 4
+
+
+def test_an_object_keeps_its_label_where_the_last_frame_does_not_show_it(edited_set):
+    def hide(data):
+        for annotation in data['annotations']:
+            for key in ('segmentations', 'bboxes', 'areas'):
+                annotation[key][-1] = None
+    dataset = toy(edited_set(hide), train_clip_len=8)
+    frames = dataset[0]['frames']
+    assert len(frames[-1]['objects'].labels) == 0
+    assert max(frames[0]['objects'].labels) < 3
+
+
+def test_equal_shares_whatever_the_sizes(toy_set):
+    small = toy(toy_set, train_clip_len=5)  # 3 items
+    large = toy(toy_set)  # one a frame
+    assert len(large) > 20
+    joint = WeightedConcatDataset([small, large], shares=[1, 1])
+    assert len(joint) == 6
+    joint = WeightedConcatDataset([large, small], shares=[1, 3])
+    owners = Counter(int(joint._place(place)[0]) for place in range(len(joint)))
+    assert owners == {0: len(large), 1: 3 * len(large)}
+
+
+def test_weights_and_shares_exclude_each_other(toy_set):
+    with pytest.raises(UserError, match='not both'):
+        WeightedConcatDataset([toy(toy_set)], weights=[1], shares=[1])
+    with pytest.raises(UserError, match='one share above 0'):
+        WeightedConcatDataset([toy(toy_set)], shares=[0])
+    with pytest.raises(UserError, match='train_clip_len'):
+        toy(toy_set, train_clip_len=0)
