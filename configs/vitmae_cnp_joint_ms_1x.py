@@ -26,7 +26,7 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='YVISDataset',
-                data_root='data/YVIS/',
+                data_root=_base_.data_root,
                 ann_file='annotations/instances_train.json',
                 data_prefix=dict(img_path='train_images'),
                 pipeline=_base_.train_pipeline),

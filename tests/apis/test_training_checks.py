@@ -68,13 +68,13 @@ def test_testing_refuses(arguments, message):
 
 
 @pytest.mark.parametrize(('key', 'value', 'message'), [
-    ('train_cfg.max_epochs', 'abc', "max_epochs: 'abc' must be a whole number of at least 1"),
+    ('train_cfg.max_epochs', 'abc', "max_epochs: 'abc' must be a number"),
     ('train_cfg.max_epochs', '0', 'max_epochs: 0'), ('train_dataloader.batch_size', '0', 'batch_size: 0'),
     ('train_dataloader.num_workers', '-1', 'num_workers: -1'),
     ('train_cfg.val_interval', '0', 'val_interval: 0'), ('train_cfg', '3', 'train_cfg: 3 must be a dict'),
     ('default_hooks', 'abc', "'abc' must be a dict"),
     ('default_hooks.checkpoint', 'abc', "config key default_hooks.checkpoint: 'abc' must be a dict"),
-    ('default_hooks.checkpoint.interval', 'abc', "checkpoint.interval: 'abc' must be a whole number of at least -1"),
+    ('default_hooks.checkpoint.interval', 'abc', "checkpoint.interval: 'abc' must be a number"),
     ('default_hooks.checkpoint.max_keep_ckpts', '2.5', 'max_keep_ckpts: 2.5'),
     ('default_hooks.checkpoint.save_begin', '-1', 'save_begin: -1'),
     ('default_hooks.logger.interval', '0', 'logger.interval: 0 must be a whole number of at least 1'),
@@ -82,7 +82,7 @@ def test_testing_refuses(arguments, message):
     ('default_hooks.logger.interval_exp_name', '0', 'interval_exp_name: 0'),
     ('default_hooks.finite_loss.max_skipped', 'many', "max_skipped: 'many'"),
     ('default_hooks.stop.interval', '0', 'stop.interval: 0'),
-    ('optim_wrapper.optimizer.lr', 'fast', "lr: 'fast' must be a number above 0")])
+    ('optim_wrapper.optimizer.lr', 'fast', "lr: 'fast' must be a number")])
 def test_impossible_numbers_are_named(key, value, message):
     with pytest.raises(UserError, match=message):
         train(load_config(TOY, [(key, value)]))
