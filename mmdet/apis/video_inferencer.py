@@ -22,7 +22,8 @@ from mmdet.apis.training import amp_dtype
 from mmdet.concurrency import in_background
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
-from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures import DetDataSample, StreamState, TrackDataSample
+from mmdet.video.arrays import bgr_image
 from mmdet.video.frame_sink import FrameSink
 from mmdet.video.result_writer import VideoResultWriter
 from mmdet.video.source import VideoFrame, VideoSource, open_video
@@ -44,10 +45,15 @@ class VideoInferencer:
     Decoding runs ahead in a thread, drawing and writing follow in a process; each waits where it would be more than a
     few frames away from the network, so memory does not grow with the video.
 
+    Videos may run at the same time: iterators that take turns, threads, inferencers that share a model. Each gets the
+    ids that it gets alone, since what is remembered of a video belongs to its iterator. The network works for one
+    thread at a time. Where frames come one by one, :meth:`track` takes them.
+
     Args:
         config: config file, what :func:`mmdet.apis.load_config` returned, or what :func:`mmdet.apis.init_model` did.
         checkpoint: trained weights, unless a model is given; None: random ones.
-        device: None: the GPU if there is one (a model given stays where it is).
+        device: None: the GPU if there is one (a model given stays where it is and keeps its weights, which others may
+            use).
         batch: frames the network sees at once; more are faster on a GPU and come later.
         max_size: longest side in pixels of what the network sees, where the config's test scale is larger.
         amp: mixed precision.
@@ -71,8 +77,12 @@ class VideoInferencer:
         self._context = dataset.get('context', 0)
         self._pipeline = _pipeline(dataset.pipeline, max_size)
         self._amp = getattr(torch, amp_dtype()) if amp else None
+        if self._amp is None and any(parameter.dtype in (torch.bfloat16, torch.float16)
+                                     for parameter in self.model.parameters()):
+            raise UserError('the model has weights of half precision, which VideoInferencer(..., amp=True) made of its '
+                            'own model; give amp=True here, too, or another model')
         if self._amp is not None and hasattr(self.model, 'halve_weights') and not isinstance(config, nn.Module):
-            self.model.halve_weights(self._amp)  # of its own model: others may use one given, in float32
+            self.model.halve_weights(self._amp)
         if self.model.new_stream() is None:
             raise UserError(f'{type(self.model).__name__} finds objects in single images and does not track them; '
                             'choose the config of a video model')
@@ -81,7 +91,7 @@ class VideoInferencer:
                  out: str | os.PathLike | None = None, outputs: Sequence[str] = ('mp4', 'json'), start: int = 0,
                  end: int | None = None, stride: int = 1, thresh: float = 0.5, classes: Sequence[str | int] = (),
                  fps: float | None = None, trails: int = 0, uncertainty: bool = False) -> Iterator[TrackDataSample]:
-        """Starts a video. The network runs as the results are taken; closing the iterator ends the video early.
+        """Start a video. The network runs as the results are taken; closing the iterator ends the video early.
 
         Args:
             video: see :func:`mmdet.video.source.open_video`, which made it or will.
@@ -110,6 +120,44 @@ class VideoInferencer:
             _refuse_overwriting(source, folder)
         return self._run(source, folder, outputs, thresh, labels, fps or source.fps,
                          dict(trail_length=trails, draw_uncertainty=uncertainty))
+
+    def new_stream(self) -> StreamState:
+        """A state for :meth:`track`: one for each video, before its first frame."""
+        return self.model.new_stream()
+
+    def track(self, images: Sequence[np.ndarray], streams: Sequence[StreamState], *, thresh: float = 0.5,
+              classes: Sequence[str | int] = ()) -> list[DetDataSample]:
+        """Find and track the objects of the next frame of each of N videos, for callers that get frames one by one.
+
+        Images of equal size are one batch of the network.
+
+        Args:
+            images: N images, (H, W, 3) uint8 BGR or (H, W) uint8.
+            streams: N different states of :meth:`new_stream`, updated. A copy (``copy.deepcopy``, ``pickle``) saves a
+                state; ``reset()`` begins another video.
+            thresh, classes: which objects are given, as in :meth:`__call__`.
+
+        Returns:
+            N frames with ``pred_track_instances`` and ``ori_img``. Models that look ahead see no frames of context.
+
+        Raises:
+            UserError: an image is no image, or a state is given twice.
+        """
+        check_video_options(thresh=thresh)
+        labels = self._labels(classes)
+        if len(images) != len(streams) or len({id(state) for state in streams}) < len(streams):
+            raise UserError(f'{len(images)} images and {len(streams)} stream states were given; give each image a '
+                            'state of its own')
+        clips = [self._packed([_frame_dict(VideoFrame(bgr_image(image, position), frame_id := state.frame_id + 1),
+                                           frame_id)])
+                 for position, (image, state) in enumerate(zip(images, streams))]
+        frames = []
+        if clips:
+            keys = ('inputs', 'data_samples')
+            for clip in self._predict({key: [clip[key] for clip in clips] for key in keys} | {'streams': streams}):
+                clip[0].pred_track_instances = _select(clip[0], thresh, labels)
+                frames.append(clip[0])
+        return frames
 
     def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
              labels: torch.Tensor | None, fps: float, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
@@ -142,7 +190,7 @@ class VideoInferencer:
         first = 0  # position in the window of the first frame that was in no clip yet
         try:
             for frame_id, frame in enumerate(source):
-                window.append(_frame_dict(frame, frame_id, source))
+                window.append(_frame_dict(frame, frame_id, source.length, source.name))
                 if len(window) == first + self.batch + self._context:
                     yield self._pack(window, first)
                     first += self.batch
@@ -158,12 +206,16 @@ class VideoInferencer:
     def _pack(self, window: Iterable[dict], first: int) -> dict:
         after = first + self.batch
         # transforms change the dicts, and frames of context come again
-        frames = [dict(frame, is_context=not first <= place < after) for place, frame in enumerate(window)
-                  if first - self._context <= place < after + self._context]
+        data = self._packed([dict(frame, is_context=not first <= place < after) for place, frame in enumerate(window)
+                             if first - self._context <= place < after + self._context])
+        return {key: [value] for key, value in data.items()}
+
+    def _packed(self, frames: list[dict]) -> dict:
+        """The pipeline's ``inputs`` and ``data_samples`` of the frames, a clip."""
         data = self._pipeline({'frames': frames, 'rng': None, 'on_bad_frame': None})
         for sample, frame in zip(data['data_samples'], frames):
             sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame')})
-        return {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
+        return data
 
     @torch.no_grad()
     def _predict(self, data: dict) -> list[TrackDataSample]:
@@ -207,12 +259,12 @@ def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
     return Compose(chosen)
 
 
-def _frame_dict(frame: VideoFrame, frame_id: int, source: VideoSource) -> dict:
-    """A frame as ``LoadTrackFrames`` leaves it."""
+def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, name: str = 'video') -> dict:
+    """A frame as ``LoadTrackFrames`` leaves it; ``length`` and ``name`` of its video."""
     shape = frame.image.shape[:2]
     return dict(img=frame.image, ori_img=frame.image, img_path=frame.path, video_id=1, frame_id=frame_id,
-                video_length=source.length, ori_shape=shape, img_shape=shape, scale_factor=1., flip=False,
-                video_name=source.name, source_frame=frame.index)
+                video_length=length, ori_shape=shape, img_shape=shape, scale_factor=1., flip=False,
+                video_name=name, source_frame=frame.index)
 
 
 def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) -> InstanceData:

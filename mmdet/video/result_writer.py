@@ -13,10 +13,37 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
 from mmdet.files import atomic_open
 from mmdet.structures import DetDataSample
+
+
+def frame_objects(found: InstanceData, category_ids: Sequence[int] | None = None,
+                  class_names: Sequence[str] | None = None) -> list[dict]:
+    """A frame's ``pred_track_instances`` as JSON: ``objects`` of a line of :class:`VideoResultWriter`.
+
+    Args:
+        found: boxes, scores, labels and ids as tensors or arrays, and masks; see :class:`DetDataSample`.
+        category_ids, class_names: see :class:`VideoResultWriter`.
+    """
+    corners = np.asarray(found.bboxes, float).reshape(-1, 4)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], axis=1)
+    objects = []
+    for track_id, label, score, box, rle in zip(found.instances_id.tolist(), found.labels.tolist(),
+                                                found.scores.tolist(), boxes.tolist(), found.masks):
+        counts = rle['counts'].decode() if isinstance(rle['counts'], bytes) else rle['counts']
+        entry = dict(id=track_id, category_id=_category_id(label, category_ids))
+        if class_names is not None:
+            entry['category'] = class_names[label]
+        objects.append(entry | dict(score=round(score, 5), bbox=[round(side, 2) for side in box],
+                                    segmentation=dict(size=list(rle['size']), counts=counts)))
+    return objects
+
+
+def _category_id(label: int, category_ids: Sequence[int] | None) -> int:
+    return label + 1 if category_ids is None else category_ids[label]
 
 
 class _Track:
@@ -66,21 +93,13 @@ class VideoResultWriter:
                 ``source_frame``, its number in the video.
         """
         found, source_frame = sample.pred_track_instances, sample.source_frame
-        corners = found.bboxes.astype(float)
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], axis=1)
         parts = [f'{{"frame_id":{self._length},"source_frame":{source_frame},"objects":[']
         place = self._place + len(parts[0])
-        columns = zip(found.instances_id.tolist(), found.labels.tolist(), found.scores.tolist(), boxes.tolist(),
-                      found.masks)
-        for number, (track_id, label, score, box, rle) in enumerate(columns):
-            counts = rle['counts'].decode() if isinstance(rle['counts'], bytes) else rle['counts']
-            head = dict(id=track_id, category_id=self._category_id(label))
-            if self._names is not None:
-                head['category'] = self._names[label]
-            head |= dict(score=round(score, 5), bbox=[round(side, 2) for side in box])
-            text = ',' * (number > 0) + json.dumps(head, separators=(',', ':'))[:-1] + ',"segmentation":'
-            mask = json.dumps(dict(size=list(rle['size']), counts=counts), separators=(',', ':'))
-            track = self._index.setdefault(track_id, _Track())
+        objects = frame_objects(found, self._category_ids, self._names)
+        for number, (entry, label, score) in enumerate(zip(objects, found.labels.tolist(), found.scores.tolist())):
+            mask = json.dumps(entry.pop('segmentation'), separators=(',', ':'))
+            text = ',' * (number > 0) + json.dumps(entry, separators=(',', ':'))[:-1] + ',"segmentation":'
+            track = self._index.setdefault(entry['id'], _Track())
             track.frames.append(self._length)
             track.offsets.append(place + len(text))
             track.lengths.append(len(mask))
@@ -124,7 +143,8 @@ class VideoResultWriter:
     def _write_track(self, out: IO[str], lines: IO[bytes], track: _Track) -> None:
         label = min(track.labels, key=lambda label: (-track.labels[label], label))
         score = track.score_sum / len(track.frames)
-        out.write(f'{{"video_id":1,"category_id":{self._category_id(label)},"score":{score},"segmentations":[')
+        category_id = _category_id(label, self._category_ids)
+        out.write(f'{{"video_id":1,"category_id":{category_id},"score":{score},"segmentations":[')
         following = 0
         for frame, offset, length in zip(track.frames, track.offsets, track.lengths):
             out.write('null,' * (frame - following))
@@ -132,9 +152,6 @@ class VideoResultWriter:
             out.write(lines.read(length).decode('ascii') + ',' * (frame + 1 < self._length))
             following = frame + 1
         out.write(','.join(['null'] * (self._length - following)) + ']}')
-
-    def _category_id(self, label: int) -> int:
-        return label + 1 if self._category_ids is None else self._category_ids[label]
 
     def _failure(self, error: OSError) -> UserError:
         return UserError(f'{self.lines}: cannot be written ({error.strerror}); free space or choose another folder')
