@@ -1,12 +1,63 @@
-"""Triton launches on the current GPU, whatever GPU its arguments are on; called by the ops around their launches."""
+"""What code that runs on a GPU needs to know of its device: the current one, constants on it, graphs being captured."""
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import cache
 
 import torch
 from torch import Tensor
 
+InPlace = Callable[[Tensor], object]
+_split_at: ContextVar[Callable[[InPlace, Tensor], None] | None] = ContextVar('split_at', default=None)
+
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager:
-    """Makes a tensor's GPU the current one; does nothing for one on the CPU."""
+    """Make a tensor's GPU the current one, on which Triton launches its kernels; do nothing for a tensor on the CPU."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+@cache
+def device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return a float32 tensor (len(values),), made once per device.
+
+    Making it at every call would copy from the host every time, which CUDA graphs cannot capture. They read a constant
+    where it was at the capture, so none is ever dropped. Never write to it: every caller gets the same one.
+    """
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+@contextmanager
+def capturing(split_at: Callable[[InPlace, Tensor], None]) -> Iterator[None]:
+    """Mark the code in the context as being captured in a CUDA graph, or as the warm-up of a capture.
+
+    Args:
+        split_at: takes the arguments of :func:`call_outside_graphs`.
+    """
+    token = _split_at.set(split_at)
+    try:
+        yield
+    finally:
+        _split_at.reset(token)
+
+
+def is_capturing() -> bool:
+    """Return whether the caller is being captured: then shapes must not depend on values, and nothing may synchronise
+    with the GPU.
+    """
+    return _split_at.get() is not None
+
+
+def call_outside_graphs(function: InPlace, tensor: Tensor) -> None:
+    """Call ``function(tensor)``, which works in place and which no CUDA graph can hold: a reduction over processes.
+
+    A graph that is being captured ends before the call and another begins after it; replaying calls the function
+    between the two.
+    """
+    split_at = _split_at.get()
+    if split_at is None:
+        function(tensor)
+    else:
+        split_at(function, tensor)

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmdet.models import cuda_graphs
+
 
 class RecordedGraph(TorchDispatchMode):
     """Stands in for ``torch.cuda.CUDAGraph``. Unlike a capture, recording computes."""
@@ -20,11 +22,11 @@ class RecordedGraph(TorchDispatchMode):
         self.calls: list[tuple] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        looks = torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags
+        synchronises = torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags
         if func is torch.ops.aten.index.Tensor:
-            looks = any(index is not None and index.dtype == torch.bool for index in args[1])
-        if looks:
-            raise RuntimeError(f'a captured function looked at the device: {func}')
+            synchronises = any(index is not None and index.dtype == torch.bool for index in args[1])
+        if synchronises:
+            raise RuntimeError(f'a captured function synchronised with the GPU: {func}')
         out = func(*args, **(kwargs or {}))
         self.calls.append((func, args, kwargs or {}, out))
         return out
@@ -55,6 +57,7 @@ def use_recorded_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
             stream=lambda chosen: nullcontext(), device=lambda chosen: nullcontext(), current_device=lambda: 0,
             graph_pool_handle=lambda: None).items():
         monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(cuda_graphs, '_DEVICES', ('cuda', 'cpu'))
     monkeypatch.setattr(torch.random, 'fork_rng', lambda devices: _keep_seed())
 
 

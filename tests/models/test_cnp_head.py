@@ -71,11 +71,11 @@ def test_without_memory_the_context_is_zero():
     assert names == {name for name in whole.state_dict() if name.startswith('bbox_head.mem.')}
     model.load_state_dict({name: value for name, value in whole.state_dict().items() if name not in names})
     feats = [torch.randn(1, 32, 16 // 2 ** level, 16 // 2 ** level) for level in range(4)]
-    maps = model.eval().bbox_head(feats)
+    outputs = model.eval().bbox_head(feats)
     with torch.no_grad():  # the context is the class convolution's second half of channels
         model.bbox_head.fcos_reg.weight[:, 32:] += 1
-    assert torch.equal(model.bbox_head(feats).means, maps.means)
-    assert not torch.equal(whole.eval().bbox_head(feats).means, maps.means)
+    assert torch.equal(model.bbox_head(feats).means, outputs.means)
+    assert not torch.equal(whole.eval().bbox_head(feats).means, outputs.means)
 
 
 def test_every_learning_parameter_gets_a_gradient():

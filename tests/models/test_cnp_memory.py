@@ -1,12 +1,18 @@
 """The memory: closed forms of address, write and read, and what may be written."""
+import doctest
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mmdet.errors import UserError
-from mmdet.models.memory import CNPMemory
-from mmdet.models.memory.cnp_memory import address, write, write_weights
-from mmdet.models.memory.write_targets import write_targets
+from mmdet.models.memory import CNPMemory, cnp_memory
+from mmdet.models.memory.cnp_memory import address, write, write_targets, write_weights
+
+
+def test_the_example_of_the_docstring():
+    result = doctest.testmod(cnp_memory, extraglobs=dict(torch=torch))
+    assert result.attempted >= 8 and result.failed == 0
 
 
 def test_address_is_the_cosine_of_the_feature_parts():
@@ -34,7 +40,7 @@ def test_reading_leaves_the_memory_alone_and_passes_no_gradient_to_the_feature()
     memory = CNPMemory(channels=8, num_units=6)
     before = memory.feat_units.weight.detach().clone()
     feat = torch.randn(2, 8, 3, 5, requires_grad=True)
-    context = memory(feat)
+    context, = memory([feat])
     assert context.shape == feat.shape
     context.sum().backward()
     assert feat.grad is None
@@ -48,22 +54,22 @@ def test_context_is_the_mlp_of_the_softmax_average_of_normalised_units():
     units = memory.feat_units.weight
     weights = address(F.normalize(feat.view(1, 4), dim=1), units).softmax(dim=1)
     read = weights @ (units / units.norm(dim=1, keepdim=True))
-    assert torch.allclose(memory(feat).view(1, 4), memory.mlp(read), atol=1e-6)
+    assert torch.allclose(memory([feat])[0].view(1, 4), memory.mlp(read), atol=1e-6)
 
 
 def test_locations_that_write_nothing_only_let_the_units_decay():
     memory = CNPMemory(channels=4, num_units=3, momentum=0.5)
     before = memory.feat_units.weight.detach().clone()
-    memory(torch.randn(1, 4, 2, 2), torch.zeros(1, 4, 4), torch.zeros(1, 4, dtype=torch.bool))
+    memory([torch.randn(1, 4, 2, 2)], torch.zeros(1, 4, 4), torch.zeros(1, 4, dtype=torch.bool))
     assert torch.allclose(memory.feat_units.weight, 0.5 * before)
 
 
-def test_features_that_are_no_numbers_are_not_written():
+def test_a_write_that_gives_nan_is_skipped():
     memory = CNPMemory(channels=4, num_units=3)
     before = memory.feat_units.weight.detach().clone()
     feat = torch.randn(1, 4, 2, 2)
     feat[0, 1, 1, 0] = float('nan')
-    memory(feat, torch.rand(1, 4, 4), torch.ones(1, 4, dtype=torch.bool))
+    memory([feat], torch.rand(1, 4, 4), torch.ones(1, 4, dtype=torch.bool))
     assert torch.equal(memory.feat_units.weight, before)
 
 
@@ -71,9 +77,9 @@ def test_autocast_computes_the_memory_in_float32():
     memory = CNPMemory(channels=8, num_units=6)
     feat = torch.randn(1, 8, 4, 4)
     with torch.autocast('cpu', torch.bfloat16):
-        context = memory(feat)
+        context, = memory([feat])
     assert context.dtype == torch.float32
-    assert torch.equal(context, memory(feat))
+    assert torch.equal(context, memory([feat])[0])
 
 
 BOXES = torch.tensor([[[0.0, 0, 40, 40], [10, 10, 30, 30]]])

@@ -6,9 +6,11 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
+from mmdet.models.dense_heads.base_dense_head import FrameGeometry
 from mmdet.structures import DetDataSample
 from tests.helpers.dense import build_fcos, build_sipmask
 from tests.helpers.golden import clip_of
+from tests.helpers.models import build_memcnp
 
 
 def frame_with(boxes: list, height: int = 64, width: int = 96) -> DetDataSample:
@@ -130,18 +132,18 @@ def test_boxes_turned_inside_out_are_no_detections():
 
 
 def test_fcos_finds_each_object_once():
-    """Boxes and scores put into the maps by hand come out, without their duplicates, in original pixels."""
+    """Boxes and scores put into the outputs by hand come out, without their duplicates, in original pixels."""
     model = build_fcos(num_classes=2, strides=(8,)).eval()
-    maps = model.bbox_head(model.neck(model.backbone(torch.randn(2, 3, 64, 64))))
-    maps.cls_logits.fill_(-20.0)
-    maps.centerness.fill_(0.0)  # probability ½
+    outputs = model.bbox_head(model.neck(model.backbone(torch.randn(2, 3, 64, 64))))
+    outputs.cls_logits.fill_(-20.0)
+    outputs.centerness.fill_(0.0)  # probability ½
     for image, location, label, logit, box in [
             (0, 3, 1, 2.0, [8, 8, 40, 40]), (0, 7, 1, 1.0, [9, 8, 40, 41]), (0, 9, 0, 0.0, [8, 8, 40, 40]),
             (1, 5, 0, 1.0, [-5, 4, 100, 30])]:
-        maps.cls_logits[image, location, label] = logit
-        maps.bboxes[image, location] = torch.tensor(box, dtype=torch.float32)
-    frames = [DetDataSample(metainfo=dict(scale_factor=0.5, img_shape=(64, 60))) for _ in range(2)]
-    first, second = model.bbox_head.predictor(maps, frames)
+        outputs.cls_logits[image, location, label] = logit
+        outputs.bboxes[image, location] = torch.tensor(box, dtype=torch.float32)
+    geometries = [FrameGeometry(0.5, (64, 60), (128, 120))] * 2
+    first, second = model.bbox_head.results(model.bbox_head.detect(outputs, geometries), geometries)
     assert first.labels.tolist() == [1, 0]
     assert first.bboxes.tolist() == [[16, 16, 80, 80]] * 2
     assert first.scores.tolist() == pytest.approx([0.5 / (1 + math.exp(-2)), 0.25])
@@ -150,12 +152,12 @@ def test_fcos_finds_each_object_once():
 
 def test_fcos_threshold_looks_at_the_class_alone():
     model = build_fcos(num_classes=1, strides=(8,), test_cfg=dict(score_thr=0.4)).eval()
-    maps = model.bbox_head(model.neck(model.backbone(torch.randn(1, 3, 64, 64))))
-    maps.cls_logits.fill_(-20.0)
-    maps.cls_logits[0, 3] = 0.0
-    maps.centerness.fill_(-3.0)
-    frame = DetDataSample(metainfo=dict(scale_factor=1.0, img_shape=(64, 64)))
-    found, = model.bbox_head.predictor(maps, [frame])
+    outputs = model.bbox_head(model.neck(model.backbone(torch.randn(1, 3, 64, 64))))
+    outputs.cls_logits.fill_(-20.0)
+    outputs.cls_logits[0, 3] = 0.0
+    outputs.centerness.fill_(-3.0)
+    geometries = [FrameGeometry(1.0, (64, 64), (64, 64))]
+    found, = model.bbox_head.results(model.bbox_head.detect(outputs, geometries), geometries)
     assert found.scores.tolist() == pytest.approx([0.5 / (1 + math.exp(3))])
 
 
@@ -164,6 +166,20 @@ def test_fcos_threshold_looks_at_the_class_alone():
 def test_fcos_refuses_wrong_arguments(options, named):
     with pytest.raises(UserError, match=named):
         build_fcos(**options)
+
+
+@pytest.mark.parametrize('build', [build_sipmask, build_fcos, build_memcnp])
+def test_every_head_takes_the_published_and_the_common_key_of_nms_pre(build):
+    settings = [build(**SMALL, test_cfg={key: 7, 'nms_thr': 0.6}).bbox_head.test_settings
+                for key in ('nms_pre', 'max_pre_nms')]
+    assert settings[0] == settings[1]
+    assert (settings[0].nms_pre, settings[0].nms_thr) == (7, 0.6)
+
+
+@pytest.mark.parametrize('build', [build_sipmask, build_fcos, build_memcnp])
+def test_unknown_test_settings_are_user_errors(build):
+    with pytest.raises(UserError, match="test_cfg has unknown keys 'iou_thr'; use nms_pre, score_thr, nms_thr"):
+        build(**SMALL, test_cfg=dict(iou_thr=0.5))
 
 
 def test_sipmask_refuses_too_few_levels():

@@ -25,7 +25,8 @@ def write_on_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=WORLD)
     module = memory()
-    module(*images(rank))
+    feat, targets, written = images(rank)
+    module([feat], targets, written)
     torch.save(module.feat_units.weight.detach(), f'{folder}/{rank}.pt')
     dist.destroy_process_group()
 
@@ -33,7 +34,8 @@ def write_on_rank(rank: int, folder: str) -> None:
 def test_all_ranks_hold_the_memory_of_one_process(tmp_path):
     mp.spawn(write_on_rank, (str(tmp_path),), nprocs=WORLD)
     single = memory()
-    single(*(torch.cat(parts) for parts in zip(*map(images, range(WORLD)))))
+    feat, targets, written = (torch.cat(parts) for parts in zip(*map(images, range(WORLD))))
+    single([feat], targets, written)
     for rank in range(WORLD):
         units = torch.load(tmp_path / f'{rank}.pt', weights_only=True)
         assert torch.allclose(units, single.feat_units.weight, atol=1e-6)

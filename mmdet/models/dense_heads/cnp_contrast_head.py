@@ -1,74 +1,97 @@
 """The MemCNP head (paper section 3): class and box branches that read a memory, a mask map and a track map.
 
-Called by :class:`~mmdet.models.detectors.SipMaskMem`: ``loss`` in training, ``detect`` in testing. The losses are in
-``cnp_contrast_loss.py``, the way from maps to detections in ``cnp_contrast_predict.py``.
+Called by :class:`~mmdet.models.detectors.SipMaskMem`. :meth:`CNPContrastHead.forward` makes the raw outputs
+(section 3.1 and 3.2), :meth:`~CNPContrastHead.loss` the training losses (3.3 and 3.4), :meth:`~CNPContrastHead.predict`
+the detections.
 
-Symbols: B images, C channels, K classes, H×W padded input, level l of stride s = 8·2^l with an h×w map, N locations of
-all levels.
+Symbols: B images, C channels, K classes, H×W padded input, level l of stride s = 8·2^l with an h×w map, N locations n
+of all levels, μ and σ of the distances (l, t, r, b) of a location to the sides of its box, G padded objects g, P slots
+of positive locations, S candidates, D detections a frame.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Scale
-from mmengine.dist import get_world_size
-from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
-from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
-from mmdet.models.dense_heads.cnp_contrast_loss import LOSSES, CNPContrastLoss
-from mmdet.models.dense_heads.cnp_contrast_predict import CNPContrastPredictor
-from mmdet.models.layers.constants import device_constant
-from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
+from mmdet.models.dense_heads.base_dense_head import (
+    MASK_STRIDE,
+    BaseDenseHead,
+    DeviceDetections,
+    FrameGeometry,
+    TestSettings,
+)
+from mmdet.models.layers.conv_tower import conv_tower
 from mmdet.models.layers.feature_align import FeatureAlign
+from mmdet.models.layers.instance_masks import coefficient_masks
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
-from mmdet.models.layers.training_graphs import TrainingGraphs, call
-from mmdet.models.memory import CNPMemory
-from mmdet.models.memory.write_targets import write_targets
+from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
+from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
+from mmdet.models.losses.mixture_nll import mixture_nll_loss
+from mmdet.models.memory.cnp_memory import CNPMemory, write_targets
+from mmdet.models.task_modules.fast_nms import fast_nms
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import pyramid_points
+from mmdet.models.task_modules.points import (
+    Grid,
+    distance2bbox,
+    gather_rows,
+    jitter_boxes,
+    sample_at_centers,
+    topk_per_level,
+)
+from mmdet.ops.device import device_constant
 from mmdet.ops.resize import resize
-from mmdet.registry import MODELS
-from mmdet.structures import TrackDataSample
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
 _FINE_LEVELS = 3  # levels that feed the mask and the track map
-_GRAPH_OBJECTS = 4  # a graphed step's objects of an image are padded to a multiple of it
 MASK_FACTOR = 4  # from the finest level's resolution to the mask map's
+MIN_MASK_BOX = 4  # smaller boxes, in half-resolution pixels, learn no mask
 
 
 @dataclass
-class CNPMaps:
-    """What the head says about a batch of frames.
+class CNPOutputs:
+    """Raw outputs of the head for a batch of frames.
 
     Attributes:
         cls_logits: (B, N, K) float32. centerness: (B, N) logits, float32.
-        means: (B, N, 4) in (0, 1): distances l, t, r, b from the location to the box, relative to the image.
-        sigmas: (B, N, 4) standard deviations of the same, at least 0.1.
-        track: (B, C, H/8, W/8). coarse_mask: (B, C, H/8, W/8), see :attr:`mask`.
-        points: (N, 2) x, y of the locations in pixels. level_sizes: (h, w) of each level. size: (H, W).
+        means: (B, N, 4) μ in (0, 1): distances l, t, r, b from the location to the box, relative to the image.
+        sigmas: (B, N, 4) σ, standard deviations of the same, at least 0.1.
+        coarse_mask: (B, C, H/8, W/8), see :attr:`mask`.
+        track: (B, C, H/8, W/8). ref_track: the same of the reference frames, in training.
+        grid: the locations.
     """
 
     cls_logits: Tensor
     centerness: Tensor
     means: Tensor
     sigmas: Tensor
-    track: Tensor
     coarse_mask: Tensor
-    points: Tensor
-    level_sizes: list[tuple[int, int]]
-    size: tuple[int, int]
+    track: Tensor
+    ref_track: Tensor | None
+    grid: Grid
 
     @property
     def mask(self) -> Tensor:
         """The mask map (B, C, H/2, W/2), non-negative: the coarse one upsampled, then clamped at 0."""
         return resize(self.coarse_mask, MASK_FACTOR).relu()
 
+    def bboxes(self, index: Tensor | None = None) -> Tensor:
+        """Boxes x1, y1, x2, y2 in pixels, clamped to the image: (B, N, 4), or (B, S, 4) of locations ``index``."""
+        height, width = self.grid.size
+        means = self.means if index is None else gather_rows(self.means, index)
+        points = self.grid.points if index is None else self.grid.points[index]
+        extent = device_constant((width, height) * 2, means.device)
+        return distance2bbox(points, means * extent, self.grid.size)
+
 
 @MODELS.register_module()
-class CNPContrastHead(BaseModule):
+class CNPContrastHead(BaseDenseHead):
     """Dense head with a conditional-neural-process memory and contrastive track embeddings.
 
     Args:
@@ -79,9 +102,13 @@ class CNPContrastHead(BaseModule):
         num_units, update_mode: of the memory, see :class:`CNPMemory`; 0 units: no memory, the context is 0.
         write_target: what the memory stores, see :func:`write_targets`.
         assigner: config of an assigner in ``task_modules/cnp_assigners.py``.
-        track_jitter: share of its size by which a reference box is shifted at random in training.
-        test_cfg: ``max_pre_nms, score_thr, nms_thr, max_per_img``, see :class:`CNPContrastPredictor`.
+        track_jitter: in training, a reference box's centre is shifted at random by up to this share of its size before
+            its embedding is read.
+        test_cfg: see :class:`TestSettings`; ``score_thr`` applies to class · centerness.
     """
+
+    extras = (('uncertainties', 4), ('centerness', 1))
+    fixed_shape = True
 
     def __init__(self, num_classes: int, in_channels: int = 256, stacked_convs: int = 3,
                  strides: Sequence[int] = (8, 16, 32, 64), num_units: int = 128, update_mode: str = 'top1',
@@ -103,123 +130,166 @@ class CNPContrastHead(BaseModule):
         self.cls_align = FeatureAlign(2 * channels, channels)
         self.mask_align = FeatureAlign(channels, channels)
         self.mem = CNPMemory(channels, num_units, update_mode=update_mode) if num_units else None
-        init_dense_head(self, self.fcos_cls)
-        self.criterion = CNPContrastLoss(num_classes, assigner or dict(type='UncertaintyAssigner'), track_jitter)
-        self.predictor = CNPContrastPredictor(**(test_cfg or {}))
+        self.init_branches(self.fcos_cls)
+        self.assigner = TASK_UTILS.build(assigner or dict(type='UncertaintyAssigner'))
+        self.track_jitter = track_jitter
+        self.test_settings = TestSettings.of('CNPContrastHead', test_cfg, nms_pre=200, score_thr=0.015, nms_thr=0.5,
+                                    max_per_img=10)
 
-    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> CNPMaps:
-        """Pyramid maps (B, C, h_l, w_l) → maps; given ground truth, the memory is written on the way (training)."""
-        levels = len(self.strides)
-        feats = feats[:levels]
-        towers = self.towers(len(feats[0]), *feats)
-        given = (None, None) if targets is None else (targets.bboxes, targets.valid)
-        contexts = self._read(call, *given, *towers[:levels])
-        return self._maps(towers, contexts)
+    # -----------------------------------------------------------------------------------------------------------------
+    # Network and memory (sections 3.1 and 3.2)
 
-    def towers(self, num_keys: int, *feats: Tensor) -> tuple[Tensor, ...]:
-        """What needs no memory: class and mask features of the first ``num_keys`` images (B, C, h_l, w_l), level by
-        level, and the track map (B, C, H/8, W/8) of all images.
-        """
-        feats = feats[:len(self.strides)]
-        keys = [feat[:num_keys] for feat in feats]
-        track = fuse_levels([self.track_convs(feat) for feat in feats[:_FINE_LEVELS]], self.track_fuse)
-        return *(self.cls_convs(key) for key in keys), *(self.mask_convs(key) for key in keys), track
-
-    def _read(self, run: Callable, gt_bboxes: Tensor | None, gt_valid: Tensor | None,
-              *cls_feats: Tensor) -> Sequence[Tensor]:
-        """Contexts (B, C, h_l, w_l), read with ``run``; given ground truth, the memory is written first."""
-        if self.mem is None:
-            return [torch.zeros_like(feat) for feat in cls_feats]
-        if gt_bboxes is None:
-            return self.mem.read_levels(None, None, *cls_feats)[1:]
-        units, *contexts = run(self.write_and_read, gt_bboxes, gt_valid, *cls_feats)
-        self.mem.store(units)
-        return contexts
-
-    def write_and_read(self, gt_bboxes: Tensor, gt_valid: Tensor, *cls_feats: Tensor) -> tuple[Tensor, ...]:
-        """See :meth:`CNPMemory.read_levels`; what is written are the boxes (B, G, 4), as :func:`write_targets` says."""
-        points, _, size = self._places(cls_feats)
-        return self.mem.read_levels(*write_targets(points, gt_bboxes, gt_valid, size, self.write_target), *cls_feats)
-
-    def _places(self, feats: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]], tuple[int, int]]:
-        """Points (N, 2) of all levels, (h, w) of each level, (H, W)."""
-        level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
-        height, width = level_sizes[0]
-        return (pyramid_points(level_sizes, self.strides, feats[0].device), level_sizes,
-                (height * self.strides[0], width * self.strides[0]))
-
-    def _maps(self, towers: Sequence[Tensor], contexts: Sequence[Tensor]) -> CNPMaps:
-        """What follows the memory. ``towers``: see :meth:`towers`, of the same images as the contexts."""
-        levels = len(self.strides)
-        cls_feats, mask_feats, track = towers[:levels], towers[levels:2 * levels], towers[-1]
-        points, level_sizes, size = self._places(cls_feats)
-        outputs = [self._level(level, size, *feats) for level, feats in enumerate(zip(cls_feats, mask_feats, contexts))]
-        cls_logits, regression, centerness, masks = zip(*outputs)
-        regression = flatten_levels(regression)
-        return CNPMaps(
-            cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
-            means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
-            track=track, coarse_mask=fuse_levels(masks[:_FINE_LEVELS], self.mask_fuse),
-            points=points, level_sizes=level_sizes, size=size)
-
-    def _level(self, level: int, size: tuple[int, int], cls_feat: Tensor, mask_feat: Tensor,
-               context: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """One level, from three maps (B, C, h, w).
-
-        Returns:
-            class logits (B, K, h, w), regression (B, 8, h, w), centerness (B, 1, h, w), aligned mask feature
-            (B, C, h, w) or, of a level that no mask is made from, None.
-        """
-        stride = self.strides[level]
-        joint = torch.cat([cls_feat, context.to(cls_feat.dtype)], dim=1)  # (B, 2C, h, w)
-        regression = self.fcos_reg(joint)
-        height, width = size
-        cells = device_constant((width / stride, height / stride) * 2, joint.device).view(1, 4, 1, 1)
-        boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells)
-        cls_logits = self.fcos_cls(self.cls_align(joint, boxes))
-        aligned = self.mask_align(mask_feat, boxes) if level < _FINE_LEVELS else None
-        return cls_logits, regression, self.fcos_centerness(mask_feat), aligned
-
-    def loss(self, feats: Sequence[Tensor], data_samples: Sequence[TrackDataSample],
-             graphs: TrainingGraphs | None = None) -> dict[str, Tensor]:
-        """Losses of key frames (frame 0 of each clip) with reference frames (frame 1); see :class:`CNPContrastLoss`.
+    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> CNPOutputs:
+        """Make the raw outputs.
 
         Args:
-            feats: pyramid maps (2·N, C, h_l, w_l) of all key frames, then all reference frames.
-            data_samples: N clips.
-            graphs: runs the fixed-shape parts.
+            feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
+                frames, of which only the track map is made.
+            targets: objects of the key frames, in training: they are written to the memory before it is read.
         """
         feats = feats[:len(self.strides)]
-        # a graph is of one number of objects: few different ones
-        multiple = 1 if graphs is None else _GRAPH_OBJECTS
-        targets = PaddedTargets.from_instances([clip[0].gt_instances for clip in data_samples], multiple=multiple)
-        references = PaddedTargets.from_instances([clip[1].gt_instances for clip in data_samples], with_masks=False,
-                                                  multiple=multiple)
-        run = call if graphs is None else graphs.run
-        towers = run(self.towers, *feats, static=(len(data_samples),))
-        # processes add up what they write, which a graph cannot
-        contexts = self._read(run if get_world_size() == 1 else call, targets.bboxes, targets.valid,
-                              *towers[:len(self.strides)])
-        values = run(self._losses, *towers, *contexts, *targets.tensors(), *references.tensors(),
-                     static=(graphs is None,))
-        return dict(zip(LOSSES, values, strict=True))
+        batch = len(feats[0]) if targets is None else len(targets)
+        keys = [feat[:batch] for feat in feats]
+        grid = Grid.of(keys, self.strides)
 
-    def _losses(self, pack: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Values in the order of ``LOSSES``. ``tensors``: :meth:`towers` of keys and references, contexts, key targets,
-        reference targets. ``pack``: see :class:`CNPContrastLoss`.
+        track = fuse_levels([self.track_convs(feat) for feat in feats[:_FINE_LEVELS]], self.track_fuse)
+        cls_feats = [self.cls_convs(key) for key in keys]  # c: (B, C, h, w)
+        mask_feats = [self.mask_convs(key) for key in keys]  # m: (B, C, h, w)
+
+        if self.mem is None:
+            contexts = [torch.zeros_like(feat) for feat in cls_feats]
+        elif targets is None:
+            contexts = self.mem(cls_feats)
+        else:
+            contexts = self.mem(cls_feats, *write_targets(grid.points, targets.gt_bboxes, targets.valid, grid.size,
+                                                          self.write_target))
+
+        height, width = grid.size
+        cls_logits, regressions, centerness, masks = [], [], [], []
+        for level, stride in enumerate(self.strides[:len(keys)]):
+            cls_feat, mask_feat = cls_feats[level], mask_feats[level]
+            joint = torch.cat([cls_feat, contexts[level].to(cls_feat.dtype)], dim=1)  # z = [c, context]: (B, 2C, h, w)
+            regression = self.fcos_reg(joint)  # (B, 8, h, w)
+            # a = scale_l · μ · (W, H, W, H) / s: the box in cells of the level, without gradient
+            cells = device_constant((width / stride, height / stride) * 2, joint.device).view(1, 4, 1, 1)
+            boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells)  # (B, 4, h, w)
+            cls_logits.append(self.fcos_cls(self.cls_align(joint, boxes)))  # (B, K, h, w)
+            if level < _FINE_LEVELS:
+                masks.append(self.mask_align(mask_feat, boxes))  # m': (B, C, h, w)
+            regressions.append(regression)
+            centerness.append(self.fcos_centerness(mask_feat))  # (B, 1, h, w)
+        regression = flatten_levels(regressions)  # (B, N, 8)
+        return CNPOutputs(
+            cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
+            means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
+            coarse_mask=fuse_levels(masks, self.mask_fuse), track=track[:batch],
+            ref_track=None if targets is None else track[batch:], grid=grid)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Training (sections 3.3 and 3.4)
+
+    def loss(self, feats: Sequence[Tensor], targets: PaddedTargets,
+             references: PaddedTargets | None = None) -> dict[str, Tensor]:
+        """Compute the losses of key and reference frames; see the base class and :meth:`criterion`."""
+        outputs = self.forward(feats, targets)
+        assert references is not None
+        with torch.autocast(outputs.track.device.type, enabled=False):
+            return self.criterion(outputs, targets, references)
+
+    def criterion(self, outputs: CNPOutputs, targets: PaddedTargets, references: PaddedTargets) -> dict[str, Tensor]:
+        """Compute six losses and the accuracy of the matching.
+
+        ``loss_bbox, loss_cls, loss_cnp, loss_seg, loss_match`` are sums over images divided by the number of images
+        with ground truth, ``loss_centerness`` is divided by B. All are finite and differentiable with no ground truth,
+        no positive and no kept box.
+
+        Args:
+            outputs: of key and reference frames.
+            targets, references: objects of the key frames and of the reference frames.
         """
-        levels = len(self.strides)
-        *towers, tracks = tensors[:2 * levels + 1]
-        contexts, objects = tensors[2 * levels + 1:3 * levels + 1], tensors[3 * levels + 1:]
-        targets, references = PaddedTargets(*objects[:5]), PaddedTargets(*objects[5:])
-        track, ref_track = tracks.chunk(2)
-        maps = self._maps([*towers, track], contexts)
-        with torch.autocast(track.device.type, enabled=False):
-            losses = self.criterion(maps, ref_track.float(), targets, references, pack)
-        return tuple(losses[name] for name in LOSSES)
+        grid = outputs.grid
+        assignment = self.assigner(grid.points, grid.level_sizes, outputs.sigmas.detach(), targets)
+        index, slot_gt, positive = assignment.index, assignment.gt, assignment.positive  # (B, P)
+        bboxes, gt_bboxes = gather_rows(outputs.bboxes(), index), gather_rows(targets.gt_bboxes, slot_gt)  # (B, P, 4)
+        gt_labels = targets.gt_labels.gather(1, slot_gt)  # (B, P)
+        logits = gather_rows(outputs.cls_logits, index).gather(2, gt_labels[..., None]).squeeze(2)
+        confidence = logits.sigmoid().detach()  # of the object's class: (B, P)
+        num_positive = positive.sum(dim=1).clamp(min=1)  # (B,)
+        num_images = targets.valid.any(dim=1).sum().clamp(min=1)
 
-    def detect(self, feats: Sequence[Tensor], geometry: FrameGeometry) -> DeviceDetections:
-        """Detections of frames of one geometry, on the device; ``predictor.collect`` makes results of them."""
-        maps = self(feats)
-        with torch.autocast(maps.track.device.type, enabled=False):
-            return self.predictor.detect(maps, geometry)
+        # mean over positives of 1 − GIoU
+        loss_bbox = torch.where(positive, giou_loss(bboxes, gt_bboxes), 0.0).sum(dim=1) / num_positive  # (B,)
+
+        # focal loss summed over positives and negatives, / number of positives
+        place = index * self.num_classes + gt_labels
+        # add, since empty slots may share a positive's location
+        onehot = torch.zeros_like(outputs.cls_logits).flatten(1).scatter_add_(
+            1, place, positive.to(outputs.cls_logits.dtype)).view_as(outputs.cls_logits)  # (B, N, K)
+        learns = (onehot.amax(dim=2) > 0) | assignment.negative  # (B, N)
+        loss_cls = (sigmoid_focal_loss(outputs.cls_logits, onehot).sum(dim=2) * learns).sum(dim=1) / num_positive
+
+        # −log Σ_n w_n·N(g; μbox_n, σ_n) / N + smooth L1(σ_n, u_n), u_n = (1 − confidence) + (1 − IoU+)
+        height, width = grid.size
+        extent = device_constant((width, height) * 2, bboxes.device)
+        error = (1 - confidence) + (1 - aligned_legacy_box_iou(bboxes.detach(), gt_bboxes))  # u: (B, P)
+        weights = assignment.centerness.gather(1, index) + 1e-9  # w, not normalised: (B, P)
+        loss_cnp = mixture_nll_loss(bboxes / extent, gather_rows(outputs.sigmas, index), targets.gt_bboxes / extent,
+                                    weights, error, slot_gt, positive, len(grid.points))
+
+        # binary cross-entropy of sigmoid(coefficient · mask map) inside the boxes, weighted by v = IoU+ · confidence
+        halved = bboxes.detach() / MASK_STRIDE
+        kept = positive & (halved[..., 2:] - halved[..., :2] > MIN_MASK_BOX).all(dim=-1)  # (B, P)
+        gt_masks = F.interpolate(targets.gt_masks.float(), scale_factor=1 / MASK_STRIDE, mode='bilinear',
+                                 align_corners=False) > 0.5  # (B, G, H/2, W/2)
+        coefficients = sample_at_centers(outputs.track, bboxes.detach())  # (B, P, C)
+        quality = aligned_legacy_box_iou(gt_bboxes / MASK_STRIDE, halved) * confidence  # v: (B, P)
+        loss_seg = coefficient_mask_loss(outputs.mask, coefficients, halved, kept, gt_masks, slot_gt, quality)
+
+        # binary cross-entropy, mean over all locations inside a box
+        error = F.binary_cross_entropy_with_logits(outputs.centerness, assignment.centerness, reduction='none')
+        loss_centerness = ((error * assignment.inside).sum(dim=1) / assignment.inside.sum(dim=1).clamp(min=1)).mean()
+
+        # −log(Σ exp(positive pairs) / Σ exp(negative pairs)) of the objects of images that kept a box (section 3.4)
+        track, ref_track = outputs.track.float(), outputs.ref_track.float()
+        queries = sample_at_centers(track, targets.gt_bboxes)  # q: (B, G, C)
+        keys = sample_at_centers(ref_track, jitter_boxes(references.gt_bboxes, self.track_jitter))  # r: (B, R, C)
+        match = targets.match(references)  # (B, G)
+        image_kept = kept.any(dim=1, keepdim=True)
+        loss_match = contrastive_track_loss(queries, keys, targets.valid & image_kept, references.valid & image_kept,
+                                            match)
+        coefficients = sample_at_centers(track, bboxes.detach())  # (B, P, C)
+        match_acc = match_accuracy(coefficients.detach(), keys.detach(), references.valid, match.gather(1, slot_gt),
+                                   kept)
+        # the published weights were trained so: a batch with no right match teaches nothing
+        loss_match = torch.where(match_acc > 0, loss_match / num_images, 0.0 * loss_match)
+
+        return dict(loss_bbox=loss_bbox.sum() / num_images, loss_cls=loss_cls.sum() / num_images,
+                    loss_cnp=loss_cnp.sum() / num_images, loss_seg=loss_seg.sum() / num_images,
+                    loss_centerness=loss_centerness, loss_match=loss_match, match_acc=match_acc)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Testing
+
+    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Detect in B frames of one geometry; see the base class."""
+        outputs = self.forward(feats)
+        with torch.autocast(outputs.track.device.type, enabled=False):
+            return self.detect(outputs, geometries)
+
+    def detect(self, outputs: CNPOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Choose candidates per level, apply Fast NMS, compute masks and track embeddings."""
+        settings = self.test_settings
+        centerness = outputs.centerness.sigmoid()
+        index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
+                               settings.nms_pre)  # (B, S)
+        centerness = centerness.gather(1, index)  # (B, S)
+        scores = gather_rows(outputs.cls_logits, index).sigmoid() * centerness[..., None]  # (B, S, K)
+        found = fast_nms(outputs.bboxes(index), scores, settings.nms_thr, settings.score_thr, settings.max_per_img,
+                         settings.nms_pre)
+        sigmas = gather_rows(outputs.sigmas, index.gather(1, found.index)).clamp(max=1)  # (B, D, 4)
+        embeddings = sample_at_centers(outputs.track, found.bboxes, rounding='nearest')  # (B, D, C)
+        coefficients = sample_at_centers(outputs.track, found.bboxes)
+        masks = coefficient_masks(outputs.coarse_mask, coefficients, found.bboxes / MASK_STRIDE, MASK_FACTOR)
+        rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], sigmas,
+                          centerness.gather(1, found.index)[..., None], embeddings.float()], dim=-1)
+        return DeviceDetections(rows, self.to_runs(masks, found, geometries[0]))

@@ -1,9 +1,11 @@
 """FCOS (Tian et al., ICCV 2019): every location predicts a class, the distances to the sides of its box, a centerness.
 
-Called by the detector ``FCOS``: ``loss`` in training, ``predict`` in testing. Targets, losses, towers and the choice of
-candidates are those that SipMask and MemCNP use.
+Called by the detector ``FCOS``. :meth:`FCOSHead.forward` makes the raw outputs (section 3.1), :meth:`~FCOSHead.loss`
+the training losses (3.1 and 3.2; the SipMask head uses :func:`fcos_losses`, too), :meth:`~FCOSHead.predict` the
+detections.
 
-Symbols: B images, K classes, N locations of all levels in level order.
+Symbols: B images, K classes, N locations of all levels in level order, G padded objects, S candidates, D detections an
+image.
 """
 from __future__ import annotations
 
@@ -11,45 +13,77 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import Scale
-from mmengine.model import BaseModule
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 from mmdet.errors import UserError
-from mmdet.models.dense_heads.fcos_loss import BOX_LOSSES, fcos_losses
-from mmdet.models.dense_heads.fcos_predict import FCOSPredictor
-from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
+from mmdet.models.dense_heads.base_dense_head import (
+    BaseDenseHead,
+    DeviceDetections,
+    FrameGeometry,
+    TestSettings,
+)
+from mmdet.models.layers.conv_tower import conv_tower
 from mmdet.models.layers.pyramid import flatten_levels
-from mmdet.models.task_modules.fcos_targets import default_regress_ranges, fcos_targets
-from mmdet.models.task_modules.map_sampling import boxes_from_distances
+from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.models.task_modules.fcos_targets import FCOSTargets, default_regress_ranges, fcos_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import pyramid_points
+from mmdet.models.task_modules.points import Grid, distance2bbox, gather_rows, topk_per_level
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
+from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
+BOX_LOSSES = ('iou', 'giou')
+MIN_IOU = 1e-6  # below it the logarithm of the IoU loss is cut off
 _MAX_LOG_DISTANCE = 12.0  # far beyond any image; the exponential of more would overflow
 
 
 @dataclass
-class FCOSMaps:
-    """What the head says about a batch of images.
+class FCOSOutputs:
+    """Raw outputs of the head for a batch of images.
 
     Attributes:
         cls_logits: (B, N, K). centerness: (B, N) logits. Both float32.
-        bboxes: (B, N, 4) in pixels of the input, not clipped. points: (N, 2) x, y of the locations in pixels.
-        level_sizes: (h, w) of each level.
+        bboxes: (B, N, 4) in pixels of the input, not clipped. grid: the locations.
     """
 
     cls_logits: Tensor
     centerness: Tensor
     bboxes: Tensor
-    points: Tensor
-    level_sizes: list[tuple[int, int]]
+    grid: Grid
+
+
+def fcos_losses(cls_logits: Tensor, bboxes: Tensor, centerness: Tensor, assigned: FCOSTargets, targets: PaddedTargets,
+                box_loss: str = 'iou') -> dict[str, Tensor]:
+    """Compute ``loss_cls``, ``loss_bbox``, ``loss_centerness``; finite and differentiable without positive location.
+
+    Args:
+        cls_logits: (B, N, K). bboxes: (B, N, 4) decoded, in pixels. centerness: (B, N) logits.
+        assigned: the targets of the locations. targets: the batch's objects.
+        box_loss: ``'iou'``: −ln IoU⁺, as published; ``'giou'``: 1 − GIoU. Both are weighted by the centerness target.
+    """
+    positive = assigned.positive  # (B, N)
+    num_positive = positive.sum()
+    gt_labels = targets.gt_labels.gather(1, assigned.gt)
+    onehot = (F.one_hot(gt_labels, cls_logits.shape[2]) * positive[..., None]).to(cls_logits.dtype)
+    gt_bboxes = gather_rows(targets.gt_bboxes, assigned.gt)  # (B, N, 4)
+    # other locations get their target: their loss has no weight, and its gradient stays finite
+    learners = torch.where(positive[..., None], bboxes, gt_bboxes)
+    if box_loss == 'iou':
+        error = -aligned_legacy_box_iou(learners, gt_bboxes).clamp(min=MIN_IOU).log()
+    else:
+        error = giou_loss(learners, gt_bboxes)
+    weight = assigned.centerness
+    centerness_error = F.binary_cross_entropy_with_logits(centerness, weight, reduction='none')
+    return dict(
+        loss_cls=sigmoid_focal_loss(cls_logits, onehot, reduction='sum') / (num_positive + len(cls_logits)),
+        loss_bbox=(error * weight).sum() / weight.sum().clamp(min=MIN_IOU),
+        loss_centerness=(centerness_error * positive).sum() / num_positive.clamp(min=1))
 
 
 @MODELS.register_module()
-class FCOSHead(BaseModule):
+class FCOSHead(BaseDenseHead):
     """The head. The defaults are the first publication's; the four options below are its authors' later improvements.
 
     Args:
@@ -57,14 +91,14 @@ class FCOSHead(BaseModule):
         in_channels: of the pyramid's maps and of the towers; a multiple of 32.
         stacked_convs: convolutions of each tower.
         strides: of the levels; levels beyond are ignored.
-        regress_ranges: per level the smallest and largest distance to the farthest side of the boxes it learns, in
+        regress_ranges: per level the smallest and largest distance to the farthest side of the boxes assigned to it, in
             pixels; [−1, 64], [64, 128], … by default, the last without upper end.
-        center_radius: locations learn an object only within so many strides of its centre (1.5 is usual); None:
-            anywhere in its box.
+        center_radius: only locations closer than ``center_radius`` strides to the centre of an object are positive (1.5
+            is usual); None: all locations in its box.
         centerness_on_reg: the centerness comes from the box tower instead of the class tower.
         norm_on_bbox: a distance is stride · ReLU(scale · x) instead of exp(scale · x).
         box_loss: ``'iou'`` or ``'giou'``, see :func:`fcos_losses`.
-        test_cfg: ``nms_pre, score_thr, nms_thr, max_per_img``, see :class:`FCOSPredictor`.
+        test_cfg: see :class:`TestSettings`; ``score_thr`` applies to the class probability alone.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 256, stacked_convs: int = 4,
@@ -88,37 +122,60 @@ class FCOSHead(BaseModule):
         self.fcos_reg = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.fcos_centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
-        init_dense_head(self, self.fcos_cls)
-        self.predictor = FCOSPredictor(**(test_cfg or {}))
+        self.init_branches(self.fcos_cls)
+        self.test_settings = TestSettings.of('FCOSHead', test_cfg, nms_pre=1000, score_thr=0.05, nms_thr=0.5,
+                                             max_per_img=100)
+        self.convention = BoxConvention(legacy=True)  # as published
 
-    def forward(self, feats: Sequence[Tensor]) -> FCOSMaps:
-        """Pyramid maps (B, C, h_l, w_l) → maps."""
+    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> FCOSOutputs:
+        """Make the raw outputs of pyramid maps (B, C, h_l, w_l). They do not depend on ``targets``."""
         feats = feats[:len(self.strides)]
+        grid = Grid.of(feats, self.strides)
         cls_feats, box_feats = [self.cls_convs(feat) for feat in feats], [self.reg_convs(feat) for feat in feats]
-        raw = [scale(self.fcos_reg(feat).float()) for scale, feat in zip(self.scales, box_feats)]
+        raw = [scale(self.fcos_reg(feat).float()) for scale, feat in zip(self.scales, box_feats)]  # (B, 4, h, w)
         if self.norm_on_bbox:
             distances = [level.relu() * stride for level, stride in zip(raw, self.strides)]
         else:
             distances = [level.clamp(max=_MAX_LOG_DISTANCE).exp() for level in raw]
-        level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
-        points = pyramid_points(level_sizes, self.strides, feats[0].device)
         centerness = [self.fcos_centerness(feat) for feat in (box_feats if self.centerness_on_reg else cls_feats)]
-        return FCOSMaps(
+        return FCOSOutputs(
             cls_logits=flatten_levels([self.fcos_cls(feat) for feat in cls_feats]),
             centerness=flatten_levels(centerness).squeeze(-1),
-            bboxes=boxes_from_distances(points, flatten_levels(distances)), points=points, level_sizes=level_sizes)
+            bboxes=distance2bbox(grid.points, flatten_levels(distances)), grid=grid)
 
-    def loss(self, feats: Sequence[Tensor], frames: Sequence[DetDataSample]) -> dict[str, Tensor]:
-        """``loss_cls``, ``loss_bbox``, ``loss_centerness`` of B images; see :func:`fcos_losses`."""
-        targets = PaddedTargets.from_instances([frame.gt_instances for frame in frames], with_masks=False)
-        maps = self(feats)
-        with torch.autocast(maps.bboxes.device.type, enabled=False):
-            assigned = fcos_targets(maps.points, maps.level_sizes, self.strides, self.regress_ranges, targets,
-                                    self.center_radius)
-            return fcos_losses(maps.cls_logits, maps.bboxes, maps.centerness, assigned, targets, self.box_loss)
+    def loss(self, feats: Sequence[Tensor], targets: PaddedTargets,
+             references: PaddedTargets | None = None) -> dict[str, Tensor]:
+        """Compute ``loss_cls``, ``loss_bbox``, ``loss_centerness`` of B images; see :func:`fcos_losses`."""
+        outputs = self.forward(feats, targets)
+        with torch.autocast(outputs.bboxes.device.type, enabled=False):
+            assigned = fcos_targets(outputs.grid.points, outputs.grid.level_sizes, self.strides, self.regress_ranges,
+                                    targets, self.center_radius)
+            return fcos_losses(outputs.cls_logits, outputs.bboxes, outputs.centerness, assigned, targets,
+                               self.box_loss)
 
-    def predict(self, feats: Sequence[Tensor], frames: Sequence[DetDataSample]) -> list[InstanceData]:
-        """Detections of each image; see :class:`FCOSPredictor`."""
-        maps = self(feats)
-        with torch.autocast(maps.bboxes.device.type, enabled=False):
-            return self.predictor(maps, frames)
+    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Detect in B images, whose geometries may differ; see the base class."""
+        outputs = self.forward(feats)
+        with torch.autocast(outputs.bboxes.device.type, enabled=False):
+            return self.detect(outputs, geometries)
+
+    def detect(self, outputs: FCOSOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Choose candidates per level, threshold, suppress overlapping boxes of a class."""
+        settings = self.test_settings
+        centerness = outputs.centerness.sigmoid()
+        index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
+                               settings.nms_pre)  # (B, S)
+        probabilities = gather_rows(outputs.cls_logits, index).sigmoid()  # (B, S, K)
+        centerness = centerness.gather(1, index)  # (B, S)
+        shapes = torch.tensor([geometry.img_shape for geometry in geometries]).to(index.device, non_blocking=True)
+        bboxes = self.convention.clip(gather_rows(outputs.bboxes, index), shapes)  # (B, S, 4)
+        num_classes = probabilities.shape[2]
+        chosen = probabilities > settings.score_thr
+        image, candidate, label = chosen.nonzero(as_tuple=True)
+        scores = probabilities[image, candidate, label] * centerness[image, candidate]
+        kept = self.convention.nms(bboxes[image, candidate], scores, image * num_classes + label, settings.nms_thr)
+        survivors = torch.zeros_like(probabilities)
+        survivors[image[kept], candidate[kept], label[kept]] = scores[kept]
+        best, position = survivors.flatten(1).topk(min(settings.max_per_img, survivors[0].numel()))  # (B, D)
+        return DeviceDetections(torch.cat([gather_rows(bboxes, position // num_classes), best[..., None],
+                                           (position % num_classes)[..., None]], dim=-1))

@@ -1,10 +1,11 @@
 """The SipMask-VIS head (Cao et al., ECCV 2020, section 3): FCOS, mask coefficients for parts of a box, a track map.
 
-Called by the detector ``SipMask``: ``loss`` in training, ``detect`` in testing. The losses are in ``sipmask_loss.py``,
-the way from maps to detections in ``sipmask_predict.py``.
+Called by the detector ``SipMask``. :meth:`SipMaskHead.forward` makes the raw outputs (sections 3.1 and 3.2),
+:meth:`~SipMaskHead.loss` the training losses (3.3), :meth:`~SipMaskHead.predict` the detections.
 
 Symbols: B images, K classes, H×W padded input, levels of strides 8, 16, … , N locations of all levels, q = 4 parts of a
-box, each with coefficients of its own for the M = 32 mask bases.
+box, each with coefficients of its own for the M = 32 mask bases, G padded objects, R padded reference objects, P slots
+that learn a mask, S candidates, D detections a frame.
 """
 from __future__ import annotations
 
@@ -12,40 +13,59 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import Scale
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserError
-from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
-from mmdet.models.dense_heads.sipmask_loss import SipMaskLoss
-from mmdet.models.dense_heads.sipmask_predict import SipMaskPredictor
-from mmdet.models.layers.conv_tower import conv_tower, init_dense_head
+from mmdet.models.dense_heads.base_dense_head import (
+    MASK_STRIDE,
+    BaseDenseHead,
+    DeviceDetections,
+    FrameGeometry,
+    TestSettings,
+)
+from mmdet.models.dense_heads.fcos_head import fcos_losses
+from mmdet.models.layers.conv_tower import conv_tower
 from mmdet.models.layers.feature_align import FeatureAlign
+from mmdet.models.layers.instance_masks import split_mask_logits, split_masks
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
-from mmdet.models.layers.training_graphs import TrainingGraphs
+from mmdet.models.losses.coefficient_mask import box_mask_loss, kept_slots
+from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.models.task_modules.fast_nms import fast_nms
+from mmdet.models.task_modules.fcos_targets import default_regress_ranges, fcos_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import pyramid_points
+from mmdet.models.task_modules.points import (
+    Grid,
+    distance2bbox,
+    gather_rows,
+    jitter_boxes,
+    sample_at_centers,
+    topk_per_level,
+)
+from mmdet.ops.device import device_constant
 from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
-from mmdet.structures import TrackDataSample
+from mmdet.structures import aligned_legacy_box_iou
 
 _FINE_LEVELS = 3  # levels that feed the mask bases and the track map
-NUM_BASES = 32
-NUM_SPLITS = 2  # rows and columns of parts of a box
+NUM_BASES = 32  # M
+NUM_PARTS = 2  # rows and columns of parts of a box
+MIN_MASK_AREA = 1  # boxes that are not larger, in half-resolution pixels, learn no mask and no identity
 _FUSED_CHANNELS = 512  # of the track map, and of the mask bases' hidden layer
 
 
 @dataclass
-class SipMaskMaps:
-    """What the head says about a batch of frames.
+class SipMaskOutputs:
+    """Raw outputs of the head for a batch of frames.
 
     Attributes:
         cls_logits: (B, N, K) float32. centerness: (B, N) logits, float32.
         distances: (B, N, 4) l, t, r, b from the location to the sides of the box in pixels; may be negative.
         coefficients: (B, N, q·M), part by part: top left, top right, bottom left, bottom right.
-        bases: (B, M, H/2, W/2), non-negative. track: (B, 512, H/8, W/8).
-        points: (N, 2) x, y of the locations in pixels. level_sizes: (h, w) of each level.
+        bases: (B, M, H/2, W/2), non-negative.
+        track: (B, 512, H/8, W/8). ref_track: the same of the reference frames, in training.
+        grid: the locations.
     """
 
     cls_logits: Tensor
@@ -54,12 +74,12 @@ class SipMaskMaps:
     coefficients: Tensor
     bases: Tensor
     track: Tensor
-    points: Tensor
-    level_sizes: list[tuple[int, int]]
+    ref_track: Tensor | None
+    grid: Grid
 
 
 @MODELS.register_module()
-class SipMaskHead(BaseModule):
+class SipMaskHead(BaseDenseHead):
     """Dense head with spatially split mask coefficients.
 
     Args:
@@ -67,9 +87,10 @@ class SipMaskHead(BaseModule):
         in_channels: of the pyramid's maps and of all branches; a multiple of 32.
         stacked_convs: convolutions of the box tower; class and track towers have one fewer.
         strides: of the levels; levels beyond are ignored. At least three.
-        center_radius: locations within so many strides of a box's centre learn the object.
-        track_jitter: share of its size by which a reference box is shifted at random in training.
-        test_cfg: ``nms_pre, score_thr, nms_thr, max_per_img``, see :class:`SipMaskPredictor`.
+        center_radius: only locations closer than ``center_radius`` strides to the centre of an object are positive.
+        track_jitter: in training, a reference box's centre is shifted at random by up to this share of its size before
+            its embedding is read.
+        test_cfg: see :class:`TestSettings`; ``score_thr`` applies to class · centerness.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 256, stacked_convs: int = 3,
@@ -88,55 +109,137 @@ class SipMaskHead(BaseModule):
         self.fcos_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
         self.feat_align = FeatureAlign(channels, channels)
-        self.sip_cof = nn.Conv2d(channels, NUM_SPLITS ** 2 * NUM_BASES, 3, padding=1)
+        self.sip_cof = nn.Conv2d(channels, NUM_PARTS ** 2 * NUM_BASES, 3, padding=1)
         self.sip_mask_lat0 = nn.Conv2d(_FINE_LEVELS * channels, _FUSED_CHANNELS, 1)
         self.sip_mask_lat = nn.Conv2d(_FUSED_CHANNELS, NUM_BASES, 3, padding=1)
-        init_dense_head(self, self.fcos_cls)
+        self.init_branches(self.fcos_cls)
         nn.init.zeros_(self.feat_align.conv_offset.weight)
         self.sipmask_track = nn.Conv2d(_FINE_LEVELS * channels, _FUSED_CHANNELS, 1)
-        self.criterion = SipMaskLoss(self.strides, NUM_SPLITS, center_radius, track_jitter)
-        self.predictor = SipMaskPredictor(NUM_SPLITS, **(test_cfg or {}))
+        self.regress_ranges = default_regress_ranges(len(self.strides))
+        self.center_radius, self.track_jitter = center_radius, track_jitter
+        self.test_settings = TestSettings.of('SipMaskHead', test_cfg, nms_pre=200, score_thr=0.03, nms_thr=0.5,
+                                             max_per_img=10)
+        self.convention = BoxConvention(legacy=True)  # x2 and y2 are inclusive: at most W − 1 and H − 1
 
-    def forward(self, feats: Sequence[Tensor]) -> SipMaskMaps:
-        """Pyramid maps (B, C, h_l, w_l) → maps."""
+    # -----------------------------------------------------------------------------------------------------------------
+    # Network (sections 3.1 and 3.2)
+
+    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> SipMaskOutputs:
+        """Make the raw outputs.
+
+        Args:
+            feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
+                frames, of which only the track map is made.
+            targets: objects of the key frames, in training; only their number of images is read.
+        """
         feats = feats[:len(self.strides)]
-        box_feats = [self.reg_convs(feat) for feat in feats]
-        raw = [scale(self.fcos_reg(feat)) for scale, feat in zip(self.scales, box_feats)]
-        aligned = [self.feat_align(self.cls_convs(feat), boxes.detach()) for feat, boxes in zip(feats, raw)]
-        hidden = fuse_levels(box_feats[:_FINE_LEVELS], self.sip_mask_lat0).relu()
+        batch = len(feats[0]) if targets is None else len(targets)
+        keys = [feat[:batch] for feat in feats]
+        grid = Grid.of(keys, self.strides)
+        box_feats = [self.reg_convs(feat) for feat in keys]  # (B, C, h, w)
+        raw = [scale(self.fcos_reg(feat)) for scale, feat in zip(self.scales, box_feats)]  # (B, 4, h, w), in strides
+        aligned = [self.feat_align(self.cls_convs(feat), boxes.detach()) for feat, boxes in zip(keys, raw)]
+        hidden = fuse_levels(box_feats[:_FINE_LEVELS], self.sip_mask_lat0).relu()  # (B, 512, H/8, W/8)
         bases = resize(self.sip_mask_lat(hidden).relu(), 4)
-        level_sizes = [tuple(feat.shape[-2:]) for feat in feats]
-        return SipMaskMaps(
+        return SipMaskOutputs(
             cls_logits=flatten_levels([self.fcos_cls(feat) for feat in aligned]),
             centerness=flatten_levels([self.fcos_centerness(feat) for feat in box_feats]).squeeze(-1),
             distances=flatten_levels([boxes * stride for boxes, stride in zip(raw, self.strides)]),
             coefficients=flatten_levels([self.sip_cof(feat) for feat in aligned]), bases=bases,
-            track=self.forward_track(feats), points=pyramid_points(level_sizes, self.strides, feats[0].device),
-            level_sizes=level_sizes)
+            track=self._track_map(keys),
+            ref_track=None if targets is None else self._track_map([feat[batch:] for feat in feats]), grid=grid)
 
-    def forward_track(self, feats: Sequence[Tensor]) -> Tensor:
-        """Track map (B, 512, H/8, W/8) of the first three levels; in training also for the reference frames."""
+    def _track_map(self, feats: Sequence[Tensor]) -> Tensor:
         return fuse_levels([self.track_convs(feat) for feat in feats[:_FINE_LEVELS]], self.sipmask_track)
 
-    def loss(self, feats: Sequence[Tensor], data_samples: Sequence[TrackDataSample],
-             graphs: TrainingGraphs | None = None) -> dict[str, Tensor]:
-        """Losses of key frames (frame 0 of each clip) with reference frames (frame 1); see :class:`SipMaskLoss`.
+    # -----------------------------------------------------------------------------------------------------------------
+    # Training (section 3.3)
+
+    def loss(self, feats: Sequence[Tensor], targets: PaddedTargets,
+             references: PaddedTargets | None = None) -> dict[str, Tensor]:
+        """Compute the losses of key and reference frames; see the base class and :meth:`criterion`."""
+        outputs = self.forward(feats, targets)
+        assert references is not None
+        with torch.autocast(outputs.track.device.type, enabled=False):
+            return self.criterion(outputs, targets, references)
+
+    def criterion(self, outputs: SipMaskOutputs, targets: PaddedTargets,
+                  references: PaddedTargets) -> dict[str, Tensor]:
+        """Compute five losses and the accuracy of the matching.
+
+        All are finite and differentiable without ground truth, positive location or kept box. An image without ground
+        truth is background everywhere.
 
         Args:
-            feats: pyramid maps (2·N, C, h_l, w_l) of all key frames, then all reference frames.
-            data_samples: N clips.
-            graphs: not used: no part of this head has a fixed shape and is worth a graph.
+            outputs: of key and reference frames.
+            targets, references: objects of the key frames and of the reference frames.
         """
-        targets = PaddedTargets.from_instances([clip[0].gt_instances for clip in data_samples])
-        references = PaddedTargets.from_instances([clip[1].gt_instances for clip in data_samples], with_masks=False)
-        keys, ref_feats = zip(*(feat.chunk(2) for feat in feats))
-        maps = self(keys)
-        ref_track = self.forward_track(ref_feats)
-        with torch.autocast(maps.track.device.type, enabled=False):
-            return self.criterion(maps, ref_track.float(), targets, references)
+        grid = outputs.grid
+        assigned = fcos_targets(grid.points, grid.level_sizes, self.strides, self.regress_ranges, targets,
+                                self.center_radius)
+        bboxes = distance2bbox(grid.points, outputs.distances)  # (B, N, 4), not clipped
+        losses = fcos_losses(outputs.cls_logits, bboxes, outputs.centerness, assigned, targets)
 
-    def detect(self, feats: Sequence[Tensor], geometry: FrameGeometry) -> DeviceDetections:
-        """Detections of frames of one geometry, on the device; ``predictor.collect`` makes results of them."""
-        maps = self(feats)
-        with torch.autocast(maps.track.device.type, enabled=False):
-            return self.predictor.detect(maps, geometry)
+        bboxes = bboxes.detach()
+        sides = (bboxes[..., 2:] - bboxes[..., :2]) / MASK_STRIDE
+        kept = assigned.positive & (sides > 0).all(dim=-1) & (sides.prod(dim=-1) > MIN_MASK_AREA)
+        index = kept_slots(kept)  # (B, P)
+        kept, slot_gt = kept.gather(1, index), assigned.gt.gather(1, index)
+        bboxes = gather_rows(bboxes, index)
+        losses['loss_mask'] = self._masks(outputs, index, bboxes, kept, slot_gt, targets)
+        return losses | self._tracking(outputs, bboxes, kept, slot_gt, targets, references)
+
+    def _masks(self, outputs: SipMaskOutputs, index: Tensor, bboxes: Tensor, kept: Tensor, slot_gt: Tensor,
+               targets: PaddedTargets) -> Tensor:
+        """Compute the mask loss of the slots, each weighted by its class confidence · IoU+ of its box."""
+        halved = bboxes / MASK_STRIDE
+        gt_bboxes, gt_labels = gather_rows(targets.gt_bboxes, slot_gt), targets.gt_labels.gather(1, slot_gt)
+        logits = gather_rows(outputs.cls_logits.detach(), index)  # (B, P, K)
+        confidence = logits.gather(2, gt_labels[..., None]).squeeze(2).sigmoid()
+        quality = aligned_legacy_box_iou(gt_bboxes / MASK_STRIDE, halved) * confidence
+        gt_masks = F.interpolate(targets.gt_masks.float(), scale_factor=1 / MASK_STRIDE, mode='bilinear',
+                                 align_corners=False) > 0.5  # (B, G, H/2, W/2)
+        logits = split_mask_logits(outputs.bases, gather_rows(outputs.coefficients, index), halved, NUM_PARTS)
+        return box_mask_loss(logits, halved, kept, gt_masks, slot_gt, quality).mean()
+
+    def _tracking(self, outputs: SipMaskOutputs, bboxes: Tensor, kept: Tensor, slot_gt: Tensor, targets: PaddedTargets,
+                  references: PaddedTargets) -> dict[str, Tensor]:
+        """Compute the cross-entropy of each slot over "none" and its dot products with all reference objects."""
+        queries = sample_at_centers(outputs.track.float(), bboxes)  # (B, P, C)
+        keys = sample_at_centers(outputs.ref_track.float(), jitter_boxes(references.gt_bboxes, self.track_jitter))
+        similarity = (queries @ keys.transpose(1, 2)).masked_fill(~references.valid[:, None], -torch.inf)
+        logits = F.pad(similarity, (1, 0))  # (B, P, 1 + R)
+        match = targets.match(references).gather(1, slot_gt)  # (B, P)
+        count = kept.sum(dim=1)
+        error = F.cross_entropy(logits.flatten(0, 1), match.flatten(), reduction='none').view_as(match)
+        right = (logits.argmax(dim=2) == match) & kept
+        return dict(loss_match=((error * kept).sum(dim=1) / count.clamp(min=1)).mean(),
+                    match_acc=100 * right.sum() / count.sum().clamp(min=1))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Testing
+
+    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Detect in B frames of one geometry; see the base class."""
+        outputs = self.forward(feats)
+        with torch.autocast(outputs.track.device.type, enabled=False):
+            return self.detect(outputs, geometries)
+
+    def detect(self, outputs: SipMaskOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Choose candidates per level, apply Fast NMS, compute masks and track embeddings."""
+        settings = self.test_settings
+        centerness = outputs.centerness.sigmoid()
+        index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
+                               settings.nms_pre)  # (B, S)
+        scores = gather_rows(outputs.cls_logits, index).sigmoid() * centerness.gather(1, index)[..., None]  # (B, S, K)
+        bboxes = distance2bbox(outputs.grid.points[index], gather_rows(outputs.distances, index))
+        shapes = device_constant(geometries[0].img_shape, bboxes.device).expand(len(bboxes), 2)
+        bboxes = self.convention.clip(bboxes, shapes)
+        # distances may be negative: a box turned inside out is no detection
+        scores = scores * (bboxes[..., :2] <= bboxes[..., 2:]).all(dim=-1, keepdim=True)
+        found = fast_nms(bboxes, scores, settings.nms_thr, settings.score_thr, settings.max_per_img, settings.nms_pre)
+        coefficients = gather_rows(outputs.coefficients, index.gather(1, found.index))  # (B, D, q·M)
+        masks = split_masks(outputs.bases, coefficients, found.bboxes / MASK_STRIDE, NUM_PARTS)
+        embeddings = sample_at_centers(outputs.track, found.bboxes)  # (B, D, C)
+        rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], embeddings.float()], dim=-1)
+        return DeviceDetections(rows, self.to_runs(masks, found, geometries[0]))

@@ -7,7 +7,9 @@ from itertools import islice
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.models.dense_heads.base_dense_head import FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
+from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
@@ -16,18 +18,20 @@ from mmdet.structures import TrackDataSample
 class FCOS(SingleStageDetector):
     """Finds boxes in every frame by itself: no masks, no identities, no stream state. An image is a clip of one frame.
 
-    Its head offers ``forward(feats)``, ``loss(feats, frames)`` and ``predict(feats, frames)``. Arguments: see the base
-    class.
+    Arguments: see the base class; the head is a ``BaseDenseHead``.
     """
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Losses of all frames of all clips."""
-        frames = [frame for clip in data_samples for frame in clip]
-        return self.bbox_head.loss(self.extract_feat(inputs.flatten(0, 1)), frames)
+        targets = PaddedTargets.from_instances([frame.gt_instances for clip in data_samples for frame in clip],
+                                               with_masks=False)
+        return self.bbox_head.loss(self.extract_feat(inputs.flatten(0, 1)), targets)
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Find ``bboxes``, ``scores`` and ``labels`` of each frame."""
         frames = [frame for clip in data_samples for frame in clip]
-        found = iter(self.bbox_head.predict(self.extract_feat(inputs.flatten(0, 1)), frames))
+        geometries = [FrameGeometry.of(frame) for frame in frames]
+        detections = self.bbox_head.predict(self.extract_feat(inputs.flatten(0, 1)), geometries)
+        found = iter(self.bbox_head.results(detections, geometries))
         for clip in data_samples:
             yield list(islice(found, len(clip)))

@@ -12,12 +12,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import UserError
-from mmdet.models.dense_heads.clip_predictor import DeviceDetections, FrameGeometry
+from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
+from mmdet.models.dense_heads.base_dense_head import DeviceDetections, FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
-from mmdet.models.layers.cuda_graphs import CudaGraphs
-from mmdet.models.layers.training_graphs import TrainingGraphs, call
+from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
+
+_GRAPH_OBJECTS = 4  # with graphs, the objects of an image are padded to a multiple of it: few shapes, few graphs
 
 
 @MODELS.register_module()
@@ -25,9 +27,8 @@ class SipMaskMem(SingleStageDetector):
     """One-stage detector, segmenter and tracker.
 
     Args:
-        backbone, neck, bbox_head, tracker: configs. The head offers ``forward(feats)``,
-            ``loss(feats, data_samples, graphs)``, ``detect(feats, geometry)`` and ``predictor.collect(detections,
-            geometry)``; the tracker ``new_state()`` and ``track(instances, state)``.
+        backbone, neck, bbox_head, tracker: configs. The head is a ``BaseDenseHead``; the tracker offers
+            ``new_state()`` and ``track(instances, state)``.
         cuda_graphs: on a GPU, replay the detection of frames as a CUDA graph, one per shape.
         graph_training: on a GPU, replay the fixed-shape parts of a training step as CUDA graphs, for small networks,
             whose steps wait for the launches of kernels. Excludes ``with_cp``.
@@ -40,7 +41,7 @@ class SipMaskMem(SingleStageDetector):
                  init_cfg: dict | None = None) -> None:
         super().__init__(backbone, neck, bbox_head, tracker, data_preprocessor, init_cfg)
         self.cuda_graphs = cuda_graphs
-        self._graphs = CudaGraphs()
+        self._graphs = InferenceGraphs()
         self.graph_training = graph_training
         self._training_graphs = TrainingGraphs()
         if graph_training and any(getattr(module, 'with_cp', False) for module in self.modules()):
@@ -50,26 +51,33 @@ class SipMaskMem(SingleStageDetector):
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Losses of N key/reference pairs (T = 2)."""
         images = inputs.transpose(0, 1).flatten(0, 1)  # all key frames, then all reference frames
-        graphs = self._training_graphs if self.graph_training and images.is_cuda else None
-        feats = (graphs.run if graphs else call)(self.extract_feat, images)
-        return self.bbox_head.loss(feats, data_samples, graphs)
+        multiple = _GRAPH_OBJECTS if self.graph_training else 1
+        keys, references = (
+            PaddedTargets.from_instances([clip[frame].gt_instances for clip in data_samples], with_masks, multiple)
+            for frame, with_masks in ((0, True), (1, False)))
+        if not self.graph_training:
+            return self.bbox_head.loss(self.extract_feat(images), keys, references)
+        feats = self._training_graphs.run(self.extract_feat, images)
+        if not self.bbox_head.fixed_shape:
+            return self.bbox_head.loss(feats, keys, references)
+        return self._training_graphs.run(self.bbox_head.loss, feats, keys, references)
 
     def train(self, mode: bool = True) -> SipMaskMem:
         self._graphs.clear()  # what the graphs read may be replaced in training
         return super().train(mode)
 
     def _detect(self, images: Tensor, geometry: FrameGeometry) -> DeviceDetections:
-        return self.bbox_head.detect(self.extract_feat(images), geometry)
+        return self.bbox_head.predict(self.extract_feat(images), [geometry] * len(images))
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect in the frames of all clips of one geometry at once."""
         for geometry, group in groupby(zip(inputs, data_samples), lambda pair: FrameGeometry.of(pair[1][0])):
             clips = [images for images, _ in group]
             images = torch.cat(clips) if len(clips) > 1 else clips[0]
-            if self.cuda_graphs and images.is_cuda:
+            if self.cuda_graphs:
                 found = self._graphs.run(self._detect, images, geometry)
             else:
                 found = self._detect(images, geometry)
-            detections = iter(self.bbox_head.predictor.collect(found, geometry))
+            detections = iter(self.bbox_head.results(found, [geometry] * len(images)))
             for clip in clips:
                 yield list(islice(detections, len(clip)))

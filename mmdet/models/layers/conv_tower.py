@@ -1,16 +1,38 @@
-"""Towers of convolutions below the outputs of the dense heads (FCOS, SipMask, MemCNP), and the initial weights."""
+"""Towers of convolutions with group norm below the outputs of the dense heads (FCOS, SipMask, MemCNP)."""
 from __future__ import annotations
 
-import math
-
 from mmcv.cnn import ConvModule
-from torch import nn
+from torch import Tensor, nn
 
-from mmdet.models.layers.group_norm import FusedGroupNorm
+from mmdet.errors import UserError
+from mmdet.ops.group_norm import group_norm
+
+
+class FusedGroupNorm(nn.GroupNorm):
+    """``nn.GroupNorm`` with the same parameters, followed by a ReLU if asked.
+
+    Args:
+        num_channels, num_groups, eps: as of ``nn.GroupNorm``.
+        relu: clamp the result at 0.
+
+    Raises:
+        UserError: the channels do not divide into the groups.
+    """
+
+    def __init__(self, num_channels: int, num_groups: int = 32, eps: float = 1e-5, relu: bool = False) -> None:
+        if num_channels % num_groups:
+            raise UserError(f'group norm: {num_channels} channels do not divide into {num_groups} groups; set the '
+                            f"head's in_channels and the neck's out_channels to a multiple of {num_groups}")
+        super().__init__(num_groups, num_channels, eps)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) → the same shape."""
+        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps, self.relu)
 
 
 def conv_tower(channels: int, depth: int, last_relu: bool = True, num_groups: int = 32) -> nn.Sequential:
-    """3×3 convolutions without bias, each followed by group norm and ReLU.
+    """Build 3×3 convolutions without bias, each followed by group norm and ReLU.
 
     Args:
         channels: of input and output; a multiple of ``num_groups``.
@@ -22,13 +44,3 @@ def conv_tower(channels: int, depth: int, last_relu: bool = True, num_groups: in
         ConvModule(channels, channels, 3, padding=1, bias=False, act_cfg=None,
                    norm_cfg=dict(type=FusedGroupNorm, num_groups=num_groups, relu=last_relu or i < depth - 1))
         for i in range(depth)))
-
-
-def init_dense_head(head: nn.Module, classifier: nn.Conv2d) -> None:
-    """Weights of all convolutions and linear layers N(0, 0.01), biases 0; every class starts at probability 1 %."""
-    for module in head.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.constant_(classifier.bias, -math.log(99))

@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.models.layers.group_norm import FusedGroupNorm
+from mmdet.models.layers.conv_tower import FusedGroupNorm
 from mmdet.ops.deform_conv import deform_conv3x3
 
 

@@ -1,6 +1,6 @@
 """Mask loss of instance coefficients times a shared mask map (paper section 3.3); of MemCNP and SipMask.
 
-Symbols: B images, P slots, G objects, C channels, h×w the map (half the input's resolution).
+Symbols: B images, P slots, of which some kept a box, G objects, C channels, h×w the map (half the input's resolution).
 """
 from __future__ import annotations
 
@@ -8,40 +8,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet.models.layers.box_crop import inside_boxes
+from mmdet.models.layers.instance_masks import inside_boxes
+from mmdet.ops.device import is_capturing
+
+
+def kept_slots(kept: Tensor) -> Tensor:
+    """Return slots that hold all kept ones of each image: (B, P) bool → (B, P') int64 indices, kept slots first.
+
+    P' is the largest number of kept slots of an image, at least 1. It takes one synchronisation with the GPU and saves
+    most of the h·w work per slot.
+    """
+    most = max(int(kept.sum(dim=1).max()), 1)
+    return kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
 
 
 def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor,
-                          slot_gt: Tensor, weights: Tensor, pack: bool = True) -> Tensor:
-    """Binary cross-entropy inside each kept box, per pixel of the box, weighted by the quality of the detection.
+                          slot_gt: Tensor, weights: Tensor) -> Tensor:
+    """Compute the binary cross-entropy inside each kept box, per pixel of the box, weighted by the detection's quality.
 
     Args:
         mask_map: (B, C, h, w). coefficients: (B, P, C).
         bboxes: (B, P, 4) in pixels of the map, within it. kept: (B, P) bool.
         gt_masks: (B, G, h, w) in {0, 1}. slot_gt: (B, P) object of each slot.
         weights: (B, P) non-negative; rescaled to mean 1 over an image's kept slots.
-        pack: leave out slots that no image keeps, which needs one look at the device and saves most of the h·w work.
 
     Returns:
         (B,) mean over the kept boxes.
     """
-    if pack:
-        most = max(int(kept.sum(dim=1).max()), 1)
-        order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-        kept, slot_gt, weights = (tensor.gather(1, order) for tensor in (kept, slot_gt, weights))
-        bboxes, coefficients = (tensor.gather(1, order[..., None].expand(-1, -1, tensor.shape[2]))
+    if not is_capturing():  # same result from fewer slots, but their number depends on values
+        index = kept_slots(kept)
+        kept, slot_gt, weights = (tensor.gather(1, index) for tensor in (kept, slot_gt, weights))
+        bboxes, coefficients = (tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
                                 for tensor in (bboxes, coefficients))
     logits = (coefficients.to(mask_map.dtype) @ mask_map.flatten(2)).unflatten(2, mask_map.shape[-2:]).float()
-    return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights, pack)
+    return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights)
 
 
 def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor, slot_gt: Tensor,
-                  weights: Tensor, pack: bool = True) -> Tensor:
-    """The loss of :func:`coefficient_mask_loss`, from logits; boxes may reach beyond the map.
+                  weights: Tensor) -> Tensor:
+    """Compute the loss of :func:`coefficient_mask_loss` from logits; boxes may reach beyond the map.
 
     Args:
         logits: (B, P, h, w).
-        pack: on a CPU, compute only the pixels inside boxes. Their number is not fixed.
         bboxes, kept, gt_masks, slot_gt, weights: as there.
 
     Returns:
@@ -49,7 +57,7 @@ def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor
     """
     target = gt_masks[torch.arange(len(gt_masks), device=slot_gt.device)[:, None], slot_gt]
     inside = inside_boxes(bboxes, *logits.shape[-2:])
-    if pack and not logits.is_cuda:  # to pick pixels takes a CPU less time than to compute them all
+    if not logits.is_cuda and not is_capturing():  # selecting pixels takes a CPU less time than computing all of them
         picked = inside.flatten().nonzero().squeeze(1)
         pixel = _cross_entropy(logits.flatten()[picked], target.flatten()[picked])
         slot = picked // (logits.shape[2] * logits.shape[3])

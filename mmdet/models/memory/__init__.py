@@ -1,4 +1,4 @@
-"""The memory that the conditional neural process reads and writes. Part of CNPContrastHead."""
+"""The memory of the conditional neural process, part of ``CNPContrastHead``."""
 from mmdet.models.memory.cnp_memory import CNPMemory
 
 __all__ = ['CNPMemory']

@@ -1,10 +1,10 @@
-"""The memory of the conditional neural process: the paper's heart (section 3.2).
+"""The memory of the conditional neural process (paper section 3.2).
 
-The dense head addresses it at every location of a level, writes what it saw there (training only) and reads back a
-context that its class and box branches use.
+The dense head passes the class features of all levels. Level by level, each location addresses the memory, writes what
+is there (in training only) and reads back a context, which the class and box branches use.
 
-Symbols: B images, C feature channels, h×w the level's map, N = B·h·w locations, M units. A unit is a row
-u_k = (feature part, C; box part, 4).
+Symbols: B images, C feature channels, h_l×w_l the map of level l, N_l = B·h_l·w_l its locations n with features c_n,
+M units u_k = (feature part, C; box part, 4), s_nk similarities, y_n the box part of what location n writes.
 """
 from __future__ import annotations
 
@@ -12,30 +12,81 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
 from timm.layers import Mlp
 from torch import Tensor, nn
 
 from mmdet.errors import UserError
+from mmdet.models.task_modules.points import bbox2distance
+from mmdet.ops.device import call_outside_graphs, device_constant
 from mmdet.registry import MODELS
 
 UPDATE_MODES = ('top1', 'topk', 'all')
+WRITE_TARGETS = ('published', 'inside')
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is written: y_n
+
+
+def write_targets(points: Tensor, gt_bboxes: Tensor, gt_valid: Tensor, size: tuple[int, int],
+                  choice: str = 'published') -> tuple[Tensor, Tensor]:
+    """Choose a ground-truth box g for each location and encode it: y_n = 2·((l, t, r, b)_n,g / (W, H, W, H) − ½).
+
+    ``'published'``: the first box that does not contain the location strictly or, if all contain it, the smallest;
+    every location of an image with ground truth is written. ``'inside'``: the smallest box that contains it; only those
+    locations are written.
+
+    Args:
+        points: (n, 2) x, y in pixels. gt_bboxes: (B, G, 4). gt_valid: (B, G) bool, False for padding.
+        size: (H, W) of the padded input.
+
+    Returns:
+        ``(targets, written)``: (B, n, 4) float and (B, n) bool.
+
+    Raises:
+        UserError: unknown ``choice``.
+    """
+    if choice not in WRITE_TARGETS:
+        raise UserError(f'write_target={choice!r} is unknown; use one of {WRITE_TARGETS}')
+    batch, num_gt = gt_valid.shape
+    if num_gt == 0:
+        return points.new_zeros(batch, len(points), 4), gt_valid.new_zeros(batch, len(points))
+    distances = bbox2distance(points, gt_bboxes)  # (B, n, G, 4)
+    valid = gt_valid[:, None]  # (B, 1, G)
+    inside = (distances > 0).all(dim=-1) & valid
+    area = (gt_bboxes[..., 2:] - gt_bboxes[..., :2]).prod(dim=-1)[:, None]  # (B, 1, G)
+    smallest = area.expand(inside.shape).masked_fill(~inside, torch.inf).argmin(dim=-1)  # (B, n)
+    if choice == 'inside':
+        chosen, written = smallest, inside.any(dim=-1)
+    else:
+        outside = ~inside & valid
+        # argmax of a 0/1 tensor: the first one
+        chosen = torch.where(outside.any(dim=-1), outside.to(torch.uint8).argmax(dim=-1), smallest)
+        written = gt_valid.any(dim=1, keepdim=True).expand(chosen.shape)
+    picked = distances.gather(2, chosen[..., None, None].expand(-1, -1, 1, 4)).squeeze(2)  # (B, n, 4)
+    height, width = size
+    return 2 * (picked / device_constant((width, height) * 2, picked.device) - 0.5), written
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The formulas
 
 
 def address(directions: Tensor, units: Tensor) -> Tensor:
-    """Cosine of every location's feature and every unit's feature part: (N, C), (M, C + 4) → (N, M) in [−1, 1].
+    """Compute s_nk = cos(c_n, feature part of u_k): (N, C), (M, C + 4) → (N, M) in [−1, 1].
 
     Args:
-        directions: the locations' features, of length 1.
+        directions: the locations' features c_n / ‖c_n‖.
     """
     return directions @ F.normalize(units[:, :directions.shape[1]], dim=1).T
 
 
 def write_weights(similarity: Tensor, mode: str) -> Tensor:
-    """How much each location counts for each unit: (N, M), rows sum to 1.
+    """Compute a_nk, how much location n counts for unit k: (N, M) → (N, M), rows sum to 1.
 
-    ``'top1'``: its best unit only; ``'topk'``: softmax over its best M/10 units; ``'all'``: softmax over all.
+    ``'top1'``: 1 for its best unit, argmax_k s_nk; ``'topk'``: softmax over its best M/10 units; ``'all'``: softmax
+    over all.
     """
     if mode == 'top1':
         return torch.zeros_like(similarity).scatter_(1, similarity.argmax(dim=1, keepdim=True), 1.0)
@@ -46,16 +97,19 @@ def write_weights(similarity: Tensor, mode: str) -> Tensor:
 
 
 def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float) -> Tensor:
-    """The units after one write: momentum·u + (1 − momentum)·(weighted mean of the values that chose the unit).
+    """Compute the units after one write: u_k ← m·u_k + (1 − m)·Σ_n a_nk·v_n / (Σ_n a_nk + 1e-6).
 
-    Units that nothing chose decay. Counts and sums are added up over all processes first, so that all hold one memory.
+    Units that no location chose decay. The sums run over the locations of all processes, so that all of them hold one
+    memory.
 
     Args:
-        units: (M, C + 4). weights: (N, M), zero rows for locations that write nothing. values: (N, C + 4).
+        units: (M, C + 4). weights: a, (N, M), zero rows for locations that write nothing.
+        values: v_n = (c_n, y_n), (N, C + 4). momentum: m.
     """
-    # counts ride along as one more column: a single reduction over processes
+    # Σ_n a_nk is one more column: a single reduction over processes
     total = weights.T @ torch.cat([values, values.new_ones(len(values), 1)], dim=1)  # (M, C + 5)
-    all_reduce(total)
+    if get_world_size() > 1:
+        call_outside_graphs(all_reduce, total)
     mean = total[:, :-1] / (total[:, -1:] + 1e-6)
     return momentum * units + (1 - momentum) * mean
 
@@ -64,10 +118,30 @@ def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float) -> Te
 class CNPMemory(BaseModule):
     """M learned units, addressed by features, written by exponential moving average, read by softmax attention.
 
+    Example: one location with the feature (3, 4) has the cosines 0.6 and 0.8 with the feature parts of two units. It
+    writes to the second, which with momentum ½ moves half the way to (3, 4, y); the first decays by half::
+
+        >>> memory = CNPMemory(channels=2, num_units=2, momentum=0.5)
+        >>> units = memory.feat_units.weight.data
+        >>> _ = units.copy_(torch.tensor([[1., 0, 0, 0, 0, 0], [0, 1., 0, 0, 0, 0]]))
+        >>> feat = torch.tensor([3., 4.]).view(1, 2, 1, 1)
+        >>> y = torch.tensor([[[0.2, 0.4, 0.6, 0.8]]])
+        >>> context, = memory([feat], y, torch.ones(1, 1, dtype=torch.bool))
+        >>> units
+        tensor([[0.5000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000],
+                [1.5000, 2.5000, 0.1000, 0.2000, 0.3000, 0.4000]])
+
+    The context is the MLP of the mean of the units' directions, weighted by softmax(0.6, 0.8)::
+
+        >>> weights = torch.tensor([0.6, 0.8]).softmax(dim=0)
+        >>> expected = memory.mlp(weights @ torch.nn.functional.normalize(units, dim=1))
+        >>> torch.allclose(context.flatten(), expected, atol=1e-6)
+        True
+
     Args:
         channels: C, of the features and of the context.
         num_units: M.
-        momentum: share of the old unit that a write keeps.
+        momentum: m, the share of the old unit that a write keeps.
         update_mode: see :func:`write_weights`.
     """
 
@@ -82,73 +156,50 @@ class CNPMemory(BaseModule):
         self.feat_units = nn.Embedding(num_units, channels + 4)  # N(0, 1)
         self.mlp = Mlp(channels + 4, channels, channels)
 
-    def forward(self, feat: Tensor, targets: Tensor | None = None, written: Tensor | None = None) -> Tensor:
-        """Read the context of every location of one level; in training write first. See :meth:`read_levels`.
+    def forward(self, feats: Sequence[Tensor], targets: Tensor | None = None,
+                written: Tensor | None = None) -> list[Tensor]:
+        """Read the contexts of all locations; given targets (training), each level writes before it reads.
+
+        A level's similarities come from the units before its write, its context from the units after it. Gradients
+        reach units and MLP, not ``feats``. Always float32.
 
         Args:
-            feat: (B, C, h, w).
-            targets: (B, h·w, 4) box part of what is written, or None: nothing is written.
-            written: (B, h·w) bool, the locations that are written.
-
-        Returns:
-            (B, C, h, w) context.
-        """
-        units, context = self.read_levels(targets, written, feat)
-        if targets is not None:
-            self.store(units)
-        return context
-
-    def read_levels(self, targets: Tensor | None, written: Tensor | None, *feats: Tensor) -> tuple[Tensor, ...]:
-        """Read the contexts of all locations, level by level; in training each level writes before it reads.
-
-        A level's addresses come from the units before its write, its context from the units after it. Gradients reach
-        units and MLP, not ``feats``. Always float32. The parameter itself stays as it is, see :meth:`store`.
-
-        Args:
-            targets: (B, N, 4) box part of what the locations of all levels write, or None: nothing is written.
-            written: (B, N) bool, the locations that are written.
             feats: levels (B, C, h_l, w_l).
+            targets: y, (B, Σ h_l·w_l, 4), see :func:`write_targets`; None: nothing is written.
+            written: (B, Σ h_l·w_l) bool, the locations that are written.
 
         Returns:
-            The units (M, C + 4) after all writes, without gradient, and each level's contexts (B, C, h_l, w_l).
+            The contexts of each level (B, C, h_l, w_l).
         """
         with torch.autocast(feats[0].device.type, enabled=False):
-            return self._read_levels(targets, written, feats)
-
-    def store(self, units: Tensor) -> None:
-        """Make the units (M, C + 4) of :meth:`read_levels` the memory's. Autograd does not notice."""
-        self.feat_units.weight.data.copy_(units)
-
-    def _read_levels(self, targets: Tensor | None, written: Tensor | None,
-                     feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        counts = [feat.shape[2] * feat.shape[3] for feat in feats]
-        rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (B·h_l·w_l, C)
-        before = self.feat_units.weight.detach()
-        directions = F.normalize(torch.cat(rows), dim=1).split([len(level) for level in rows])
-        units, similarities = [before], []
-        if targets is None:
-            similarities = [address(direction, before) for direction in directions]
-            table = self._table(self.feat_units.weight)[None].expand(len(feats), -1, -1)
-        else:
-            writes = zip(rows, directions, targets.split(counts, dim=1), written.split(counts, dim=1))
-            for level, direction, target, chosen in writes:
-                similarities.append(address(direction, units[-1]))
-                weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)
-                updated = write(units[-1], weights, torch.cat([level, target.reshape(-1, 4)], dim=1), self.momentum)
-                # a batch that gives no numbers leaves no trace, so that a training can step over it
-                units.append(torch.where(updated.isfinite().all(), updated, units[-1]))
-            # the gradient goes to the parameter as if it held the new values
-            table = self._table(torch.stack(units[1:]) + (self.feat_units.weight - before))
-        read = torch.cat(similarities).softmax(dim=1).split([len(level) for level in rows])
-        hidden = torch.cat([weights @ values for weights, values in zip(read, table)]) + self.mlp.fc1.bias
-        contexts = self.mlp.fc2(self.mlp.act(hidden)).split([len(level) for level in rows])
-        maps = [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)
-                for context, feat in zip(contexts, feats)]
-        return units[-1], *maps
-
-    def _table(self, units: Tensor) -> Tensor:
-        """The MLP's first layer, without bias, of the units' directions: (..., M, C + 4) → (..., M, C).
-
-        It is applied to M units, not N places: mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖) is read at N places.
-        """
-        return F.normalize(units, dim=-1) @ self.mlp.fc1.weight.T
+            rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (N_l, C)
+            lengths = [len(level) for level in rows]
+            directions = F.normalize(torch.cat(rows), dim=1).split(lengths)
+            parameter = self.feat_units.weight
+            before = parameter.detach()
+            if targets is None or written is None:
+                similarities = [address(direction, before) for direction in directions]
+                read = parameter[None]  # (1, M, C + 4), for all levels
+            else:
+                counts = [feat.shape[2] * feat.shape[3] for feat in feats]
+                units, similarities = [before], []
+                writes = zip(rows, directions, targets.split(counts, dim=1), written.split(counts, dim=1))
+                for level, direction, target, chosen in writes:
+                    similarities.append(address(direction, units[-1]))  # s
+                    weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)  # a
+                    values = torch.cat([level, target.reshape(-1, 4)], dim=1)  # v
+                    updated = write(units[-1], weights, values, self.momentum)
+                    # the write is skipped if it gives NaN or Inf, so that a training can step over such a batch
+                    units.append(torch.where(updated.isfinite().all(), updated, units[-1]))
+                # the gradient goes to the parameter as if it held the new values
+                read = torch.stack(units[1:]) + (parameter - before)  # (levels, M, C + 4)
+                parameter.data.copy_(units[-1])  # autograd does not notice
+            # context_n = mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖); the first layer, which is linear but for its bias, comes
+            # before the sum: it is computed for M units, not N locations
+            table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)
+            table = table.expand(len(feats), -1, -1)
+            attention = torch.cat(similarities).softmax(dim=1).split(lengths)
+            hidden = torch.cat([weights @ values for weights, values in zip(attention, table)]) + self.mlp.fc1.bias
+            contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each
+            return [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)
+                    for context, feat in zip(contexts, feats)]

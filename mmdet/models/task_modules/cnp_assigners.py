@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmdet.errors import UserError
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import box_distances
+from mmdet.models.task_modules.points import bbox2distance
 from mmdet.registry import TASK_UTILS
 
 
@@ -73,7 +73,7 @@ class _Assigner(ABC):
             sigmas: (B, N, 4) predicted standard deviations.
             targets: the batch's objects.
         """
-        distances = box_distances(points, targets.bboxes)  # (B, N, G, 4)
+        distances = bbox2distance(points, targets.gt_bboxes)  # (B, N, G, 4)
         in_box = (distances >= 0).all(dim=-1) & targets.valid[:, None]  # (B, N, G)
         # twice the offset of the point from each centre: the nearest centre is the same
         offset = (distances[..., :2] - distances[..., 2:]).norm(dim=-1).masked_fill(~targets.valid[:, None], torch.inf)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import box_distances
+from mmdet.models.task_modules.points import bbox2distance
 
 FINEST_RANGE = 64  # pixels; the finest level learns boxes whose farthest side is at most so far away
 
@@ -53,7 +53,7 @@ def fcos_targets(points: Tensor, level_sizes: Sequence[tuple[int, int]], strides
     def per_location(values: Sequence[float]) -> Tensor:
         return torch.cat([points.new_full((h * w,), value) for value, (h, w) in zip(values, level_sizes)])
 
-    distances = box_distances(points, targets.bboxes)  # (B, N, G, 4)
+    distances = bbox2distance(points, targets.gt_bboxes)  # (B, N, G, 4)
     nearest, farthest = distances.amin(dim=-1), distances.amax(dim=-1)
     low, high = (per_location(bound)[:, None] for bound in zip(*regress_ranges))
     candidate = (nearest > 0) & (farthest >= low) & (farthest <= high) & targets.valid[:, None]
@@ -61,7 +61,7 @@ def fcos_targets(points: Tensor, level_sizes: Sequence[tuple[int, int]], strides
         # the larger of |dx|, |dy| to the centre
         offset = (distances[..., :2] - distances[..., 2:]).abs().amax(dim=-1) / 2
         candidate &= offset < center_radius * per_location(strides)[:, None]
-    area = (targets.bboxes[..., 2:] - targets.bboxes[..., :2] + 1).prod(dim=-1)  # (B, G)
+    area = (targets.gt_bboxes[..., 2:] - targets.gt_bboxes[..., :2] + 1).prod(dim=-1)  # (B, G)
     smallest, gt = torch.where(candidate, area[:, None], torch.inf).min(dim=2)
     positive = smallest.isfinite()
 

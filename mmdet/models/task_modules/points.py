@@ -1,15 +1,28 @@
-"""Locations of a feature pyramid and their distances to boxes; used by every point-based head."""
+"""Locations of a feature pyramid: their points, the boxes around them, the best of them, map cells under boxes.
+
+Called by the dense heads (FCOS, SipMask, MemCNP), their label assignment and the memory.
+
+Symbols: B images, levels l with h_l×w_l locations, N = Σ h_l·w_l locations in level order, G objects.
+"""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mmdet.ops.device import device_constant, is_capturing
+from mmdet.structures import box_centers
 
-def level_points(height: int, width: int, stride: int, offset: float = 0.5,
-                 device: torch.device | str | None = None) -> Tensor:
+Device = torch.device | str | None
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Points
+
+
+def level_points(height: int, width: int, stride: int, offset: float = 0.5, device: Device = None) -> Tensor:
     """Points of a level, row by row: (height·width, 2) x, y = ((j + offset)·stride, (i + offset)·stride) in pixels."""
     x = (torch.arange(width, device=device, dtype=torch.float32) + offset) * stride
     y = (torch.arange(height, device=device, dtype=torch.float32) + offset) * stride
@@ -17,28 +30,44 @@ def level_points(height: int, width: int, stride: int, offset: float = 0.5,
     return torch.stack([x, y], dim=-1).flatten(0, 1)
 
 
-def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int],
-                   device: torch.device | str | None = None) -> Tensor:
+def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: Device = None) -> Tensor:
     """Points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`.
 
     Never write to the result: it is kept for the next caller.
     """
     arguments = tuple(level_sizes), tuple(strides), device
     # a CUDA graph makes its own: what is kept here may be dropped before the graph
-    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-        return _pyramid_points.__wrapped__(*arguments)
-    return _pyramid_points(*arguments)
+    return _pyramid_points.__wrapped__(*arguments) if is_capturing() else _pyramid_points(*arguments)
 
 
 @lru_cache(maxsize=64)
-def _pyramid_points(level_sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...],
-                    device: torch.device | str | None) -> Tensor:
+def _pyramid_points(level_sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: Device) -> Tensor:
     with torch.inference_mode(False):
         return torch.cat([level_points(*size, stride, device=device) for size, stride in zip(level_sizes, strides)])
 
 
-def box_distances(points: Tensor, bboxes: Tensor) -> Tensor:
-    """Distances left, top, right, bottom from every point to the sides of every box, positive inside.
+class Grid(NamedTuple):
+    """The locations of a pyramid: ``points`` (N, 2) x, y in pixels, (h, w) of each level, (H, W) of the input."""
+
+    points: Tensor
+    level_sizes: list[tuple[int, int]]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, feats: Sequence[Tensor], strides: Sequence[int]) -> Grid:
+        """Lay out the locations of maps (B, C, h_l, w_l)."""
+        level_sizes = [(feat.shape[-2], feat.shape[-1]) for feat in feats]
+        height, width = level_sizes[0]
+        return cls(pyramid_points(level_sizes, strides, feats[0].device), level_sizes,
+                   (height * strides[0], width * strides[0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Points and boxes
+
+
+def bbox2distance(points: Tensor, bboxes: Tensor) -> Tensor:
+    """Compute the distances left, top, right, bottom from every point to the sides of every box, positive inside.
 
     Args:
         points: (n, 2). bboxes: (..., G, 4).
@@ -49,3 +78,71 @@ def box_distances(points: Tensor, bboxes: Tensor) -> Tensor:
     bboxes = bboxes.unsqueeze(-3)  # (..., 1, G, 4)
     points = points.unsqueeze(-2)  # (n, 1, 2)
     return torch.cat([points - bboxes[..., :2], bboxes[..., 2:] - points], dim=-1)
+
+
+def distance2bbox(points: Tensor, distances: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Decode boxes from the distances of points to their sides.
+
+    Args:
+        points: (..., 2) x, y in pixels. distances: (..., 4) l, t, r, b in pixels.
+        size: (H, W) of the image the boxes are clamped to; None: they are not clamped.
+
+    Returns:
+        (..., 4) x1, y1, x2, y2 in pixels.
+    """
+    bboxes = torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+    if size is None:
+        return bboxes
+    height, width = size
+    return torch.minimum(bboxes.clamp(min=0), device_constant((width, height) * 2, bboxes.device))
+
+
+def jitter_boxes(bboxes: Tensor, share: float) -> Tensor:
+    """Shift each box (..., 4) at random by up to this share of its width and height."""
+    shift = (2 * torch.rand_like(bboxes[..., :2]) - 1) * share * (bboxes[..., 2:] - bboxes[..., :2])
+    return bboxes + torch.cat([shift, shift], dim=-1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Choosing and reading locations
+
+
+def topk_per_level(scores: Tensor, level_sizes: Sequence[tuple[int, int]], k: int) -> Tensor:
+    """Find the ``k`` highest scores of each level, or all where the level has fewer locations.
+
+    Args:
+        scores: (B, N).
+        level_sizes: (h, w) of each level.
+
+    Returns:
+        (B, S) int64 indices of locations, level by level.
+    """
+    sizes = [height * width for height, width in level_sizes]
+    index, start = [], 0
+    for size, level in zip(sizes, scores.split(sizes, dim=1)):
+        index.append(level.topk(min(k, size), dim=1).indices + start)
+        start += size
+    return torch.cat(index, dim=1)
+
+
+def gather_rows(tensor: Tensor, index: Tensor) -> Tensor:
+    """Take the rows (B, P) of a tensor (B, n, c): (B, P, c)."""
+    return tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
+
+
+def sample_at_centers(feature: Tensor, bboxes: Tensor, stride: int = 8, rounding: str = 'floor') -> Tensor:
+    """Read the vectors of a map under the centres of boxes, clamped to the map.
+
+    Args:
+        feature: (B, C, h, w). bboxes: (B, n, 4) in pixels of the input.
+        stride: of the map.
+        rounding: of centre / stride: ``'floor'`` or ``'nearest'`` (half to even).
+
+    Returns:
+        (B, n, C).
+    """
+    height, width = feature.shape[-2:]
+    cells = box_centers(bboxes) / stride
+    cells = (cells.floor() if rounding == 'floor' else cells.round()).long()
+    x, y = cells[..., 0].clamp(0, width - 1), cells[..., 1].clamp(0, height - 1)
+    return feature[torch.arange(len(feature), device=feature.device)[:, None], :, y, x]

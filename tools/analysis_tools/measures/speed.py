@@ -27,7 +27,7 @@ from mmdet.engine import VideoRunner
 from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.prefetch import prefetched
 from mmdet.engine.workers import stop_workers
-from mmdet.models.dense_heads.clip_predictor import FrameGeometry
+from mmdet.models.dense_heads.base_dense_head import FrameGeometry
 from mmdet.models.detectors import SipMaskMem
 from mmdet.models.trackers import AssociationTracker
 from mmdet.registry import MODELS
@@ -258,25 +258,25 @@ def bench_stages(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, in
     """The parts of a test clip one by one. Reads ``args.precision, batch``."""
     for name in args.precision:
         model = tester(bench, cfg, name)
-        predictor = getattr(model.bbox_head, 'predictor', None)
-        if not hasattr(predictor, 'detect'):
+        head = model.bbox_head
+        if not hasattr(head, 'detect') or not hasattr(model, 'tracker'):
             say(f'--stages: {type(model).__name__} is not timed part by part')
             return
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
             run = partial(_run, bench.device.type, PRECISIONS[name][1])
-            geometry = FrameGeometry.of(clips[0].video_data_samples[0])
+            geometries = [FrameGeometry.of(frame) for frame in clips[0]]
             levels = run(model.backbone, inputs[0])
             feats = run(model.neck, levels)
-            maps = run(model.bbox_head, feats)
-            found = predictor.detect(maps, geometry)
-            detections = predictor.collect(found, geometry)
+            outputs = run(head, feats)
+            found = head.detect(outputs, geometries)
+            detections = head.results(found, geometries)
             for what, part in (('backbone', partial(run, model.backbone, inputs[0])),
                                ('neck', partial(run, model.neck, levels)),
-                               ('head', partial(run, model.bbox_head, feats)),
-                               ('boxes, masks', partial(predictor.detect, maps, geometry)),
-                               ('copy, RLE', partial(predictor.collect, found, geometry)),
+                               ('head', partial(run, head, feats)),
+                               ('boxes, masks', partial(head.detect, outputs, geometries)),
+                               ('copy, RLE', partial(head.results, found, geometries)),
                                ('tracking', partial(_track, model.tracker, detections))):
                 bench.time(part, what, batch, frames=batch, precision=name)
 

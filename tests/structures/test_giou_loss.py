@@ -2,7 +2,7 @@
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
-from mmdet.models.losses.box_giou import giou_loss
+from mmdet.structures import giou_loss
 
 
 def test_values_and_gradients_are_torchvisions():

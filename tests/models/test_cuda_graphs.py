@@ -1,6 +1,7 @@
-"""Graphed training equals plain training: losses, gradients, memory. On the CPU with recorded operators."""
+"""Graphs equal plain calls: testing; losses, gradients and memory in training. On the CPU with recorded operators."""
 import copy
 import pickle
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from recorded_graph import use_recorded_graphs
 from torch import Tensor, nn
 
 from mmdet.errors import UserError
-from mmdet.models.layers.training_graphs import TrainingGraphs
+from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
+from mmdet.models.memory import cnp_memory
+from mmdet.ops.device import call_outside_graphs, is_capturing
 from mmdet.registry import MODELS
 from tests.helpers.models import build_memcnp, memcnp_config
 from tools.analysis_tools.measures.synthetic import synthetic_clips
@@ -66,7 +69,7 @@ def test_gradients_are_those_of_autograd_and_add_up(device):
 def test_arguments_that_are_no_tensors_choose_the_graph(device):
     layer, graphs = Layer().to(device), TrainingGraphs(first_calls=0)
     x = torch.ones(1, 3, device=device)
-    once, twice = (graphs.run(layer.scaled, x, static=(factor,))[0] for factor in (1.0, 2.0))
+    once, twice = (graphs.run(layer.scaled, factor, x)[0] for factor in (1.0, 2.0))
     assert torch.allclose(2 * once, twice)
 
 
@@ -145,16 +148,14 @@ def test_memcnp_learns_the_same(device, update_mode):
     torch.manual_seed(0)
     plain = build_memcnp(embed_dims=32, channels=32, update_mode=update_mode, track_jitter=0.0).to(device).train()
     graphed = copy.deepcopy(plain)
-    graphed._training_graphs = TrainingGraphs(first_calls=1)
+    graphed.graph_training, graphed._training_graphs = True, TrainingGraphs(first_calls=1)
     optimizer = torch.optim.SGD(plain.parameters(), 1e-2, momentum=0.9)
     for step in range(6):
         size, objects = ((64, 96), 2) if step % 2 else ((96, 64), 5)
         inputs, clips = synthetic_clips(2, 2, size, num_objects=objects, num_classes=5, original=size, device=device,
                                         seed=step)
         expected = plain(inputs, clips, mode='loss')
-        images = inputs.transpose(0, 1).flatten(0, 1)
-        graphs = graphed._training_graphs
-        losses = graphed.bbox_head.loss(graphs.run(graphed.extract_feat, images), clips, graphs)
+        losses = graphed(inputs, clips, mode='loss')
         assert losses.keys() == expected.keys()
         for name, value in expected.items():
             if name != 'match_acc':  # counts; objects of one cell are equally alike but for rounding
@@ -171,6 +172,110 @@ def test_memcnp_learns_the_same(device, update_mode):
         optimizer.step()
         graphed.load_state_dict(plain.state_dict())  # else rounding grows from step to step
     assert {len(method.graphs) for method in graphed._training_graphs._methods.values()} == {2}
+
+
+@dataclass
+class Pair:
+    """A nested argument and result."""
+
+    left: Tensor
+    right: list[Tensor | None]
+    name: str
+
+
+class Nested(nn.Module):
+    """Takes and returns a dataclass; remembers what it saw, and adds up over "processes" on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.register_buffer('memory', torch.zeros(2))
+
+    def forward(self, pair: Pair) -> dict[str, Pair | Tensor]:
+        total = pair.left.detach().sum(dim=0)
+        call_outside_graphs(double, total)
+        self.memory.data.add_(total)
+        out = self.linear(pair.left) + self.memory
+        return dict(out=Pair(out, [pair.right[0], None], pair.name), total=total)
+
+
+def double(tensor: Tensor) -> None:
+    """Stands in for a reduction over two processes; fails within a graph."""
+    assert not is_capturing()
+    tensor.mul_(2)
+
+
+def test_dataclasses_calls_between_graphs_and_state_in_place(device):
+    """A call outside of graphs splits the graph; a module's state is written once per call, by captures too."""
+    net, graphs = Nested().to(device), TrainingGraphs(first_calls=1)
+    plain = copy.deepcopy(net)
+    for step in range(4):
+        pair = Pair(torch.randn(3, 2, device=device), [torch.full((1,), float(step), device=device), None], 'a')
+        result, expected = graphs.run(net.forward, pair), plain(pair)
+        assert result['out'].name == 'a' and result['out'].right[1] is None
+        assert result['out'].right[0].item() == step
+        for mine, wanted in ((result['out'].left, expected['out'].left), (result['total'], expected['total']),
+                             (net.memory, plain.memory)):
+            assert torch.allclose(mine, wanted, atol=1e-5)
+        for model, outputs in ((net, result), (plain, expected)):
+            model.zero_grad()
+            outputs['out'].left.square().sum().backward()
+        assert torch.allclose(net.linear.weight.grad, plain.linear.weight.grad, atol=1e-4)
+    graph, = graphs._methods['Nested.forward'].graphs.values()
+    assert len(graph.forward) == 3  # graph, call, graph
+    assert len(graph.backward) == 1
+
+
+def test_processes_reduce_the_writes_of_the_memory_between_graphs(device, monkeypatch):
+    """With several processes all but the reductions of the memory runs as graphs, one reduction a level and step."""
+    reduced = []
+    monkeypatch.setattr(cnp_memory, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(cnp_memory, 'all_reduce', lambda total: reduced.append(total.mul_(2)))
+    torch.manual_seed(0)
+    plain = build_memcnp(embed_dims=32, channels=32, track_jitter=0.0).to(device).train()
+    graphed = copy.deepcopy(plain)
+    graphed.graph_training, graphed._training_graphs = True, TrainingGraphs(first_calls=0)
+    for step in range(2):
+        inputs, clips = synthetic_clips(1, 2, (64, 96), num_classes=5, original=(64, 96), device=device, seed=step)
+        losses = graphed(inputs, clips, mode='loss')
+        assert len(reduced) == 4
+        expected = plain(inputs, clips, mode='loss')
+        assert len(reduced) == 8
+        reduced.clear()
+        assert torch.allclose(losses['loss_cls'], expected['loss_cls'], rtol=1e-4)
+        assert torch.allclose(plain.bbox_head.mem.feat_units.weight, graphed.bbox_head.mem.feat_units.weight, atol=1e-5)
+
+
+@torch.no_grad()
+def test_testing_as_a_graph_gives_the_same_detections(device):
+    torch.manual_seed(0)
+    plain = build_memcnp(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.0)).to(device).eval()
+    plain.cuda_graphs = False
+    graphed = copy.deepcopy(plain)
+    graphed.cuda_graphs = True
+    for step in range(3):
+        results = []
+        for model in (plain, graphed):
+            inputs, clips = synthetic_clips(1, 2, (64, 96), num_classes=5, original=(64, 96), device=device, seed=step)
+            results.append(model(inputs, clips, mode='predict')[0])
+        for mine, wanted in zip(*results):
+            mine, wanted = mine.pred_track_instances, wanted.pred_track_instances
+            assert torch.allclose(mine.bboxes, wanted.bboxes, atol=1e-3) and len(mine) > 0
+            assert mine.instances_id.equal(wanted.instances_id)
+    assert len(graphed._graphs._graphs) == 1
+
+
+def test_only_the_graphs_used_last_are_kept(device):
+    graphs, calls = InferenceGraphs(max_graphs=2), []
+
+    def increase(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return x + 1
+
+    for rows in (1, 1, 2, 2, 1, 3, 3, 1, 2):
+        assert graphs.run(increase, torch.zeros(rows, device=device)).tolist() == [1.0] * rows
+    # each size: once as it is, then warm-up and capture; size 2, unused for longest, was dropped and captured again
+    assert calls == [1, 1, 1, 2, 2, 2, 3, 3, 3, 2, 2]
 
 
 class Parallel(nn.Module):

@@ -1,0 +1,383 @@
+"""CUDA graphs of testing and training: fixed-shape methods run from outside, without knowing of it.
+
+Called by the detectors. At a small batch a network waits for the launches of its thousand kernels, not for the GPU; a
+graph launches them as one. What is captured has fixed shapes and does not synchronise with the GPU
+(:func:`mmdet.ops.device.is_capturing`). Arguments and results may be any nesting of tuples, lists, dicts and
+dataclasses: they are flattened to tensors here, and everything else in them chooses the graph.
+"""
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import TreeSpec, register_dataclass, tree_flatten, tree_unflatten
+
+from mmdet.errors import UserError
+from mmdet.ops.device import InPlace, capturing
+
+_DEVICES = ('cuda',)  # tests add the CPU, where they record operators in place of graphs
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """A nested value without its tensors: what is left to choose a graph by, and to put results together with."""
+
+    spec: TreeSpec
+    others: tuple[Hashable, ...]  # leaves that are no tensors, by position; ``_TENSOR`` elsewhere
+
+    @classmethod
+    def of(cls, value: object) -> tuple[list[Tensor], _Structure]:
+        """Take the tensors out of a nested value."""
+        leaves, spec = tree_flatten(value)
+        unknown = {type(leaf) for leaf in leaves if is_dataclass(leaf)}
+        if unknown:
+            for kind in unknown:
+                register_dataclass(kind)
+            return cls.of(value)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return tensors, cls(spec, tuple(_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves))
+
+    def fill(self, tensors: Sequence[Tensor]) -> Any:
+        """Put tensors back: the inverse of :meth:`of`."""
+        remaining = iter(tensors)
+        return tree_unflatten([next(remaining) if leaf is _TENSOR else leaf for leaf in self.others], self.spec)
+
+
+_TENSOR = object()
+
+
+def _autocast_state() -> tuple[bool, torch.dtype]:
+    return torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
+
+
+def _without_autocast_cache() -> torch.autocast:
+    """The caller's autocast without its cache of cast weights, which would outlive the graph's memory."""
+    enabled, dtype = _autocast_state()
+    return torch.autocast('cuda', dtype, enabled, cache_enabled=False)
+
+
+class _Recorder:
+    """Captures code as a sequence of CUDA graphs with calls between them; see ``call_outside_graphs``.
+
+    Args:
+        options: of ``torch.cuda.graph``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.steps: list[Callable[[], object]] = []
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Capture the code in the context; the steps are known afterwards."""
+        self._begin()
+        try:
+            with capturing(self._split):
+                yield
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        self._context = torch.cuda.graph(self._graph, **self.options)
+        self._context.__enter__()
+
+    def _end(self) -> None:
+        self._context.__exit__(None, None, None)
+        self.steps.append(self._graph.replay)
+
+    def _split(self, function: InPlace, tensor: Tensor) -> None:
+        self._end()
+        self.steps.append(partial(function, tensor))
+        self._begin()
+
+
+def _warm_up(run: Callable[[], object], times: int) -> torch.cuda.Stream:
+    """Call a function on a stream of its own, as a capture requires, and return the stream.
+
+    Calls outside of graphs are left out: another process need not capture at the same step.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), capturing(lambda function, tensor: None):
+        for _ in range(times):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    return stream
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Testing
+
+
+class InferenceGraphs:
+    """Runs fixed-shape functions without gradient; from the second call with the same shapes on as a CUDA graph.
+
+    A graph's results are overwritten by its next replay. Copies and pickles of an object hold no graph: those belong
+    to the tensors that they were captured with.
+
+    Args:
+        max_graphs: graphs kept; the least recently used is dropped first, with its memory.
+    """
+
+    def __init__(self, max_graphs: int = 8) -> None:
+        self.max_graphs = max_graphs
+        self._graphs: OrderedDict[Hashable, tuple[list[Callable[[], object]], list[Tensor], object]] = OrderedDict()
+        self._seen: set[Hashable] = set()
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.max_graphs,)
+
+    def clear(self) -> None:
+        """Drop all graphs: necessary when a tensor they read was replaced."""
+        self._graphs.clear()
+        self._seen.clear()
+
+    def run(self, function: Callable[..., Any], *args: object) -> Any:
+        """Return ``function(*args)``.
+
+        The graph is chosen by the function's name, the tensors' shapes and types, the other arguments and autocast's
+        state.
+        """
+        tensors, structure = _Structure.of(args)
+        if tensors[0].device.type not in _DEVICES:
+            return function(*args)
+        key = (function.__qualname__, structure, _autocast_state(),
+               *((tensor.shape, tensor.dtype) for tensor in tensors))
+        if key not in self._graphs:
+            # the first call with a key runs as it is: videos of a size met once are not worth a capture
+            if key not in self._seen:
+                self._seen.add(key)
+                return function(*args)
+            with torch.cuda.device(tensors[0].device):
+                self._graphs[key] = self._capture(function, structure, tensors)
+            if len(self._graphs) > self.max_graphs:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(key)
+        steps, static_inputs, output = self._graphs[key]
+        torch._foreach_copy_(static_inputs, tensors, non_blocking=True)
+        for step in steps:
+            step()
+        return output
+
+    @staticmethod
+    def _capture(function: Callable[..., object], structure: _Structure,
+                 tensors: Sequence[Tensor]) -> tuple[list[Callable[[], object]], list[Tensor], object]:
+        static_inputs = [tensor.clone() for tensor in tensors]
+
+        def run() -> object:
+            with _without_autocast_cache():
+                return function(*structure.fill(static_inputs))
+
+        _warm_up(run, times=1)
+        recorder = _Recorder()
+        with recorder.record():
+            output = run()
+        return recorder.steps, static_inputs, output
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+class TrainingGraphs:
+    """Runs fixed-shape methods of modules; those met often with the same shapes as CUDA graphs of both passes.
+
+    The trainable parameters of a method's module get their gradients through autograd, so hooks of
+    ``DistributedDataParallel`` fire and gradients may be added up. The method may write to parameters and buffers of
+    its module in place, but to no other tensor that existed before the call. Weights may change in place between calls;
+    graphs of weights that moved to another address are dropped. Random numbers differ from call to call as they should.
+
+    The backward pass of a call must come before the next call of the same method: activations of all its shapes share
+    one pool of memory. Methods are told apart by their names, so one object serves one module of a class. Copies and
+    pickles of an object hold no graph.
+
+    Args:
+        max_graphs: graphs a method may have; further shapes run as they are.
+        first_calls: calls with a key that run as they are: shapes that are rare are not worth a capture.
+    """
+
+    def __init__(self, max_graphs: int = 8, first_calls: int = 2) -> None:
+        self.max_graphs, self.first_calls = max_graphs, first_calls
+        self._methods: dict[str, _Method] = {}
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.max_graphs, self.first_calls)
+
+    def run(self, method: Callable[..., Any], *args: object) -> Any:
+        """Return ``method(*args)``.
+
+        Args:
+            method: bound to an ``nn.Module``; see the class for what it may do.
+            args: tensors on one GPU, whose shapes, types and ``requires_grad`` choose the graph, and other values,
+                which choose it, too. On the CPU the method runs as it is.
+
+        Raises:
+            UserError: at the capture, if the module has batch norms that learn statistics.
+            RuntimeError: in the backward pass, if the method was called again before it.
+        """
+        tensors, structure = _Structure.of(args)
+        if tensors[0].device.type not in _DEVICES or not torch.is_grad_enabled():
+            return method(*args)
+        owner: nn.Module = method.__self__  # type: ignore[attr-defined]
+        state = self._methods.setdefault(method.__qualname__, _Method())
+        key = (structure, owner.training, _autocast_state(),
+               *((tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors))
+        graph = state.graphs.get(key)
+        if graph is not None and not graph.fits():
+            state.graphs.clear()
+            graph = None
+        if graph is None:
+            calls = state.calls[key] = state.calls.get(key, 0) + 1
+            if calls <= self.first_calls or len(state.graphs) >= self.max_graphs:
+                return method(*args)
+            with torch.cuda.device(tensors[0].device):
+                graph = state.graphs[key] = _capture(state, owner, method, structure, tensors)
+        return graph.structure.fill(_Replay.apply(graph, *tensors, *graph.parameters))
+
+
+@dataclass
+class _Method:
+    """What the graphs of one method share."""
+
+    graphs: dict[Hashable, _TrainingGraph] = field(default_factory=dict)
+    calls: dict[Hashable, int] = field(default_factory=dict)
+    pool: Any = field(default_factory=torch.cuda.graph_pool_handle)
+    turn: int = 0  # forward passes so far
+
+
+@dataclass
+class _TrainingGraph:
+    """Both passes of a method for one key, and the tensors at fixed addresses that they read and write."""
+
+    method: _Method
+    forward: list[Callable[[], object]]
+    backward: list[Callable[[], object]]
+    inputs: list[Tensor]
+    outputs: tuple[Tensor, ...]
+    structure: _Structure  # of the outputs
+    output_grads: list[Tensor | None]  # None: an output without gradient
+    input_grads: list[Tensor | None]
+    parameters: list[nn.Parameter]  # those that get a gradient
+    parameter_grads: list[Tensor]
+    read: list[tuple[Tensor, int, bool]]  # all parameters and buffers, their addresses, whether they learn
+
+    def fits(self) -> bool:
+        """Return whether the module's weights are where they were."""
+        return all(tensor.data_ptr() == address and tensor.requires_grad is learns
+                   for tensor, address, learns in self.read)
+
+
+class _Replay(torch.autograd.Function):
+    """A node of the autograd graph whose two passes are replayed."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: _TrainingGraph, *tensors: Tensor) -> tuple[Tensor, ...]:
+        torch._foreach_copy_(graph.inputs, tensors[:len(graph.inputs)], non_blocking=True)
+        for step in graph.forward:
+            step()
+        graph.method.turn += 1
+        ctx.graph, ctx.turn = graph, graph.method.turn
+        outputs = tuple(output.detach() for output in graph.outputs)
+        ctx.mark_non_differentiable(*(output for output, grad in zip(outputs, graph.output_grads) if grad is None))
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        graph = ctx.graph
+        if ctx.turn != graph.method.turn:
+            raise RuntimeError('A graphed method was called again before the backward pass of its last call, which '
+                               'overwrote its activations')
+        wanted = [(mine, grad) for mine, grad in zip(graph.output_grads, grads) if mine is not None]
+        torch._foreach_copy_([mine for mine, _ in wanted], [grad for _, grad in wanted], non_blocking=True)
+        for step in graph.backward:
+            step()
+        # parameters may keep what they are given; the next replay must not write into it
+        copies = torch._foreach_mul(graph.parameter_grads, 1.0) if graph.parameter_grads else ()
+        return None, *(grad if grad is None else grad.detach() for grad in graph.input_grads), *copies
+
+
+class _Call(nn.Module):
+    """A method as a module of its own, so that the weights of its owner can be replaced for a call."""
+
+    def __init__(self, owner: nn.Module, method: Callable[..., Any], structure: _Structure) -> None:
+        super().__init__()
+        self.owner, self.structure = owner, structure
+        self.method = method.__func__  # type: ignore[attr-defined]
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.method(self.owner, *self.structure.fill(tensors))
+
+
+def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], structure: _Structure,
+             tensors: Sequence[Tensor]) -> _TrainingGraph:
+    """Record both passes of a call with these shapes; the values of ``tensors`` do not matter."""
+    if any(isinstance(module, _BatchNorm) and module.training for module in owner.modules()):
+        raise UserError(f'graph_training: {type(owner).__name__} has batch norms that learn statistics, which a graph '
+                        'cannot; set backbone.norm_eval=True or graph_training=False')
+    call = _Call(owner, method, structure)
+    named = {f'owner.{name}': parameter for name, parameter in owner.named_parameters() if parameter.requires_grad}
+    # aliases of the weights: the weights' own autograd nodes belong to other streams, and to hooks of DDP
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in named.items()}
+    inputs = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors]
+    sources = [tensor for tensor in inputs if tensor.requires_grad] + list(leaves.values())
+
+    def run() -> tuple[list[Tensor], _Structure]:
+        with _without_autocast_cache():
+            return _Structure.of(functional_call(call, leaves, tuple(inputs)))
+
+    def differentiate(outputs: Sequence[Tensor], output_grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+        pairs = [(output, grad) for output, grad in zip(outputs, output_grads) if grad is not None]
+        if not pairs or not sources:
+            return [None] * len(sources)
+        differentiable, into = zip(*pairs)
+        with torch.autocast('cuda', enabled=False):  # the caller's is on, and backward passes take their tensors' types
+            grads = torch.autograd.grad(differentiable, sources, into, allow_unused=True)
+        return [_laid_out_as(grad, source) for grad, source in zip(grads, sources)]
+
+    output_grads: list[Tensor | None] = []
+
+    def both_passes() -> None:
+        outputs, _ = run()
+        output_grads[:] = [torch.zeros_like(output) if output.requires_grad else None for output in outputs]
+        differentiate(outputs, output_grads)
+
+    read = [*owner.parameters(), *owner.buffers()]
+    values = [tensor.detach().clone() for tensor in read]
+    with torch.random.fork_rng([torch.cuda.current_device()]):
+        stream = _warm_up(both_passes, times=2)
+    # data loaders' threads may go on with their own calls
+    options = dict(pool=state.pool, stream=stream, capture_error_mode='thread_local')
+    forward, backward = _Recorder(**options), _Recorder(**options)
+    with forward.record():
+        outputs, output_structure = run()
+    with backward.record():
+        grads = differentiate(outputs, output_grads)
+    with torch.no_grad():  # the warm-up wrote what a call writes, such as a memory; ``data``: autograd need not notice
+        torch._foreach_copy_([tensor.data for tensor in read], values)
+    count = sum(tensor.requires_grad for tensor in inputs)
+    of_inputs, of_parameters = iter(grads[:count]), grads[count:]
+    used = [(parameter, grad) for parameter, grad in zip(named.values(), of_parameters) if grad is not None]
+    return _TrainingGraph(
+        state, forward.steps, backward.steps, [tensor.detach() for tensor in inputs],
+        tuple(output.detach() for output in outputs), output_structure, output_grads,
+        [next(of_inputs) if tensor.requires_grad else None for tensor in inputs],
+        [parameter for parameter, _ in used], [grad for _, grad in used],
+        [(tensor, tensor.data_ptr(), tensor.requires_grad) for tensor in read])
+
+
+def _laid_out_as(grad: Tensor | None, tensor: Tensor) -> Tensor | None:
+    """Give a gradient its tensor's strides: autograd would copy each other gradient at every step."""
+    if grad is None or grad.stride() == tensor.stride():
+        return grad
+    return torch.empty_like(tensor).copy_(grad)
