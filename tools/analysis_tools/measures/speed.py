@@ -258,10 +258,10 @@ def bench_stages(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, in
     """The parts of a test clip one by one. Reads ``args.precision, batch``."""
     for name in args.precision:
         model = tester(bench, cfg, name)
-        head = model.bbox_head
-        if not hasattr(head, 'detect') or not hasattr(model, 'tracker'):
+        if not isinstance(model, SipMaskMem):
             say(f'--stages: {type(model).__name__} is not timed part by part')
             return
+        head = model.bbox_head
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
