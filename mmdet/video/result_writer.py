@@ -92,6 +92,7 @@ class VideoResultWriter:
             sample: with boxes, scores, labels, ids (arrays) and masks, see :class:`DetDataSample`, and
                 ``source_frame``, its number in the video.
         """
+        assert self._file is not None, 'the writer is closed'
         found, source_frame = sample.pred_track_instances, sample.source_frame
         parts = [f'{{"frame_id":{self._length},"source_frame":{source_frame},"objects":[']
         place = self._place + len(parts[0])

@@ -74,13 +74,23 @@ def test_a_match_renews_box_and_embedding_but_not_the_label():
     np.testing.assert_allclose(state.embeddings, [[0.5 ** 0.5, 0.5 ** 0.5]], rtol=1e-6)
 
 
+def test_results_of_earlier_frames_do_not_change_with_the_track():
+    """In the published code the row of a track's first frame was overwritten by its latest."""
+    tracker = AssociationTracker()
+    state = tracker.new_state()
+    first = tracker.track(found([[1, 0]], scores=[0.9]), state)
+    tracker.track(found([[1, 1]], [[1, 1, 11, 11]], scores=[0.5]), state)
+    assert first.bboxes.tolist() == [[0, 0, 10, 10]] and first.scores.tolist() == pytest.approx([0.9])
+    assert first.embeddings.tolist() == [[1, 0]]
+
+
 def test_tracks_found_in_a_frame_are_no_candidates_in_it():
     tracker = AssociationTracker()
     state = tracker.new_state()
     assert tracker.track(found([[1, 0], [1, 0]]), state).instances_id.tolist() == [0, 1]
 
 
-def test_the_longest_unseen_leaves_and_ids_are_not_reused():
+def test_the_least_recently_seen_is_evicted_and_ids_are_not_reused():
     tracker = AssociationTracker(max_tracks=2)
     state = tracker.new_state()
     far = [[[100 * i, 0, 100 * i + 9, 9]] for i in range(5)]
@@ -104,5 +114,7 @@ def test_dropped_claimants_lose_all_their_fields():
 def test_unknown_options_are_user_errors():
     with pytest.raises(UserError, match='cosine'):
         AssociationTracker(similarity='l2')
+    with pytest.raises(UserError, match='has 2 weights; give three'):
+        AssociationTracker(match_coeff=(1.0, 2.0))
     with pytest.raises(UserError, match='max_tracks'):
         AssociationTracker(max_tracks=0)

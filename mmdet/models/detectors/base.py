@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -68,7 +69,7 @@ class BaseDetector(BaseModel):
                  init_cfg: dict | None = None) -> None:
         # mmengine would look the preprocessor's name up in its own registry
         super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
-        self.tracker = MODELS.build(tracker) if tracker else None
+        self.tracker: Any = MODELS.build(tracker) if tracker else None
         self._lock = ModelLock()
 
     def forward(self, inputs: Tensor, data_samples: list[TrackDataSample] | None = None, mode: str = 'tensor',
@@ -83,12 +84,14 @@ class BaseDetector(BaseModel):
                 frame, ``'tensor'`` the raw outputs for all N·T frames.
             streams: N states, for ``'predict'``; see :meth:`predict`.
         """
+        if mode == 'tensor':
+            return self._forward(inputs)
+        assert data_samples is not None, f'mode {mode!r} needs data_samples'
         if mode == 'loss':
             return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            with self._lock:
-                return self.predict(inputs, data_samples, streams)
-        return self._forward(inputs)
+        assert mode == 'predict', f"mode {mode!r} is none of 'loss', 'predict', 'tensor'"
+        with self._lock:
+            return self.predict(inputs, data_samples, streams)
 
     def val_step(self, data: dict) -> list[TrackDataSample]:
         """See :meth:`test_step`."""
@@ -173,10 +176,11 @@ class BaseDetector(BaseModel):
         raise NotImplementedError
 
     def _states(self, clips: Sequence[TrackDataSample],
-                streams: Sequence[StreamState | None] | None) -> list[StreamState | None]:
-        """The states of the clips, new ones where there is none; checked before the network runs."""
+                streams: Sequence[StreamState | None] | None) -> list[Any]:
+        """The clips' states, as :meth:`new_stream` makes them; new where there is none. Checks before the network runs.
+        """
         given = streams if streams is not None else [None] * len(clips)
-        states = []
+        states: list[StreamState | None] = []
         for clip, state in zip(clips, given, strict=True):
             first = next((frame for frame in clip if not is_context(frame)), None)
             if state is None:

@@ -7,6 +7,7 @@ Built from a config by name; called by mmengine's runner in training and testing
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -14,27 +15,29 @@ from torch import Tensor
 from mmdet.models.detectors.base import is_context
 from mmdet.models.detectors.mask_track_rcnn import Maps, MaskTrackRCNN
 from mmdet.registry import MODELS
-from mmdet.structures import TrackDataSample
+from mmdet.structures import DetDataSample, TrackDataSample
 
 
 @MODELS.register_module()
 class CMaskTrackRCNN(MaskTrackRCNN):
-    """Proposals and embeddings read a frame's own maps; box and mask heads read them calibrated with a reference frame.
+    """Detector whose box and mask heads read maps calibrated with a reference frame.
+
+    Proposals and embeddings are computed from a frame's own maps.
 
     Training uses the pair's reference. Testing uses each frame within ``window`` of the current one and averages class
-    logits, deltas and mask logits over them; a frame without neighbours is its own reference. The window needs frames
-    ahead, so a test clip carries up to ``window`` frames of context on either side (data set option ``context``),
-    marked by ``is_context=True`` in their metainfo. They get no result of their own and leave the clip. Nothing but
-    the tracks is kept between clips: a frame's calibration costs tens of times its features, so computing those of
-    context twice is cheap, and memory depends on the clip's length, not the video's. Where a clip brings no context,
-    the window ends with the clip.
+    logits, deltas and mask logits over them; a frame without neighbours is its own reference. The window needs future
+    frames, so a test clip holds up to ``window`` frames of context on either side (data set option ``context``),
+    marked by ``is_context=True`` in their metainfo. They get no result of their own and are removed from the clip.
+    Only the tracks are kept between clips: the calibration of a frame costs tens of times its features, so that
+    computing those of the context twice is cheap, and memory depends on the length of the clip, not of the video. If a
+    clip has no context, the window ends with the clip.
 
     Args:
         window: largest distance of a reference frame in testing, in frames.
         **kwargs: see :class:`MaskTrackRCNN`; ``track_head`` must be a ``CalibratedTrackHead``.
     """
 
-    def __init__(self, *, window: int = 5, **kwargs) -> None:
+    def __init__(self, *, window: int = 5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.window = window
 
@@ -49,7 +52,8 @@ class CMaskTrackRCNN(MaskTrackRCNN):
         first = 0
         for clip in data_samples:
             frame_ids = [frame.frame_id for frame in clip]
-            frames, found = [], []
+            frames: list[DetDataSample] = []
+            found: list[InstanceData] = []
             for index, frame in enumerate(clip):
                 if is_context(frame):
                     continue

@@ -16,13 +16,13 @@ from mmdet.structures import TrackDataSample
 
 @MODELS.register_module()
 class FCOS(SingleStageDetector):
-    """Finds boxes in every frame by itself: no masks, no identities, no stream state. An image is a clip of one frame.
+    """Detector of boxes in single images: no masks, no identities, no stream state. An image is a clip of one frame.
 
     Arguments: see the base class; the head is a ``BaseDenseHead``.
     """
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of all frames of all clips."""
+        """Compute the losses of all frames of all clips."""
         targets = PaddedTargets.from_instances([frame.gt_instances for clip in data_samples for frame in clip],
                                                with_masks=False)
         return self.bbox_head.loss(self.extract_feat(inputs.flatten(0, 1)), targets)

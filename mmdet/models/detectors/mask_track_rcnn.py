@@ -21,7 +21,7 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.device_rle import masks_to_rle
 
 Maps = Sequence[Tensor]
-# pixels of image-size masks worked on at once: bounds memory whatever the clip length and the image size
+# number of pixels of image-size masks processed at once: bounds memory for clips and images of any size
 MASK_PIXELS = 2 ** 25
 
 
@@ -32,9 +32,9 @@ class MaskTrackRCNN(BaseDetector):
     Args:
         backbone, neck, rpn_head, bbox_head, mask_head, track_head, tracker: configs.
         assigner, sampler: configs of the heads' training targets; by default IoU .5, 512 regions, a quarter positive.
-        roi_strides: of the maps the heads read.
-        mask_thr: pixels with a greater probability belong to the mask.
-        legacy_boxes: boxes name their last pixel and RoIAlign does not shift by half a pixel, as weights published for
+        roi_strides: strides of the maps that the heads read.
+        mask_thr: probability above which a pixel belongs to the mask.
+        legacy_boxes: x2 and y2 are inclusive and RoIAlign does not shift by half a pixel, as weights published for
             mmdetection 1 need; otherwise boxes are continuous.
         data_preprocessor: config.
         init_cfg: mmengine's.
@@ -65,11 +65,11 @@ class MaskTrackRCNN(BaseDetector):
         return self.neck(self.backbone(images))
 
     def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
-        """The maps the box and mask heads read, of key frames and their references: here the key frames' own."""
+        """Return the maps that the box and mask heads read: here those of the key frames, ``maps``."""
         return maps
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of N key/reference pairs; finite whatever the ground truth."""
+        """Compute the losses of N key/reference pairs; they are finite for any ground truth."""
         feats = self.extract_feat(inputs.transpose(0, 1).flatten(0, 1))  # all key frames, then all reference frames
         maps, ref_maps = zip(*(feat.chunk(2) for feat in feats))
         keys, references = zip(*((clip[0], clip[1]) for clip in data_samples))

@@ -1,6 +1,8 @@
 """What the one-stage detectors share: backbone → neck → dense head."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -38,8 +40,8 @@ class SingleStageDetector(BaseDetector):
             if getattr(module, 'keep_float32', False):
                 return
             if isinstance(module, nn.Conv2d | nn.Linear | DeformConv3x3):
-                layout = torch.channels_last if module.weight.ndim == 4 else torch.preserve_format
-                module.to(dtype=dtype, memory_format=layout)
+                layout: Any = torch.channels_last if module.weight.ndim == 4 else torch.preserve_format
+                module.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
             for child in module.children():
                 halve(child)
 

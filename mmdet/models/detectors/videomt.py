@@ -105,7 +105,7 @@ class VidEoMT(BaseDetector):
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Losses of B clips of T frames; gradients pass through the queries from frame to frame."""
-        targets = [ClipTargets.of(clip, tuple(inputs.shape[-2:]), inputs.device) for clip in data_samples]
+        targets = [ClipTargets.of(clip, (inputs.shape[-2], inputs.shape[-1]), inputs.device) for clip in data_samples]
         return self.criterion(self.training_predictions(inputs), targets)
 
     def training_predictions(self, images: Tensor) -> list[Prediction]:

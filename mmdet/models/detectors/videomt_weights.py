@@ -80,7 +80,8 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     weights = dict(weights)
     if 'embeddings.cls_token' in weights:
-        ignored, column = _UNUSED_HF, 2
+        ignored: tuple[str, ...] = _UNUSED_HF
+        column = 2
     elif f'{_AUTHORS_VIT}.cls_token' in weights:
         ignored, column = _UNUSED_AUTHORS, 1
     else:

@@ -10,6 +10,7 @@ dummy "a new object".
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -175,13 +176,17 @@ class AssociationTracker:
     """
 
     def __init__(self, similarity: str = 'cosine', temperature: float = 0.1,
-                 match_coeff: tuple[float, float, float] = (1.0, 2.0, 10.0), max_tracks: int = 500) -> None:
+                 match_coeff: Sequence[float] = (1.0, 2.0, 10.0), max_tracks: int = 500) -> None:
         if similarity not in ('cosine', 'dot'):
             raise UserError(f"AssociationTracker similarity={similarity!r} is unknown; use 'cosine' or 'dot'")
         if max_tracks < 1:
             raise UserError(f'AssociationTracker max_tracks={max_tracks} leaves no memory; use 1 or more')
-        self.similarity, self.temperature = similarity, temperature
-        self.match_coeff, self.max_tracks = tuple(match_coeff), max_tracks
+        if len(match_coeff) != 3:
+            raise UserError(f'AssociationTracker match_coeff={match_coeff} has {len(match_coeff)} weights; give three: '
+                            'of ln(score), IoU and equal label')
+        weight_score, weight_iou, weight_label = match_coeff
+        self.match_coeff = (weight_score, weight_iou, weight_label)
+        self.similarity, self.temperature, self.max_tracks = similarity, temperature, max_tracks
 
     def new_state(self) -> TrackState:
         """The state of a stream before its first frame."""
