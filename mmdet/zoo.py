@@ -56,15 +56,14 @@ _PLAIN = 'plain state dict (torch)'
 _UNDER_MODEL = "state dict under 'model' (torch)"
 _TORCHVISION = 'https://download.pytorch.org/models/'
 _BSD = 'BSD-3-Clause (torchvision); trained on data with terms of their own'
-_MAE = dict(part='backbone', layout=_UNDER_MODEL, licence='CC BY-NC 4.0: no commercial use', restricted=True)
-_VIDEOMT = dict(licence='MIT for the code; the licence of the weights is not stated in what we have read')
-_SWIN = dict(part='backbone', layout=_UNDER_MODEL, licence='MIT')
+_VIDEOMT = 'MIT for the code; the licence of the weights is not stated in what we have read'
+_SWIN = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/'
 
 
 def _mae(size: str, configs: tuple[str, ...] = ()) -> PublicWeights:
     file = f'mae_pretrain_vit_{size}.pth'
-    return PublicWeights(f'mae_vit_{size}', f'https://dl.fbaipublicfiles.com/mae/pretrain/{file}', file,
-                         configs=configs, **_MAE)
+    return PublicWeights(f'mae_vit_{size}', f'https://dl.fbaipublicfiles.com/mae/pretrain/{file}', file, 'backbone',
+                         _UNDER_MODEL, 'CC BY-NC 4.0: no commercial use', restricted=True, configs=configs)
 
 
 def _torchvision(file: str, size: float, part: Literal['backbone', 'detector'] = 'backbone',
@@ -84,7 +83,11 @@ def _dinov2(size: str, registers: bool) -> PublicWeights:
 
 def _videomt(name: str, file: str) -> PublicWeights:
     return PublicWeights(name, f'{HUB_SCHEME}tue-mps/VidEoMT/{file}', f'videomt_{PurePosixPath(file).name}', 'detector',
-                         f"{_UNDER_MODEL}, the authors' names", **_VIDEOMT)
+                         f"{_UNDER_MODEL}, the authors' names", _VIDEOMT)
+
+
+def _swin(name: str, file: str, configs: tuple[str, ...]) -> PublicWeights:
+    return PublicWeights(name, _SWIN + file, file, 'backbone', _UNDER_MODEL, 'MIT', configs=configs)
 
 
 _TABLE = (
@@ -94,7 +97,7 @@ _TABLE = (
     _torchvision('resnet18-f37072fd.pth', 44.661),
     _torchvision('resnet50-11ad3fa6.pth', 97.79, configs=(
         'R50_cnp_contrast_ms_1x_ovis.py', 'cmasktrack_rcnn_r50_fpn_1x_ovis.py', 'cmasktrack_rcnn_r50_fpn_1x_yvis.py',
-        'masktrack_rcnn_r50_fpn_1x_yvis.py', 'sipmask_r50_fpn_gn_ms_1x.py', 'sipmask_r50_fpn_gn_ms_1x_ovis.py')),
+        'masktrack_rcnn_r50_fpn_1x_yvis.py', 'sipmask_r50_fpn_gn_ms_1x.py')),
     _torchvision('resnet101-cd907fc2.pth', 170.53),
     _torchvision('mobilenet_v2-b0353104.pth', 13.555),
     _torchvision('maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth', 169.84, 'detector'),
@@ -104,14 +107,11 @@ _TABLE = (
                   'resnet50_caffe.pth', 'backbone', 'state dict, plain or under \'state_dict\' (torch)',
                   'Apache-2.0 (Detectron)', configs=(
                       'R50_cnp_contrast_ms_1x.py', 'fcos_r50_caffe_fpn_gn_1x.py',
-                      'fcos_r50_caffe_fpn_gn_1x_improved.py', 'sipmask_r50_caffe_fpn_gn_ms_1x.py')),
-    PublicWeights('swin_small', 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/'
-                  'swin_small_patch4_window7_224.pth', 'swin_small_patch4_window7_224.pth', configs=(
-                      'sipmask_swin-s_fpn_ms_1x.py', 'sipmask_swin-s_fpn_ms_1x_4lvls.py',
-                      'sipmask_swin-s_swinfpn_ms_1x.py'), **_SWIN),
-    PublicWeights('swin_large', 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/'
-                  'swin_large_patch4_window12_384_22k.pth', 'swin_large_patch4_window12_384_22k.pth',
-                  configs=('sipmask_swin-L_fpn_4lvls.py',), **_SWIN),
+                      'fcos_r50_caffe_fpn_gn_1x_improved.py', 'sipmask_r50_caffe_fpn_gn_ms_1x.py',
+                      'sipmask_r50_fpn_gn_ms_1x_ovis.py')),
+    _swin('swin_small', 'swin_small_patch4_window7_224.pth', (
+        'sipmask_swin-s_fpn_ms_1x.py', 'sipmask_swin-s_fpn_ms_1x_4lvls.py', 'sipmask_swin-s_swinfpn_ms_1x.py')),
+    _swin('swin_large', 'swin_large_patch4_window12_384_22k.pth', ('sipmask_swin-L_fpn_4lvls.py',)),
     *(_dinov2(size, registers) for size in ('small', 'base', 'large') for registers in (False, True)),
     _videomt('videomt_small_ytvis2019', 'yt_2019_vit_small_52.8.pth'),
     _videomt('videomt_base_ytvis2019', 'yt_2019_vit_base_58.2.pth'),
@@ -129,7 +129,7 @@ _TABLE = (
     PublicWeights('videomt_small_ytvis2019_hf',
                   f'{HUB_SCHEME}tue-mps/videomt-dinov2-small-ytvis2019/model.safetensors',
                   'videomt-dinov2-small-ytvis2019.safetensors', 'detector', "safetensors, transformers' names",
-                  **_VIDEOMT),
+                  _VIDEOMT),
     # which of the published configs it belongs to, and its size, are not stated with the link
     PublicWeights('memcnp', 'https://drive.usercontent.google.com/download?id=1fUgaEtMw2H-KGVQqrOUnHPvLiOWqYle8'
                   '&export=download&confirm=t', 'memcnp.pth', 'detector', "state dict under 'state_dict' (torch)",

@@ -3,13 +3,20 @@ import argparse
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import MessageHub
+from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from mmdet.checkpoint import (
+    ClassRows,
     StrictPretrainedInit,
     load_backbone_weights,
+    load_initial_weights,
     load_model,
     newest_whole_checkpoint,
     read_checkpoint,
@@ -17,9 +24,12 @@ from mmdet.checkpoint import (
 )
 from mmdet.errors import UserError
 from mmdet.models.backbones import ViT
+from mmdet.models.backbones.vit import sincos_position_embedding
 
 
 class Detector(nn.Module):
+    class_layers = {'bbox_head.fcos_cls': ClassRows()}
+
     def __init__(self, classes=3):
         super().__init__()
         self.backbone = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
@@ -27,6 +37,14 @@ class Detector(nn.Module):
 
 
 ONE = torch.ones(1)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """The lines that loading writes to the log."""
+    lines = []
+    monkeypatch.setattr('mmdet.checkpoint.loading.print_log', lambda text, logger: lines.append(text))
+    return lines
 
 
 def same(model, other):
@@ -61,9 +79,7 @@ def test_layouts_of_a_backbone(tmp_path, wrap, capsys):
     assert same(backbone, source)
 
 
-def test_keys_that_only_pre_training_needs_are_said_to_be_ignored(monkeypatch):
-    said = []
-    monkeypatch.setattr('mmdet.checkpoint.print_log', lambda text, logger: said.append(text))
+def test_keys_that_only_pre_training_needs_are_said_to_be_ignored(said):
     backbone = Detector().backbone
     load_backbone_weights(backbone, backbone.state_dict() | {'decoder_pred.bias': torch.ones(1)}, 'mae.pth')
     assert said == ['mae.pth: 1 keys that only pre-training needs are ignored: decoder_pred.bias']
@@ -73,7 +89,7 @@ def test_a_backbone_starts_a_training_but_cannot_be_tested(tmp_path):
     source, model = Detector(), Detector()
     torch.save({'model': source.backbone.state_dict()}, tmp_path / 'mae.pth')
     head = model.bbox_head['fcos_cls'].weight.clone()
-    load_model(model, tmp_path / 'mae.pth', allow_backbone=True)
+    load_initial_weights(model, tmp_path / 'mae.pth')
     assert same(model.backbone, source.backbone) and torch.equal(model.bbox_head['fcos_cls'].weight, head)
     with pytest.raises(UserError, match='holds a backbone only'):
         load_model(model, tmp_path / 'mae.pth')
@@ -163,3 +179,148 @@ def test_other_contents_are_refused(tmp_path, content, message):
 def test_missing_file_is_named():
     with pytest.raises(UserError, match=r'nowhere/x\.pth: no such checkpoint file'):
         read_checkpoint('nowhere/x.pth')
+
+
+@pytest.mark.parametrize('save', [save_file, lambda weights, path: save_file(weights, path, {'format': 'pt'})],
+                         ids=['bare', 'with metadata'])
+def test_safetensors_are_read(tmp_path, save):
+    source, model = Detector(), Detector()
+    save(source.state_dict(), tmp_path / 'a.safetensors')
+    load_model(model, tmp_path / 'a.safetensors')
+    assert same(model, source)
+
+
+@pytest.mark.parametrize('keep', [0, 5, -4], ids=['empty', 'header only', 'cut off'])
+def test_a_damaged_safetensors_file_is_one_line(tmp_path, keep):
+    path = tmp_path / 'a.safetensors'
+    save_file(Detector().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r'a\.safetensors: damaged or not a checkpoint') as error:
+        read_checkpoint(path)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('prefix', ['detector.', 'model.', 'module.', '_orig_mod.', 'module.model.',
+                                    'module._orig_mod.detector.'])
+@pytest.mark.parametrize('load', [load_model, load_initial_weights])
+def test_prefixes_of_wrappers_are_taken_off_and_said(tmp_path, said, load, prefix):
+    source, model = Detector(), Detector()
+    torch.save({'state_dict': {f'{prefix}{key}': value for key, value in source.state_dict().items()}},
+               tmp_path / 'a.pth')
+    load(model, tmp_path / 'a.pth')
+    assert same(model, source)
+    assert [line.partition(': ')[2] for line in said] == [f'the prefix {prefix!r} of 9 keys is taken off']
+
+
+def test_a_prefix_of_some_keys_is_taken_off(said):
+    """mmtracking: the detector below ``detector.``, the rest beside it."""
+    source, model = Detector(), Detector()
+    load_model(model, 'a.pth', {key if key.startswith('bbox_head') else f'detector.{key}': value
+                                for key, value in source.state_dict().items()})
+    assert same(model, source) and len(said) == 1
+
+
+@pytest.mark.parametrize('prefix', ['module.', 'model.backbone.', 'module.model.'])
+def test_prefixes_of_wrappers_are_taken_off_a_backbone(prefix):
+    source, backbone = Detector().backbone, Detector().backbone
+    load_backbone_weights(backbone, {f'{prefix}{key}': value for key, value in source.state_dict().items()}, 'a.pth')
+    assert same(backbone, source)
+
+
+def test_a_part_of_the_name_of_a_wrapper_keeps_its_name(said):
+    source, model = (nn.ModuleDict({'model': nn.Linear(2, 2)}) for _ in range(2))
+    load_model(model, 'a.pth', source.state_dict())
+    assert same(model, source) and said == []
+
+
+def test_a_file_with_a_weight_twice_is_refused():
+    weights = Detector().state_dict()
+    with pytest.raises(UserError, match=r'holds module\.backbone\.0\.bias as well as backbone\.0\.bias'):
+        load_model(Detector(), 'a.pth', weights | {'module.backbone.0.bias': weights['backbone.0.bias']})
+
+
+def test_a_checkpoint_of_mmengine_with_a_message_hub_is_read(tmp_path):
+    hub = MessageHub.get_instance('a test of checkpoints')
+    hub.update_scalar('train/loss', np.float32(2))
+    hub.update_info('best', np.float64(3))
+    source, model = Detector(), Detector()
+    torch.save({'state_dict': source.state_dict(), 'message_hub': hub.state_dict(), 'old_hub': hub,
+                'meta': {'dataset_meta': ConfigDict(classes=('a', 'b'), palette=np.zeros((2, 3)))}}, tmp_path / 'a.pth')
+    checkpoint = read_checkpoint(tmp_path / 'a.pth')
+    load_model(model, 'a.pth', checkpoint)
+    assert same(model, source)
+    assert checkpoint['meta'] == {'dataset_meta': {'classes': ('a', 'b')}}
+    assert checkpoint['message_hub']['log_scalars'] == {} and 'old_hub' not in checkpoint
+
+
+class AskedForAnAttribute:
+    """Pickled as ``getattr(argparse.Namespace, '__init__')``, the first step to other functions."""
+
+    def __reduce__(self):
+        return getattr, (argparse.Namespace, '__init__')
+
+
+class CallsWhatItAskedFor:
+    def __reduce__(self):
+        return AskedForAnAttribute(), ()
+
+    def __call__(self):
+        pass
+
+
+AskedForAnAttribute.__call__ = CallsWhatItAskedFor.__call__
+
+
+def test_placeholders_are_neither_read_nor_called(tmp_path):
+    torch.save({'state_dict': {'a': ONE}, 'x': AskedForAnAttribute()}, tmp_path / 'a.pth')
+    assert set(read_checkpoint(tmp_path / 'a.pth')) == {'state_dict'}
+    torch.save({'state_dict': {'a': ONE}, 'x': CallsWhatItAskedFor()}, tmp_path / 'evil.pth')
+    with pytest.raises(UserError, match=r'evil\.pth: refused'):
+        read_checkpoint(tmp_path / 'evil.pth')
+
+
+def vit_file(**changes):
+    """Weights of a small ViT under MAE's names."""
+    weights = ViT(32, 4, 2).state_dict()
+    weights |= {name: torch.rand_like(value) for name, value in weights.items()}
+    return {name: value for name, value in (weights | changes).items() if value is not None}
+
+
+def test_vit_of_another_width_is_one_line_with_both_widths():
+    with pytest.raises(UserError, match=r'the file has 64 channels, the config 32 \(backbone\.embed_dims\)') as error:
+        load_backbone_weights(ViT(32, 4, 2), ViT(64, 4, 2).state_dict(), 'mae.pth')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('side', [28, 7])
+def test_vit_positions_of_another_grid_are_resized_and_said(said, side):
+    backbone = ViT(32, 4, 2)
+    table = sincos_position_embedding(32, (side, side))[None] / 2
+    load_backbone_weights(backbone, vit_file(pos_embed=table), 'mae.pth')
+    assert said == [f'mae.pth: pos_embed is resized from {side}×{side} to 14×14 positions']
+    torch.testing.assert_close(backbone.pos_embed, resample_abs_pos_embed(table, [14, 14]))
+    torch.testing.assert_close(backbone.pos_embed[:, 0], table[:, 0])
+
+
+@pytest.mark.parametrize('size', [1 + 14 * 13, 14 * 14])
+def test_vit_positions_of_no_square_grid_are_refused(size):
+    with pytest.raises(UserError, match='1 of wrong shape: pos_embed'):
+        load_backbone_weights(ViT(32, 4, 2), vit_file(pos_embed=torch.rand(1, size, 32)), 'mae.pth')
+
+
+@pytest.mark.parametrize('changes', [
+    pytest.param({'norm.weight': None, 'norm.bias': None, 'fc_norm.weight': torch.rand(32),
+                  'fc_norm.bias': torch.rand(32), 'head.weight': torch.rand(10, 32)}, id='fine-tuned by MAE'),
+    pytest.param({'pos_embed': None}, id='no positions'),
+    pytest.param({'norm.weight': None, 'norm.bias': None}, id='no last norm')])
+def test_vit_files_without_what_takes_no_part_are_loaded(changes):
+    backbone, weights = ViT(32, 4, 2), vit_file(**changes)
+    load_backbone_weights(backbone, weights, 'mae.pth')
+    assert torch.equal(backbone.blocks[3].mlp.fc2.weight, weights['blocks.3.mlp.fc2.weight'])
+    if 'pos_embed' in changes:
+        assert torch.equal(backbone.pos_embed, ViT(32, 4, 2).pos_embed)
+
+
+def test_vit_of_another_depth_lists_the_blocks():
+    with pytest.raises(UserError, match=r'48 unexpected: blocks\.4\.'):
+        load_backbone_weights(ViT(32, 4, 2), ViT(32, 8, 2).state_dict(), 'mae.pth')

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmdet.checkpoint import load_model, read_checkpoint
+from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, trained_classes
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.hooks.stream_hook import StreamHook
@@ -72,7 +72,7 @@ class VideoRunner(Runner):
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: Sequence = ()) -> dict:
-        """Loads the model's weights; where training starts from them, the file may hold a bare backbone.
+        """Load the model's weights; a training may also start from a bare backbone or from other classes.
 
         Args:
             filename: path of the file.
@@ -81,7 +81,8 @@ class VideoRunner(Runner):
             revise_keys: not used.
 
         Raises:
-            UserError: see :func:`mmdet.checkpoint.load_model`; when resuming, also a file that no training wrote; when
+            UserError: see :func:`mmdet.checkpoint.load_model`, and where a training starts,
+                :func:`mmdet.checkpoint.load_initial_weights`; when resuming, also a file that no training wrote; when
                 testing, also one that was trained on other classes than those of the test set.
         """
         checkpoint = read_checkpoint(filename, map_location)
@@ -91,14 +92,18 @@ class VideoRunner(Runner):
             self._check_classes(filename, checkpoint)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        load_model(model, filename, checkpoint, allow_backbone=self._train_loop is not None and not self._resume)
+        if self._train_loop is not None and not self._resume:
+            classes = getattr(self.train_dataloader.dataset, 'metainfo', {}).get('classes') or ()
+            load_initial_weights(model, filename, checkpoint, classes)
+        else:
+            load_model(model, filename, checkpoint)
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
 
     def _check_classes(self, filename: str, checkpoint: dict) -> None:
         """YouTube-VIS 2019 and 2021 both have 40 classes, in another order: only their names tell."""
-        trained = (checkpoint.get('meta') or {}).get('dataset_meta', {}).get('classes') or ()
+        trained = trained_classes(checkpoint)
         dataset = self.test_dataloader.dataset
         tested = dataset.metainfo.get('classes') or ()
         differing = [(old, new) for old, new in zip(trained, tested) if old != new]
@@ -109,7 +114,8 @@ class VideoRunner(Runner):
 
     def _check_resumable(self, filename: str, checkpoint: dict) -> None:
         meta = checkpoint.get('meta', {})
-        if not {'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint) or 'seed' not in meta:
+        complete = {'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint) and 'seed' in meta
+        if not complete or 'iterations_per_epoch' not in checkpoint['message_hub'].get('runtime_info', {}):
             raise UserError(f'{filename}: cannot be resumed, it lacks the training\'s state; start from its weights '
                             'with --load_from')
         if meta['seed'] != self.seed:

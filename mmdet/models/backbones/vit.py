@@ -6,12 +6,13 @@ Symbols: B images, H×W padded input, P patch size, C embedding channels, N = H/
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from timm.layers import PatchEmbed
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -89,6 +90,28 @@ class ViT(BaseModule):
                 if isinstance(module, nn.Linear):
                     nn.init.xavier_uniform_(module.weight)
                     nn.init.zeros_(module.bias)
+
+    def adapt_pretrained(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Fit pre-trained weights to this model where the two may differ; called when a bare backbone is loaded.
+
+        A position table of another grid is resized. Files without a table get MAE's, which is fixed, and files without
+        the last norm (MAE's fine-tuned ones have ``fc_norm`` in its place) this model's own, which nothing reads.
+
+        Returns:
+            The weights, and a remark for each change that the features depend on.
+        """
+        weights, remarks = dict(weights), []
+        own = self.state_dict()
+        weights |= {name: own[name] for name in ('norm.weight', 'norm.bias') if name not in weights}
+        if 'pos_embed' not in weights:
+            weights['pos_embed'] = own['pos_embed']
+            remarks.append('it has no pos_embed: the sine-cosine table is used')
+        table = weights['pos_embed']
+        side = math.isqrt(max(table.shape[1] - 1, 0)) if table.ndim == 3 else 0
+        if side != self.grid and side > 0 and table.shape == (1, 1 + side ** 2, own['pos_embed'].shape[2]):
+            weights['pos_embed'] = resample_abs_pos_embed(table, [self.grid, self.grid])
+            remarks.append(f'pos_embed is resized from {side}×{side} to {self.grid}×{self.grid} positions')
+        return weights, remarks
 
     def train(self, mode: bool = True) -> ViT:
         self._positions.clear()

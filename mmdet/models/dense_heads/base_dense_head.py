@@ -17,6 +17,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdet.checkpoint import ClassRows
 from mmdet.errors import UserError
 from mmdet.models.layers.instance_masks import resize_and_fit
 from mmdet.models.task_modules.fast_nms import Detections
@@ -92,11 +93,13 @@ class BaseDenseHead(BaseModule):
     """Base class; subclasses define ``forward``, ``loss`` and ``predict``.
 
     Attributes:
+        class_layers: layers with outputs per class, for starting from a detector of other classes.
         extras: name and width of what a detection carries beside box, score and label.
         fixed_shape: whether the shapes in ``loss`` depend on no value, so that a detector may run it as a CUDA graph.
         strides: of the levels; further levels are ignored.
     """
 
+    class_layers = {'fcos_cls': ClassRows()}
     extras: tuple[tuple[str, int], ...] = ()
     fixed_shape = False
     strides: tuple[int, ...]

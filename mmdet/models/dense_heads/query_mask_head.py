@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from mmdet.checkpoint import ClassRows
 from mmdet.registry import MODELS
 
 
@@ -35,6 +36,8 @@ class QueryMaskHead(BaseModule):
         num_prefix: class token and registers between queries and patches, 1 + R.
         init_cfg: mmengine's.
     """
+
+    class_layers = {'class_predictor': ClassRows(background='last')}
 
     def __init__(self, num_classes: int = 40, embed_dims: int = 384, num_queries: int = 200, num_prefix: int = 5,
                  init_cfg: dict | None = None) -> None:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.checkpoint import ClassRows
 from mmdet.models.task_modules.box_convention import BoxConvention, DeltaCoder
 from mmdet.registry import MODELS
 
@@ -25,6 +26,8 @@ class Shared2FCBBoxHead(BaseModule):
         legacy_boxes: boxes name their last pixel.
         init_cfg: mmengine's; Xavier-uniform for shared layers, normal(0, .01 / .001) for classes / deltas by default.
     """
+
+    class_layers = {'fc_cls': ClassRows(background='first'), 'fc_reg': ClassRows(4, background='first')}
 
     def __init__(self, num_classes: int, in_channels: int = 256, roi_size: int = 7, fc_channels: int = 1024,
                  target_stds: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2), score_thr: float = 0.05,

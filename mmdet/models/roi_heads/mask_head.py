@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from mmdet.checkpoint import ClassRows
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.registry import MODELS
 
@@ -24,6 +25,8 @@ class FCNMaskHead(BaseModule):
         legacy_boxes: boxes name their last pixel.
         init_cfg: mmengine's; Kaiming-normal by default.
     """
+
+    class_layers = {'conv_logits': ClassRows(background='first')}
 
     def __init__(self, num_classes: int, in_channels: int = 256, num_convs: int = 4, roi_size: int = 14,
                  legacy_boxes: bool = False, init_cfg: dict | None = None) -> None:

@@ -1,0 +1,168 @@
+"""Finding and reading checkpoint files. No file can run code.
+
+``torch.load`` runs with ``weights_only=True``. What it allows in addition is ``argparse.Namespace``, a plain record
+that MAE's training files carry, and an inert placeholder, :class:`Unread`, for the classes of mmengine's message hub
+and of numpy: they are part of every checkpoint of mmengine, and nothing here needs them. A safetensors file holds
+nothing but tensors.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdet.download import fetch
+from mmdet.errors import UserError
+from mmdet.zoo import find_weights, near_names
+
+_SAFETENSORS = '.safetensors'
+
+
+class Unread:
+    """Stands for an object of a checkpoint that is not read: accepts any arguments and any state, keeps nothing."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# names in checkpoints of mmengine's runner -> what they are read as
+_STAND_INS = {
+    **dict.fromkeys(('mmengine.logging.history_buffer.HistoryBuffer', 'mmengine.logging.message_hub.MessageHub',
+                     'builtins.getattr',  # names HistoryBuffer's methods
+                     'numpy.ndarray', 'numpy.dtype',
+                     *(f'numpy.{core}.multiarray.{name}' for core in ('core', '_core')
+                       for name in ('_reconstruct', 'scalar'))), Unread),
+    'mmengine.config.config.ConfigDict': dict,
+}
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint of torch's zip format has its end (a truncated one lacks it)."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def newest_whole_checkpoint(folder: str | os.PathLike) -> Path | None:
+    """The last written complete ``epoch_*.pth`` or ``iter_*.pth`` of a folder, or None."""
+    found = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in Path(folder).glob(pattern) if is_whole(path)]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def find_checkpoint(path: str | os.PathLike, otherwise: str = '') -> Path:
+    """The local file of a checkpoint: a path, or published weights, which are downloaded first where needed.
+
+    Args:
+        path: path (``~`` is expanded), ``https://`` address, ``hf://owner/repository/file`` or a name of
+            :data:`mmdet.zoo.WEIGHTS`. A missing ``data/weights/FILE`` is downloaded if it is of that table.
+        otherwise: how to go on without the file, for the message where there is no network.
+
+    Raises:
+        UserError: there is no such file; see also :func:`mmdet.download.fetch`.
+    """
+    found = Path(path).expanduser()
+    if found.is_file():
+        return found
+    weights = find_weights(path)
+    if weights is None:
+        remedy = _alternative(found) or near_names(str(path)) or '; check the path'
+        raise UserError(f'{path}: no such checkpoint file{remedy}')
+    return fetch(weights, otherwise)
+
+
+def _alternative(path: Path) -> str:
+    newest = newest_whole_checkpoint(path.parent) if path.parent.is_dir() else None
+    return f'; the newest whole checkpoint beside it is {newest}' if newest and newest != path else ''
+
+
+def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | Callable = 'cpu') -> dict:
+    """The content of a checkpoint file of torch or safetensors.
+
+    Args:
+        path: as for :func:`find_checkpoint`.
+        map_location: where the tensors shall be, as for ``torch.load``; a function leaves those of safetensors on the
+            CPU.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds other than tensors and plain data.
+    """
+    path = find_checkpoint(path)
+    if path.suffix == _SAFETENSORS:
+        return _read_safetensors(path, 'cpu' if callable(map_location) else str(map_location))
+    try:
+        allowed: list = [argparse.Namespace, *((stand_in, name) for name, stand_in in _STAND_INS.items())]
+        with torch.serialization.safe_globals(allowed):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        culprit = re.search(r'GLOBAL (\S+)|class (\S+)', str(error))
+        what = next((name for name in culprit.groups() if name), '') if culprit else ''
+        raise UserError(f'{path}: refused, it is not a checkpoint of plain tensors, numbers and strings'
+                        + (f' (it names {what})' if what else '') + '; loading it could run code. If you trust it, '
+                        "save its weights alone, torch.save({'state_dict': ...}), with the program that wrote it"
+                        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'{path}: holds a {type(checkpoint).__name__}, not a dict of weights')
+    _drop_unread(checkpoint)
+    return checkpoint
+
+
+def _drop_unread(content: Any) -> None:
+    """Remove the placeholders from nested dicts and lists, in place."""
+    if isinstance(content, dict):
+        for key in [key for key, value in content.items() if isinstance(value, Unread)]:
+            del content[key]
+    elif isinstance(content, list):
+        content[:] = [value for value in content if not isinstance(value, Unread)]
+    else:
+        return
+    for value in content.values() if isinstance(content, dict) else content:
+        _drop_unread(value)
+
+
+def _read_safetensors(path: Path, device: str) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return load_file(path, device=device)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or ['it ends too early'])[0][:150]
+    remedy = _alternative(path) or '; fetch or copy it again'
+    return UserError(f'{path}: damaged or not a checkpoint ({reason}){remedy}')
+
+
+def weights_of(checkpoint: Mapping, source: str | os.PathLike) -> dict[str, Tensor]:
+    """The weights of a published file (``state_dict``), of MAE's or timm's (``model``), or of a plain dict.
+
+    Raises UserError if there is no weight.
+    """
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    weights = {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f'{source}: holds no weights (neither state_dict, model nor a plain dict of tensors)')
+    return weights
+
+
+def trained_classes(checkpoint: Mapping) -> tuple[str, ...]:
+    """Names of the classes on which a checkpoint was trained, in the order of their labels; empty: not known."""
+    meta = checkpoint.get('meta')
+    dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    names = dataset_meta.get('classes') if isinstance(dataset_meta, Mapping) else None
+    return tuple(names) if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names) else ()
