@@ -17,32 +17,31 @@ def build_parser() -> CommandParser:
     parser.add_argument('annotations', type=existing_file, help='annotation file')
     parser.add_argument('--images', type=Path, metavar='DIR',
                         help='folder that file_names start from (default: unchecked)')
-    parser.add_boolean('--decode', help='read whole images, to find those that are cut off')
+    parser.add_boolean('--decode', help='decode the images, to find those that are cut off or damaged inside')
     parser.add_argument('--overlap', type=float, default=.9, metavar='IOU',
                         help='masks of two objects in a video more alike than this are a fault (default: 0.9)')
-    parser.add_argument('--workers', type=positive_int, default=4, help='threads that read images (default: 4)')
+    parser.add_argument('--workers', type=positive_int, default=4, help='processes that read images (default: 4)')
     return parser
 
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from tqdm import tqdm
-    from tqdm.contrib.concurrent import thread_map
+    from concurrent.futures import ProcessPoolExecutor
 
-    from mmdet.datasets.checks import check_annotations, check_images
+    from tqdm import tqdm
+
+    from mmdet.datasets.checks import check_annotations
+    from mmdet.datasets.image_checks import DecoderLog, check_images, summarise
     from mmdet.errors import UserError
     from mmdet.files import load_json
+    from mmdet.structures.vis_json import Video, check_outline, read_annotation_entries
 
     if not 0 < args.overlap <= 1:
         raise UserError(f'--overlap {args.overlap} must lie above 0 and be at most 1')
     if args.decode and not args.images:
         raise UserError('--decode reads images: give their folder with --images')
     data = load_json(args.annotations)
-    for key in ('videos', 'categories'):
-        if not isinstance(data, dict) or not isinstance(data.get(key), list) or not data[key]:
-            raise UserError(f'{args.annotations} is not YouTube-VIS JSON: it needs a non-empty list {key!r}')
-    if not isinstance(data.get('annotations') or [], list):
-        raise UserError(f'{args.annotations} is not YouTube-VIS JSON: annotations must be a list')
+    check_outline(data, args.annotations)
     if args.images and not args.images.is_dir():
         raise UserError(f'{args.images} is no folder; give the one that file_names start from')
     faults = 0
@@ -50,12 +49,13 @@ def main(argv: Sequence[str] | None) -> int:
         tqdm.write(f'{args.annotations}: {fault}')
         faults += 1
     if args.images:
+        videos = [entry for entry, _ in read_annotation_entries(data, tracks=False) if isinstance(entry, Video)]
         check = partial(check_images, folder=args.images, decode=args.decode)
-        videos = [video for video in data['videos'] if isinstance(video, dict)]
-        for video_faults in thread_map(check, videos, max_workers=args.workers, desc='images', unit=' videos'):
-            for fault in video_faults:
-                print(f'{args.annotations}: {fault}')
-            faults += len(video_faults)
+        with ProcessPoolExecutor(args.workers, initializer=DecoderLog.start) as pool:
+            found = list(tqdm(pool.map(check, videos), total=len(videos), desc='images', unit=' videos'))
+        for fault in summarise(videos, found, args.images):
+            print(f'{args.annotations}: {fault}')
+            faults += 1
     print(f'{args.annotations}: {faults or "no"} faults in {len(data["videos"])} videos, '
           f'{len(data.get("annotations") or [])} objects, {len(data["categories"])} categories'
           + ('' if args.images else '; images not checked (--images DIR)'))

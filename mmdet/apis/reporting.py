@@ -22,12 +22,13 @@ from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.loading import BadFrameError, read_frame
 from mmdet.errors import UserError
 from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, read_predictions
-from mmdet.evaluation.functional.scored_tracks import GroundTruth, Track, Video, check_repeats
+from mmdet.evaluation.functional.scored_tracks import GroundTruth, check_repeats
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
 from mmdet.evaluation.functional.video_iou import video_mask_iou
 from mmdet.evaluation.functional.vis_eval import score_tracks
 from mmdet.evaluation.tables import RANGE_TEXT
 from mmdet.files import atomic_open, load_json
+from mmdet.structures.vis_json import Track, Video
 from mmdet.visualization import GifWriter, TrackVisualizer
 from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page
 from mmdet.visualization.training_log import read_scalars

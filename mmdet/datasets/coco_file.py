@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from mmdet.datasets.packed_annotations import checked_ids
 from mmdet.errors import UserError
 from mmdet.structures.masks import check_image_size, parse_segmentations
+from mmdet.structures.vis_json import checked_ids
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,18 @@ def check_coco(data: Any, path: str | os.PathLike) -> CocoFile:
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise UserError(f'{path} is not COCO JSON: it needs a list {key!r}; check the file')
-    category_ids = checked_ids(data['categories'], f'{path}: categories')
+    category_ids = checked_ids(data['categories'], 'categories', str(path))
     for category in data['categories']:
         if not isinstance(category.get('name'), str):
             raise UserError(f'{path}: category {category["id"]} has no name; give each category one')
-    images = dict(zip(checked_ids(data['images'], f'{path}: images'), data['images']))
+    images = dict(zip(checked_ids(data['images'], 'images', str(path)), data['images']))
     for ident, image in images.items():
         check_image_size(image.get('height'), image.get('width'), f'{path}: image {ident}')
         if not isinstance(image.get('file_name'), str):
             raise UserError(f'{path}: image {ident} has no file_name; correct the file')
     annotations: dict[int, list[dict]] = {ident: [] for ident in images}
     known = set(category_ids)
-    for ident, annotation in zip(checked_ids(data['annotations'], f'{path}: annotations'), data['annotations']):
+    for ident, annotation in zip(checked_ids(data['annotations'], 'annotations', str(path)), data['annotations']):
         image_id, category_id = annotation.get('image_id'), annotation.get('category_id')
         if type(image_id) is not int or image_id not in annotations:
             raise UserError(f'{path}: annotation {ident}: image_id {str(image_id)[:60]} is not in the file')

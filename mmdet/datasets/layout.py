@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmdet.errors import UserError
+from mmdet.files import visible_folders
 
 _SPLIT = re.compile(r'(?:^|_)(train|valid|test)(?:_|$)')
 
@@ -44,6 +45,22 @@ def find_annotations(data_root: str, ann_file: str) -> Path:
         root = wanted.parent.parent if wanted.parent.name == 'annotations' else wanted.parent
         candidates += [root / wanted.name, root / split / 'instances.json', root / f'{split}.json']
     return _first(candidates, Path.is_file, f'annotation file {wanted}')
+
+
+def explain_missing(folder: Path, name: str) -> str:
+    """Why the image of an annotation file is not below its folder, and the remedy, for a message.
+
+    Args:
+        folder: the image folder.
+        name: the image's file name in the annotation file.
+    """
+    if '\\' in name:
+        return f'its name has backslashes; write {name.replace(chr(92), "/")!r} in file_names'
+    inside = visible_folders(folder) if folder.is_dir() else []
+    for candidate in (folder.parent, *inside, *folder.resolve().parent.glob('*/')):
+        if (candidate / name).is_file() and candidate != folder:
+            return f'it is in {candidate}; give that folder'
+    return 'unpack the images again, or give the folder that file_names start from'
 
 
 def _split_of(name: str) -> str | None:

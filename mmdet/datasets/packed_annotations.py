@@ -1,4 +1,4 @@
-"""Reads YouTube-VIS JSON (2019, 2021, 2022, OVIS) once, checks it and packs it into a few arrays.
+"""Annotation files as data sets hold them: read once by :mod:`mmdet.structures.vis_json`, packed into a few arrays.
 
 ``YVISDataset`` holds one :class:`VideoAnnotations`. Its arrays live outside Python's object heap, so the processes that
 a data loader forks read the same pages as their parent; masks stay run-length encoded until a frame is asked for.
@@ -6,20 +6,15 @@ a data loader forks read the same pages as their parent; masks stay run-length e
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from mmdet.errors import UserError
 from mmdet.files import load_json
-from mmdet.structures.masks import check_image_size, parse_segmentations, rle_boxes
-
-# of a coordinate or an area; more is no image's
-MAX_NUMBER = 1e9
+from mmdet.structures.vis_json import Category, Track, Video, check_outline, checked, read_annotation_entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +95,7 @@ class VideoAnnotations:
 
 
 def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | None = None) -> VideoAnnotations:
-    """Reads and checks an annotation file.
+    """Read an annotation file, check it and pack it.
 
     An object counts in a frame where it has a mask, its box is not null, at least 1 px wide and high and touches the
     image, and its area is above 0. Crowd objects are left out with their masks. Boxes and areas that the file lacks
@@ -116,39 +111,34 @@ def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | No
     data = load_json(path)
     if convert:
         data = convert(data)
-    for key in ('videos', 'categories'):
-        if not isinstance(data, dict) or not isinstance(data.get(key), list) or not data[key]:
-            raise UserError(f'{path} is not YouTube-VIS JSON: it needs a non-empty list {key!r}; check ann_file')
-    annotations = [] if data.get('annotations') is None else data['annotations']
-    if not isinstance(annotations, list):
-        raise UserError(f"{path}: 'annotations' must be a list; check ann_file")
-    cat_ids = checked_ids(data['categories'], f'{path}: categories')
-    classes = [category.get('name') for category in data['categories']]
-    for index, name in enumerate(classes):
-        if not isinstance(name, str):
-            raise UserError(f'{path}: categories[{index}] has no name; give each category one')
-    video_ids = checked_ids(data['videos'], f'{path}: videos')
-    names = [_file_names(video, f'{path}: video {video["id"]}') for video in data['videos']]
-    sizes = np.array([(video['height'], video['width']) for video in data['videos']], np.int64)
-    encoded = [name.encode() for video in names for name in video]
-    first_frame = _starts([len(video) for video in names])
-    entries = _Entries(path, video_ids, cat_ids, first_frame, sizes)
-    for annotation, ident in zip(annotations, checked_ids(annotations, f'{path}: annotations')):
-        entries.add(annotation, ident)
+    check_outline(data, str(path))
+    categories: list[Category] = []
+    videos: list[Video] = []
+    entries: _Entries | None = None
+    for entry in checked(read_annotation_entries(data, occlusion=False), str(path)):
+        if isinstance(entry, Category):
+            categories.append(entry)
+        elif isinstance(entry, Video):
+            videos.append(entry)
+        else:
+            entries = entries or _Entries(videos, categories)
+            entries.add(entry)
+    encoded = [name.encode() for video in videos for name in video.file_names]
     return VideoAnnotations(
-        classes=tuple(classes), cat_ids=tuple(cat_ids), video_ids=np.array(video_ids, np.int64), sizes=sizes,
-        first_frame=first_frame, names=np.frombuffer(b''.join(encoded), np.uint8),
-        first_char=_starts([len(name) for name in encoded]), **entries.packed())
+        classes=tuple(category.name for category in categories), cat_ids=tuple(category.id for category in categories),
+        video_ids=np.array([video.id for video in videos], np.int64),
+        sizes=np.array([(video.height, video.width) for video in videos], np.int64),
+        first_frame=_starts([video.length for video in videos]), names=np.frombuffer(b''.join(encoded), np.uint8),
+        first_char=_starts([len(name) for name in encoded]), **(entries or _Entries(videos, categories)).packed())
 
 
 class _Entries:
     """Collects the objects' appearances, object by object, and sorts them by frame at the end."""
 
-    def __init__(self, path: str | os.PathLike, video_ids: list[int], cat_ids: list[int], first_frame: np.ndarray,
-                 sizes: np.ndarray) -> None:
-        self.path, self.first_frame, self.sizes = path, first_frame, sizes
-        self.video_of = {ident: index for index, ident in enumerate(video_ids)}
-        self.label_of = {ident: index for index, ident in enumerate(cat_ids)}
+    def __init__(self, videos: Sequence[Video], categories: Sequence[Category]) -> None:
+        self.video_of = {video.id: index for index, video in enumerate(videos)}
+        self.label_of = {category.id: index for index, category in enumerate(categories)}
+        self.videos, self.first_frame = videos, _starts([video.length for video in videos])
         self.object_ids: list[int] = []
         self.object_labels: list[int] = []
         self.frames: list[np.ndarray] = [np.zeros(0, np.int64)]
@@ -156,45 +146,22 @@ class _Entries:
         self.boxes: list[np.ndarray] = [np.zeros((0, 4))]
         self.strings: list[bytes] = []
 
-    def add(self, annotation: dict, ident: int) -> None:
-        where = f'{self.path}: annotation {ident}'
-        video, label = (_known(annotation.get(key), index_of, f'{where}: {key}') for key, index_of in
-                        (('video_id', self.video_of), ('category_id', self.label_of)))
-        if annotation.get('iscrowd'):
+    def add(self, track: Track) -> None:
+        if track.crowd:
             return
-        length = int(self.first_frame[video + 1] - self.first_frame[video])
-        height, width = self.sizes[video].tolist()
-        masks = _per_frame(annotation, 'segmentations', length, where)
-        rles, areas = parse_segmentations(masks, height, width, f'{where}, segmentations')
-        shown = np.array([rle is not None for rle in rles])
-        boxes, has_box = self._boxes(annotation, rles, length, where)
-        if annotation.get('areas') is not None:
-            areas = _numbers(_per_frame(annotation, 'areas', length, where), f'{where}, areas')
+        index = self.video_of[track.video_id]
+        height, width = self.videos[index].height, self.videos[index].width
+        boxes = track.mask_boxes() if track.boxes is None else track.boxes
         x, y, w, h = boxes.T
-        shown &= has_box & (areas > 0) & (w >= 1) & (h >= 1) & (x < width) & (y < height) & (x + w > 0) & (y + h > 0)
+        shown = np.array([rle is not None for rle in track.rles]) & (track.areas > 0)
+        shown &= (w >= 1) & (h >= 1) & (x < width) & (y < height) & (x + w > 0) & (y + h > 0)
         frames = np.flatnonzero(shown)
-        self.object_ids.append(ident)
-        self.object_labels.append(label)
-        self.frames.append(self.first_frame[video] + frames)
+        self.object_ids.append(track.id)
+        self.object_labels.append(self.label_of[track.category_id])
+        self.frames.append(self.first_frame[index] + frames)
         self.counts.append(len(frames))
         self.boxes.append(boxes[frames] + (boxes[frames][:, [0, 1, 0, 1]] - 1) * (0, 0, 1, 1))
-        self.strings.extend(rle['counts'].encode() for rle, kept in zip(rles, shown) if rle is not None and kept)
-
-    @staticmethod
-    def _boxes(annotation: dict, rles: list[dict | None], length: int, where: str) -> tuple[np.ndarray, np.ndarray]:
-        """x,y,w,h (length, 4) and which of them the file has, (length,) bool."""
-        if annotation.get('bboxes') is None:
-            boxes = np.zeros((length, 4))
-            shown = np.array([rle is not None for rle in rles])
-            boxes[shown] = rle_boxes([rle for rle in rles if rle is not None])
-            return boxes, shown
-        rows = _per_frame(annotation, 'bboxes', length, where)
-        flat: list[Any] = []
-        for frame, row in enumerate(rows):
-            if row is not None and (not isinstance(row, list) or len(row) not in (0, 4)):
-                raise UserError(f'{where}, bboxes[{frame}] is {repr(row)[:60]}; give [x, y, width, height] or null')
-            flat.extend(row or (0, 0, 0, 0))
-        return _numbers(flat, f'{where}, bboxes').reshape(-1, 4), np.array([bool(row) for row in rows])
+        self.strings.extend(rle['counts'].encode() for rle, kept in zip(track.rles, shown) if rle is not None and kept)
 
     def packed(self) -> dict[str, np.ndarray]:
         frames = np.concatenate(self.frames)
@@ -212,58 +179,3 @@ class _Entries:
 def _starts(lengths: Any) -> np.ndarray:
     """Where parts of these lengths begin when laid end to end, and where the last one ends: (n,) → (n + 1,)."""
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int64)
-
-
-def checked_ids(entries: list, where: str) -> list[int]:
-    """The ids of a list's entries: integers that fit 64 bits, no two alike; raises UserError otherwise."""
-    seen: dict[int, int] = {}
-    for index, entry in enumerate(entries):
-        ident = entry.get('id') if isinstance(entry, dict) else None
-        if type(ident) is not int or abs(ident) >= 2 ** 63:
-            raise UserError(f'{where}[{index}] must be an object with an integer id; check ann_file')
-        if ident in seen:
-            raise UserError(f'{where}[{index}] and [{seen[ident]}] have the same id {ident}; make the ids unique')
-        seen[ident] = index
-    return list(seen)
-
-
-def _known(ident: Any, index_of: dict[int, int], where: str) -> int:
-    if type(ident) is not int or ident not in index_of:
-        raise UserError(f'{where} {repr(ident)[:60]} is not in the file; correct the annotation')
-    return index_of[ident]
-
-
-def _per_frame(annotation: dict, key: str, length: int, where: str) -> list:
-    values = annotation.get(key)
-    if not isinstance(values, list) or len(values) != length:
-        found = f'{len(values)} entries' if isinstance(values, list) else type(values).__name__
-        raise UserError(f'{where}, {key}: {found} for a video of {length} frames; give one entry (or null) a frame')
-    return values
-
-
-def _numbers(values: list, where: str) -> np.ndarray:
-    """Numbers of a size that images have; null becomes 0."""
-    for value in values:
-        if value is not None and type(value) not in (int, float):
-            raise UserError(f'{where}: {repr(value)[:60]} is not a number; correct the annotation')
-    try:
-        numbers = np.array([value or 0 for value in values], np.float64)
-    except OverflowError:
-        numbers = np.array([np.inf])
-    if not (np.abs(numbers) <= MAX_NUMBER).all():
-        raise UserError(f'{where}: every number must be finite and at most {MAX_NUMBER:.0e}; correct the annotation')
-    return numbers
-
-
-def _file_names(video: dict, where: str) -> list[str]:
-    """The checked ``file_names`` of a video; its size is checked too."""
-    check_image_size(video.get('height'), video.get('width'), where)
-    names = video.get('file_names')
-    if not isinstance(names, list) or not names:
-        raise UserError(f"{where} has no list 'file_names'; this is not YouTube-VIS JSON, check ann_file")
-    for name in names:
-        if not isinstance(name, str) or not name or '\0' in name or not name.isprintable():
-            raise UserError(f'{where}: file name {str(name)[:80]!r} is not a path; correct file_names')
-        if name.startswith('/') or '..' in PurePosixPath(name).parts:
-            raise UserError(f'{where}: file name {name[:80]!r} leads out of the image folder; correct file_names')
-    return names

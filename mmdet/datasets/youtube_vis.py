@@ -21,7 +21,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
-from mmdet.datasets.layout import find_annotations, find_images
+from mmdet.datasets.layout import explain_missing, find_annotations, find_images
 from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.transforms.loading import BadFrameError
 from mmdet.errors import UserError
@@ -171,14 +171,22 @@ class YVISDataset(BaseDataset):
         self._metainfo.update(classes=found, cat_ids=self.annotations.cat_ids)
 
     def _check_images(self) -> None:
-        """Every video's first frame is there: a half-unpacked set shows before training does."""
-        if self.on_bad_frame == 'skip':
+        """Check that every video's first frame exists: a half-unpacked set is found before training is.
+
+        Where unreadable frames are skipped, one image of the whole set is enough.
+        """
+        folder, videos = Path(self.data_prefix['img_path']), range(len(self.annotations.video_ids))
+        first = [self.annotations.file_name(video, 0) for video in videos]
+        missing = next((name for name in first if not (folder / name).is_file()), None)
+        if missing is None:
             return
-        for video in range(len(self.annotations.video_ids)):
-            path = self._img_path(video, 0)
-            if not path.is_file():
-                raise UserError(f'{path} does not exist, but {self.ann_file} lists it; unpack the images again, '
-                                "or set on_bad_frame='skip'")
+        if self.on_bad_frame == 'error':
+            raise UserError(f'{folder / missing} does not exist, but {self.ann_file} lists it: '
+                            f"{explain_missing(folder, missing)}, or set on_bad_frame='skip'")
+        if not any(self._img_path(video, frame).is_file() for video in videos
+                   for frame in range(self.annotations.video_length(video))):
+            raise UserError(f'none of the images that {self.ann_file} lists exists, such as {folder / missing}: '
+                            f'{explain_missing(folder, missing)}')
 
     ann_file: str
     data_prefix: dict

@@ -13,8 +13,8 @@ import torch
 from pycocotools import mask as coco_mask
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.scored_tracks import Video
 from mmdet.structures import DetDataSample
+from mmdet.structures.vis_json import Video
 
 BOX_VALUES = 5
 ROW_VALUES = 10

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from mmdet.errors import UserError
-from mmdet.evaluation.functional.scored_tracks import GroundTruth, Track
+from mmdet.evaluation.functional.scored_tracks import GroundTruth
+from mmdet.structures.vis_json import Track
 
 NAMES = ('HOTA', 'DetA', 'AssA', 'DetRe', 'DetPr', 'AssRe', 'AssPr', 'LocA')
 

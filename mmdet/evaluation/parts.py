@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult, VideoTracks
-from mmdet.evaluation.functional.scored_tracks import Video
+from mmdet.structures.vis_json import Video
 
 _TRACKS = -1  # in place of a frame's number
 

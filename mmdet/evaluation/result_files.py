@@ -16,8 +16,9 @@ import numpy as np
 
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import BOX_VALUES, ROW_VALUES, FrameResult
-from mmdet.evaluation.functional.scored_tracks import ARCHIVE_MEMBER, Video
+from mmdet.evaluation.functional.scored_tracks import ARCHIVE_MEMBER
 from mmdet.files import atomic_open
+from mmdet.structures.vis_json import Video
 
 
 class _StreamedList:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.datasets import OVISDataset, SeededIndex, YVISDataset
 from mmdet.datasets.toy import ToyVIS, make_toy_vis
+from mmdet.datasets.transforms import read_frame
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS
 
@@ -197,9 +198,52 @@ def test_skipped_bad_frame_is_replaced_in_training_and_counted(spoilt_set):
 def test_training_without_any_readable_frame_ends(spoilt_set):
     root, paths = spoilt_set('missing')
     for path in paths[0].parent.iterdir():
-        path.unlink()
+        path.write_bytes(b'no image')
     with pytest.raises(UserError, match='4 items in a row'):
         train_set(root, on_bad_frame='skip', max_refetch=3)[0]
+
+
+@pytest.mark.parametrize('mode', ['train', 'valid'])
+def test_skipping_needs_one_image_that_exists(spoilt_set, mode):
+    root, paths = spoilt_set('missing')
+    make = train_set if mode == 'train' else test_set
+    folder = paths[mode == 'valid'].parent
+    (folder / '00000.jpg').unlink()
+    assert len(make(root, on_bad_frame='skip'))
+    folder.rename(root / 'elsewhere')
+    with pytest.raises(UserError, match=r'none of the images .* exists, such as .*00000\.jpg: '):
+        make(root, on_bad_frame='skip')
+
+
+SPACES = ['\u202f', '\u00a0', '\u3000', '\u2009', '\u2028', '\u200b', '\ufeff', ' ']
+
+
+@pytest.mark.parametrize('space', SPACES, ids=[f'U+{ord(space):04X}' for space in SPACES])
+def test_spaces_of_all_kinds_are_legal_in_file_names(spoilt_set, space):
+    root, paths = spoilt_set('other size')
+    name = f'Bildschirmfoto{space}10.30{space}映像.jpg'
+    (paths[0].parent / '00001.jpg').rename(paths[0].parent / name)
+    path = root / 'annotations' / 'instances_train.json'
+    path.write_text(path.read_text().replace('00001.jpg', name))
+    dataset = train_set(root)
+    assert dataset.annotations.file_name(0, 1) == f'toy0_00000/{name}'
+    assert read_frame(str(dataset._img_path(0, 1)), 48, 64).any()
+
+
+def test_backslashes_in_file_names_are_named(spoilt_set):
+    root, _ = spoilt_set('other size')
+    path = root / 'annotations' / 'instances_train.json'
+    path.write_text(path.read_text().replace('toy0_00000/', 'toy0_00000\\\\'))
+    with pytest.raises(UserError, match=r"its name has backslashes; write 'toy0_00000/00000\.jpg' in file_names"):
+        train_set(root)
+
+
+def test_another_image_folder_that_has_the_images_is_named(spoilt_set):
+    root, _ = spoilt_set('other size')
+    (root / 'train_images' / 'JPEGImages').mkdir()
+    (root / 'train_images' / 'toy0_00000').rename(root / 'train_images' / 'JPEGImages' / 'toy0_00000')
+    with pytest.raises(UserError, match=r'it is in .*train_images/JPEGImages; give that folder'):
+        train_set(root)
 
 
 def private_bytes() -> int:

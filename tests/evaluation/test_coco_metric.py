@@ -128,3 +128,13 @@ def test_results_for_other_images_or_classes(truth):
         metric.process(None, [wrong])
     with pytest.raises(UserError, match='categories'):
         metric.dataset_meta = dict(classes=('two', 'five'))
+
+
+def test_a_test_without_one_readable_image_is_an_error(truth):
+    metric = CocoMetric(str(truth))
+    for image_id in BOXES:
+        clip = found(image_id, [])
+        clip['video_data_samples'][0].set_metainfo(dict(bad_frame=True))
+        metric.process(None, [clip])
+    with pytest.raises(UserError, match=r'none of the 3 frames of .*coco\.json could be read'):
+        metric.evaluate(3)

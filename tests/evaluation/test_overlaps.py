@@ -15,7 +15,7 @@ def track(masks, category):
     areas = masks.sum((1, 2))
     rles = [dict(rle, counts=rle['counts'].decode()) if area else None
             for rle, area in zip(encode_masks(masks), areas)]
-    return Track(1, category, rles, areas, None, float(areas.mean()))
+    return Track(1, category, rles, areas, None, areas)
 
 
 def discs(rng, centre, radius, length):

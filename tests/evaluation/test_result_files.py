@@ -9,10 +9,10 @@ import pytest
 
 from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult, track_entries
-from mmdet.evaluation.functional.scored_tracks import Video
 from mmdet.evaluation.result_files import load_results, write_results
 from mmdet.files import atomic_open
 from mmdet.structures.masks import encode_masks
+from mmdet.structures.vis_json import Video
 
 VIDEOS = [Video(7, 12, 16, 3), Video(3, 12, 16, 2)]
 CATEGORY_IDS = (40, 2, 31)

@@ -258,3 +258,18 @@ def test_three_processes_give_the_same_bytes_as_one(tmp_path, ann_file):
         assert (tmp_path / f'one.pkl{ending}').read_bytes() == (tmp_path / f'three.pkl{ending}').read_bytes()
     assert not (tmp_path / 'three.pkl.parts').exists()
     assert 'impossible.pkl' in results['error 0'] == results['error 1'] == results['error 2']
+
+
+@pytest.mark.parametrize(('bad', 'words'), [(4, 'none of the 4 frames of .*annotations.json could be read'), (3, None)])
+def test_a_test_without_one_readable_frame_is_an_error(tmp_path, caplog, bad, words):
+    """``on_bad_frame='skip'`` goes on without unreadable frames; an AP of 0 would look like a bad model."""
+    metric = YouTubeVISMetric(annotation_file(tmp_path / 'annotations.json'))
+    samples = [frame_sample(7, frame) for frame in range(4)]
+    for sample in samples[:bad]:
+        sample.set_metainfo(dict(bad_frame=True))
+    metric.process(None, [dict(video_data_samples=samples)])
+    if words:
+        with pytest.raises(UserError, match=words):
+            metric.evaluate(1)
+    else:
+        assert metric.evaluate(1)['segm_AP'] > 0

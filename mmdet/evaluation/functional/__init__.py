@@ -1,7 +1,6 @@
 """Overlaps and video AP as plain functions of arrays. Called by the metrics and by tools."""
 from mmdet.evaluation.functional.scored_tracks import (
     GroundTruth,
-    Track,
     load_result_json,
     read_ground_truth,
     read_predictions,
@@ -9,6 +8,7 @@ from mmdet.evaluation.functional.scored_tracks import (
 from mmdet.evaluation.functional.video_ap import match_tracks, precision_recall
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
 from mmdet.evaluation.functional.vis_eval import VISEvalResult, evaluate_vis, score_tracks
+from mmdet.structures.vis_json import Track
 
 __all__ = ['GroundTruth', 'Track', 'VISEvalResult', 'evaluate_vis', 'load_result_json', 'match_tracks',
            'precision_recall', 'read_ground_truth', 'read_predictions', 'score_tracks', 'video_box_iou',

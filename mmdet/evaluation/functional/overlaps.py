@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmdet.evaluation.functional.scored_tracks import Track
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
+from mmdet.structures.vis_json import Track
 
 # One question about a frame takes as long as so many pairs of masks in it, about (measured; a pair 0.4 to 1.2 µs).
 _QUESTION = 12

@@ -16,7 +16,6 @@ from mmdet.errors import UserError
 from mmdet.evaluation.functional.overlaps import overlaps
 from mmdet.evaluation.functional.scored_tracks import (
     GroundTruth,
-    Track,
     check_repeats,
     read_ground_truth,
     read_predictions,
@@ -28,6 +27,7 @@ from mmdet.evaluation.functional.video_ap import (
     match_tracks,
     precision_recall,
 )
+from mmdet.structures.vis_json import Track
 
 METRICS = ('segm', 'bbox')
 # mean area of a track in pixels, both ends inside

@@ -13,6 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
+from mmdet.evaluation.bad_frames import BadFrameCount
 from mmdet.evaluation.functional.coco_ap import check_detections, read_coco, score_boxes
 from mmdet.evaluation.functional.scored_tracks import load_result_json
 from mmdet.files import atomic_open
@@ -51,6 +52,7 @@ class CocoMetric(BaseMetric):
         self.ann_file, self.out = ann_file, out
         self._truth = read_coco(ann_file)
         self._category_ids = [category['id'] for category in self._truth.dataset['categories']]
+        self._bad_frames = BadFrameCount()
         self._images = dict.fromkeys(image['id'] for image in self._truth.dataset['images'])
 
     @BaseMetric.dataset_meta.setter
@@ -69,6 +71,7 @@ class CocoMetric(BaseMetric):
             if sample.video_id not in self._images:
                 raise UserError(f'{sample.img_path}: image {sample.video_id} is not in {self.ann_file}; give the '
                                 'metric the data set\'s own ann_file')
+            self._bad_frames.add(sample)
             found = sample.pred_track_instances
             if len(found) and int(found.labels.max()) >= len(self._category_ids):
                 raise UserError(f'the model predicts class {int(found.labels.max())} (counted from 0), {self.ann_file} '
@@ -86,11 +89,14 @@ class CocoMetric(BaseMetric):
         Raises:
             UserError: in every process what went wrong in the first.
         """
-        gathered = list(chain.from_iterable(all_gather_object(self.results)))
+        parts = all_gather_object((self.results, self._bad_frames))
+        gathered = list(chain.from_iterable(results for results, _ in parts))
         self.results.clear()
+        self._bad_frames = BadFrameCount()
         outcome: list = [None]
         if is_main_process():
             try:
+                BadFrameCount.check((count for _, count in parts), self.ann_file)
                 outcome = [self.compute_metrics(gathered)]
             except UserError as error:
                 outcome = [error]

@@ -16,14 +16,16 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
+from mmdet.evaluation.bad_frames import BadFrameCount
 from mmdet.evaluation.frame_results import FrameResult, track_entries
 from mmdet.evaluation.functional import read_ground_truth, read_predictions, score_tracks
-from mmdet.evaluation.functional.scored_tracks import GroundTruth, Video
+from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.evaluation.functional.vis_eval import METRICS as METRIC_NAMES
 from mmdet.evaluation.parts import PartReader, PartWriter
 from mmdet.evaluation.result_files import check_result_name, load_results, write_results
 from mmdet.evaluation.tables import format_scores
 from mmdet.registry import METRICS
+from mmdet.structures.vis_json import Video
 
 
 @METRICS.register_module()
@@ -64,6 +66,7 @@ class YouTubeVISMetric(BaseMetric):
         self._outline = read_ground_truth(ann_file, tracks=False)
         self._truth: GroundTruth | None = None
         self._part: PartWriter | None = None
+        self._bad_frames = BadFrameCount()
         self._temporary: tempfile.TemporaryDirectory | None = None
 
     @BaseMetric.dataset_meta.setter
@@ -82,6 +85,7 @@ class YouTubeVISMetric(BaseMetric):
         for clip in data_samples:
             for sample in clip['video_data_samples']:
                 video = self._video_of(sample.metainfo)
+                self._bad_frames.add(sample)
                 if 'video_tracks' in sample:
                     tracks = sample.video_tracks
                     self._part.add_tracks(video.id, list(zip(tracks.instances_id.tolist(), tracks.labels.tolist(),
@@ -104,10 +108,13 @@ class YouTubeVISMetric(BaseMetric):
         path = self._part.path if self._part else None
         if self._part:
             self._part.close()
-        paths = [path for path in all_gather_object(path) if path]
+        gathered = all_gather_object((path, self._bad_frames))
+        paths = [path for path, _ in gathered if path]
+        self._bad_frames = BadFrameCount()
         outcome: list = [None]
         if is_main_process():
             try:
+                BadFrameCount.check((count for _, count in gathered), self.ann_file)
                 outcome = [self.compute_metrics(paths)]
                 for folder in {os.path.dirname(path) for path in paths}:
                     shutil.rmtree(folder, ignore_errors=True)
