@@ -22,7 +22,8 @@ def natural_key(path: str | os.PathLike) -> tuple:
         path: a name or a path. Names that differ only in leading zeros are compared as text.
     """
     text = os.fspath(path)
-    parts = [(1, int(part), '') if place % 2 else (2, 0, part)
+    # digits are compared by their number, then as text: int() refuses more than 4300 of them
+    parts = [(1, len(part.lstrip('0')), part.lstrip('0')) if place % 2 else (2, 0, part)
              for place, part in enumerate(re.split('([0-9]+)', text)) if part]
     return parts, text
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmdet.errors import UserError
-from mmdet.files import visible_folders
+from mmdet.paths import visible_folders
 
 _SPLIT = re.compile(r'(?:^|_)(train|valid|test)(?:_|$)')
 
