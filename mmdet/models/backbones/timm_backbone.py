@@ -1,0 +1,172 @@
+"""Any backbone of timm, by its name there; vision transformers without a pyramid get one (paper section 3.1).
+
+Built from a config by name; called by the detectors in training and testing.
+
+Symbols: B images, H×W padded input, P patch size, C channels, D depth of a transformer.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import timm
+import torch
+from mmengine.logging import print_log
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from mmdet.errors import UserError
+from mmdet.models.backbones.library_backbone import COARSEST, STAGE_STRIDES, LibraryBackbone
+from mmdet.ops.resize import resize
+from mmdet.registry import MODELS
+
+_QUARTERS = 4
+
+
+@MODELS.register_module()
+class TimmBackbone(LibraryBackbone):
+    """A network of timm with outputs at strides 4, 8, 16 and 32, or at 8, 16 and 32 if it is a plain transformer.
+
+    A plain transformer (ViT, DINOv2, DINOv3, EVA, BEiT, SAM's) has one grid of tokens. Its maps are made by the rule of
+    :class:`~mmdet.models.backbones.ViT`: the tokens after the second quarter of the blocks at stride 8, after the third
+    at stride 16, after the fourth at stride 32, each bilinearly resized from the grid of stride P. Its input is padded
+    with zeros at the bottom and the right to a multiple of P.
+
+    Args:
+        name: timm's, with a tag if wanted: ``'mobilenetv2_100'``, ``'vit_small_patch14_dinov2.lvd142m'``.
+        pretrained: see :class:`~mmdet.models.backbones.library_backbone.LibraryBackbone`; a file may have timm's
+            names or those of the authors, if timm knows how to convert them.
+        out_indices: maps returned, by their stride: 0 for 4, 1 for 8, 2 for 16, 3 for 32. None: all that there are.
+        frozen_stages: a stage of a plain transformer is a quarter of its blocks.
+        norm_eval, with_cp, init_cfg: see the base class.
+        model_args: further arguments of timm's constructor, such as ``dict(drop_path_rate=0.1)``.
+
+    Raises:
+        UserError: no such network, or one without feature maps, or stages that it does not have.
+    """
+
+    def __init__(self, name: str, pretrained: bool | str = False, out_indices: Sequence[int] | None = None,
+                 frozen_stages: int = -1, norm_eval: bool = True, with_cp: bool = False,
+                 model_args: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(name, pretrained, frozen_stages, norm_eval, with_cp, init_cfg)
+        self.model_args = dict(model_args or {})
+        self.net = self._create()
+        config = self.net.pretrained_cfg
+        self.normalization = tuple(tuple(255 * value for value in config[key]) for key in ('mean', 'std'))
+        complete = self.net.state_dict()
+        info = list(self.net.feature_info)
+        strides = [level['reduction'] for level in info]
+        self.is_plain = len(set(strides)) == 1 and len(strides) >= _QUARTERS
+        if self.is_plain:
+            # stage k ends with block D·k/4; the first gives no map
+            ends = [len(info) * quarter // _QUARTERS - 1 for quarter in range(1, _QUARTERS + 1)]
+            levels = dict(zip((1, 2, 3), ends[1:]))
+        else:
+            levels = {STAGE_STRIDES.index(stride): index for index, stride in enumerate(strides)
+                      if stride in STAGE_STRIDES}
+            ends = [levels[stage] for stage in sorted(levels)]
+        stage_ends = [info[end]['module'] for end in ends]
+        self.stem_end = info[ends[0] - 1]['module'] if ends[0] and not self.is_plain else None
+        self.patch_size = strides[0]
+        self.out_indices = self._check_indices(levels if out_indices is None else out_indices, sorted(levels))
+        self.out_channels = tuple(info[levels[index]]['num_chs'] for index in self.out_indices)
+        self.out_strides = tuple(STAGE_STRIDES[index] for index in self.out_indices)
+        self._taken = self.net.prune_intermediate_layers([levels[index] for index in self.out_indices], prune_norm=True)
+        self._finish(complete, self._stages(stage_ends).__getitem__)
+        if with_cp:
+            self._checkpoint(True)
+
+    def _create(self, pretrained: bool = False) -> nn.Module:
+        """The complete network, for inputs of any size where it can."""
+        try:
+            timm.get_pretrained_cfg(self.name, allow_unregistered=False)
+        except RuntimeError:
+            similar = timm.list_models(f'*{self.name.split(".")[0].split("_")[0]}*')[:4]
+            hint = f', such as {", ".join(similar)}' if similar else ''
+            raise UserError(f'TimmBackbone name={self.name!r}: timm {timm.__version__} has no such network; '
+                            f'timm.list_models() names them all{hint}') from None
+        for sizes in (dict(dynamic_img_size=True), {}):
+            try:
+                net = timm.create_model(self.name, pretrained=pretrained, **(sizes | self.model_args))
+                break
+            except TypeError as error:  # not every network has the argument
+                if not sizes or 'dynamic_img_size' not in str(error):
+                    raise UserError(f'TimmBackbone {self.name}: model_args={self.model_args} do not fit: '
+                                    f'{error}') from None
+        if net.pretrained_cfg['fixed_input_size'] and not sizes:
+            self._check_sizes(net)
+        if not hasattr(net, 'forward_intermediates') or not getattr(net, 'feature_info', None):
+            raise UserError(f'TimmBackbone {self.name}: timm gives no feature maps of this network; choose another')
+        return net
+
+    @torch.no_grad()
+    def _check_sizes(self, net: nn.Module) -> None:
+        """Raises UserError if the network takes images of one size only."""
+        try:
+            net.eval()(torch.zeros(1, 3, COARSEST, 2 * COARSEST))
+        except (AssertionError, RuntimeError):
+            side = net.pretrained_cfg['input_size'][-1]
+            raise UserError(f'TimmBackbone {self.name}: this network takes images of {side}×{side} pixels only, videos '
+                            'have other sizes; choose one that takes any, such as convnext_tiny') from None
+        net.train()
+
+    def _stages(self, stage_ends: Sequence[str]) -> dict[str, int]:
+        """Stage of every parameter: 0 before the first stage, else the first stage that ends at or behind it."""
+        if self.frozen_stages >= 0 and not hasattr(self.net, 'group_matcher'):
+            raise UserError(f'TimmBackbone {self.name}: timm does not say in which order its layers come; set '
+                            'frozen_stages=-1')
+        if not hasattr(self.net, 'group_matcher'):
+            return {name: len(STAGE_STRIDES) for name, _ in self.net.named_parameters()}
+        group = group_parameters(self.net, self.net.group_matcher(coarse=True), reverse=True)
+
+        def last_group(module: str | None) -> int:
+            return max((number for name, number in group.items() if module and name.startswith(f'{module}.')), default=0)
+
+        ends = [last_group(self.stem_end), *(last_group(module) for module in stage_ends)]
+        return {name: next((stage for stage, end in enumerate(ends) if group.get(name, 0) <= end), len(STAGE_STRIDES))
+                for name, _ in self.net.named_parameters()}
+
+    def _checkpoint(self, enable: bool) -> None:
+        try:
+            self.net.set_grad_checkpointing(enable)
+        except (AttributeError, AssertionError):
+            raise UserError(f'TimmBackbone {self.name}: timm cannot recompute activations of this network; set '
+                            'with_cp=False') from None
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        super().train(mode)
+        if self.with_cp:
+            self._checkpoint(mode)
+        return self
+
+    def published_weights(self) -> dict[str, Tensor]:
+        return self._create(pretrained=True).state_dict()
+
+    def convert_library_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        known = set(self.net.state_dict()) | self._unused
+        # each module of timm has its function of this name, if its authors' files name weights in another way
+        convert = getattr(sys.modules[type(self.net).__module__], 'checkpoint_filter_fn', None)
+        if convert is not None:
+            weights = convert(weights, self.net)
+        if not known.intersection(weights):
+            weights = self._by_order(weights)
+        return weights
+
+    def _by_order(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights under names that nobody knows: by position, if all shapes are those of timm's network, in order."""
+        names = timm.create_model(self.name, **self.model_args).state_dict()
+        if [value.shape for value in weights.values()] != [value.shape for value in names.values()]:
+            return weights
+        print_log(f'TimmBackbone {self.name}: no key of the file is one of timm\'s; its {len(weights)} tensors have the '
+                  'shapes of this network in the same order and are taken by position', 'current')
+        return dict(zip(names, weights.values()))
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) → maps (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of the strides s_i in ``out_strides``."""
+        size = x.shape[-2:]
+        maps = self.net.forward_intermediates(self.pad(x, self.patch_size if self.is_plain else 1),
+                                              indices=self._taken, intermediates_only=True)
+        if self.is_plain:
+            factors = [self.patch_size / stride for stride in self.out_strides]
+            maps = [feat if factor == 1 else resize(feat, factor) for feat, factor in zip(maps, factors)]
+        return self.cropped(maps, size)

@@ -1,0 +1,133 @@
+"""Any convolutional or Swin classification network of torchvision, by its name there, as a feature extractor.
+
+Built from a config by name; called by the detectors in training and testing.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
+from torchvision.models.swin_transformer import SwinTransformer
+
+from mmdet.errors import UserError
+from mmdet.models.backbones.library_backbone import STAGE_STRIDES, LibraryBackbone
+from mmdet.registry import MODELS
+
+# modules whose children run one after the other, and what follows the last feature map
+_CONTAINERS = ('features', 'trunk_output', 'layers')
+_HEADS = ('avgpool', 'classifier', 'fc', 'head', 'norm')
+# networks that take no image of any size, or whose modules do not run in the order of their names
+_UNSUPPORTED = {'vit': 'vit_base_patch16_224', 'maxvit': 'maxvit_tiny_tf_224', 'inception': 'inception_v4',
+                'googlenet': 'inception_v4'}
+_PROBE = 64  # side of the image that finds the strides
+
+
+@MODELS.register_module()
+class TorchvisionBackbone(LibraryBackbone):
+    """A network of torchvision with outputs at strides 4, 8, 16 and 32: the last map of each stride.
+
+    The parameter names are torchvision's behind a prefix ``net.``.
+
+    Args:
+        name: torchvision's, such as ``'mobilenet_v2'`` or ``'convnext_tiny'``.
+        pretrained: see :class:`~mmdet.models.backbones.library_backbone.LibraryBackbone`; also the name of one of
+            torchvision's weights for it, such as ``'IMAGENET1K_V1'`` (``True`` takes the best).
+        out_indices: maps returned, by their stride: 0 for 4, 1 for 8, 2 for 16, 3 for 32. None: all that there are.
+        frozen_stages, norm_eval, with_cp, init_cfg: see the base class.
+
+    Raises:
+        UserError: no such network, one that cannot be taken apart, or stages that it does not have.
+    """
+
+    def __init__(self, name: str, pretrained: bool | str = False, out_indices: Sequence[int] | None = None,
+                 frozen_stages: int = -1, norm_eval: bool = True, with_cp: bool = False,
+                 init_cfg: dict | None = None) -> None:
+        if name not in list_models(module=torchvision.models):
+            raise UserError(f'TorchvisionBackbone name={name!r}: torchvision {torchvision.__version__} has no such '
+                            f'network; it has {", ".join(list_models(module=torchvision.models))}')
+        other = next((ours for theirs, ours in _UNSUPPORTED.items() if name.startswith(theirs)), None)
+        if other:
+            raise UserError(f'TorchvisionBackbone {name}: this network cannot be a feature extractor here; use '
+                            f"dict(type='TimmBackbone', name='{other}')")
+        published = get_model_weights(name)
+        self._published: WeightsEnum = published.DEFAULT
+        if isinstance(pretrained, str) and pretrained in published.__members__:
+            self._published, pretrained = published[pretrained], True
+        super().__init__(name, pretrained, frozen_stages, norm_eval, with_cp, init_cfg)
+        transforms = self._published.transforms()
+        self.normalization = tuple(tuple(255 * value for value in values)
+                                   for values in (transforms.mean, transforms.std))
+        self.net = get_model(name, weights=None)
+        complete = self.net.state_dict()
+        self.channels_last = isinstance(self.net, SwinTransformer)
+        sizes = self._measure()
+        ends = {STAGE_STRIDES.index(stride): layer for layer, (stride, _) in sizes.items() if stride in STAGE_STRIDES}
+        self.out_indices = self._check_indices(sorted(ends) if out_indices is None else out_indices, sorted(ends))
+        self._outputs = {ends[index] for index in self.out_indices}
+        self.out_strides = tuple(STAGE_STRIDES[index] for index in self.out_indices)
+        self.out_channels = tuple(sizes[ends[index]][1] for index in self.out_indices)
+        self._keep_until(ends[self.out_indices[-1]])
+        names = list(sizes)
+        first = names[0] if sizes[names[0]][0] in STAGE_STRIDES else None  # a patch embedding is no stage
+        self._stage = {layer: 0 if layer == first else sum(stride > end for end in (2, *STAGE_STRIDES[:-1]))
+                       for layer, (stride, _) in sizes.items()}
+        self._finish(complete, lambda parameter: next(
+            stage for layer, stage in self._stage.items() if parameter.startswith(f'{layer}.')))
+
+    def _layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """The parts that run one after the other, up to the last feature map, with their names in ``net``."""
+        for name, child in self.net.named_children():
+            if name in _HEADS:
+                return
+            if name in _CONTAINERS:
+                yield from ((f'{name}.{inner}', module) for inner, module in child.named_children())
+            else:
+                yield name, child
+
+    @torch.no_grad()
+    def _measure(self) -> dict[str, tuple[int, int]]:
+        """Stride (0: none that divides the image) and channels of the map behind each part."""
+        self.net.eval()
+        x = next(self.net.parameters()).new_zeros(1, 3, _PROBE, _PROBE)
+        sizes = {}
+        for name, layer in self._layers():
+            x = layer(x)
+            height, channels = (x.shape[1], x.shape[3]) if self.channels_last else (x.shape[2], x.shape[1])
+            sizes[name] = (0 if _PROBE % height else _PROBE // height, channels)
+        self.net.train()
+        return sizes
+
+    def _keep_until(self, last: str) -> None:
+        """Removes what runs behind the last map used."""
+        kept = set()
+        for name, _ in self._layers():
+            kept |= {name, name.split('.')[0]}
+            if name == last:
+                break
+        for name, child in list(self.net.named_children()):
+            if name not in kept:
+                delattr(self.net, name)
+            elif name in _CONTAINERS:
+                for inner in [inner for inner, _ in child.named_children() if f'{name}.{inner}' not in kept]:
+                    delattr(child, inner)
+
+    def published_weights(self) -> dict[str, Tensor]:
+        return dict(self._published.get_state_dict(progress=True, check_hash=True))
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) → maps (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of the strides s_i in ``out_strides``."""
+        size, maps = x.shape[-2:], []
+        x = self.pad(x)
+        # by stages: a part may overwrite its input, but the first part of a stage does not
+        for _, layers in groupby(self._layers(), key=lambda layer: self._stage[layer[0]]):
+            names, modules = zip(*layers)
+            stage = nn.Sequential(*modules)
+            x = checkpoint(stage, x, use_reentrant=False) if self.with_cp and self.training else stage(x)
+            if names[-1] in self._outputs:
+                maps.append(x.permute(0, 3, 1, 2) if self.channels_last else x)
+        return self.cropped(maps, size)
