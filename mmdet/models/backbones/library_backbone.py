@@ -95,8 +95,8 @@ class LibraryBackbone(BaseModule, ABC):
             except (OSError, RuntimeError, ValueError) as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
                 raise UserError(f'{type(self).__name__} {self.name}: its published weights could not be fetched '
-                                f'({reason}); give a file (model.backbone.pretrained=FILE) or start from random weights '
-                                '(model.backbone.pretrained=False)') from None
+                                f'({reason}); give a file (model.backbone.pretrained=FILE) or start from random '
+                                'weights (model.backbone.pretrained=False)') from None
             load_backbone_weights(self, weights, f'the published weights of {self.name}')
             self.is_init = True
 

@@ -50,6 +50,8 @@ class ResNet(BaseModule):
                 if isinstance(module, Bottleneck):
                     module.conv1.stride, module.conv2.stride = module.conv2.stride, (1, 1)
         self.out_indices = tuple(out_indices)
+        self.out_channels = tuple(256 * 2 ** index for index in self.out_indices)
+        self.out_strides = tuple(4 * 2 ** index for index in self.out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp

@@ -60,6 +60,8 @@ class SwinTransformer(BaseModule):
         if not -1 <= frozen_stages <= len(depths):
             raise UserError(f'SwinTransformer frozen_stages={frozen_stages} must be from -1 to {len(depths)}')
         self.out_indices = tuple(sorted(out_indices))
+        self.out_channels = tuple(embed_dims * 2 ** index for index in self.out_indices)
+        self.out_strides = tuple(4 * 2 ** index for index in self.out_indices)
         self.frozen_stages = frozen_stages
         self.patch_embed = PatchEmbed(None, 4, 3, embed_dims, norm_layer=nn.LayerNorm, output_fmt='NHWC',
                                       strict_img_size=False, dynamic_img_pad=True)

@@ -120,7 +120,7 @@ class TimmBackbone(LibraryBackbone):
         group = group_parameters(self.net, self.net.group_matcher(coarse=True), reverse=True)
 
         def last_group(module: str | None) -> int:
-            return max((number for name, number in group.items() if module and name.startswith(f'{module}.')), default=0)
+            return max((number for name, number in group.items() if name.startswith(f'{module}.')), default=0)
 
         ends = [last_group(self.stem_end), *(last_group(module) for module in stage_ends)]
         return {name: next((stage for stage, end in enumerate(ends) if group.get(name, 0) <= end), len(STAGE_STRIDES))
@@ -143,23 +143,18 @@ class TimmBackbone(LibraryBackbone):
         return self._create(pretrained=True).state_dict()
 
     def convert_library_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        known = set(self.net.state_dict()) | self._unused
+        net = self._create()  # the complete one, for which files are
+        names = net.state_dict()
         # each module of timm has its function of this name, if its authors' files name weights in another way
-        convert = getattr(sys.modules[type(self.net).__module__], 'checkpoint_filter_fn', None)
+        convert = getattr(sys.modules[type(net).__module__], 'checkpoint_filter_fn', None)
         if convert is not None:
-            weights = convert(weights, self.net)
-        if not known.intersection(weights):
-            weights = self._by_order(weights)
+            weights = convert(weights, net)
+        shapes = [value.shape for value in names.values()]
+        if not set(names).intersection(weights) and [value.shape for value in weights.values()] == shapes:
+            print_log(f"TimmBackbone {self.name}: no key of the file is one of timm's; its {len(weights)} tensors have "
+                      'the shapes of this network in the same order and are taken by position', 'current')
+            weights = dict(zip(names, weights.values()))
         return weights
-
-    def _by_order(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights under names that nobody knows: by position, if all shapes are those of timm's network, in order."""
-        names = timm.create_model(self.name, **self.model_args).state_dict()
-        if [value.shape for value in weights.values()] != [value.shape for value in names.values()]:
-            return weights
-        print_log(f'TimmBackbone {self.name}: no key of the file is one of timm\'s; its {len(weights)} tensors have the '
-                  'shapes of this network in the same order and are taken by position', 'current')
-        return dict(zip(names, weights.values()))
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
         """(B, 3, H, W) → maps (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of the strides s_i in ``out_strides``."""

@@ -69,6 +69,8 @@ class ViT(BaseModule):
                             'and of num_heads; use for example 768 and 12')
         self.with_cp = with_cp
         self.stage_depth = depth // 4
+        self.out_channels = (embed_dims,) * 3
+        self.out_strides = (patch_size // 2, patch_size, patch_size * 2)
         self.grid = _PRETRAIN_SIZE // patch_size
         self.patch_embed = PatchEmbed(_PRETRAIN_SIZE, patch_size, 3, embed_dims, strict_img_size=False, flatten=False)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))

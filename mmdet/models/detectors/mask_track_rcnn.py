@@ -11,7 +11,9 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserError
 from mmdet.models.detectors.base import BaseDetector
+from mmdet.models.necks import build_neck, check_normalization
 from mmdet.models.roi_heads.mask_paste import paste_masks
 from mmdet.models.roi_heads.roi_extractor import RoIExtractor
 from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
@@ -48,7 +50,12 @@ class MaskTrackRCNN(BaseDetector):
         self.convention = BoxConvention(legacy_boxes)
         legacy = dict(legacy_boxes=legacy_boxes)
         self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
+        self.neck = build_neck(neck, self.backbone, rpn_head.get('strides'), 'rpn_head.strides')
+        check_normalization(self.backbone, self.data_preprocessor)
+        levels = list(rpn_head.get('strides', roi_strides))[:len(roi_strides)]
+        if list(roi_strides) != levels:
+            raise UserError(f'model.roi_strides={list(roi_strides)}, but the maps have model.rpn_head.strides='
+                            f'{list(rpn_head["strides"])}; set model.roi_strides={levels}')
         self.rpn_head = MODELS.build(rpn_head, default_args=legacy)
         self.bbox_head = MODELS.build(bbox_head, default_args=legacy)
         self.mask_head = MODELS.build(mask_head, default_args=legacy)

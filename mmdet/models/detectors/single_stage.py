@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.layers.feature_align import DeformConv3x3
+from mmdet.models.necks import build_neck, check_normalization
 from mmdet.registry import MODELS
 
 
@@ -23,7 +24,8 @@ class SingleStageDetector(BaseDetector):
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(tracker, data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
+        self.neck = build_neck(neck, self.backbone, bbox_head.get('strides'))
+        check_normalization(self.backbone, self.data_preprocessor)
         self.bbox_head = MODELS.build(bbox_head)
 
     def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -17,7 +17,8 @@ class FPN(BaseModule):
     """Lateral 1×1 convolutions, nearest top-down sums, 3×3 output convolutions, extra levels at the end.
 
     Args:
-        in_channels: channels of each backbone output.
+        in_channels: channels of each backbone output; in a detector's config None or left out, see
+            :func:`~mmdet.models.necks.build_neck`.
         out_channels: channels of every output.
         num_outs: number of output levels, at least the number of inputs used.
         start_level: first backbone output used.
