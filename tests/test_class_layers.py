@@ -8,7 +8,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmdet.apis import load_config, train
-from mmdet.apis.config import _typed_dicts, pretrained_nodes
+from mmdet.apis.config import pretrained_nodes
+from mmdet.apis.config_names import typed_dicts
 from mmdet.checkpoint import ClassRows, load_initial_weights, load_model
 from mmdet.checkpoint.class_layers import class_counts
 from mmdet.errors import UserError
@@ -117,8 +118,8 @@ def configs_of_each_kind():
     kinds = {}
     for path in sorted((Path(__file__).parent.parent / 'configs').glob('*.py')):
         cfg = load_config(path)
-        if any('num_classes' in node for _, node in _typed_dicts(cfg.model, '')):
-            kinds.setdefault(tuple(sorted({node['type'] for where, node in _typed_dicts(cfg.model, 'model')
+        if any('num_classes' in node for _, node in typed_dicts(cfg.model, '')):
+            kinds.setdefault(tuple(sorted({node['type'] for where, node in typed_dicts(cfg.model, 'model')
                                            if not where.startswith('model.backbone')})), path)
     return sorted(kinds.values())
 
@@ -131,7 +132,7 @@ def test_every_head_declares_what_depends_on_the_number_of_classes(path):
         cfg = load_config(path)
         for _, node in pretrained_nodes(cfg):
             node.init_cfg = None
-        for _, node in _typed_dicts(cfg.model, ''):
+        for _, node in typed_dicts(cfg.model, ''):
             if 'num_classes' in node:
                 node['num_classes'] = count
         with torch.device('meta'):
