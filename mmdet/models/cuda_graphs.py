@@ -179,7 +179,8 @@ class InferenceGraphs:
                 return function(*structure.fill(static_inputs))
 
         _warm_up(run, times=1)
-        recorder = _Recorder()
+        # other threads may go on with their own calls: a data loader that pins memory, another model
+        recorder = _Recorder(capture_error_mode='thread_local')
         with recorder.record():
             output = run()
         return recorder.steps, static_inputs, output
