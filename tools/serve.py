@@ -22,11 +22,11 @@ def build_parser() -> CommandParser:
     parser.add_argument('--thresh', type=float, default=0.5,
                         help='objects with a score above this are sent (default: 0.5)')
     parser.add_argument('--batch', type=positive_int, default=1, metavar='N',
-                        help='frames of a video the network sees at once (default: 1)')
+                        help='number of frames in a batch of the network (default: 1)')
     parser.add_argument('--max_size', type=int, metavar='PIXELS',
-                        help='longest side of what the network sees, if the config has more')
+                        help='longest side of the network input, if the config has more')
     parser.add_argument('--max_streams', type=positive_int, default=64, metavar='N',
-                        help='streams remembered; the least recently used is dropped for a new one (default: 64)')
+                        help='number of streams kept; the least recently used is dropped for a new one (default: 64)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_boolean('--amp', help='mixed precision')
     parser.add_config_options()

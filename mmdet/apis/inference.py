@@ -1,4 +1,4 @@
-"""A model ready to use in Python. Called by notebooks and tools."""
+"""Build a model for inference. Called by notebooks and tools."""
 from __future__ import annotations
 
 import os
@@ -16,7 +16,7 @@ from mmdet.registry import MODELS
 
 def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike | None = None,
                device: str | torch.device | None = None) -> nn.Module:
-    """Builds a config's model for testing.
+    """Build the model of a config for inference.
 
     Args:
         config: file, or what :func:`mmdet.apis.load_config` returned.
@@ -28,7 +28,7 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
         checkpoint knows them) as attributes.
 
     Raises:
-        UserError: config or checkpoint are not as expected, or do not fit each other; there is no such device.
+        UserError: the config or the checkpoint is invalid, they do not fit each other, or the device does not exist.
     """
     place = find_device(device)
     cfg = config.copy() if isinstance(config, Config) else load_config(config)
@@ -45,7 +45,7 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """The device of that name; None: the GPU if there is one. UserError unless this machine has it."""
+    """Return the device of that name; None: the GPU if there is one. Raise UserError if this machine lacks it."""
     try:
         found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         torch.empty(0, device=found)

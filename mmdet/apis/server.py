@@ -1,7 +1,7 @@
 """Tracking over HTTP, several videos at the same time. Called by tools/serve.py; interface: docs/serving.md.
 
-Each request runs in a thread of its own. What is remembered of a video is its stream state, so requests do not disturb
-each other's ids; the threads take turns at the network.
+Each request runs in its own thread. Each video has its own stream state, so that requests do not change each other's
+ids; the network processes one thread at a time.
 """
 from __future__ import annotations
 
@@ -31,21 +31,24 @@ _CHUNK = 2 ** 20  # bytes read at once
 
 @dataclass
 class _Stream:
-    """A stream of frames that are posted one by one, and the lock that keeps them in order."""
+    """State of a stream whose frames are posted one by one, and the lock that keeps them in order."""
 
     state: StreamState
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class TrackingServer(ThreadingHTTPServer):
-    """Answers ``POST /videos``, ``POST /streams/NAME``, ``DELETE /streams/NAME`` and ``GET /``.
+    """HTTP server for ``POST /videos``, ``POST /streams/NAME``, ``DELETE /streams/NAME`` and ``GET /``.
 
     Args:
         address: host and port; port 0: a free one, see ``server_port``.
         inferencer: shared by all requests.
-        thresh: objects with a score above it are sent, in [0, 1], where a request gives no ``?thresh=``.
-        max_streams: streams of posted frames remembered at most; the least recently used is dropped for a new one.
-        max_bytes: size of a request's body at most.
+        thresh: score in [0, 1]; only objects with a higher score are sent, unless a request has ``?thresh=``.
+        max_streams: maximum number of streams of posted frames; the least recently used is dropped for a new one.
+        max_bytes: maximum size of a request's body.
+
+    Raises:
+        UserError: the server cannot listen at the address.
     """
 
     daemon_threads = True
@@ -63,12 +66,12 @@ class TrackingServer(ThreadingHTTPServer):
         self._streams_lock = threading.Lock()
 
     def num_streams(self) -> int:
-        """Streams of posted frames that are remembered."""
+        """Return the number of streams of posted frames."""
         return len(self._streams)
 
     @contextmanager
     def stream(self, name: str) -> Iterator[StreamState]:
-        """The state of the stream of that name, a new one if there is none; no other thread uses it meanwhile."""
+        """Give the state of the stream of that name, a new one if there is none, to this thread alone."""
         with self._streams_lock:
             stream = self._streams.setdefault(name, _Stream(self.inferencer.new_stream()))
             self._streams.move_to_end(name)
@@ -78,13 +81,13 @@ class TrackingServer(ThreadingHTTPServer):
             yield stream.state
 
     def drop(self, name: str) -> bool:
-        """Forget a stream; returns whether there was one."""
+        """Drop a stream; return whether there was one."""
         with self._streams_lock:
             return self._streams.pop(name, None) is not None
 
 
 class _Failure(Exception):
-    """A request that cannot be answered: status and one line."""
+    """Error response: status and one line."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)

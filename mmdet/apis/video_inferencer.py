@@ -1,4 +1,4 @@
-"""Any video through a trained model, as a stream. Called by tools/video_demo.py and notebooks."""
+"""Inference on any video as a stream. Called by tools/video_demo.py, :mod:`mmdet.apis.server` and notebooks."""
 from __future__ import annotations
 
 import difflib
@@ -30,32 +30,32 @@ from mmdet.video.source import VideoFrame, VideoSource, open_video
 from mmdet.video.video_options import check_video_options
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
-CLIPS_AHEAD = 3  # clips decoded and resized before the network asks for them
-_READERS = ('LoadTrackFrames', 'LoadTrackAnnotations')  # of a data set's pipeline: what a video needs none of
+CLIPS_AHEAD = 3  # number of clips decoded and resized ahead of the network
+_READERS = ('LoadTrackFrames', 'LoadTrackAnnotations')  # steps of a data set's pipeline that do not apply to videos
 
 
 class VideoInferencer:
-    """Finds and tracks the objects of videos. Each call is one video:
+    """Find and track the objects of videos. Each call is one video:
 
         inferencer = VideoInferencer('configs/memcnp_toy.py', 'checkpoint.pth')
         for clip in inferencer('cat.mp4', out='pictures'):
             for frame in clip:
                 print(frame.frame_id, frame.pred_track_instances.instances_id)
 
-    Decoding runs ahead in a thread, drawing and writing follow in a process; each waits where it would be more than a
-    few frames away from the network, so memory does not grow with the video.
+    Decoding runs ahead in a thread, drawing and writing follow in a process. Each is at most a few frames away from the
+    network, so that memory does not grow with the length of the video.
 
-    Videos may run at the same time: iterators that take turns, threads, inferencers that share a model. Each gets the
-    ids that it gets alone, since what is remembered of a video belongs to its iterator. The network works for one
-    thread at a time. Where frames come one by one, :meth:`track` takes them.
+    Several videos may be processed at the same time: by interleaved iterators, by threads, or by inferencers that share
+    a model. Each video gets the same ids as alone, because its stream state belongs to its iterator. The network
+    processes one thread at a time. :meth:`track` is for frames that arrive one by one.
 
     Args:
         config: config file, what :func:`mmdet.apis.load_config` returned, or what :func:`mmdet.apis.init_model` did.
-        checkpoint: trained weights, unless a model is given; None: random ones.
+        checkpoint: trained weights, unless a model is given; None: random weights.
         device: None: the GPU if there is one (a model given stays where it is and keeps its weights, which others may
             use).
-        batch: frames the network sees at once; more are faster on a GPU and come later.
-        max_size: longest side in pixels of what the network sees, where the config's test scale is larger.
+        batch: number of frames in a batch of the network; more are faster on a GPU and increase the latency.
+        max_size: longest side in pixels of the network's input; a limit to the config's test scale.
         amp: mixed precision.
 
     Raises:
@@ -91,26 +91,26 @@ class VideoInferencer:
                  out: str | os.PathLike | None = None, outputs: Sequence[str] = ('mp4', 'json'), start: int = 0,
                  end: int | None = None, stride: int = 1, thresh: float = 0.5, classes: Sequence[str | int] = (),
                  fps: float | None = None, trails: int = 0, uncertainty: bool = False) -> Iterator[TrackDataSample]:
-        """Start a video. The network runs as the results are taken; closing the iterator ends the video early.
+        """Process a video. The network runs when results are requested; closing the iterator ends the video early.
 
         Args:
-            video: see :func:`mmdet.video.source.open_video`, which made it or will.
+            video: anything that :func:`mmdet.video.source.open_video` accepts, or its result.
             out: folder for ``<video>.mp4``, ``<video>.gif``, ``<video>/00000.png``, ..., ``<video>.json`` and
                 ``<video>.jsonl`` (:class:`mmdet.video.result_writer.VideoResultWriter`); None: nothing is written.
             outputs: which of ``'mp4'``, ``'gif'``, ``'png'``, ``'json'``.
             start, end, stride: which frames, see :func:`mmdet.video.source.open_video`.
-            thresh: objects with a score above it are given, drawn and written, in [0, 1].
-            classes: their names, or labels counted from 0; empty: all.
-            fps: frames a second of MP4 and GIF; None: the video's own.
-            trails: frames of the past that the objects' trails show.
-            uncertainty: draw ellipses at the corners of boxes, of detectors that say how sure they are of them.
+            thresh: score in [0, 1]; only objects with a higher score are returned, drawn and written.
+            classes: names, or labels counted from 0, of the classes to return; empty: all.
+            fps: frames per second of MP4 and GIF; None: those of the video.
+            trails: number of past frames that the objects' trails show.
+            uncertainty: draw the uncertainty of boxes as ellipses at their corners, for detectors that estimate it.
 
         Returns:
             Iterator of clips of up to ``batch`` frames, in order; each frame with ``pred_track_instances``, ``ori_img``
             and the metainfo ``source_frame``. Files are complete when it ends, is closed or fails.
 
         Raises:
-            UserError: at once for wrong arguments, and from the iterator for what goes wrong on the way.
+            UserError: immediately for wrong arguments; from the iterator for errors during processing.
         """
         check_video_options(start=start, end=end, stride=stride, thresh=thresh, fps=fps, trails=trails, outputs=outputs)
         labels = self._labels(classes)
@@ -122,26 +122,26 @@ class VideoInferencer:
                          dict(trail_length=trails, draw_uncertainty=uncertainty))
 
     def new_stream(self) -> StreamState:
-        """A state for :meth:`track`: one for each video, before its first frame."""
+        """Return a new stream state for :meth:`track`; each video needs one."""
         return self.model.new_stream()
 
     def track(self, images: Sequence[np.ndarray], streams: Sequence[StreamState], *, thresh: float = 0.5,
               classes: Sequence[str | int] = ()) -> list[DetDataSample]:
-        """Find and track the objects of the next frame of each of N videos, for callers that get frames one by one.
+        """Find and track the objects in the next frame of each of N videos, for frames that arrive one by one.
 
-        Images of equal size are one batch of the network.
+        Images of equal size share a batch of the network.
 
         Args:
             images: N images, (H, W, 3) uint8 BGR or (H, W) uint8.
-            streams: N different states of :meth:`new_stream`, updated. A copy (``copy.deepcopy``, ``pickle``) saves a
-                state; ``reset()`` begins another video.
-            thresh, classes: which objects are given, as in :meth:`__call__`.
+            streams: N different states made by :meth:`new_stream`; they are updated. ``copy.deepcopy`` and ``pickle``
+                save a state; ``reset()`` prepares it for another video.
+            thresh, classes: see :meth:`__call__`.
 
         Returns:
-            N frames with ``pred_track_instances`` and ``ori_img``. Models that look ahead see no frames of context.
+            N frames with ``pred_track_instances`` and ``ori_img``. Models that use frames of context get none.
 
         Raises:
-            UserError: an image is no image, or a state is given twice.
+            UserError: an image has another shape or type, or a state is given twice.
         """
         check_video_options(thresh=thresh)
         labels = self._labels(classes)
@@ -179,15 +179,15 @@ class VideoInferencer:
         if 'json' in outputs:
             consumers.append(VideoResultWriter(out / name, self.category_ids, self.class_names))
         if kinds := [kind for kind in outputs if kind != 'json']:
-            # what is below the threshold does not get here
+            # objects below the threshold were removed before
             visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
             consumers.append(SequenceVisualizer(out, fps=fps, outputs=kinds, visualizer=visualizer))
         return FrameSink(*consumers)
 
     def _clips(self, source: VideoSource) -> Iterator[dict]:
-        """What the pipeline makes of ``batch`` frames after each other and, around them, their context."""
+        """Yield preprocessed clips of ``batch`` consecutive frames and their context on either side."""
         window: deque[dict] = deque()
-        first = 0  # position in the window of the first frame that was in no clip yet
+        first = 0  # position in the window of the first frame that has been in no clip
         try:
             for frame_id, frame in enumerate(source):
                 window.append(_frame_dict(frame, frame_id, source.length, source.name))
@@ -205,13 +205,13 @@ class VideoInferencer:
 
     def _pack(self, window: Iterable[dict], first: int) -> dict:
         after = first + self.batch
-        # transforms change the dicts, and frames of context come again
+        # copies: transforms change the dicts, and frames of context are used again
         data = self._packed([dict(frame, is_context=not first <= place < after) for place, frame in enumerate(window)
                              if first - self._context <= place < after + self._context])
         return {key: [value] for key, value in data.items()}
 
     def _packed(self, frames: list[dict]) -> dict:
-        """The pipeline's ``inputs`` and ``data_samples`` of the frames, a clip."""
+        """Preprocess the frames of a clip: its ``inputs`` and ``data_samples``."""
         data = self._pipeline({'frames': frames, 'rng': None, 'on_bad_frame': None})
         for sample, frame in zip(data['data_samples'], frames):
             sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame')})
@@ -224,7 +224,7 @@ class VideoInferencer:
             return self.model.test_step(data)
 
     def _labels(self, classes: Sequence[str | int]) -> torch.Tensor | None:
-        """(c,) labels of the classes asked for; None: all."""
+        """Return the labels (c,) of the requested classes; None: all."""
         lowered = [name.lower() for name in self.class_names or ()]
         labels = []
         for chosen in classes:
@@ -247,7 +247,7 @@ def _refuse_overwriting(source: VideoSource, out: Path) -> None:
 
 
 def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
-    """The config's test pipeline behind the reading of images, its scale limited."""
+    """Build the config's test pipeline without the steps that read images, its scale limited."""
     init_default_scope('mmdet')
     chosen = []
     for step in steps:
@@ -260,7 +260,7 @@ def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
 
 
 def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, name: str = 'video') -> dict:
-    """A frame as ``LoadTrackFrames`` leaves it; ``length`` and ``name`` of its video."""
+    """Return a frame as ``LoadTrackFrames`` does; ``length`` and ``name`` are those of its video."""
     shape = frame.image.shape[:2]
     return dict(img=frame.image, ori_img=frame.image, img_path=frame.path, video_id=1, frame_id=frame_id,
                 video_length=length, ori_shape=shape, img_shape=shape, scale_factor=1., flip=False,
@@ -268,7 +268,7 @@ def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, nam
 
 
 def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) -> InstanceData:
-    """The objects of these classes above the threshold."""
+    """Return the objects of these classes above the threshold."""
     found = frame.pred_track_instances
     keep = found.scores > thresh
     if labels is not None:

@@ -1,4 +1,4 @@
-"""mmengine's test pass, in mixed precision if asked, and stopped half-way without losing results.
+"""mmengine's test loop with mixed precision and without loss of results when it is interrupted.
 
 Built by the runner from ``test_cfg``.
 """
@@ -20,7 +20,9 @@ _DTYPES = {None: torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.flo
 
 @LOOPS.register_module()
 class InterruptibleTestLoop(TestLoop):
-    """One pass over the test set; Ctrl-C and SIGTERM end it after the running clip, and what is done is written.
+    """One pass over the test set; Ctrl-C and SIGTERM end it after the current batch, with partial results written.
+
+    Each clip comes with the stream state of its video, see :class:`mmdet.engine.hooks.StreamHook`.
 
     Args:
         runner: the runner.
@@ -35,7 +37,7 @@ class InterruptibleTestLoop(TestLoop):
         self.amp_dtype = _DTYPES[amp_dtype]
 
     def run(self) -> dict:
-        """The metrics; raises SystemExit (75 after SIGTERM, 130 after Ctrl-C) when it was stopped."""
+        """Return the metrics; raise SystemExit (75 after SIGTERM, 130 after Ctrl-C) if the pass was interrupted."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         model = self.runner.model.eval()
