@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
+from mmdet.structures.result_tracks import ResultTrack, xywh_boxes
 from mmdet.structures.vis_json import Video
 
 BOX_VALUES = 5
@@ -110,24 +111,26 @@ def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Seq
     Raises:
         UserError: the model knows more classes than the annotation file.
     """
-    places: dict[int, list[tuple[int, int]]] = {}
+    tracks: dict[int, ResultTrack] = {}
+    rows: dict[int, list[int]] = {}
     for frame_id, frame in enumerate(frames):
         if frame.labels and max(frame.labels) >= len(category_ids):
             raise UserError(f'the model predicts class {max(frame.labels)} (counted from 0), the annotation file has '
                             f'{len(category_ids)} categories; test with the annotations the model was trained for')
-        for row, track_id in enumerate(frame.ids):
-            places.setdefault(track_id, []).append((frame_id, row))
+        scores = frame.rows[:, BOX_VALUES - 1].tolist()
+        for row, (track_id, label, score) in enumerate(zip(frame.ids, frame.labels, scores)):
+            tracks.setdefault(track_id, ResultTrack()).add(frame_id, label, score)
+            rows.setdefault(track_id, []).append(row)
     entries = []
-    for track_id in sorted(places):
-        rows = np.stack([frames[frame_id].rows[row, :BOX_VALUES] for frame_id, row in places[track_id]],
-                        dtype=np.float64)
-        label = int(np.bincount([frames[frame_id].labels[row] for frame_id, row in places[track_id]]).argmax())
+    for track_id in sorted(tracks):
+        track = tracks[track_id]
         segmentations: list[dict | None] = [None] * video.length
         bboxes: list[list[float] | None] = [None] * video.length
-        boxes = np.concatenate([rows[:, :2], rows[:, 2:4] - rows[:, :2] + 1], axis=1).tolist()
-        for (frame_id, row), box in zip(places[track_id], boxes):
+        places = list(zip(track.frames, rows[track_id]))
+        boxes = xywh_boxes(np.stack([frames[frame_id].rows[row, :4] for frame_id, row in places])).tolist()
+        for (frame_id, row), box in zip(places, boxes):
             segmentations[frame_id] = dict(size=[video.height, video.width], counts=frames[frame_id].counts[row])
             bboxes[frame_id] = box
-        entries.append(dict(video_id=video.id, category_id=category_ids[label], score=float(rows[:, 4].mean()),
-                            segmentations=segmentations, bboxes=bboxes))
+        entries.append(track.head(video.id, category_ids[track.label])
+                       | dict(segmentations=segmentations, bboxes=bboxes))
     return entries

@@ -1,13 +1,12 @@
 """Results of one video on the disk: a JSON line per frame as it comes, a YouTube-VIS result list at the end.
 
 Called by :class:`mmdet.apis.VideoInferencer`, through a :class:`FrameSink`. Memory holds where the objects lie in the
-file, 24 bytes each.
+file, 32 bytes each.
 """
 from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -18,6 +17,7 @@ from mmengine.structures import InstanceData
 from mmdet.errors import UserError
 from mmdet.files import atomic_open
 from mmdet.structures import DetDataSample
+from mmdet.structures.result_tracks import ResultTrack, xywh_boxes
 
 
 def frame_objects(found: InstanceData, category_ids: Sequence[int] | None = None,
@@ -28,8 +28,7 @@ def frame_objects(found: InstanceData, category_ids: Sequence[int] | None = None
         found: boxes, scores, labels and ids as tensors or arrays, and masks; see :class:`DetDataSample`.
         category_ids, class_names: see :class:`VideoResultWriter`.
     """
-    corners = np.asarray(found.bboxes, float).reshape(-1, 4)
-    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2] + 1], axis=1)
+    boxes = xywh_boxes(np.asarray(found.bboxes).reshape(-1, 4))
     objects = []
     for track_id, label, score, box, rle in zip(found.instances_id.tolist(), found.labels.tolist(),
                                                 found.scores.tolist(), boxes.tolist(), found.masks):
@@ -46,13 +45,12 @@ def _category_id(label: int, category_ids: Sequence[int] | None) -> int:
     return label + 1 if category_ids is None else category_ids[label]
 
 
-class _Track:
-    """Where a track's objects are: frame, place and length of the segmentation's text in the file of lines."""
+class _Track(ResultTrack):
+    """A track, and the position and the length of its segmentations' text in the file of lines."""
 
     def __init__(self) -> None:
-        self.frames, self.offsets, self.lengths = array('q'), array('q'), array('q')
-        self.labels: Counter[int] = Counter()
-        self.score_sum = 0.0
+        super().__init__()
+        self.offsets, self.lengths = array('q'), array('q')
 
 
 class VideoResultWriter:
@@ -101,11 +99,9 @@ class VideoResultWriter:
             mask = json.dumps(entry.pop('segmentation'), separators=(',', ':'))
             text = ',' * (number > 0) + json.dumps(entry, separators=(',', ':'))[:-1] + ',"segmentation":'
             track = self._index.setdefault(entry['id'], _Track())
-            track.frames.append(self._length)
+            track.add(self._length, label, score)
             track.offsets.append(place + len(text))
             track.lengths.append(len(mask))
-            track.labels[label] += 1
-            track.score_sum += score
             parts += [text, mask, '}']
             place += len(text) + len(mask) + 1
         parts.append(']}\n')
@@ -142,10 +138,8 @@ class VideoResultWriter:
         self.close()
 
     def _write_track(self, out: IO[str], lines: IO[bytes], track: _Track) -> None:
-        label = min(track.labels, key=lambda label: (-track.labels[label], label))
-        score = track.score_sum / len(track.frames)
-        category_id = _category_id(label, self._category_ids)
-        out.write(f'{{"video_id":1,"category_id":{category_id},"score":{score},"segmentations":[')
+        head = json.dumps(track.head(1, _category_id(track.label, self._category_ids)), separators=(',', ':'))
+        out.write(f'{head[:-1]},"segmentations":[')
         following = 0
         for frame, offset, length in zip(track.frames, track.offsets, track.lengths):
             out.write('null,' * (frame - following))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
@@ -18,6 +17,7 @@ from mmdet.evaluation.functional.coco_ap import check_detections, read_coco, sco
 from mmdet.evaluation.functional.scored_tracks import load_result_json
 from mmdet.files import atomic_open
 from mmdet.registry import METRICS
+from mmdet.structures.result_tracks import xywh_boxes
 
 
 @METRICS.register_module()
@@ -76,9 +76,7 @@ class CocoMetric(BaseMetric):
             if len(found) and int(found.labels.max()) >= len(self._category_ids):
                 raise UserError(f'the model predicts class {int(found.labels.max())} (counted from 0), {self.ann_file} '
                                 f'has {len(self._category_ids)} categories; test with those it was trained for')
-            # as in the annotations, a box from x1 to x2 is x2 - x1 + 1 wide
-            sides = found.bboxes[:, 2:] - found.bboxes[:, :2] + 1
-            boxes = torch.cat([found.bboxes[:, :2], sides], dim=1).tolist()
+            boxes = xywh_boxes(found.bboxes.numpy()).tolist()
             self.results.append((sample.video_id, [
                 {'image_id': sample.video_id, 'category_id': self._category_ids[label], 'bbox': box, 'score': score}
                 for box, label, score in zip(boxes, found.labels.tolist(), found.scores.tolist())]))
