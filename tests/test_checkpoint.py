@@ -2,6 +2,8 @@
 import argparse
 import os
 import pickle
+import random
+import zipfile
 
 import numpy as np
 import pytest
@@ -167,6 +169,36 @@ def test_other_files_are_refused(tmp_path, content):
     (tmp_path / 'x.pth').write_bytes(content)
     with pytest.raises(UserError, match=r'x.pth: (refused|damaged)'):
         read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_damaged_bytes_are_one_line_whatever_they_mean(tmp_path):
+    """Bytes of the pickle inside are replaced at random; torch raises a dozen kinds of errors for them."""
+    source, path = tmp_path / 'a.pth', tmp_path / 'x.pth'
+    torch.save({'state_dict': Detector().state_dict(), 'meta': {'a': [1, 'b', 2.0]}}, source)
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    rng = random.Random(0)
+    outcomes = set()
+    for _ in range(300):
+        with zipfile.ZipFile(path, 'w') as archive:
+            for name, content in members.items():
+                if name.endswith('data.pkl'):
+                    content = bytearray(content)
+                    content[rng.randrange(len(content))] = rng.randrange(256)
+                archive.writestr(name, bytes(content))
+        try:
+            outcomes.add(type(read_checkpoint(path)))
+        except UserError as error:
+            assert '\n' not in str(error)
+            outcomes.add(UserError)
+    assert outcomes == {dict, UserError}
+
+
+def test_a_list_in_itself_ends(tmp_path):
+    endless = []
+    endless.append(endless)
+    torch.save({'a': ONE, 'endless': endless}, tmp_path / 'x.pth')
+    assert set(read_checkpoint(tmp_path / 'x.pth')) == {'a', 'endless'}
 
 
 @pytest.mark.parametrize(('content', 'message'), [([1], 'holds a list, not a dict'), ({'a': 1}, 'no weights')])

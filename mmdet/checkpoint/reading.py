@@ -109,7 +109,9 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | 
                         + (f' (it names {what})' if what else '') + '; loading it could run code. If you trust it, '
                         "save its weights alone, torch.save({'state_dict': ...}), with the program that wrote it"
                         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # damaged bytes are instructions of the unpickler, which may raise anything
         raise _damaged(path, error) from None
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path}: holds a {type(checkpoint).__name__}, not a dict of weights')
@@ -118,16 +120,19 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | 
 
 
 def _drop_unread(content: Any) -> None:
-    """Remove the placeholders from nested dicts and lists, in place."""
-    if isinstance(content, dict):
-        for key in [key for key, value in content.items() if isinstance(value, Unread)]:
-            del content[key]
-    elif isinstance(content, list):
-        content[:] = [value for value in content if not isinstance(value, Unread)]
-    else:
-        return
-    for value in content.values() if isinstance(content, dict) else content:
-        _drop_unread(value)
+    """Remove the placeholders from nested dicts and lists, in place. A hostile file may nest a list in itself."""
+    waiting, seen = [content], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, (dict, list, tuple)):
+            continue
+        seen.add(id(node))
+        if isinstance(node, dict):
+            for key in [key for key, value in node.items() if isinstance(value, Unread)]:
+                del node[key]
+        elif isinstance(node, list):
+            node[:] = [value for value in node if not isinstance(value, Unread)]
+        waiting += node.values() if isinstance(node, dict) else node
 
 
 def _read_safetensors(path: Path, device: str) -> dict:

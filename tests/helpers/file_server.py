@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ class FileServer:
         cuts: the next answers with a body end after so many bytes, one after the other.
         token: the bearer token without which access is refused.
         heads: whether HEAD is known.
+        redirects: addresses by path, answered with status 302.
+        delay: seconds before the body of an answer.
     """
 
     files: dict[str, bytes]
@@ -26,9 +29,12 @@ class FileServer:
     cuts: list[int] = field(default_factory=list)
     token: str | None = None
     heads: bool = True
+    redirects: dict[str, str] = field(default_factory=dict)
+    delay: float = 0
     address: str = ''
-    # ``(method, path, Range header)`` of every request
+    # ``(method, path, Range header)`` of every request, and its ``Authorization``
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
 
     @property
     def downloads(self) -> list[str | None]:
@@ -55,12 +61,15 @@ def serve(files: dict[str, bytes], **options) -> Iterator[FileServer]:
 
         def answer(self, with_body):
             state.requests.append((self.command, self.path, self.headers['Range']))
+            state.tokens.append(self.headers['Authorization'])
             content = state.files.get(self.path.partition('?')[0])
             status = 200
             if not with_body and not state.heads:
                 status, content = 405, b''
             elif state.token and self.headers['Authorization'] != f'Bearer {state.token}':
                 status, content = 401, b''
+            elif self.path in state.redirects:
+                status, content = 302, b''
             elif content is None:
                 status, content = 404, b''
             total, start = len(content), 0
@@ -70,10 +79,13 @@ def serve(files: dict[str, bytes], **options) -> Iterator[FileServer]:
             self.send_header('Content-Length', str(total - start))
             if status == 206:
                 self.send_header('Content-Range', f'bytes {start}-{total - 1}/{total}')
+            if status == 302:
+                self.send_header('Location', state.redirects[self.path])
             for name, value in state.headers.items():
                 self.send_header(name, value)
             self.end_headers()
             if with_body:
+                time.sleep(state.delay)
                 body = content[start:]
                 if status in (200, 206) and state.cuts:
                     body = body[:state.cuts.pop(0)]
