@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
-from mmdet.video.options import check_video_options
+from mmdet.video.video_options import check_video_options
 
 
 def build_parser() -> CommandParser:
