@@ -47,8 +47,8 @@ def visible_folders(folder: str | os.PathLike) -> list[Path]:
     return sorted((path for path in Path(folder).iterdir() if not is_hidden(path) and path.is_dir()), key=natural_key)
 
 
-def match_files(pattern: str | os.PathLike) -> list[Path]:
-    """The files that a glob matches, in natural order, without hidden ones; ``**`` matches any number of folders.
+def match_paths(pattern: str | os.PathLike) -> list[Path]:
+    """The files and folders that a glob matches, in natural order, without hidden ones; ``**`` matches any folders.
 
     Leading folders that exist are taken literally, so that ``vid[1]/*.jpg`` finds the images in ``vid[1]``.
     """
@@ -58,7 +58,7 @@ def match_files(pattern: str | os.PathLike) -> list[Path]:
         wild.insert(0, literal.name)
         literal = literal.parent
     found = glob.glob(os.path.join(glob.escape(str(literal)), *wild), recursive=True)
-    return sorted((Path(match) for match in found if os.path.isfile(match) and not is_hidden(match)), key=natural_key)
+    return sorted((Path(match) for match in found if not is_hidden(match)), key=natural_key)
 
 
 def output_name(text: str, default: str) -> str:
@@ -76,5 +76,5 @@ def output_name(text: str, default: str) -> str:
 
 
 def shown(path: str | os.PathLike) -> str:
-    """The path for a message: bytes that are no UTF-8 as ``\\xff``, so that every terminal and log takes it."""
-    return os.fsencode(path).decode(errors='backslashreplace')
+    """The path for a message: bytes that are no UTF-8 are escaped, so that every terminal and log takes it."""
+    return os.fspath(path).encode(errors='backslashreplace').decode()

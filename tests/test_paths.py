@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from mmdet.paths import match_files, natural_key, output_name, shown, visible_files, visible_folders
+from mmdet.paths import match_paths, natural_key, output_name, shown, visible_files, visible_folders
 
 
 @pytest.mark.parametrize('names', [
@@ -32,18 +32,19 @@ def test_hidden_files_and_folders_are_left_out(tmp_path):
         (tmp_path / name).mkdir()
     assert [path.name for path in visible_files(tmp_path)] == ['9.jpg', '10.JPG', 'x.Png']
     assert [path.name for path in visible_folders(tmp_path)] == ['b9', 'b10', 'folder.jpg']
-    assert [path.name for path in match_files(tmp_path / '*')] == ['9.jpg', '10.JPG', 'note.txt', 'x.Png']
+    assert [path.name for path in match_paths(tmp_path / '*')] == [
+        '9.jpg', '10.JPG', 'b9', 'b10', 'folder.jpg', 'note.txt', 'x.Png']
 
 
 def test_globs_below_folders_with_brackets(tmp_path):
     for name in ('vid[1]/1.jpg', 'vid[1]/2.jpg', 'vid1/3.jpg', 'vid[1]/deep/4.jpg'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in match_files(f'{tmp_path}/vid[1]/*.jpg')] == ['1.jpg', '2.jpg']
-    assert [path.name for path in match_files(f'{tmp_path}/vid[1]/[2-9].jpg')] == ['2.jpg']
-    assert [path.name for path in match_files(f'{tmp_path}/vid[0-9]/*.jpg')] == ['3.jpg']
-    assert [path.name for path in match_files(f'{tmp_path}/vid[1]/**/*.jpg')] == ['1.jpg', '2.jpg', '4.jpg']
-    assert match_files(f'{tmp_path}/none/*.jpg') == []
+    assert [path.name for path in match_paths(f'{tmp_path}/vid[1]/*.jpg')] == ['1.jpg', '2.jpg']
+    assert [path.name for path in match_paths(f'{tmp_path}/vid[1]/[2-9].jpg')] == ['2.jpg']
+    assert [path.name for path in match_paths(f'{tmp_path}/vid[0-9]/*.jpg')] == ['3.jpg']
+    assert [path.name for path in match_paths(f'{tmp_path}/vid[1]/**/*.jpg')] == ['1.jpg', '2.jpg', '4.jpg']
+    assert match_paths(f'{tmp_path}/none/*.jpg') == []
 
 
 @pytest.mark.parametrize(('text', 'name'), [
@@ -56,4 +57,4 @@ def test_names_of_written_files(text, name):
 
 
 def test_names_that_are_no_utf_8_can_be_shown():
-    assert shown(os.fsdecode(b'caf\xe9.mp4')) == 'caf\\xe9.mp4' and shown('猫.mp4') == '猫.mp4'
+    assert shown(os.fsdecode(b'caf\xe9.mp4')) == 'caf\\udce9.mp4' and shown('猫.mp4') == '猫.mp4'

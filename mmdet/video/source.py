@@ -1,62 +1,48 @@
 """Frames from whatever a user calls a video: a file, an address, a folder, a glob, a camera, an iterable of arrays.
 
-Called by :class:`mmdet.apis.VideoInferencer`. Nothing is read before the first frame is asked for, except what tells
-that the source is there; memory holds one frame.
+Called by :class:`mmdet.apis.VideoInferencer` and tools/video_demo.py. Before the first frame is requested, only what
+tells that the source is there is read; memory holds one frame.
 """
 from __future__ import annotations
 
 import glob
-import logging
+import importlib.util
 import os
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-from mmengine.logging import print_log
 
-from mmdet.datasets.transforms.loading import read_frame
 from mmdet.errors import UserError
-from mmdet.paths import IMAGE_ENDINGS, natural_key, visible_files
+from mmdet.paths import IMAGE_ENDINGS, match_paths, output_name, shown, visible_files, visible_folders
 from mmdet.video.arrays import bgr_image, check_video_array
-from mmdet.video.video_options import MOST_FPS, check_video_options
+from mmdet.video.frames import DEFAULT_FPS, Reader, VideoFrame, number_of
+from mmdet.video.image_reader import FLOAT_ENDINGS, ImageReader
+from mmdet.video.video_options import check_video_options
 
-DEFAULT_FPS = 10.0  # of sources that have no clock of their own
-
-
-@dataclass
-class VideoFrame:
-    """One frame.
-
-    Attributes:
-        image: (H, W, 3) uint8 BGR; the frame's own memory.
-        index: its number in the source, from 0, whatever ``start`` and ``stride`` are.
-        path: its image file, where it has one.
-    """
-
-    image: np.ndarray
-    index: int
-    path: str | None = None
+VIDEO_ENDINGS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.ts', '.mts', '.m2ts', '.wmv',
+                 '.flv', '.3gp', '.ogv', '.gif')
 
 
 class VideoSource:
     """An iterator over the chosen frames; made by :func:`open_video`.
 
     Attributes:
-        name: for files named after the video: letters, digits, ``.-_``.
-        fps: frames a second of what the iterator gives: the source's own, divided by the stride.
+        name: for files named after the video, see :func:`mmdet.paths.output_name`.
+        fps: frames per second of what the iterator yields: the source's own, divided by the stride.
         path: the file, or the folder of the images; None where there is none.
-        length: frames that are to come; None where only the end will tell. Of video files it is what their header says.
+        length: number of frames to come where that is certain (images, lists); None where only decoding will tell.
+        expected: the same, or an estimate from the header of a video file, for progress bars; None: unknown.
     """
 
-    def __init__(self, name: str, frames: Iterator[VideoFrame], fps: float, length: int | None,
-                 path: Path | None = None) -> None:
-        self.name = re.sub(r'[^\w.-]+', '_', name).strip('._')[:100] or 'video'
+    def __init__(self, name: str, frames: Generator[VideoFrame, None, None], fps: float, length: int | None,
+                 path: Path | None = None, expected: int | None = None) -> None:
+        self.name = output_name(name, 'video')
         self.fps = fps
         self.length = length
+        self.expected = length if expected is None else expected
         self.path = path
         self._frames = self._checked(frames)
 
@@ -67,19 +53,19 @@ class VideoSource:
         return next(self._frames)
 
     def close(self) -> None:
-        """Lets the file or camera go."""
+        """Release the file or camera."""
         self._frames.close()
 
-    def _checked(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-        """Raises UserError where a frame has another size than the first, or where there is none."""
+    def _checked(self, frames: Generator[VideoFrame, None, None]) -> Generator[VideoFrame, None, None]:
+        """Raise UserError where a frame has another size than the first, or where there is none."""
         size = None
         try:
             for frame in frames:
                 size = size or frame.image.shape[:2]
                 if frame.image.shape[:2] != size:
                     height, width = frame.image.shape[:2]
-                    raise UserError(f'{frame.path or self.name}: frame {frame.index} has {width}x{height} pixels, '
-                                    f'those before {size[1]}x{size[0]}; give frames of one size')
+                    raise UserError(f'{shown(frame.path or self.name)}: frame {frame.index} has {width}x{height} '
+                                    f'pixels, those before {size[1]}x{size[0]}; give frames of one size')
                 yield frame
         finally:
             frames.close()
@@ -87,107 +73,153 @@ class VideoSource:
             raise UserError(f'{self.name}: no frame to read; choose an earlier --start, or check the video')
 
 
-def open_video(video: str | os.PathLike | int | Iterable[np.ndarray], start: int = 0, end: int | None = None,
-               stride: int = 1) -> VideoSource:
-    """Finds out what the video is.
+def open_video(video: str | os.PathLike | int | Iterable[Any], start: int = 0, end: int | None = None,
+               stride: int = 1, on_bad_frame: str = 'error') -> VideoSource:
+    """Find out what the video is, and open it.
 
     Args:
         video: a video file or address (``rtsp://...``), a folder of images, a glob of images (``'frames/*.png'``), an
-            image, a camera's number (as int or text), or an iterable of (H, W, 3) uint8 BGR or (H, W) uint8 arrays or
-            tensors, such as a list or an array (T, H, W, 3). One image by itself is not a video: give ``[image]``.
-            Images are taken in the order of the numbers in their names: frame9 before frame10.
+            image (also a TIFF stack, an animated WebP or PNG), a camera's number (as int or text), or an iterable of
+            (H, W, 3) uint8 BGR or (H, W) uint8 arrays or tensors, such as a list or an array (T, H, W, 3). One image by
+            itself is not a video: give ``[image]``. Images are taken in the order of the numbers in their names:
+            frame9 before frame10.
         start: first frame, from 0.
         end: the frame before which to stop; None: the last one counts, too.
-        stride: every how manieth frame is taken.
+        stride: distance between two frames that are taken.
+        on_bad_frame: 'error', or 'skip': leave out image files that cannot be read, and warn once.
 
     Raises:
         UserError: there is no such thing, or it cannot be opened, or holds no frame.
     """
-    check_video_options(start=start, end=end, stride=stride)
-    frames = slice(start, end, stride)
+    check_video_options(start=start, end=end, stride=stride, on_bad_frame=on_bad_frame)
+    chosen = slice(start, end, stride)
     if isinstance(video, (int, np.integer)) and not isinstance(video, bool):
-        video = int(video)
-        return _capture(video, f'camera {video}', frames)
+        return _camera(int(video), chosen)
     if not isinstance(video, (str, os.PathLike)):
         check_video_array(video)
-        return _arrays(video, frames)
+        return _arrays(video, chosen)
     text = os.fspath(video)
+    if is_camera(text):
+        return _camera(int(text), chosen)
+    if '://' in text:
+        return _source(text.split('://', 1)[1], _decoder(text, text), chosen)
+    found = find_videos(text)
+    if len(found) > 1:
+        raise UserError(f'{shown(text)}: holds {len(found)} videos, such as {shown(found[0].path)}; give one of them')
+    return found[0].open(chosen, on_bad_frame)
+
+
+def is_camera(text: str) -> bool:
+    """Whether the text is the number of a camera: digits that are no file."""
+    return text.isascii() and text.isdecimal() and not os.path.exists(text)
+
+
+class LocalVideo:
+    """A video on the disk: a video file, or image files.
+
+    Attributes:
+        text: what the user gave, for messages.
+        name: of the video.
+        path: the file, or the folder of the images.
+        images: the image files in order; empty for a video file.
+    """
+
+    def __init__(self, text: str, name: str, path: Path, images: list[Path] | None = None) -> None:
+        self.text, self.name, self.path, self.images = text, name, path, images or []
+
+    def open(self, chosen: slice, on_bad_frame: str = 'error') -> VideoSource:
+        """Open it; arguments and errors as of :func:`open_video`."""
+        if not self.images:
+            return _source(self.name, _decoder(str(self.path), self.text), chosen, self.path)
+        reader = ImageReader(self.images, self.text, on_bad_frame)
+        return _source(self.name, reader, chosen, self.path, exact=on_bad_frame == 'error')
+
+
+def find_videos(text: str | os.PathLike) -> list[LocalVideo]:
+    """Find the videos that a path or a glob stands for, in natural order.
+
+    A file is a video. A folder of images, or a glob that matches images, is one; a folder of video files or of folders
+    with images, or a glob that matches video files or folders, is several. Hidden files and folders are left out.
+
+    Raises:
+        UserError: there are none, or it holds images as well as video files.
+    """
+    text = os.fspath(text)
     path = Path(text).expanduser()
     if path.is_dir():
-        return _images(visible_files(path, IMAGE_ENDINGS), path.resolve().name, text, frames)
-    if path.is_file():
-        if path.suffix.lower() in IMAGE_ENDINGS:
-            return _images([path], path.stem, text, frames)
-        return _capture(str(path), text, frames, path.stem)
-    if text.isdecimal():
-        return _capture(int(text), f'camera {text}', frames)
-    if '://' in text:
-        return _capture(text, text, frames, text.split('://', 1)[1])
-    if glob.has_magic(text):
-        found = [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]
-        return _images(found, path.parent.resolve().name, text, frames)
-    raise UserError(f'{text}: no such video; give a video file, a folder or glob of images, or the number of a camera')
+        return _in_folder(path, text)
+    if path.exists():
+        return [_file(path, text)]
+    if not glob.has_magic(text):
+        raise UserError(f'{shown(text)}: no such video; give a video file, a folder or glob of images, or the number '
+                        'of a camera')
+    found = match_paths(path)
+    if found and all(match.is_dir() for match in found):
+        return [video for folder in found for video in _in_folder(folder, str(folder))]
+    images = [file for file in found if file.suffix.lower() in (*IMAGE_ENDINGS, *FLOAT_ENDINGS)]
+    videos = [file for file in found if file.suffix.lower() in VIDEO_ENDINGS]
+    _refuse_both(text, images, videos)
+    if videos:
+        return [_file(file, str(file)) for file in videos]
+    if not images:
+        raise UserError(f'{shown(text)}: no images or videos there; those with the endings '
+                        f'{" ".join(IMAGE_ENDINGS + VIDEO_ENDINGS)} count')
+    return [LocalVideo(text, images[0].parent.resolve().name, images[0].parent, images)]
 
 
-def _number_of(frames: slice, available: int) -> int:
-    return len(range(*frames.indices(available)))
+def _file(path: Path, text: str) -> LocalVideo:
+    is_image = path.suffix.lower() in (*IMAGE_ENDINGS, *FLOAT_ENDINGS)
+    return LocalVideo(text, path.stem, path, [path] if is_image else [])
 
 
-def _images(paths: list[Path], name: str, text: str, frames: slice) -> VideoSource:
-    if not paths:
-        raise UserError(f'{text}: no images there; those with the endings {" ".join(IMAGE_ENDINGS)} count')
-    paths.sort(key=lambda path: natural_key(path.name))
+def _in_folder(path: Path, text: str) -> list[LocalVideo]:
+    images = visible_files(path, (*IMAGE_ENDINGS, *FLOAT_ENDINGS))
+    videos = visible_files(path, VIDEO_ENDINGS)
+    _refuse_both(text, images, videos)
+    if images:
+        return [LocalVideo(text, path.resolve().name, path, images)]
+    if videos:
+        return [_file(file, str(file)) for file in videos]
+    found = [LocalVideo(str(folder), folder.name, folder, images) for folder in visible_folders(path)
+             if (images := visible_files(folder, (*IMAGE_ENDINGS, *FLOAT_ENDINGS)))]
+    if not found:
+        raise UserError(f'{shown(text)}: no images or videos there; those with the endings '
+                        f'{" ".join(IMAGE_ENDINGS + VIDEO_ENDINGS)} count')
+    return found
 
-    def read() -> Iterator[VideoFrame]:
-        for index in range(*frames.indices(len(paths))):
-            yield VideoFrame(read_frame(str(paths[index])), index, str(paths[index]))
 
-    return VideoSource(name, read(), DEFAULT_FPS / frames.step, _number_of(frames, len(paths)), paths[0].parent)
+def _refuse_both(text: str, images: list[Path], videos: list[Path]) -> None:
+    if images and videos:
+        raise UserError(f'{shown(text)}: holds {len(images)} images and {len(videos)} videos, such as '
+                        f'{shown(images[0].name)} and {shown(videos[0].name)}; choose with a glob such as '
+                        f'"{shown(videos[0].parent)}/*{videos[0].suffix}"')
 
 
-def _arrays(arrays: Iterable[np.ndarray], frames: slice) -> VideoSource:
-    def read() -> Iterator[VideoFrame]:
-        for index, array in islice(enumerate(arrays), frames.start, frames.stop, frames.step):
+def _source(name: str, reader: Reader, chosen: slice, path: Path | None = None, exact: bool = False) -> VideoSource:
+    expected = None if reader.expected is None else number_of(chosen, reader.expected)
+    folder_or_file = path.parent if isinstance(reader, ImageReader) and path is not None and path.is_file() else path
+    return VideoSource(name, reader.read(chosen), reader.fps / chosen.step, expected if exact else None,
+                       folder_or_file, expected)
+
+
+def _decoder(source: str, text: str) -> Reader:
+    """PyAV where it is installed: OpenCV stops at damaged frames, and the one that pip installs cannot decode AV1."""
+    if importlib.util.find_spec('av') is not None:
+        from mmdet.video.pyav_reader import PyAVReader
+        return PyAVReader(source, text)
+    from mmdet.video.opencv_reader import OpenCVReader
+    return OpenCVReader(source, text)
+
+
+def _camera(number: int, chosen: slice) -> VideoSource:
+    from mmdet.video.opencv_reader import OpenCVReader
+    return _source(f'camera {number}', OpenCVReader(number, f'camera {number}'), chosen)
+
+
+def _arrays(arrays: Any, chosen: slice) -> VideoSource:
+    def read() -> Generator[VideoFrame, None, None]:
+        for index, array in islice(enumerate(arrays), chosen.start, chosen.stop, chosen.step):
             yield VideoFrame(bgr_image(array, index), index)
 
-    length = _number_of(frames, len(arrays)) if hasattr(arrays, '__len__') else None
-    return VideoSource('video', read(), DEFAULT_FPS / frames.step, length)
-
-
-def _capture(source: str | int, text: str, frames: slice, name: str | None = None) -> VideoSource:
-    """What OpenCV opens: files, addresses, cameras."""
-    # what OpenCV and FFmpeg print says less than our own line
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        capture = cv2.VideoCapture(source)
-    finally:
-        cv2.utils.logging.setLogLevel(before)
-    if not capture.isOpened():
-        remedy = 'check its number and that no other program uses it' if isinstance(source, int) else (
-            'is it a video? ffmpeg -i FILE says what it holds')
-        raise UserError(f'{text}: cannot be opened; {remedy}')
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    fps = fps if 0 < fps <= MOST_FPS else DEFAULT_FPS
-    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # 0 or less where there is no end
-
-    def read() -> Iterator[VideoFrame]:
-        index = 0
-        try:
-            while (frames.stop is None or index < frames.stop) and capture.grab():
-                # skipping decodes as well: seeking in compressed files misses the frame by a few
-                if index >= frames.start and (index - frames.start) % frames.step == 0:
-                    found, image = capture.retrieve()
-                    if not found:
-                        break
-                    yield VideoFrame(image, index)
-                index += 1
-            wanted = total if frames.stop is None else min(total, frames.stop)
-            if 0 < index < wanted:
-                print_log(f'{text}: ends after frame {index} of {wanted}; it is cut off or damaged there',
-                          logger='current', level=logging.WARNING)
-        finally:
-            capture.release()
-
-    length = _number_of(frames, total) if total > 0 else None
-    return VideoSource(name or text, read(), fps / frames.step, length, Path(source) if name else None)
+    length = number_of(chosen, len(arrays)) if hasattr(arrays, '__len__') else None
+    return VideoSource('video', read(), DEFAULT_FPS / chosen.step, length)

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from mmdet.errors import UserError
 
 OUTPUTS = ('mp4', 'gif', 'png', 'json')
-MOST_FPS = 240.0  # more is a mistake or, in a video that is read, a damaged header
+MOST_FPS = 10000.0  # more is a mistake or, in a video that is read, a damaged header
 LEAST_SIZE = 16  # pixels
 
 
 def check_video_options(*, start: int = 0, end: int | None = None, stride: int = 1, thresh: float = 0.5,
                         fps: float | None = None, trails: int = 0, outputs: Sequence[str] = (), batch: int = 1,
-                        max_size: int | None = None) -> None:
-    """Raises UserError for the first option that makes no sense; what they mean: :class:`mmdet.apis.VideoInferencer`.
+                        max_size: int | None = None, on_bad_frame: str = 'error') -> None:
+    """Raise UserError for the first option that makes no sense; for their meaning see
+    :class:`mmdet.apis.VideoInferencer`.
     """
     if start < 0:
         raise UserError(f'--start {start}: frames are counted from 0; give 0 or more')
@@ -24,6 +25,8 @@ def check_video_options(*, start: int = 0, end: int | None = None, stride: int =
         raise UserError(f'--end {end}: must be larger than --start {start}, or no frame is left')
     if stride < 1:
         raise UserError(f'--stride {stride}: every Nth frame is taken; give 1 (all of them) or more')
+    if on_bad_frame not in ('error', 'skip'):
+        raise UserError(f"--on-bad-frame {on_bad_frame}: give 'error' or 'skip'")
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
     if fps is not None and not 0 < fps <= MOST_FPS:

@@ -1,0 +1,139 @@
+"""Reads videos that are images: a folder or a glob of files, an image, an image of several frames.
+
+Called by :func:`mmdet.video.source.open_video`.
+"""
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+from PIL import Image
+
+from mmdet.datasets.transforms.loading import BadFrameError, read_frame
+from mmdet.errors import UserError
+from mmdet.paths import IMAGE_ENDINGS, shown
+from mmdet.video.frames import DEFAULT_FPS, VideoFrame, is_chosen
+
+STACK_ENDINGS = ('.tif', '.tiff', '.webp', '.png')  # of files that may hold several frames
+FLOAT_ENDINGS = ('.exr', '.hdr', '.pfm')
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
+_SAME_KIND = {'.jpeg': '.jpg', '.tiff': '.tif'}
+
+
+class ImageReader:
+    """Read images as a video, see :class:`mmdet.video.frames.Reader`.
+
+    Args:
+        paths: image files in order. One file alone may hold several frames: a TIFF stack, an animated WebP or PNG.
+        text: what the user gave, for messages.
+        on_bad_frame: 'error', or 'skip': leave out images that cannot be read; one warning counts them.
+
+    Raises:
+        UserError: there are none; or two of one name, such as a frame and its mask; or a stack among several files.
+    """
+
+    def __init__(self, paths: Sequence[Path], text: str, on_bad_frame: str = 'error') -> None:
+        self._text = shown(text)
+        self._paths = list(paths)
+        self._skip = on_bad_frame == 'skip'
+        self._check_names()
+        pages, seconds = _pages(self._paths[0])
+        if pages > 1 and len(self._paths) > 1:
+            raise UserError(f'{shown(self._paths[0])}: holds {pages} frames and is one of {len(self._paths)} files; '
+                            'give each file as a video of its own')
+        self.expected: int | None = pages if pages > 1 else len(self._paths)
+        self.fps = 1 / seconds if seconds > 0 else DEFAULT_FPS
+        self._pages, self._timed = pages, seconds > 0
+        self._bad: list[BadFrameError] = []
+
+    def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
+        """Yield the chosen frames."""
+        yield from self._stack(chosen) if self._pages > 1 else self._files(chosen)
+        if self._bad:
+            print_log(f'{self._text}: {len(self._bad)} images cannot be read and were left out; the first: '
+                      + shown(str(self._bad[0])), logger='current', level=logging.WARNING)
+
+    def _files(self, chosen: slice) -> Iterator[VideoFrame]:
+        for index in range(*chosen.indices(len(self._paths))):
+            path = str(self._paths[index])
+            try:
+                yield VideoFrame(read_frame(path), index, path)
+            except BadFrameError as error:
+                self._refuse(error)
+
+    def _stack(self, chosen: slice) -> Iterator[VideoFrame]:
+        path, time = self._paths[0], 0.0
+        with Image.open(path) as image:
+            for index in range(self._pages if chosen.stop is None else min(self._pages, chosen.stop)):
+                try:
+                    image.seek(index)
+                    image.load()  # also of frames that are skipped: formats store differences, and durations
+                    if is_chosen(index, chosen):
+                        yield VideoFrame(_to_bgr(image, path), index, str(path), time if self._timed else None)
+                except _DAMAGED as error:
+                    self._refuse(BadFrameError(f'{shown(path)}: frame {index} is damaged ({error}); restore the file'))
+                time += _seconds(image) or 1 / self.fps
+
+    def _refuse(self, error: BadFrameError) -> None:
+        if not self._skip:
+            raise error
+        self._bad.append(error)
+
+    def _check_names(self) -> None:
+        """Refuse frames together with masks, and say it where a folder holds images of several kinds."""
+        if not self._paths:
+            raise UserError(f'{self._text}: no images there; those with the endings {" ".join(IMAGE_ENDINGS)} count')
+        floats = [path for path in self._paths if path.suffix.lower() in FLOAT_ENDINGS]
+        if floats:
+            raise UserError(f'{shown(floats[0])}: holds floating-point values, which have no fixed range; convert the '
+                            'images to 8 or 16 bits')
+        kinds = Counter(_kind(path) for path in self._paths)
+        if len(kinds) == 1:
+            return
+        by_name = sorted(self._paths, key=lambda path: (str(path.parent), path.stem))
+        for first, second in pairwise(by_name):
+            if first.with_suffix('') == second.with_suffix(''):
+                raise UserError(f'{self._text}: holds {shown(first.name)} and {shown(second.name)}, perhaps a frame '
+                                f'and its mask; choose the frames with a glob: "{shown(first.parent)}/*{first.suffix}"')
+        counts = ' and '.join(f'{count} *{kind}' for kind, count in kinds.most_common())
+        print_log(f'{self._text}: takes {counts} as one video; to choose, give a glob such as '
+                  f'"*{kinds.most_common()[0][0]}"', logger='current', level=logging.WARNING)
+
+
+def _kind(path: Path) -> str:
+    ending = path.suffix.lower()
+    return _SAME_KIND.get(ending, ending)
+
+
+def _pages(path: Path) -> tuple[int, float]:
+    """How many frames an image file holds, and for how many seconds the first is shown (0: the file does not say)."""
+    if path.suffix.lower() not in STACK_ENDINGS:
+        return 1, 0.0
+    try:
+        with Image.open(path) as image:
+            pages = getattr(image, 'n_frames', 1)
+            if pages > 1:
+                image.load()
+            return pages, _seconds(image) if pages > 1 else 0.0
+    except _DAMAGED:  # reading it will tell what is wrong
+        return 1, 0.0
+
+
+def _seconds(image: Image.Image) -> float:
+    return float(image.info.get('duration', 0)) / 1000
+
+
+def _to_bgr(image: Image.Image, path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of the current frame, as OpenCV reads it: without alpha, the upper 8 of 16 bits."""
+    if image.mode == 'F':
+        raise UserError(f'{shown(path)}: holds floating-point values, which have no fixed range; convert it to 8 or 16 '
+                        'bits')
+    if image.mode.startswith('I'):  # 16 bits
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])

@@ -1,0 +1,230 @@
+"""Reads video files and network addresses with PyAV, whose packages bring FFmpeg with decoders for AV1, HEVC and VP9.
+
+Called by :func:`mmdet.video.source.open_video` where PyAV is installed; otherwise :mod:`mmdet.video.opencv_reader` is.
+"""
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import IO, Any
+
+import av
+import cv2
+import numpy as np
+from av.stream import Disposition
+from mmengine.logging import print_log
+
+from mmdet.errors import UserError
+from mmdet.paths import shown
+from mmdet.video.frames import DEFAULT_FPS, Clock, VideoFrame, is_chosen
+from mmdet.video.video_options import MOST_FPS
+
+NETWORK_TIMEOUT = 30.0  # seconds
+BROKEN_READS = 100  # errors of the container after each other, after which the file counts as ended
+# containers whose header states the length of the video; others estimate it
+_STATED = ('mov,mp4,m4a,3gp,3g2,mj2', 'matroska,webm', 'avi', 'flv')
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+
+class PyAVReader:
+    """Decode a video with PyAV, see :class:`mmdet.video.frames.Reader`.
+
+    Frames are turned as the file's display matrix says and converted to 8 bits. Damaged parts are left out: decoding
+    continues after them, and one warning counts the frames lost.
+
+    Args:
+        source: path or address.
+        text: what the user gave, for messages.
+
+    Raises:
+        UserError: it cannot be opened, or holds no video.
+    """
+
+    def __init__(self, source: str, text: str) -> None:
+        self._source, self._text = source, shown(text)
+        self._network = '://' in source
+        self._file: IO[bytes] | None = None
+        self._container = self._open()
+        self._stream = self._choose_stream(self._container)
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self.fps = rate if 0 < rate <= MOST_FPS else DEFAULT_FPS
+        self._stated = self._stated_seconds()
+        frames = self._stream.frames or round((self._stated or 0) * self.fps)
+        self.expected: int | None = frames if frames > 0 else None
+        self._clock = Clock(1 / self.fps)
+        self._last_stamp: int | None = None  # of the last frame decoded
+        self._sent = self._errors = self._given = 0  # packets with a frame, errors, frames
+        self._end = 0.0  # seconds at which the packets read so far end
+
+    def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
+        """Yield the chosen frames. Skipped ones are decoded, too: seeking in compressed files misses some frames."""
+        index = -1
+        try:
+            for index, frame in enumerate(self._decode()):
+                time = self._clock.tick(frame.time)
+                if is_chosen(index, chosen):
+                    yield VideoFrame(_bgr(frame), index, time=time)
+                if index + 1 == chosen.stop:
+                    break
+            self._report(ended=index + 1 != chosen.stop)
+        finally:
+            self._close()
+
+    def _open(self) -> Any:
+        options = {'rtsp_transport': 'tcp'} if self._source.startswith('rtsp') else {}
+        # absolute: a file "camera:1.mp4" is no protocol
+        source: Any = self._source if self._network else os.path.abspath(self._source)
+        try:
+            if not _is_utf8(source):  # PyAV takes other names only as open files
+                source = self._file = open(source, 'rb')  # noqa: SIM115 - closed with the container
+            return av.open(source, timeout=NETWORK_TIMEOUT if self._network else None, options=options)
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or str(error)
+            if not self._network:
+                remedy = 'is it a video? ffmpeg -i FILE says what it holds'
+                if isinstance(error, OSError) and not isinstance(error, av.error.InvalidDataError):
+                    remedy = f'{reason}; check the file'
+                raise UserError(f'{self._text}: cannot be opened; {remedy}') from error
+            if isinstance(error, av.error.InvalidDataError):
+                raise UserError(f'{self._text}: the address answers, but sends no video; check the address') from error
+            raise UserError(f'{self._text}: cannot be reached ({reason}); check the address and the network') from error
+
+    def _close(self) -> None:
+        self._container.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _choose_stream(self, container: Any) -> Any:
+        """The video stream that is marked as default, else the first; cover pictures are not videos."""
+        streams = [stream for stream in container.streams.video
+                   if not stream.disposition & Disposition.attached_pic]
+        if not streams:
+            what = 'only a cover picture' if container.streams.video else 'no video'
+            raise UserError(f'{self._text}: holds {what}; choose a file with a video stream')
+        stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+        if stream.codec_context is None:
+            raise UserError(f'{self._text}: its codec cannot be decoded here; convert it, for example with '
+                            'ffmpeg -i FILE -c:v libx264 NEW.mp4')
+        pixels = stream.codec_context.pix_fmt or ''
+        if 'f32' in pixels or 'f16' in pixels:
+            raise UserError(f'{self._text}: holds floating-point values ({pixels}), which have no fixed range; convert '
+                            'it to 8 bits')
+        stream.thread_type = 'AUTO'
+        return stream
+
+    def _stated_seconds(self) -> float | None:
+        """The length that the header states for the video stream, in seconds."""
+        if self._container.format.name not in _STATED:
+            return None
+        stream = self._stream
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        if text := stream.metadata.get('DURATION'):  # Matroska: 00:01:02.345000000
+            try:
+                hours, minutes, seconds = text.split(':')
+                return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+            except ValueError:
+                return None
+        if self._container.duration and len(self._container.streams) == 1:
+            return self._container.duration / av.time_base
+        return None
+
+    def _decode(self) -> Iterator[Any]:
+        for packet in self._packets():
+            if packet.size and not packet.is_discard:
+                self._sent += 1
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if stamp is not None:
+                    since = stamp - (self._stream.start_time or 0)
+                    self._end = max(self._end, float((since + (packet.duration or 0)) * packet.time_base))
+            yield from self._frames_of(packet)
+        if self._given < self._sent and not self._network:
+            yield from self._rest()
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets of the stream, the last of them empty; errors between them are counted."""
+        broken = 0
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    broken = 0
+                    yield packet
+                return
+            except av.FFmpegError as error:
+                broken += 1
+                if self._network or broken > BROKEN_READS:
+                    reason = error.strerror or str(error)
+                    print_log(f'{self._text}: reading ends after frame {self._given} ({reason}); '
+                              + ('check the network' if self._network else 'the file is damaged there'),
+                              logger='current', level=logging.WARNING)
+                    return
+                self._errors += 1
+
+    def _frames_of(self, packet: Any) -> Iterator[Any]:
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except EOFError:
+            return
+        except av.FFmpegError:
+            self._errors += 1
+            return
+        for frame in frames:
+            self._given += 1
+            if frame.pts is not None:
+                self._last_stamp = frame.pts
+            yield frame
+
+    def _rest(self) -> Iterator[Any]:
+        """Decode the frames behind the last one once more, from the key frame before it and without threads.
+
+        Where one of the last packets is damaged, PyAV loses without an error what other threads decoded meanwhile.
+        """
+        last, given = self._last_stamp, self._given
+        if last is None:
+            return
+        self._close()
+        self._container = self._open()
+        self._stream = self._choose_stream(self._container)
+        self._stream.thread_type = 'SLICE'
+        with suppress(av.FFmpegError):  # the container cannot seek
+            self._container.seek(last, stream=self._stream)
+        for packet in self._packets():
+            for frame in self._frames_of(packet):
+                if frame.pts is not None and frame.pts > last:
+                    given += 1
+                    self._errors = max(self._errors, 1)
+                    yield frame
+        self._given = given
+
+    def _report(self, ended: bool) -> None:
+        """Warn once about what is missing, after all frames or (``ended`` False) those that were wanted."""
+        faults = []
+        if self._errors and not ended:
+            faults.append(f'at least {self._errors} frames are damaged and were left out')
+        elif self._errors and self._given < self._sent:
+            faults.append(f'{self._sent - self._given} of {self._sent} frames are damaged and were left out')
+        tolerance = max(2 / self.fps, self._clock.longest, 0.1)  # the last frame's duration may not be known
+        if ended and self._given and self._stated and self._end < self._stated - tolerance:
+            faults.append(f'it is cut off after {self._end:.2f} of {self._stated:.2f} seconds (frame {self._given})')
+        if self._sent and not self._given:
+            raise UserError(f'{self._text}: none of its {self._sent} frames can be decoded; the file is damaged, or '
+                            f'its codec ({self._stream.codec_context.name}) is not supported')
+        if faults:
+            print_log(f'{self._text}: {"; ".join(faults)}', logger='current', level=logging.WARNING)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of the name that are no UTF-8
+        return False
+    return True
+
+
+def _bgr(frame: Any) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of a frame, turned as its display matrix says."""
+    image = frame.to_ndarray(format='bgr24')
+    turn = _TURNS.get(round(frame.rotation) % 360)
+    return image if turn is None else cv2.rotate(image, turn)
