@@ -8,6 +8,7 @@ import codecs
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,6 +59,8 @@ def check_writable(path: str | os.PathLike, flag: str) -> None:
     folder = next(parent for parent in path.parents if os.path.lexists(parent))
     trial = _partial(folder / path.name)
     try:
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # a name that is too long
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         trial.touch()
@@ -70,7 +73,10 @@ def check_writable(path: str | os.PathLike, flag: str) -> None:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    """A hidden name beside the file; of long names only the start is part of it, for names have at most 255 bytes."""
+    name = os.fsencode(path.name)
+    start = os.fsdecode(name[:180])
+    return path.with_name(f'.{start}.{zlib.crc32(name):08x}.{os.getpid()}.partial')
 
 
 @contextmanager

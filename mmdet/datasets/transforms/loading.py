@@ -10,6 +10,8 @@ from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.masks import decode_masks
 
+FLOAT_FORMATS = ('.tif', '.tiff', '.exr', '.hdr', '.pfm')  # that may hold floating-point values
+
 
 class BadFrameError(UserError):
     """A frame's image file is missing, damaged or of the wrong size."""
@@ -29,6 +31,7 @@ def read_frame(path: str, height: int | None = None, width: int | None = None) -
 
     Raises:
         BadFrameError: the file is missing, cut off, no image, or of another size.
+        UserError: it holds floating-point values.
     """
     try:
         data = np.fromfile(path, np.uint8)
@@ -51,6 +54,14 @@ def _decode(data: np.ndarray, flags: int, path: str) -> np.ndarray:
         image = cv2.imdecode(data, flags) if len(data) else None
     except cv2.error:
         image = None
+    if path.lower().endswith(FLOAT_FORMATS) and len(data):
+        try:
+            stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            stored = None
+        if stored is not None and stored.dtype.kind == 'f':
+            raise UserError(f'the image {path} holds floating-point values, which have no fixed range; convert it to '
+                            '8 or 16 bits')
     if image is None:
         raise BadFrameError(f'the image {path} is damaged or cut off ({len(data)} bytes); restore the file')
     return image
