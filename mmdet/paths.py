@@ -78,3 +78,12 @@ def output_name(text: str, default: str) -> str:
 def shown(path: str | os.PathLike) -> str:
     """The path for a message: bytes that are no UTF-8 are escaped, so that every terminal and log takes it."""
     return os.fspath(path).encode(errors='backslashreplace').decode()
+
+
+def is_utf8(path: str) -> bool:
+    """Whether the path's bytes are UTF-8; some libraries take no others."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

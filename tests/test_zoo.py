@@ -79,7 +79,7 @@ def test_timm_names_the_same_original_addresses_and_licences(name, architecture)
 def test_command_lines_take_names_and_addresses(argument):
     config = str(ROOT / 'configs/memcnp_toy.py')
     assert build_parser().parse_args([config, '--load_from', argument]).load_from == argument
-    assert video_demo.build_parser().parse_args(['a.mp4', config, argument, '--out', 'x']).checkpoint == argument
+    assert video_demo.parse(['a.mp4', config, argument, '--out', 'x']).checkpoint == argument
 
 
 def test_a_training_downloads_what_its_config_names_before_it_starts(home, monkeypatch, tmp_path):

@@ -1,23 +1,35 @@
 #!/usr/bin/env python
-"""Find and track the objects of any video: python tools/video_demo.py VIDEO CONFIG CHECKPOINT --out DIR; see --help."""
+"""Find and track the objects of videos: python tools/video_demo.py VIDEO [VIDEO ...] CONFIG CHECKPOINT --out DIR."""
+from __future__ import annotations
+
 import sys
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, one_line, run_command
+from mmdet.errors import EXIT_USER_ERROR, UserError
 from mmdet.video.video_options import OUTPUTS, check_video_options
+
+if TYPE_CHECKING:
+    from mmdet.apis import VideoInferencer
+    from mmdet.engine.stop_signal import StopSignal
+    from mmdet.video.source import VideoSource
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser(prog='tools/video_demo.py', description=(
-        'Finds and tracks the objects of a video, frame by frame, and writes pictures and results as they come. '
-        'Ctrl-C ends it; what is written by then is complete.'))
-    parser.add_argument('video', help='video file, folder or glob of frames, address (rtsp://...), number of a camera')
-    parser.add_argument('config', type=existing_file, help='config file')
-    parser.add_argument('checkpoint', type=checkpoint_source,
-                        help='trained weights: path, address (https://, hf://) or name (tools/weights.py list)')
+    parser = CommandParser(
+        prog='tools/video_demo.py', usage='%(prog)s VIDEO [VIDEO ...] CONFIG CHECKPOINT --out DIR [flags]',
+        description=(
+            'Finds and tracks the objects of videos, frame by frame, and writes pictures and results as they come. '
+            'Ctrl-C ends it; what is written by then is complete.'))
+    parser.add_argument('words', nargs='+', metavar='VIDEO ... CONFIG CHECKPOINT', help=(
+        'videos: files, folders or globs of frames or of videos, addresses (rtsp://...), numbers of cameras; the '
+        'config file; trained weights: path, address (https://, hf://) or name (tools/weights.py list)'))
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for what is written')
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, default=['mp4', 'json'],
                         help='what to write (default: mp4 json)')
@@ -33,45 +45,91 @@ def build_parser() -> CommandParser:
                         help='frames the network sees at once (default: 1)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_boolean('--amp', help='mixed precision')
-    parser.add_argument('--fps', type=float, help='frames a second of MP4 and GIF (default: as the video)')
+    parser.add_argument('--fps', type=float, help='frames per second of MP4 and GIF (default: the times of the video)')
     parser.add_argument('--trails', type=int, default=0, metavar='N',
                         help='draw where objects were in the last N frames')
+    parser.add_argument('--on_bad_frame', choices=('error', 'skip'), default='error',
+                        help='skip: leave out image files that cannot be read (default: error)')
     parser.add_boolean('--uncertainty', help='draw how sure the detector is of a box, as ellipses at its corners')
     parser.add_config_options()
     return parser
 
 
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The flags, with ``videos``, ``config`` and ``checkpoint``, which may stand between flags."""
+    parser = build_parser()
+    args = parser.parse_intermixed_args(argv)
+    place = next((place for place, word in enumerate(args.words) if word.endswith('.py')), None)
+    if place is None:
+        parser.error('CONFIG is missing, a file that ends in .py')
+    args.videos, config, behind = args.words[:place], args.words[place], args.words[place + 1:]
+    if not args.videos:
+        parser.error(f'VIDEO is missing before {config}')
+    if len(behind) != 1:
+        parser.error(f'one CHECKPOINT is expected after {config}' + (f', not {" ".join(behind)}' if behind else ''))
+    try:
+        args.config, args.checkpoint = existing_file(config), checkpoint_source(behind[0])
+    except ArgumentTypeError as error:
+        parser.error(str(error))
+    return args
+
+
 def main(argv: Sequence[str] | None) -> int:
-    args = build_parser().parse_args(argv)
+    args = parse(argv)
     check_video_options(start=args.start, end=args.end, stride=args.stride, thresh=args.thresh, fps=args.fps,
                         trails=args.trails, batch=args.batch, max_size=args.max_size)
-    from tqdm import tqdm
-
     from mmdet.apis import VideoInferencer, load_config
     from mmdet.engine.stop_signal import StopSignal
     from mmdet.files import check_writable
-    from mmdet.video.source import open_video
+    from mmdet.video.video_list import check_outputs, list_videos
 
-    source = open_video(args.video, args.start, args.end, args.stride)  # a wrong name shows before the model loads
-    check_writable(args.out.expanduser() / source.name / 'results', f'--out {args.out}')
+    # a wrong name shows before the model is loaded
+    videos, out = list_videos(args.videos), args.out.expanduser()
+    chosen = (args.start, args.end, args.stride, args.on_bad_frame)
+    first = videos[0].open(*chosen)
+    for video in videos[1:]:
+        if video.path is not None:  # cameras and addresses may take one reader only
+            video.open(*chosen).close()
+    check_outputs([video.name for video in videos], [video.path for video in videos], out, args.outputs)
+    for video in videos:
+        check_writable(out / video.name / 'results', f'--out {args.out}')
     inferencer = VideoInferencer(load_config(args.config, args.cfg_options), args.checkpoint, device=args.device,
                                  batch=args.batch, max_size=args.max_size, amp=args.amp)
+    status = 0
+    with StopSignal() as stop:
+        for video in videos:
+            try:
+                run(inferencer, first if video is videos[0] else video.open(*chosen), args, stop, len(videos) > 1)
+            except UserError as error:
+                if len(videos) == 1:
+                    raise
+                status = EXIT_USER_ERROR  # the other videos are none the worse
+                print(f'error: {one_line(error)}', file=sys.stderr, flush=True)
+            if stop.received:
+                return stop.exit_status
+    return status
+
+
+def run(inferencer: VideoInferencer, source: VideoSource, args: Namespace, stop: StopSignal, several: bool) -> None:
+    """Run one video, and print one line about it."""
+    from tqdm import tqdm
+
+    from mmdet.paths import shown
+
     frames = objects = 0
     clips = inferencer(source, out=args.out, outputs=args.outputs, thresh=args.thresh, classes=args.classes,
                        fps=args.fps, trails=args.trails, uncertainty=args.uncertainty)
-    with StopSignal() as stop, tqdm(total=source.length, unit=' frames') as progress:
+    with closing(clips), tqdm(total=source.expected, unit=' frames', desc=source.name if several else None) as progress:
         for clip in clips:
             frames += len(clip)
             objects += sum(len(frame.pred_track_instances) for frame in clip)
             progress.update(len(clip))
             if stop.received:
                 break
-        clips.close()
-    print(f'{args.out}: {source.name}, {frames} frames, {objects} masks of objects above {args.thresh}'
-          + (', stopped before the end' if stop.received else ''))
+    print(f'{shown(args.out)}: {source.name}, {frames} frames, {objects} masks of objects above {args.thresh}'
+          + (', stopped before the end' if stop.received else ''), flush=True)
     if not objects:
         print(f'Nothing was found above --thresh {args.thresh}; try a lower one.')
-    return stop.exit_status if stop.received else 0
 
 
 if __name__ == '__main__':

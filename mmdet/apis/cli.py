@@ -114,7 +114,7 @@ def one_line(error: UserError) -> str:
     text = str(error).strip()
     if 'Traceback (most recent call last)' in text:
         text = text.splitlines()[-1].removeprefix('mmdet.errors.UserError: ')
-    return ' '.join(text.split())
+    return re.sub(r'\s+', ' ', text, flags=re.ASCII)  # file names may hold other spaces, such as U+202F
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:

@@ -27,6 +27,7 @@ from mmdet.video.arrays import bgr_image
 from mmdet.video.frame_sink import FrameSink
 from mmdet.video.result_writer import VideoResultWriter
 from mmdet.video.source import VideoFrame, VideoSource, open_video
+from mmdet.video.video_list import check_outputs
 from mmdet.video.video_options import check_video_options
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
@@ -90,7 +91,8 @@ class VideoInferencer:
     def __call__(self, video: str | os.PathLike | int | Iterable[np.ndarray] | VideoSource, *,
                  out: str | os.PathLike | None = None, outputs: Sequence[str] = ('mp4', 'json'), start: int = 0,
                  end: int | None = None, stride: int = 1, thresh: float = 0.5, classes: Sequence[str | int] = (),
-                 fps: float | None = None, trails: int = 0, uncertainty: bool = False) -> Iterator[TrackDataSample]:
+                 fps: float | None = None, trails: int = 0, uncertainty: bool = False,
+                 on_bad_frame: str = 'error') -> Iterator[TrackDataSample]:
         """Process a video. The network runs when results are requested; closing the iterator ends the video early.
 
         Args:
@@ -101,24 +103,26 @@ class VideoInferencer:
             start, end, stride: which frames, see :func:`mmdet.video.source.open_video`.
             thresh: score in [0, 1]; only objects with a higher score are returned, drawn and written.
             classes: names, or labels counted from 0, of the classes to return; empty: all.
-            fps: frames per second of MP4 and GIF; None: those of the video.
+            fps: frames per second of MP4 and GIF; None: each frame is shown at its time in the video.
             trails: number of past frames that the objects' trails show.
             uncertainty: draw the uncertainty of boxes as ellipses at their corners, for detectors that estimate it.
+            on_bad_frame: 'error', or 'skip': leave out image files that cannot be read, and warn once.
 
         Returns:
             Iterator of clips of up to ``batch`` frames, in order; each frame with ``pred_track_instances``, ``ori_img``
-            and the metainfo ``source_frame``. Files are complete when it ends, is closed or fails.
+            and the metainfo ``source_frame`` and ``time``. Files are complete when it ends, is closed or fails.
 
         Raises:
             UserError: immediately for wrong arguments; from the iterator for errors during processing.
         """
         check_video_options(start=start, end=end, stride=stride, thresh=thresh, fps=fps, trails=trails, outputs=outputs)
         labels = self._labels(classes)
-        source = video if isinstance(video, VideoSource) else open_video(video, start, end, stride)
+        source = (video if isinstance(video, VideoSource)
+                  else open_video(video, start, end, stride, on_bad_frame=on_bad_frame))
         folder = None if out is None else Path(out).expanduser()
-        if folder is not None and source.path is not None:
-            _refuse_overwriting(source, folder)
-        return self._run(source, folder, outputs, thresh, labels, fps or source.fps,
+        if folder is not None:
+            check_outputs([source.name], [source.path], folder, outputs)
+        return self._run(source, folder, outputs, thresh, labels, fps,
                          dict(trail_length=trails, draw_uncertainty=uncertainty))
 
     def new_stream(self) -> StreamState:
@@ -160,9 +164,9 @@ class VideoInferencer:
         return frames
 
     def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
-             labels: torch.Tensor | None, fps: float, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
+             labels: torch.Tensor | None, fps: float | None, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
         with ExitStack() as files:
-            sink = None if out is None else files.enter_context(self._sink(source.name, out, outputs, fps, marks))
+            sink = None if out is None else files.enter_context(self._sink(source, out, outputs, fps, marks))
             clips = in_background(self._clips(source), CLIPS_AHEAD)
             files.callback(clips.close)
             stream = self.model.new_stream()
@@ -174,14 +178,16 @@ class VideoInferencer:
                         sink.add(frame.ori_img, frame)
                 yield clip
 
-    def _sink(self, name: str, out: Path, outputs: Sequence[str], fps: float, marks: dict[str, Any]) -> FrameSink:
+    def _sink(self, source: VideoSource, out: Path, outputs: Sequence[str], fps: float | None,
+              marks: dict[str, Any]) -> FrameSink:
         consumers: list[Any] = []
         if 'json' in outputs:
-            consumers.append(VideoResultWriter(out / name, self.category_ids, self.class_names))
+            consumers.append(VideoResultWriter(out / source.name, self.category_ids, self.class_names))
         if kinds := [kind for kind in outputs if kind != 'json']:
             # objects below the threshold were removed before
             visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
-            consumers.append(SequenceVisualizer(out, fps=fps, outputs=kinds, visualizer=visualizer))
+            consumers.append(SequenceVisualizer(out, fps=fps or source.fps, outputs=kinds, visualizer=visualizer,
+                                                use_times=fps is None))
         return FrameSink(*consumers)
 
     def _clips(self, source: VideoSource) -> Iterator[dict]:
@@ -214,7 +220,7 @@ class VideoInferencer:
         """Preprocess the frames of a clip: its ``inputs`` and ``data_samples``."""
         data = self._pipeline({'frames': frames, 'rng': None, 'on_bad_frame': None})
         for sample, frame in zip(data['data_samples'], frames):
-            sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame')})
+            sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame', 'time')})
         return data
 
     @torch.no_grad()
@@ -240,12 +246,6 @@ class VideoInferencer:
         return torch.tensor(labels) if labels else None
 
 
-def _refuse_overwriting(source: VideoSource, out: Path) -> None:
-    written = [out / source.name, *(out / f'{source.name}.{kind}' for kind in ('mp4', 'gif'))]
-    if source.path is not None and source.path.resolve() in [path.resolve() for path in written]:
-        raise UserError(f'--out {out}: {source.path} itself would be overwritten; choose another folder')
-
-
 def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
     """Build the config's test pipeline without the steps that read images, its scale limited."""
     init_default_scope('mmdet')
@@ -264,7 +264,7 @@ def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, nam
     shape = frame.image.shape[:2]
     return dict(img=frame.image, ori_img=frame.image, img_path=frame.path, video_id=1, frame_id=frame_id,
                 video_length=length, ori_shape=shape, img_shape=shape, scale_factor=1., flip=False,
-                video_name=name, source_frame=frame.index)
+                video_name=name, source_frame=frame.index, time=frame.time)
 
 
 def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) -> InstanceData:

@@ -19,7 +19,8 @@ class DetDataSample(BaseDataElement):
     padding), ``scale_factor`` (float: network pixels per original pixel), ``flip`` (bool), ``batch_input_shape``
     (h, w after padding, set by the data preprocessor); where true, ``is_context`` (in the clip for its neighbours' sake
     only: the model gives it no result and leaves it out of the clips it returns), ``bad_frame`` (unreadable, black). Of
-    videos that are no data set's: ``video_name`` (for files named after it), ``source_frame`` (number in the source).
+    videos that are no data set's: ``video_name`` (for files named after it), ``source_frame`` (number in the source),
+    ``time`` (seconds since the start of the source; None: unknown).
 
     Fields:
         gt_instances: ``bboxes`` (n, 4) float32, x1,y1,x2,y2 in network pixels; ``labels`` (n,) int64, 0-based;

@@ -17,7 +17,7 @@ from av.stream import Disposition
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
-from mmdet.paths import shown
+from mmdet.paths import is_utf8, shown
 from mmdet.video.frames import DEFAULT_FPS, Clock, VideoFrame, is_chosen
 from mmdet.video.video_options import MOST_FPS
 
@@ -77,7 +77,7 @@ class PyAVReader:
         # absolute: a file "camera:1.mp4" is no protocol
         source: Any = self._source if self._network else os.path.abspath(self._source)
         try:
-            if not _is_utf8(source):  # PyAV takes other names only as open files
+            if not is_utf8(source):  # PyAV takes other names only as open files
                 source = self._file = open(source, 'rb')  # noqa: SIM115 - closed with the container
             return av.open(source, timeout=NETWORK_TIMEOUT if self._network else None, options=options)
         except (av.FFmpegError, OSError) as error:
@@ -213,14 +213,6 @@ class PyAVReader:
                             f'its codec ({self._stream.codec_context.name}) is not supported')
         if faults:
             print_log(f'{self._text}: {"; ".join(faults)}', logger='current', level=logging.WARNING)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes of the name that are no UTF-8
-        return False
-    return True
 
 
 def _bgr(frame: Any) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Results of one video on the disk: a JSON line per frame as it comes, a YouTube-VIS result list at the end.
 
-Called by :class:`mmdet.apis.VideoInferencer`, through a :class:`FrameSink`. Memory holds where the objects lie in the
-file, 32 bytes each.
+Called by :class:`mmdet.apis.VideoInferencer`, through a :class:`FrameSink`. Memory holds the positions of the objects
+in the file, 32 bytes each.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
-from mmdet.files import atomic_open
+from mmdet.files import atomic_open, check_writable
 from mmdet.structures import DetDataSample
 from mmdet.structures.result_tracks import ResultTrack, xywh_boxes
 
@@ -54,15 +54,16 @@ class _Track(ResultTrack):
 
 
 class VideoResultWriter:
-    """Writes ``<path>.jsonl`` line by line and ``<path>.json`` when closed.
+    """Write ``<path>.jsonl`` line by line and ``<path>.json`` when closed; without frames, neither.
 
-    A line has ``frame_id``, ``source_frame`` and ``objects``, each with ``id``, ``category_id``, ``category``,
+    A line has ``frame_id``, ``source_frame``, where the source has a clock ``time`` (seconds since its start), and
+    ``objects``, each with ``id``, ``category_id``, ``category``,
     ``score``, ``bbox`` (x, y, w, h in pixels; w = x2 - x1 + 1, as in the annotations) and ``segmentation`` (compressed
     RLE). ``<path>.json`` is a list with an entry per track: ``video_id`` 1, ``category_id`` (its most frequent),
     ``score`` (mean), ``segmentations`` (RLE or null per frame): what ``tools/vis_eval.py`` reads.
 
     Args:
-        path: without ending; its folder is made.
+        path: without ending; its folder is made with the first frame.
         category_ids: of each label; None: label + 1.
         class_names: of each label; None: lines have no ``category``.
 
@@ -76,23 +77,22 @@ class VideoResultWriter:
         self._category_ids, self._names = category_ids, class_names
         self._index: dict[int, _Track] = {}
         self._length = self._place = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] | None = self.lines.open('wb')
-        except OSError as error:
-            raise self._failure(error) from error
+        self._file: IO[bytes] | None = None
+        check_writable(self.lines, 'results')
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
-        """Writes a frame's ``pred_track_instances`` and hands them to the operating system.
+        """Write a frame's ``pred_track_instances``, at once for other processes to see.
 
         Args:
             image: not needed.
             sample: with boxes, scores, labels, ids (arrays) and masks, see :class:`DetDataSample`, and
-                ``source_frame``, its number in the video.
+                ``source_frame``, its number in the video; ``time``, if known, its seconds since the start.
         """
-        assert self._file is not None, 'the writer is closed'
-        found, source_frame = sample.pred_track_instances, sample.source_frame
-        parts = [f'{{"frame_id":{self._length},"source_frame":{source_frame},"objects":[']
+        found = sample.pred_track_instances
+        head = dict(frame_id=self._length, source_frame=sample.source_frame)
+        if (time := sample.get('time')) is not None:
+            head['time'] = round(time, 6)
+        parts = [json.dumps(head, separators=(',', ':'))[:-1] + ',"objects":[']
         place = self._place + len(parts[0])
         objects = frame_objects(found, self._category_ids, self._names)
         for number, (entry, label, score) in enumerate(zip(objects, found.labels.tolist(), found.scores.tolist())):
@@ -107,6 +107,9 @@ class VideoResultWriter:
         parts.append(']}\n')
         data = ''.join(parts).encode('ascii')  # json.dumps escapes what is not, so characters are bytes
         try:
+            if self._file is None:
+                self.lines.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.lines.open('wb')
             self._file.write(data)
             self._file.flush()
         except OSError as error:
@@ -115,7 +118,7 @@ class VideoResultWriter:
         self._length += 1
 
     def close(self) -> None:
-        """Writes the list of tracks; more calls do nothing."""
+        """Write the list of tracks; more calls do nothing."""
         if self._file is None:
             return
         file, self._file = self._file, None

@@ -51,6 +51,8 @@ class GifWriter(ClosingWriter):
         self.max_width = max_width
         self.max_fps = max_fps
         self._count = 0  # frames that came
+        self._first: float | None = None  # time of the first frame
+        self._now = 0.0  # seconds at which the last frame starts
         self._slot = -1  # of 1 / max_fps seconds, that the last frame kept lies in
         self._waiting: list[tuple[np.ndarray, int]] = []  # frames and times until there is a palette
         self._encoder: _Encoder | None = None
@@ -62,11 +64,20 @@ class GifWriter(ClosingWriter):
         scale = min(1, self.max_width / width)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    def write(self, frame: np.ndarray) -> None:
-        """Append a (H, W, 3) uint8 BGR frame."""
-        index = self._count
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
+        """Append a frame.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR.
+            time: in seconds, greater than that of the frame before; the first is shown at 0. None: at ``fps``.
+        """
+        if time is None:
+            self._now = self._count / self.fps
+        else:
+            self._first = time if self._first is None else self._first
+            self._now = time - self._first
         self._count += 1
-        slot = int(index * min(1, self.max_fps / self.fps) + 1e-6)
+        slot = int(self._now * self.max_fps + 1e-6)
         if slot == self._slot:
             return
         self._slot = slot
@@ -81,9 +92,9 @@ class GifWriter(ClosingWriter):
         else:
             frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         if self._encoder is not None:
-            self._encode(frame, self._time(index))
+            self._encode(frame, _hundredths(self._now))
             return
-        self._waiting.append((frame, self._time(index)))
+        self._waiting.append((frame, _hundredths(self._now)))
         if len(self._waiting) == PALETTE_FRAMES or len(self._waiting) * frame.nbytes > PALETTE_BYTES:
             self._start()
 
@@ -91,13 +102,9 @@ class GifWriter(ClosingWriter):
         if self._waiting:
             self._start()
         if self._file is not None:
-            self._put(self._encoder.finish(self._time(self._count)))
+            self._put(self._encoder.finish(_hundredths(self._now + 1 / self.fps)))
             self._file.close()
             self._file = None
-
-    def _time(self, index: int) -> int:
-        """When a frame begins, in hundredths of a second."""
-        return round(index * 100 / self.fps)
 
     def _start(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -118,6 +125,10 @@ class GifWriter(ClosingWriter):
             self._file.write(data)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+
+def _hundredths(seconds: float) -> int:
+    return round(seconds * 100)
 
 
 class _Encoder:

@@ -6,6 +6,7 @@ a writer may be made in one process and used in a fork of it.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import IO, Any
 
 import cv2
 import numpy as np
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
+from mmdet.paths import is_utf8
 
 from .writers import ClosingWriter, cannot_write, check_fps, make_folder
 
@@ -38,6 +41,7 @@ X264_SETTINGS = {'preset': 'superfast', 'crf': '24', 'coder': 'vlc', 'bf': '0'}
 MP4_SETTINGS = {'movflags': 'hybrid_fragmented+frag_keyframe+empty_moov', 'flush_packets': '1'}
 FRAGMENT_SECONDS = 2
 FRAGMENT_FRAMES = (12, 250)  # at least, for key frames are large; at most, for a fragment waits in memory
+TICKS_PER_SECOND = 10_000  # at least, for the times of frames
 # as in ISO/IEC 23091-2
 BT709_PRIMARIES, SRGB_TRANSFER, BT601_MATRIX, VIDEO_RANGE = 1, 13, 6, 1
 
@@ -50,7 +54,7 @@ class Mp4Writer(ClosingWriter):
 
     Args:
         path: the file; its folder is made if missing. It appears with the first frame.
-        fps: frames a second.
+        fps: frames per second, where frames come without times. OpenCV can write no other times.
 
     Raises:
         UserError: the file cannot be written, or fps is not positive.
@@ -64,8 +68,14 @@ class Mp4Writer(ClosingWriter):
         self._size = (0, 0)
         make_folder(self.path.parent)
 
-    def write(self, frame: np.ndarray) -> None:
-        """Append a (H, W, 3) uint8 BGR frame; one of another size than the first is resized."""
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
+        """Append a frame.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR; one of another size than the first is resized.
+            time: in seconds, greater than that of the frame before; the first is shown at 0. None: 1 / fps after the
+                frame before.
+        """
         if self._video is None:
             height, width = frame.shape[:2]
             self._size = (width + width % 2, height + height % 2)  # the encoders take even sides only
@@ -77,7 +87,10 @@ class Mp4Writer(ClosingWriter):
                 frame = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
         else:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
-        self._video.write(frame)
+        if isinstance(self._video, X264Video):
+            self._video.write(frame, time)
+        else:
+            self._video.write(frame)
 
     def close(self) -> None:
         video, self._video = self._video, None
@@ -99,7 +112,7 @@ class X264Video:
 
     Args:
         path: the file.
-        fps: frames a second; written as a fraction.
+        fps: frames per second; written as a fraction.
         size: width and height in pixels, even.
 
     Raises:
@@ -111,11 +124,20 @@ class X264Video:
 
         self._path = path
         self._format = f'{size[0]}x{size[1]}, {fps} fps'
-        self._frames = 0
+        rate = frame_rate(fps)
+        self._frame_ticks = max(1, math.ceil(TICKS_PER_SECOND / rate))  # whole: at a constant rate times are exact
+        self._tick = 1 / (rate * self._frame_ticks)  # seconds
+        self._next = 0  # ticks
+        self._start: float | None = None  # time of the first frame
+        self._file: IO[bytes] | None = None
         # absolute: "camera:1.mp4" is a file here, not a protocol
-        self._container = av.open(str(path.absolute()), 'w', format='mp4', options=MP4_SETTINGS)
+        target: Any = str(path.absolute())
+        if not is_utf8(target):  # PyAV takes other names only as open files
+            target = self._file = self._create(path)
+        self._container = av.open(target, 'w', format='mp4', options=MP4_SETTINGS)
         with self._checked():
-            self._stream = self._container.add_stream('libx264', rate=frame_rate(fps), options=X264_SETTINGS)
+            self._stream = self._container.add_stream('libx264', rate=rate, options=X264_SETTINGS)
+            self._stream.codec_context.time_base = self._tick
             self._stream.width, self._stream.height = size
             self._stream.pix_fmt = 'yuv420p'
             codec = self._stream.codec_context
@@ -125,14 +147,18 @@ class X264Video:
             codec.colorspace, codec.color_range = BT601_MATRIX, VIDEO_RANGE
             self._container.start_encoding()  # opens the file and starts the threads
 
-    def write(self, frame: np.ndarray) -> None:
-        """Append a (height, width, 3) uint8 BGR frame."""
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
+        """Append a (height, width, 3) uint8 BGR frame; for its time see :meth:`Mp4Writer.write`."""
         import av
+
+        if time is not None:
+            self._start = time if self._start is None else self._start
+            self._next = max(self._next - self._frame_ticks + 1, round((time - self._start) / self._tick))
 
         # OpenCV's conversion is BT.601 in video range
         picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420), format='yuv420p')
-        picture.pts = self._frames
-        self._frames += 1
+        picture.pts, picture.time_base, picture.duration = self._next, self._tick, self._frame_ticks
+        self._next += self._frame_ticks
         with self._checked():
             self._container.mux(self._stream.encode(picture))
 
@@ -143,6 +169,15 @@ class X264Video:
                 self._container.mux(self._stream.encode())
                 self._container.close()
             self._container = None
+        if self._file is not None:
+            self._file.close()
+
+    @staticmethod
+    def _create(path: Path) -> IO[bytes]:
+        try:
+            return path.open('wb', buffering=0)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     @contextmanager
     def _checked(self) -> Iterator[None]:

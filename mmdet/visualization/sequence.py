@@ -15,14 +15,16 @@ import cv2
 import numpy as np
 
 from mmdet.concurrency import BackgroundThread
+from mmdet.datasets.transforms.loading import read_frame
 from mmdet.errors import UserError
+from mmdet.files import check_writable
 from mmdet.paths import output_name
 from mmdet.structures import DetDataSample
 
 from .gif import GifWriter
 from .mp4 import Mp4Writer
 from .track_visualizer import TrackVisualizer
-from .writers import PngWriter, check_fps, make_folder
+from .writers import PngWriter, check_fps
 
 OUTPUTS = ('png', 'gif', 'mp4')
 PNG_THREADS = 2  # encoding PNG costs more than everything else
@@ -38,10 +40,11 @@ class SequenceVisualizer:
         out_dir: made if missing.
         class_names: names by 0-based label.
         score_thr: objects with a score strictly above are drawn.
-        fps: frames a second of GIF and MP4.
+        fps: frames per second of GIF and MP4, where samples have no ``time``.
         outputs: some of 'png', 'gif', 'mp4'.
         gif_width: pixels; GIFs of wider videos are drawn at this width.
         visualizer: draws the frames; by default a :class:`TrackVisualizer` of the names and the threshold given.
+        use_times: show each frame at its sample's ``time`` (seconds), where it has one; otherwise at ``fps``.
 
     Raises:
         UserError: an unknown output, or a folder that cannot be made.
@@ -56,6 +59,7 @@ class SequenceVisualizer:
         outputs: Sequence[str] = ('png', 'gif'),
         gif_width: int = 320,
         visualizer: TrackVisualizer | None = None,
+        use_times: bool = True,
     ) -> None:
         for output in outputs:
             if output not in OUTPUTS:
@@ -67,7 +71,8 @@ class SequenceVisualizer:
         self.gif_width = gif_width
         self.visualizer = visualizer or TrackVisualizer(class_names, score_thr)
         self._written: list[Path] = []
-        make_folder(self.out_dir)
+        self._use_times = use_times
+        check_writable(self.out_dir / 'video', 'pictures')
 
         self._video_id: Any = None
         self._video_of_name: dict[str, Any] = {}
@@ -95,20 +100,21 @@ class SequenceVisualizer:
         if image is None:
             image = _read_image(sample)
         objects = self.visualizer.prepare(sample.get('pred_track_instances'))
+        time = sample.get('time') if self._use_times else None
         full = None
         if self._png is not None or self._mp4 is not None:
             full = self.visualizer.paint(image, objects)
         if self._png is not None:
             self._png.write(full, frame_id)
         if self._mp4 is not None:
-            self._threads['mp4'].put(full)
+            self._threads['mp4'].put(full, time)
         if self._gif is not None:
             size = self._gif.size_for(*image.shape[:2])
             if full is None or size != image.shape[1::-1]:
                 # drawn small instead of made small, for text and lines to stay readable
                 small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
                 full = self.visualizer.paint(small, objects, size[0] / image.shape[1])
-            self._threads['gif'].put(full)
+            self._threads['gif'].put(full, time)
 
     def close(self) -> list[Path]:
         """Finish all files; more calls do nothing.
@@ -162,8 +168,4 @@ def _read_image(sample: DetDataSample) -> np.ndarray:
     image = sample.get('ori_img')
     if image is not None:
         return image
-    path = sample.get('img_path')
-    image = cv2.imread(str(path)) if path and os.path.isfile(path) else None
-    if image is None:
-        raise UserError(f'cannot read the image {path} to draw on: check the data folder')
-    return image
+    return read_frame(str(sample.get('img_path')), *sample.get('ori_shape', ()))

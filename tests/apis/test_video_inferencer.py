@@ -230,8 +230,8 @@ def test_the_video_itself_is_not_overwritten(tmp_path, name):
         with Mp4Writer(path, 10) as writer:
             writer.write(video(1)[0])
     inferencer = VideoInferencer(StubDetector())
-    with pytest.raises(UserError, match='itself would be overwritten'):
-        inferencer(path, out=tmp_path / '.')
+    with pytest.raises(UserError, match='itself, a video that is read, would be overwritten'):
+        inferencer(path, out=tmp_path / '.', outputs=['mp4', 'png'])
     assert len(list(inferencer(path, out=tmp_path / 'elsewhere', outputs=['json']))) == 1
 
 

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
-from mmdet.apis import init_model
+from mmdet.apis import VideoInferencer, init_model
 from mmdet.errors import UserError
-from tools.video_demo import build_parser, main
+from tools.video_demo import main, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,10 +54,94 @@ def test_nothing_found_is_said(toy_root, toy_config, trained, tmp_path, capsys):
 
 
 def test_flags_in_both_spellings():
-    args = build_parser().parse_args(['0', 'setup.py', 'setup.py', '--out', 'x', '--max_size', '320', '--classes', 'a',
-                                      'b', '--amp', '--end', '9', '--batch', '4'])
-    assert (args.video, args.max_size, args.classes) == ('0', 320, ['a', 'b'])
+    args = parse(['0', 'setup.py', 'setup.py', '--out', 'x', '--max_size', '320', '--classes', 'a', 'b', '--amp',
+                  '--end', '9', '--batch', '4', '--on-bad-frame', 'skip'])
+    assert (args.videos, args.config, args.checkpoint) == (['0'], 'setup.py', 'setup.py')
+    assert (args.max_size, args.classes, args.on_bad_frame) == (320, ['a', 'b'], 'skip')
     assert (args.amp, args.end, args.batch) == (True, 9, 4)
+
+
+@pytest.mark.parametrize('words', [
+    'a.mp4 b setup.py README.md --out x --amp', '--out x a.mp4 b setup.py README.md',
+    'a.mp4 b --out x setup.py --amp README.md', 'a.mp4 --out x b setup.py README.md'])
+def test_videos_may_stand_anywhere_before_the_config(words):
+    args = parse(words.split())
+    assert (args.videos, args.config, args.checkpoint) == (['a.mp4', 'b'], 'setup.py', 'README.md')
+
+
+@pytest.mark.parametrize(('words', 'said'), [
+    (['a.mp4'], 'CONFIG is missing, a file that ends in .py'),
+    (['setup.py', 'README.md'], 'VIDEO is missing before setup.py'),
+    (['a.mp4', 'setup.py'], 'one CHECKPOINT is expected after setup.py ('),
+    (['a.mp4', 'setup.py', 'README.md', 'b.mp4'], 'one CHECKPOINT is expected after setup.py, not README.md b.mp4'),
+    (['a.mp4', 'nowhere.py', 'README.md'], 'no such file: nowhere.py'),
+    (['a.mp4', 'setup.py', 'nowhere.pth'], 'no such file: nowhere.pth')])
+def test_words_that_are_missing(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse([*words, '--out', 'x'])
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith(f'error: {said}')
+
+
+def run(videos, config, checkpoint, out, *flags):
+    return main([*map(str, videos), str(config), str(checkpoint), '--out', str(out), '--device', 'cpu', '--thresh',
+                 '0.001', '--max-size', '96', *flags])
+
+
+def test_several_videos_of_equal_names_with_one_model(toy_root, toy_config, trained, tmp_path, capsys, monkeypatch):
+    made = []
+    build = VideoInferencer.__init__
+    monkeypatch.setattr(VideoInferencer, '__init__', lambda *args, **kwargs: made.append(1) or build(*args, **kwargs))
+    frames = sorted(sorted((toy_root / 'valid_images').iterdir())[0].iterdir())
+    for folder in ('a/cat', 'b/cat', 'b/dog'):
+        (tmp_path / folder).mkdir(parents=True)
+        for path in frames[:2 if folder == 'a/cat' else 3]:
+            shutil.copy(path, tmp_path / folder)
+    # as a shell gives a glob of frames
+    single = [str(path) for path in sorted((tmp_path / 'b/dog').iterdir())]
+    out = tmp_path / 'out'
+    assert run([tmp_path / 'a', tmp_path / 'b/cat', *single], toy_config, trained, out, '--outputs', 'json') == 0
+    assert {path.name: path.read_text().count('\n') for path in out.glob('*.jsonl')} == {
+        'a_cat.jsonl': 2, 'b_cat.jsonl': 3, 'dog.jsonl': 3}
+    assert len(made) == 1
+    assert re.findall(': (.*), . frames', capsys.readouterr().out) == ['a_cat', 'b_cat', 'dog']
+
+
+def test_a_video_that_fails_leaves_the_others(toy_root, toy_config, trained, tmp_path, capsys):
+    frames = sorted(sorted((toy_root / 'valid_images').iterdir())[0].iterdir())
+    for name in ('a', 'b', 'c'):
+        (tmp_path / 'in' / name).mkdir(parents=True)
+        for path in frames[:2]:
+            shutil.copy(path, tmp_path / 'in' / name)
+    (tmp_path / 'in' / 'b' / frames[1].name).write_text('no image')
+    assert run([tmp_path / 'in'], toy_config, trained, tmp_path / 'out', '--outputs', 'json') == 2
+    output = capsys.readouterr()
+    assert output.err.count('error: ') == 1 and 'is damaged or cut off' in output.err
+    assert {path.name for path in (tmp_path / 'out').iterdir()} >= {'a.json', 'c.json'}
+    assert run([tmp_path / 'in'], toy_config, trained, tmp_path / 'skip', '--outputs', 'json', '--on-bad-frame',
+               'skip') == 0
+    assert (tmp_path / 'skip' / 'b.jsonl').read_text().count('\n') == 1
+
+
+def test_what_would_be_overwritten_or_mixed_is_refused_before_the_model_is_loaded(toy_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(VideoInferencer, '__init__', None)
+    frames = tmp_path / 'in' / 'cat'
+    frames.mkdir(parents=True)
+    cv2.imwrite(str(frames / '0.png'), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / 'out' / 'cat').mkdir(parents=True)
+    (tmp_path / 'out' / 'cat' / '00007.png').touch()
+    with pytest.raises(UserError, match='out/cat holds 1 PNG files already, perhaps of an earlier run'):
+        run([frames], toy_config, toy_config, tmp_path / 'out', '--outputs', 'png')
+    with pytest.raises(UserError, match='in/cat itself, a video that is read, would be overwritten'):
+        run([frames], toy_config, toy_config, tmp_path / 'in', '--outputs', 'png')
+    with pytest.raises(UserError, match='no such video'):
+        run([frames, tmp_path / 'nowhere.mp4'], toy_config, toy_config, tmp_path / 'out', '--outputs', 'mp4')
+
+
+def test_nothing_is_left_where_no_frame_was_read(toy_root, toy_config, trained, tmp_path):
+    folder = sorted((toy_root / 'valid_images').iterdir())[0]
+    with pytest.raises(UserError, match='no frame to read'):
+        run([folder], toy_config, trained, tmp_path / 'out', '--outputs', 'mp4', 'gif', 'png', 'json', '--start', '50')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_python_of_the_tutorial(toy_root, toy_config, trained, capsys):

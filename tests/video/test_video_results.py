@@ -74,5 +74,5 @@ def test_frames_without_objects(tmp_path):
 
 def test_folder_that_cannot_be(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match=r'film\.jsonl: cannot be written'):
+    with pytest.raises(UserError, match=r'film\.jsonl cannot be written'):
         VideoResultWriter(tmp_path / 'file' / 'film')

@@ -1,0 +1,118 @@
+"""Several videos in one command: what they are, names for their files, and checks before any work.
+
+Called by tools/video_demo.py and, for the checks, by :class:`mmdet.apis.VideoInferencer`.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from mmdet.errors import UserError
+from mmdet.paths import IMAGE_ENDINGS, natural_key, output_name, shown
+from mmdet.video.source import LocalVideo, VideoSource, find_videos, is_camera, open_video
+
+MOVIES = ('mp4', 'gif')  # outputs that are a file ``<name>.<output>``
+
+
+class VideoEntry:
+    """A video of the list, not open yet.
+
+    Attributes:
+        name: of its files, different from those of the other videos.
+        path: the file, or the folder of the images; None for cameras and addresses.
+    """
+
+    def __init__(self, video: LocalVideo | str) -> None:
+        self._video = video
+        self.path = None if isinstance(video, str) else video.path
+        if isinstance(video, str):
+            name = f'camera {video}' if is_camera(video) else video.split('://', 1)[-1]
+        else:
+            name = video.name
+        self.name = output_name(name, 'video')
+
+    def open(self, start: int, end: int | None, stride: int, on_bad_frame: str) -> VideoSource:
+        """Open it; arguments and errors as of :func:`mmdet.video.source.open_video`."""
+        if isinstance(self._video, str):
+            source = open_video(self._video, start, end, stride)
+        else:
+            source = self._video.open(slice(start, end, stride), on_bad_frame)
+        source.name = self.name
+        return source
+
+
+def list_videos(texts: Iterable[str]) -> list[VideoEntry]:
+    """The videos that paths, globs, addresses and numbers of cameras stand for, see :func:`find_videos`.
+
+    Image files of one folder, as a shell makes them of ``frames/*.jpg``, are one video. Videos of equal names get the
+    names of their folders in front, or numbers behind.
+
+    Raises:
+        UserError: one of them does not exist, or holds no video.
+    """
+    videos: list[LocalVideo | str] = []
+    folders: dict[Path, LocalVideo] = {}
+    for text in texts:
+        path = Path(text).expanduser()
+        if is_camera(text) or '://' in text:
+            videos.append(text)
+        elif path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
+            if path.parent in folders:
+                _add_image(folders[path.parent], path)
+            else:
+                folders[path.parent] = find_videos(text)[0]
+                videos.append(folders[path.parent])
+        else:
+            videos += find_videos(text)
+    entries = [VideoEntry(video) for video in videos]
+    _make_names_differ(entries)
+    return entries
+
+
+def _add_image(video: LocalVideo, path: Path) -> None:
+    if path not in video.images:
+        video.images = sorted([*video.images, path], key=natural_key)
+        video.name, video.path, video.text = path.parent.resolve().name, path.parent, str(path.parent)
+
+
+def _make_names_differ(entries: Sequence[VideoEntry]) -> None:
+    """File systems may not distinguish upper and lower case, so names that differ in nothing else are equal."""
+    counts = Counter(entry.name.casefold() for entry in entries)
+    for entry in entries:
+        if counts[entry.name.casefold()] > 1 and entry.path is not None:
+            entry.name = output_name(f'{entry.path.resolve().parent.name}_{entry.name}', entry.name)
+    taken: set[str] = set()
+    for entry in entries:
+        name, number = entry.name, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f'{entry.name}_{number}'
+        entry.name = name
+        taken.add(name.casefold())
+
+
+def check_outputs(names: Collection[str], sources: Iterable[Path | None], out: Path, outputs: Collection[str]) -> None:
+    """Refuse to overwrite a video that is read, and to mix PNG files with those of an earlier run.
+
+    Args:
+        names: of the videos.
+        sources: their files and folders, as far as they have any.
+        out: the folder for files.
+        outputs: see :class:`mmdet.apis.VideoInferencer`.
+
+    Raises:
+        UserError: it would happen.
+    """
+    read = {path.resolve() for path in sources if path is not None}
+    for name in names:
+        written = [out / f'{name}.{kind}' for kind in outputs if kind in MOVIES]
+        written += [out / name] if 'png' in outputs else []
+        for path in written:
+            if path.resolve() in read:
+                raise UserError(f'--out {shown(out)}: {shown(path)} itself, a video that is read, would be '
+                                'overwritten; choose another folder')
+        old = len(list((out / name).glob('*.png'))) if 'png' in outputs else 0
+        if old:
+            raise UserError(f'--out {shown(out)}: {shown(out / name)} holds {old} PNG files already, perhaps of an '
+                            'earlier run, which would stay among the new ones; remove them or choose another folder')
