@@ -75,10 +75,11 @@ def _torchvision(file: str, size: float, part: Literal['backbone', 'detector'] =
 
 def _dinov2(size: str, registers: bool) -> PublicWeights:
     """timm's conversions, as its pretrained configs name them."""
+    configs = tuple(f'videomt_{size}_{data}.py' for data in ('ovis', 'ytvis2019', 'ytvis2021', 'ytvis2022'))
     repository = f'vit_{size}_patch14_{"reg4_" if registers else ""}dinov2.lvd142m'
     return PublicWeights(f'dinov2_vit_{size}{"_reg4" if registers else ""}',
                          f'{HUB_SCHEME}timm/{repository}/model.safetensors', f'{repository}.safetensors', 'backbone',
-                         'safetensors, timm\'s names', 'Apache-2.0')
+                         'safetensors, timm\'s names', 'Apache-2.0', configs=configs if registers else ())
 
 
 def _videomt(name: str, file: str) -> PublicWeights:

@@ -34,6 +34,7 @@ class QueryViT(BaseModule):
         num_registers: R.
         patch_size: P, in pixels.
         image_size: side of the square image whose grid the position table has, P·G, in pixels.
+        layer_scale: initial value of LayerScale; DINOv2's 1e-5 suits its weights, 0.1 or 1 a start from random ones.
         with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes a DINOv2 file of timm with four
             registers. Its patch kernel and its positions are resized to this model's.
@@ -43,8 +44,8 @@ class QueryViT(BaseModule):
     """
 
     def __init__(self, embed_dims: int = 384, depth: int = 12, num_heads: int = 6, query_blocks: int = 3,
-                 num_registers: int = 4, patch_size: int = 16, image_size: int = 640, with_cp: bool = False,
-                 init_cfg: dict | None = None) -> None:
+                 num_registers: int = 4, patch_size: int = 16, image_size: int = 640, layer_scale: float = 1e-5,
+                 with_cp: bool = False, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if embed_dims % num_heads:
             raise UserError(f'QueryViT embed_dims={embed_dims} is not a multiple of num_heads={num_heads}; use for '
@@ -60,7 +61,7 @@ class QueryViT(BaseModule):
         self.with_cp = with_cp
         self.vit = VisionTransformer(
             img_size=image_size, patch_size=patch_size, num_classes=0, global_pool='', embed_dim=embed_dims,
-            depth=depth, num_heads=num_heads, init_values=1e-5, reg_tokens=num_registers, no_embed_class=True,
+            depth=depth, num_heads=num_heads, init_values=layer_scale, reg_tokens=num_registers, no_embed_class=True,
             dynamic_img_size=True)
 
     def encode(self, images: Tensor) -> Tensor:
