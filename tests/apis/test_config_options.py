@@ -81,12 +81,14 @@ def test_data_root_reaches_everything_that_was_built_from_it(path):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_pipelines_reach_the_data_sets(path):
-    options = [('test_pipeline.1.scale', '(128, 64)'), ('train_pipeline.3.prob', '0.25'), ('data_root', 'there/')]
+    flip = [step.type for step in load_config(path).train_pipeline].index('RandomFlipClip')
+    options = [('test_pipeline.1.scale', '(128, 64)'), (f'train_pipeline.{flip}.prob', '0.25'),
+               ('data_root', 'there/')]
     cfg = load_config(path, options)
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         assert loader.dataset.pipeline[1].scale == (128, 64) and loader.dataset.data_root == 'there/'
     dataset = cfg.train_dataloader.dataset
-    assert dataset.get('datasets', [dataset])[0].pipeline[3].prob == .25
+    assert dataset.get('datasets', [dataset])[0].pipeline[flip].prob == .25
 
 
 def test_variables_of_the_models():
@@ -129,7 +131,8 @@ def test_a_variable_with_an_unknown_key_is_named():
 
 def test_every_top_level_name_is_read_or_a_variable():
     found = {name for path in CONFIGS for cfg in [load_config(path)] for name in cfg if is_variable(cfg, name)}
-    assert found == {'data_root', 'train_pipeline', 'test_pipeline', 'num_classes', 'coco_root', 'coco_pipeline'}
+    assert found == {'data_root', 'train_pipeline', 'test_pipeline', 'num_classes', 'coco_root', 'coco_pipeline',
+                     'augmentation', 'iterations', 'metainfo', 'preprocessing', 'resize', 'train_clip_len'}
 
 
 def test_options_that_a_command_does_not_read_are_named(capsys):
