@@ -68,3 +68,17 @@ def test_video_demo_refuses_before_the_model_loads(toy_root, toy_config, tmp_pat
     for out in ('file', 'file/new'):
         with pytest.raises(UserError, match=rf'--out .*/{out}: .*Not a directory.*choose another path'):
             video_demo.main([str(frames), str(toy_config), str(toy_config), '--out', str(tmp_path / out)])
+
+
+@pytest.mark.parametrize('name', ['l' * 255, '猫' * 85, '猫' * 80 + '.json'])
+def test_names_up_to_the_limit_of_file_systems_are_written(name, tmp_path):
+    check_writable(tmp_path / name, '--out')
+    with atomic_open(tmp_path / name, 'w') as file:
+        file.write('whole')
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize('name', ['l' * 256, '猫' * 86])
+def test_names_beyond_it_are_refused_before_any_work(name, tmp_path):
+    with pytest.raises(UserError, match='File name too long'):
+        check_writable(tmp_path / name, '--out')

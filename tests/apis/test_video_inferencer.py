@@ -12,6 +12,7 @@ import torch
 from mmdet.apis import VideoInferencer, init_model
 from mmdet.errors import UserError
 from mmdet.evaluation import evaluate_vis
+from mmdet.video.source import open_video
 from mmdet.visualization import Mp4Writer
 from tools.analysis_tools.measures.stub_detector import StubDetector
 
@@ -240,3 +241,28 @@ def test_folder_that_cannot_be_written(tmp_path):
     for outputs in (['json'], ['png']):
         with pytest.raises(UserError, match='cannot'):
             list(VideoInferencer(StubDetector())(video(1), out=tmp_path / 'file', outputs=outputs))
+
+
+def test_times_of_a_video_are_those_of_its_results_and_its_picture(tmp_path):
+    """Variable frame rate, read, drawn and written."""
+    pytest.importorskip('av')
+    from tests.helpers.films import write_film
+    times = [0, 33, 100, 110, 900, 933]
+    path = write_film(tmp_path / 'film.mp4', 6, milliseconds=times)
+    frames = [clip[0] for clip in VideoInferencer(StubDetector())(path, out=tmp_path / 'out', outputs=('mp4', 'json'))]
+    seconds = pytest.approx([time / 1000 for time in times], abs=1e-3)
+    assert [frame.time for frame in frames] == seconds
+    assert [json.loads(line)['time'] for line in (tmp_path / 'out/film.jsonl').read_text().splitlines()] == seconds
+    assert [frame.time for frame in open_video(tmp_path / 'out/film.mp4')] == seconds
+    list(VideoInferencer(StubDetector())(path, out=tmp_path / 'even', outputs=('mp4',), fps=10))
+    assert [frame.time for frame in open_video(tmp_path / 'even/film.mp4')] == pytest.approx(
+        [index / 10 for index in range(6)])
+
+
+def test_names_of_many_bytes_reach_all_files(tmp_path):
+    folder = tmp_path / ('猫' * 80)
+    folder.mkdir()
+    cv2.imwrite(str(folder / '0.png'), video(1)[0])
+    outputs = ('mp4', 'gif', 'png', 'json')
+    list(VideoInferencer(StubDetector())(folder, out=tmp_path / 'out', outputs=outputs))
+    assert sorted(path.suffix for path in (tmp_path / 'out').iterdir()) == ['', '.gif', '.json', '.jsonl', '.mp4']

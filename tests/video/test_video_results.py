@@ -76,3 +76,21 @@ def test_folder_that_cannot_be(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match=r'film\.jsonl cannot be written'):
         VideoResultWriter(tmp_path / 'file' / 'film')
+
+
+def test_times_are_kept(tmp_path):
+    timed = frame(3, (1, 0, 0.5))
+    timed.set_metainfo({'time': 0.1234567})
+    with VideoResultWriter(tmp_path / 'film') as writer:
+        writer.add(None, timed)
+        writer.add(None, frame(4))
+    first, second = (json.loads(line) for line in (tmp_path / 'film.jsonl').read_text().splitlines())
+    assert list(first) == ['frame_id', 'source_frame', 'time', 'objects'] and first['time'] == 0.123457
+    assert 'time' not in second
+    assert json.loads((tmp_path / 'film.json').read_text())[0]['segmentations'] == [text(1), None]
+
+
+def test_nothing_is_written_without_frames(tmp_path):
+    with VideoResultWriter(tmp_path / 'new' / 'film'):
+        pass
+    assert list(tmp_path.iterdir()) == []

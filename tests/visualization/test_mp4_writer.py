@@ -245,3 +245,61 @@ def test_pyav_may_be_missing_or_old(monkeypatch):
 def test_opencv_is_asked_without_noise(capfd):
     assert opencv_has_h264() in (True, False)
     assert capfd.readouterr() == ('', '')
+
+
+def times_of(path):
+    with av.open(str(path)) as file:
+        return [frame.time for frame in file.decode(video=0)]
+
+
+@needs_pyav
+@pytest.mark.parametrize('fps', [25, 30000 / 1001, 1000, 0.5, 10000])
+def test_frames_are_shown_at_their_times(tmp_path, fps):
+    times = np.cumsum([0.5, 0.033, 0.033, 0.1, 0.01, 1.4, 0.0004, 0.033]).tolist()
+    with Mp4Writer(tmp_path / 'a.mp4', fps) as writer:
+        for time in times:
+            writer.write(patches(32, 16), time)
+    assert times_of(tmp_path / 'a.mp4') == pytest.approx([time - 0.5 for time in times], abs=1e-4)
+
+
+@needs_pyav
+@pytest.mark.parametrize('fps', [25, 30000 / 1001, 24000 / 1001, 1000, 7.5])
+def test_times_at_a_constant_rate_are_exact(tmp_path, fps):
+    with Mp4Writer(tmp_path / 'a.mp4', fps) as writer:
+        for index in range(30):
+            writer.write(patches(32, 16), round(index / fps, 6))
+    with av.open(str(tmp_path / 'a.mp4')) as file:
+        stream, = file.streams
+        assert float(stream.average_rate) == pytest.approx(fps, rel=1e-6)
+        assert float(stream.duration * stream.time_base) == pytest.approx(30 / fps)
+    assert times_of(tmp_path / 'a.mp4') == pytest.approx([index / fps for index in range(30)])
+
+
+@needs_pyav
+def test_times_that_do_not_increase_do_not_end_the_file(tmp_path):
+    with Mp4Writer(tmp_path / 'a.mp4', 10) as writer:
+        for time in (3, 3.1, 3.1, 3.0, 3.3):
+            writer.write(patches(32, 16), time)
+    times = times_of(tmp_path / 'a.mp4')
+    assert len(times) == 5 and (np.diff(times) > 0).all() and times[-1] == pytest.approx(0.3)
+
+
+@needs_pyav
+@pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')
+@pytest.mark.parametrize('name', [b'caf\xe9.mp4', ('猫' * 66 + '.mp4').encode(), 'a\u202fb\u3000c.mp4'.encode(),
+                                  b'%d:1.mp4'])
+def test_names_that_files_have(name, tmp_path):
+    path = tmp_path / os.fsdecode(name)
+    write_mp4(path, [patches(64, 48)] * 5)
+    path.rename(tmp_path / 'plain.mp4')
+    assert len(read_mp4(tmp_path / 'plain.mp4')[2]) == 5
+
+
+def test_opencv_writes_a_constant_rate(tmp_path, monkeypatch):
+    find_codec.cache_clear()
+    monkeypatch.setattr('mmdet.visualization.mp4.pyav_has_x264', lambda: False)
+    with Mp4Writer(tmp_path / 'a.mp4', 10) as writer:
+        for time in (0, 5, 7):
+            writer.write(patches(32, 16), time)
+    find_codec.cache_clear()
+    assert len(read_mp4(tmp_path / 'a.mp4')[2]) == 3

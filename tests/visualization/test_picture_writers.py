@@ -157,3 +157,15 @@ def test_memory_stays_flat(tmp_path):
             png.write(frames[index % 8], index % 4)
         grown = resident() - before
     assert grown < 10_000_000  # the 400 frames have 17 MB
+
+
+def test_gif_frames_are_shown_at_their_times(tmp_path):
+    with GifWriter(tmp_path / 'a.gif', 10) as gif:
+        for index, time in enumerate((2, 2.1, 2.5, 2.51, 4.5)):
+            gif.write(np.full((8, 8, 3), 60 * index, np.uint8), time)
+    with Image.open(tmp_path / 'a.gif') as image:
+        durations = []
+        for frame in range(image.n_frames):
+            image.seek(frame)
+            durations.append(image.info['duration'])
+    assert durations == [100, 400, 2000, 100]  # 2.51 is left out: more than 12.5 frames a second

@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from mmdet.errors import UserError
+from mmdet.video.source import open_video
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer, video_name
+from mmdet.visualization.mp4 import pyav_has_x264
 
 NAMES = ('seal', 'giant panda', 'person', 'dolphin')
 
@@ -71,3 +73,40 @@ def test_unknown_output(tmp_path):
     ('/a/' + 'l' * 300 + '/x.jpg', 'l' * 100)])
 def test_video_name(path, name):
     assert video_name(path, 7) == name
+
+
+@pytest.mark.parametrize('use_times', [True, False])
+def test_times_of_samples(tmp_path, make_video, use_times):
+    frames = make_video(32, 18, 4)
+    for (_, sample), time in zip(frames, (0, 0.2, 1.0, 1.1)):
+        sample.set_metainfo({'time': time})
+    with SequenceVisualizer(tmp_path, fps=10, outputs=('mp4', 'gif'), use_times=use_times) as sequence:
+        for image, sample in frames:
+            sequence.add(image, sample)
+    with Image.open(tmp_path / 'video.gif') as gif:
+        assert gif.info['duration'] == (200 if use_times else 100)
+    if pyav_has_x264():
+        found = [frame.time for frame in open_video(tmp_path / 'video.mp4')]
+        assert found == pytest.approx([0, 0.2, 1.0, 1.1] if use_times else [0, 0.1, 0.2, 0.3])
+
+
+def test_no_folder_is_left_without_frames(tmp_path):
+    with SequenceVisualizer(tmp_path / 'out', outputs=('png', 'gif', 'mp4')) as sequence:
+        pass
+    assert sequence.close() == [] and not (tmp_path / 'out').exists()
+
+
+def test_an_image_file_is_read_as_its_annotations_are(tmp_path, make_video):
+    """Turned by its EXIF orientation only where the sample has that size."""
+    image = np.random.default_rng(0).integers(0, 256, (18, 32, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image[..., ::-1]).save(tmp_path / 'x.png', exif=exif)
+    for shape in ((18, 32), (32, 18)):
+        _, sample = make_video(32, 18, 1)[0]
+        sample.set_metainfo({'img_path': str(tmp_path / 'x.png'), 'ori_shape': shape})
+        with SequenceVisualizer(tmp_path / str(shape), outputs=('png',),
+                                visualizer=TrackVisualizer(score_thr=2.)) as sequence:
+            sequence.add(None, sample)
+        picture, = (tmp_path / str(shape)).glob('*/*.png')
+        assert cv2.imread(str(picture)).shape[:2] == shape
