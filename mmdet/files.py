@@ -18,7 +18,7 @@ from mmdet.errors import UserError
 
 
 def load_json(path: str | os.PathLike) -> Any:
-    """The content of a JSON file; raises UserError if it cannot be read or is not JSON."""
+    """Return the content of a JSON file; raise UserError if it cannot be read or is not JSON."""
     try:
         with open(path, 'rb') as file:
             return json.load(file)
@@ -47,12 +47,12 @@ def load_text(path: str | os.PathLike) -> str:
 
 
 def check_writable(path: str | os.PathLike, flag: str) -> None:
-    """Before long work: raises UserError unless :func:`atomic_open` could make the file; changes nothing on the disk.
+    """Raise UserError, before long work starts, unless :func:`atomic_open` could create the file; change nothing.
 
-    Folders on the way may be missing, for they will be made: then the nearest one that is there must take a file.
+    Missing folders will be created, so the nearest existing one must be writable.
 
     Args:
-        path: of the file.
+        path: path of the file.
         flag: what the user gave, for the message: ``'--out X.pkl'``.
     """
     path = Path(path)
@@ -81,9 +81,9 @@ def _partial(path: Path) -> Path:
 
 @contextmanager
 def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
-    """A file that takes its name only once it is complete and on the disk.
+    """Open a file that takes its name only once it is complete and on the disk.
 
-    After an error nothing of it is left; a former version stays until then, and what SIGKILL leaves is a hidden file.
+    A former version stays until then. After an error nothing of the new one is left; SIGKILL leaves a hidden file.
 
     Raises:
         UserError: it cannot be written (no space, no permission).
@@ -109,7 +109,7 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
 
 
 def _sync_folder(path: Path) -> None:
-    """The new name, too, survives a crash of the machine, unless the file system refuses (some shared ones do)."""
+    """Make the new name survive a crash of the machine, unless the file system refuses (some shared ones do)."""
     with suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:

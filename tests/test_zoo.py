@@ -7,7 +7,7 @@ import torch
 import torchvision.models
 from timm.models import get_pretrained_cfg
 
-from mmdet.apis import load_config
+from mmdet.apis import init_model, load_config
 from mmdet.apis.config import pretrained_nodes
 from mmdet.apis.training import _choose_start
 from mmdet.checkpoint import StrictPretrainedInit, find_checkpoint
@@ -94,6 +94,21 @@ def test_a_training_downloads_what_its_config_names_before_it_starts(home, monke
     backbone = ResNet(50)
     StrictPretrainedInit(address)(backbone)  # from the cache: the server is gone
     assert torch.equal(backbone.conv1.weight, source.conv1.weight)
+
+
+def test_a_model_is_loaded_from_an_address_and_from_the_hub(home, monkeypatch):
+    shipped = (ROOT / 'checkpoints/memcnp_toy_textured.pth').read_bytes()
+    with serve({'/x.pth': shipped, '/owner/name/resolve/main/x.pth': shipped}, headers={'ETag': '"1"'}) as server:
+        monkeypatch.setenv('HF_ENDPOINT', server.address)
+        for address in (f'{server.address}/x.pth', 'hf://owner/name/x.pth'):
+            model = init_model(ROOT / 'configs/memcnp_toy_textured.py', address, 'cpu')
+            assert len(model.dataset_meta['classes']) == 6
+
+
+def test_a_backbone_by_name_is_no_trained_model(home):
+    torch.save(ResNet(50).state_dict(), home / 'resnet50-11ad3fa6.pth')
+    with pytest.raises(UserError, match='resnet50 holds a backbone only, not a trained MaskTrackRCNN'):
+        init_model(ROOT / 'configs/masktrack_rcnn_r50_fpn_1x_yvis.py', 'resnet50', 'cpu')
 
 
 def test_a_missing_file_of_data_weights_is_taken_from_the_cache(home, monkeypatch, tmp_path):
