@@ -82,6 +82,12 @@ def test_command_lines_take_names_and_addresses(argument):
     assert video_demo.parse(['a.mp4', config, argument, '--out', 'x']).checkpoint == argument
 
 
+@pytest.mark.parametrize('path', sorted([*(ROOT / 'tools').glob('**/*.py'), ROOT / 'train.py', ROOT / 'test_video.py']),
+                         ids=lambda path: path.stem)
+def test_no_command_line_takes_checkpoints_as_paths_only(path):
+    assert not re.search(r"'(checkpoint|--load_from)'[^)]*existing_file", path.read_text())
+
+
 def test_a_training_downloads_what_its_config_names_before_it_starts(home, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     source = ResNet(50)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, positive_int, run_command
 from mmdet.video.video_options import check_video_options
 
 
@@ -15,7 +15,8 @@ def build_parser() -> CommandParser:
         'Answers POST /videos (a video file; a JSON line per frame) and POST /streams/NAME (an image, the next frame '
         'of that stream; JSON). Requests may come at the same time. There is no authentication: see --host.'))
     parser.add_argument('config', type=existing_file, help='config file')
-    parser.add_argument('checkpoint', type=existing_file, help='trained weights')
+    parser.add_argument('checkpoint', type=checkpoint_source,
+                        help='trained weights: path, address (https://, hf://) or name (tools/weights.py list)')
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on (default: 127.0.0.1, which only this machine reaches)')
     parser.add_argument('--port', type=int, default=8000, help='0: a free one (default: 8000)')
