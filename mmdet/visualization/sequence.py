@@ -5,6 +5,7 @@ Called frame by frame by the hook behind ``test_video.py --show`` and by the vid
 """
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ PNG_THREADS = 2  # encoding PNG costs more than everything else
 
 
 class SequenceVisualizer:
-    """Writes ``<out_dir>/<video>/<frame:05d>.png``, ``<out_dir>/<video>.gif`` and ``<out_dir>/<video>.mp4``.
+    """Write ``<out_dir>/<video>/<frame:05d>.png``, ``<out_dir>/<video>.gif`` and ``<out_dir>/<video>.mp4``.
 
     ``<video>`` is the sample's ``video_name``, else the name of the folder that holds the frames, or ``video_<id>``. A
     context manager; files are complete after :meth:`close`.
@@ -74,47 +75,34 @@ class SequenceVisualizer:
         self._use_times = use_times
         check_writable(self.out_dir / 'video', 'pictures')
 
-        self._video_id: Any = None
+        self._open: dict[Any, _VideoPictures] = {}  # by video_id
         self._video_of_name: dict[str, Any] = {}
-        self._png: PngWriter | None = None
-        self._gif: GifWriter | None = None
-        self._mp4: Mp4Writer | None = None
-        self._threads: dict[str, BackgroundThread] = {}  # of the encoders, by output
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
-        """Draw the next frame.
+        """Draw the next frame of its video.
+
+        Frames of several videos may alternate if they have the metainfo ``video_length``: a video ends with its last
+        frame. A video of unknown length ends when another one begins.
 
         Args:
             image: (H, W, 3) uint8 BGR of the original size; None: ``sample.ori_img``, or what ``sample.img_path``
                 holds.
             sample: with ``pred_track_instances`` and the metainfo ``video_id``, ``frame_id``, ``img_path``. A video
-                starts where ``frame_id`` is 0 or ``video_id`` is another one.
+                begins with ``frame_id`` 0 or an unknown ``video_id``.
 
         Raises:
             UserError: an image cannot be read, a file cannot be written; the latter also in a later call.
         """
         video_id, frame_id = sample.get('video_id'), int(sample.get('frame_id', 0))
-        if frame_id == 0 or video_id != self._video_id or not self._video_of_name:
-            self._end_video()
-            self._start_video(video_id, sample.get('video_name') or video_name(sample.get('img_path'), video_id))
-        if image is None:
-            image = _read_image(sample)
-        objects = self.visualizer.prepare(sample.get('pred_track_instances'))
-        time = sample.get('time') if self._use_times else None
-        full = None
-        if self._png is not None or self._mp4 is not None:
-            full = self.visualizer.paint(image, objects)
-        if self._png is not None:
-            self._png.write(full, frame_id)
-        if self._mp4 is not None:
-            self._threads['mp4'].put(full, time)
-        if self._gif is not None:
-            size = self._gif.size_for(*image.shape[:2])
-            if full is None or size != image.shape[1::-1]:
-                # drawn small instead of made small, for text and lines to stay readable
-                small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                full = self.visualizer.paint(small, objects, size[0] / image.shape[1])
-            self._threads['gif'].put(full, time)
+        if frame_id == 0 or video_id not in self._open:
+            self._end([open_id for open_id, video in self._open.items()
+                       if open_id == video_id or video.length is None])
+            name = sample.get('video_name') or video_name(sample.get('img_path'), video_id)
+            self._open[video_id] = self._begin(video_id, name, sample.get('video_length'))
+        video = self._open[video_id]
+        video.add(_read_image(sample) if image is None else image, sample, frame_id)
+        if frame_id + 1 == video.length:
+            self._end([video_id])
 
     def close(self) -> list[Path]:
         """Finish all files; more calls do nothing.
@@ -122,7 +110,7 @@ class SequenceVisualizer:
         Returns:
             The folders and files written, in the order of their start.
         """
-        self._end_video()
+        self._end(list(self._open))
         return self._written
 
     def __enter__(self) -> SequenceVisualizer:
@@ -131,32 +119,67 @@ class SequenceVisualizer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start_video(self, video_id: Any, name: str) -> None:
-        self._video_id = video_id
+    def _begin(self, video_id: Any, name: str, length: int | None) -> _VideoPictures:
         if self._video_of_name.setdefault(name, video_id) != video_id:
             name = f'{name}_{video_id}'
             self._video_of_name[name] = video_id
-        self.visualizer.reset()
-        if 'png' in self.outputs:
-            self._png = PngWriter(self.out_dir / name, PNG_THREADS)
-            self._written.append(self._png.folder)
-        if 'gif' in self.outputs:
-            self._gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width)
-        if 'mp4' in self.outputs:
-            self._mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps)
-        for output, writer in (('gif', self._gif), ('mp4', self._mp4)):
-            if writer is not None:
-                self._threads[output] = BackgroundThread(writer.write, writer.close, name=output)
-                self._written.append(writer.path)
+        visualizer = copy.copy(self.visualizer)  # trails belong to a video
+        visualizer.reset()
+        png = PngWriter(self.out_dir / name, PNG_THREADS) if 'png' in self.outputs else None
+        gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width) if 'gif' in self.outputs else None
+        mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps) if 'mp4' in self.outputs else None
+        self._written += [path for path in (png and png.folder, gif and gif.path, mp4 and mp4.path) if path]
+        return _VideoPictures(visualizer, png, gif, mp4, length, self._use_times)
 
-    def _end_video(self) -> None:
-        closing = [] if self._png is None else [self._png.close]
-        closing += [thread.close for thread in self._threads.values()]
-        self._png = self._gif = self._mp4 = None
-        self._threads = {}
+    def _end(self, video_ids: Sequence[Any]) -> None:
         with ExitStack() as stack:  # closes all, also after an error
-            for close in closing:
-                stack.callback(close)
+            for video_id in video_ids:
+                stack.callback(self._open.pop(video_id).close)
+
+
+class _VideoPictures:
+    """The files of one video; GIF and MP4 are encoded in a thread each.
+
+    Args:
+        visualizer: draws the frames; used for this video only.
+        png, gif, mp4: writers; None: no such file.
+        length: number of frames of the video; None: unknown.
+        use_times: see :class:`SequenceVisualizer`.
+    """
+
+    def __init__(self, visualizer: TrackVisualizer, png: PngWriter | None, gif: GifWriter | None,
+                 mp4: Mp4Writer | None, length: int | None, use_times: bool) -> None:
+        self.length = length
+        self._visualizer, self._use_times = visualizer, use_times
+        self._png, self._gif = png, gif
+        self._gif_thread = None if gif is None else BackgroundThread(gif.write, gif.close, name='gif')
+        self._mp4_thread = None if mp4 is None else BackgroundThread(mp4.write, mp4.close, name='mp4')
+
+    def add(self, image: np.ndarray, sample: DetDataSample, frame_id: int) -> None:
+        """Draw and write a frame."""
+        objects = self._visualizer.prepare(sample.get('pred_track_instances'))
+        time = sample.get('time') if self._use_times else None
+        full = None
+        if self._png is not None or self._mp4_thread is not None:
+            full = self._visualizer.paint(image, objects)
+        if self._png is not None:
+            self._png.write(full, frame_id)
+        if self._mp4_thread is not None:
+            self._mp4_thread.put(full, time)
+        if self._gif is not None and self._gif_thread is not None:
+            size = self._gif.size_for(*image.shape[:2])
+            if full is None or size != image.shape[1::-1]:
+                # drawn small instead of made small, for text and lines to stay readable
+                small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                full = self._visualizer.paint(small, objects, size[0] / image.shape[1])
+            self._gif_thread.put(full, time)
+
+    def close(self) -> None:
+        """Finish the files, all of them also after an error."""
+        with ExitStack() as stack:
+            for writer in (self._png, self._gif_thread, self._mp4_thread):
+                if writer is not None:
+                    stack.callback(writer.close)
 
 
 def video_name(img_path: str | None, video_id: Any) -> str:

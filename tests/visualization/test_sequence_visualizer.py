@@ -36,12 +36,44 @@ def test_videos_of_one_folder_name_do_not_mix(tmp_path, make_video):
     assert len(list((tmp_path / 'frames').iterdir())) == 2
 
 
-def test_trails_start_anew_with_each_video(tmp_path, make_video):
-    visualizer = TrackVisualizer(trail_length=9)
-    with SequenceVisualizer(tmp_path, outputs=('gif',), visualizer=visualizer) as sequence:
-        for image, sample in make_video(32, 18, 5, 1, 'a') + make_video(32, 18, 2, 2, 'b'):
+def written(folder):
+    """The bytes of all files by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def draw(folder, frames, **options):
+    with SequenceVisualizer(folder, visualizer=TrackVisualizer(trail_length=9), **options) as sequence:
+        for image, sample in frames:
             sequence.add(image, sample)
-    assert {len(trail) for trail in visualizer._trails.values()} == {2}
+    return written(folder)
+
+
+def test_trails_start_anew_with_each_video(tmp_path, make_video):
+    first, second = make_video(32, 18, 5, 1, 'a'), make_video(32, 18, 2, 2, 'b')
+    together = draw(tmp_path / 'together', first + second)
+    assert together == draw(tmp_path / 'a', first) | draw(tmp_path / 'b', second)
+
+
+def test_videos_of_known_length_may_alternate(tmp_path, make_video):
+    """As a test of several videos at once gives them: the files are those of one video after the other."""
+    first, second = make_video(32, 18, 3, 1, 'a'), make_video(32, 18, 4, 2, 'b')
+    for frames in (first, second):
+        for _, sample in frames:
+            sample.set_metainfo(dict(video_length=len(frames)))
+    turns = [frame for pair in zip(first, second) for frame in pair] + second[3:]
+    options = dict(outputs=('png', 'gif', 'mp4'))
+    assert draw(tmp_path / 'turns', turns, **options) == draw(tmp_path / 'order', first + second, **options)
+
+
+def test_a_video_is_complete_with_its_last_frame(tmp_path, make_video):
+    frames = make_video(32, 18, 2, 1, 'a')
+    for _, sample in frames:
+        sample.set_metainfo(dict(video_length=2))
+    with SequenceVisualizer(tmp_path, outputs=('gif',)) as sequence:
+        for image, sample in frames:
+            sequence.add(image, sample)
+        with Image.open(tmp_path / 'a.gif') as gif:
+            assert gif.n_frames == 2
 
 
 def test_image_from_sample_or_file(tmp_path, make_video):
