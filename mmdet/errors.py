@@ -20,3 +20,20 @@ def shortened(names: Sequence[str], shown: int = 6) -> str:
     """Names for a message: the first ones, the rest counted."""
     rest = len(names) - shown
     return ', '.join(names[:shown]) + (f' and {rest} more' if rest > 0 else '')
+
+
+def missing_package(error: ImportError, user: str, requirement: str) -> UserError:
+    """Say which optional package is missing and how to install it.
+
+    Args:
+        error: of the import. The package that is not there may be one that the wanted package needs.
+        user: what needs the package: a flag, a class.
+        requirement: the wanted package as pip takes it: ``'trackeval==1.3.0'``.
+    """
+    wanted = requirement.partition('==')[0]
+    absent = (error.name or wanted).partition('.')[0] if isinstance(error, ModuleNotFoundError) else wanted
+    if absent == wanted:
+        return UserError(f'{user} needs the package {wanted}, which cannot be imported ({error}); install it: '
+                         f'pip install {requirement}')
+    return UserError(f'{user} needs the package {wanted}, and that needs {absent}, which is not installed; install it: '
+                     f'pip install {absent}')

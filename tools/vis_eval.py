@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.evaluation.tables import format_scores
     from mmdet.files import atomic_open
 
+    if args.hota:
+        from mmdet.evaluation.hota import check_installed
+        check_installed()
     truth, predictions = read_ground_truth(args.annotations), load_result_json(args.result)
     numbers = {}
     for metric in args.metric:

@@ -1,8 +1,8 @@
 """HOTA of video instance segmentation, by TrackEval (Luiten et al., "HOTA: A Higher Order Metric for Evaluating
 Multi-object Tracking", IJCV 2021). An optional extra: ``pip install trackeval``.
 
-Called by ``tools/vis_eval.py --hota``. The official code computes; here its inputs are made from the same checked
-tracks that AP is computed from, and its output is read.
+Called by ``tools/vis_eval.py --hota``. The official code computes the scores; this module writes its input files, from
+the same checked tracks that AP is computed from, and reads its output.
 """
 from __future__ import annotations
 
@@ -15,33 +15,40 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, missing_package
 from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.structures.vis_json import Track
 
 NAMES = ('HOTA', 'DetA', 'AssA', 'DetRe', 'DetPr', 'AssRe', 'AssPr', 'LocA')
 
 
+def check_installed() -> None:
+    """Raise UserError, which names what is missing, unless TrackEval can be imported."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints which of its data sets lack a package
+            import trackeval.datasets  # noqa: F401
+    except ImportError as error:
+        raise missing_package(error, '--hota', 'trackeval==1.3.0') from error
+
+
 def evaluate_hota(truth: GroundTruth, predictions: Sequence[Track], score_thr: float = 0.0) -> dict[str, float]:
-    """Scores tracks that :func:`read_predictions` checked.
+    """Score tracks that :func:`read_predictions` checked.
 
     Args:
         truth: the annotations.
         predictions: tracks with masks.
-        score_thr: tracks with a score above it count: HOTA, other than AP, punishes every false track.
+        score_thr: tracks with a score above it count; unlike AP, HOTA penalises every false track.
 
     Returns:
         HOTA, DetA, AssA, DetRe, DetPr, AssRe, AssPr and LocA in [0, 1]: means over the localisation thresholds
         .05:.05:.95, over all objects of all categories.
 
     Raises:
-        UserError: TrackEval is not installed, or there are no annotations.
+        UserError: TrackEval or a package that it needs is not installed, or there are no annotations.
     """
-    try:
-        from trackeval import Evaluator, metrics
-        from trackeval.datasets import YouTubeVIS
-    except ImportError as error:
-        raise UserError(f'--hota needs TrackEval ({error}); install it: pip install trackeval==1.3.0') from error
+    check_installed()
+    from trackeval import Evaluator, metrics
+    from trackeval.datasets import YouTubeVIS
     if not truth.tracks:
         raise UserError(f'{truth.source}: has no annotations, so nothing can be scored; give a file with ground truth')
 

@@ -63,10 +63,30 @@ def test_nothing_found(truth):
     assert score(truth, [])['HOTA'] == 0
 
 
-def test_without_trackeval(truth, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'trackeval', None)
-    with pytest.raises(UserError, match='pip install trackeval'):
+@pytest.fixture
+def without(tmp_path, monkeypatch):
+    """Function of a package: makes it missing; a stand-in for TrackEval imports scipy as TrackEval does."""
+    for name in [name for name in sys.modules if name.partition('.')[0] in ('scipy', 'trackeval')]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / 'trackeval').mkdir()
+    (tmp_path / 'trackeval' / '__init__.py').write_text('from scipy.optimize import linear_sum_assignment')
+    monkeypatch.syspath_prepend(tmp_path)
+    return lambda package: monkeypatch.setitem(sys.modules, package, None)
+
+
+def test_without_trackeval(truth, without):
+    without('trackeval')
+    with pytest.raises(UserError, match=r'--hota needs the package trackeval.*pip install trackeval==1\.3\.0'):
         evaluate_hota(truth, [])
+
+
+def test_without_scipy_scipy_is_named_before_anything_is_read(tmp_path, without):
+    from tools.vis_eval import main
+    without('scipy')
+    for name in ('result', 'truth'):
+        (tmp_path / f'{name}.json').write_text('not JSON')
+    with pytest.raises(UserError, match=r'--hota needs the package trackeval, and that needs scipy.*pip install scipy'):
+        main([str(tmp_path / 'result.json'), str(tmp_path / 'truth.json'), '--hota'])
 
 
 def test_command_line(tmp_path, capsys):
