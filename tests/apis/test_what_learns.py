@@ -150,6 +150,6 @@ def test_published_numbers_of_the_two_stage_models(name):
             model.bbox_head.max_per_img) == TWO_STAGE[name]
     assert (cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size) == (.005, 8)
     assert (warm_up.start_factor, warm_up.end, steps.milestones) == (1 / 3, 501, [8, 11])
-    assert (model.bbox_head.score_thr, model.bbox_head.iou_threshold, model.rpn_head.iou_threshold) == (.05, .5, .7)
+    assert (model.bbox_head.score_thr, model.bbox_head.nms_thr, model.rpn_head.nms_thr) == (.05, .5, .7)
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         assert next(step for step in loader.dataset.pipeline if 'scale' in step).scale == (640, 360)

@@ -2,8 +2,7 @@
 import pytest
 import torch
 
-from mmdet.models.task_modules.box_sampler import RandomBoxSampler
-from mmdet.models.task_modules.max_iou_assigner import IGNORED, NEGATIVE, MaxIoUAssigner
+from mmdet.models.task_modules.box_assignment import IGNORED, NEGATIVE, MaxIoUAssigner, RandomBoxSampler
 
 OBJECTS = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]])
 

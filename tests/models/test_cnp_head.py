@@ -91,6 +91,7 @@ def test_every_learning_parameter_gets_a_gradient():
 
 @pytest.mark.parametrize(('height', 'width'), [(32, 32), (32, 320), (160, 64)])
 def test_inputs_smaller_than_the_coarsest_kernels(height, width):
+    torch.manual_seed(1)
     model = build_memcnp(embed_dims=32, test_cfg=dict(score_thr=0.0)).eval()
     clip = clip_of([frame_with([], height, width)])
     model(torch.randn(1, 1, 3, height, width), [clip], mode='predict')

@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdet.models.roi_heads import CalibratedTrackHead, FCNMaskHead, TrackHead
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.roi_heads import CalibratedTrackHead, FCNMaskHead, Shared2FCBBoxHead, TrackHead
 from mmdet.models.roi_heads.mask_paste import paste_masks
 from mmdet.models.roi_heads.roi_extractor import RoIExtractor
 from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
+from mmdet.models.task_modules.box_assignment import MaxIoUAssigner, RandomBoxSampler
 from mmdet.models.task_modules.box_convention import BoxConvention
-from mmdet.models.task_modules.box_sampler import RandomBoxSampler
-from mmdet.models.task_modules.max_iou_assigner import MaxIoUAssigner
 from mmdet.ops.correlation import spatial_correlation_sample
 
 
@@ -177,3 +177,9 @@ def test_detached_reference(calibration, detach_ref):
     calibration.calibrate([current], [reference])[0].sum().backward()
     assert current.grad is not None
     assert (reference.grad is None) == detach_ref
+
+
+def test_the_former_name_of_nms_thr_is_accepted():
+    """Configs published before the heads agreed on one key."""
+    assert RPNHead(iou_threshold=0.6).nms_thr == RPNHead(nms_thr=0.6).nms_thr == 0.6
+    assert Shared2FCBBoxHead(3, iou_threshold=0.6).nms_thr == Shared2FCBBoxHead(3, nms_thr=0.6).nms_thr == 0.6

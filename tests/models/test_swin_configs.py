@@ -36,8 +36,9 @@ def test_trains_and_predicts(name):
     total.backward()
     assert torch.isfinite(total)
     assert sum(float(p.grad.abs().sum()) for p in model.backbone.parameters() if p.grad is not None) > 0
+    inputs, clips = synthetic_clips(1, 1, SIZE)
     with torch.no_grad():
-        clip = model.eval()(inputs[:, :1], [clips[0]], mode='predict')[0]
+        clip = model.eval()(inputs, clips, mode='predict')[0]
     instances = clip[0].pred_track_instances
     assert 0 < len(instances.bboxes) <= cfg.bbox_head.test_cfg.max_per_img
     assert instances.instances_id.tolist() == list(range(len(instances.bboxes)))

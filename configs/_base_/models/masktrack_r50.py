@@ -27,7 +27,7 @@ model = dict(
         assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3),
         sampler=dict(type='RandomBoxSampler', num=64, pos_fraction=0.5),
         nms_pre=200,
-        iou_threshold=0.7,
+        nms_thr=0.7,
         max_per_img=200),
     bbox_head=dict(
         type='Shared2FCBBoxHead',
@@ -36,7 +36,7 @@ model = dict(
         roi_size=7,
         fc_channels=1024,
         score_thr=0.05,
-        iou_threshold=0.5,
+        nms_thr=0.5,
         max_per_img=10),
     mask_head=dict(type='FCNMaskHead', num_classes=num_classes, in_channels=256, num_convs=4, roi_size=14),
     track_head=dict(type='TrackHead', in_channels=256, roi_size=7, fc_channels=1024),

@@ -31,6 +31,6 @@ model = dict(
         write_target='published',
         assigner=dict(type='UncertaintyAssigner', top_k=4),
         track_jitter=0.05,
-        test_cfg=dict(max_pre_nms=200, score_thr=0.015, nms_thr=0.5, max_per_img=10)),
+        test_cfg=dict(nms_pre=200, score_thr=0.015, nms_thr=0.5, max_per_img=10)),
     tracker=dict(
         type='AssociationTracker', similarity='cosine', temperature=0.1, match_coeff=(1.0, 2.0, 10.0), max_tracks=500))

@@ -68,7 +68,7 @@ class QueryViT(BaseModule):
         """(B, 3, H, W), sides multiples of P → tokens (B, 1 + R + h·w, D) before the first query block."""
         vit = self.vit
         tokens = vit._pos_embed(vit.patch_embed(images))
-        for block in vit.blocks[:-self.query_blocks]:
+        for block in list(vit.blocks.children())[:-self.query_blocks]:
             tokens = self._run(block, tokens)
         return tokens
 

@@ -98,6 +98,7 @@ class SwinTransformer(BaseModule):
         x = self.patch_embed(x)
         outputs = []
         for index, stage in enumerate(self.layers[:self.out_indices[-1] + 1]):
+            assert isinstance(stage, SwinStage)
             x = stage(x)
             if index in self.out_indices:
                 outputs.append(getattr(self, f'norm{index}')(x).permute(0, 3, 1, 2).contiguous())

@@ -1,4 +1,4 @@
-"""From collated clips to the networks' input; the first thing a detector does in training and in testing."""
+"""Preprocessing of collated clips; the first step of a detector in training and in testing."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -41,7 +41,8 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """
+        """Move a batch to the device, normalise and pad it.
+
         Args:
             data: ``inputs``: N clips (T, 3, h, w) uint8 BGR of equal T; ``data_samples``: N :class:`TrackDataSample`.
             training: unused; training and testing see the same values.
@@ -72,7 +73,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         return {'inputs': batch, 'data_samples': samples}
 
     def _normalize(self, clips: Tensor, target: Tensor) -> None:
-        """Writes (..., 3, h, w) uint8 into the upper left corner of ``target`` (..., 3, H, W), zeros around it."""
+        """Write (..., 3, h, w) uint8 into the upper left corner of ``target`` (..., 3, H, W), zeros around it."""
         height, width = clips.shape[-2:]
         target[..., height:, :] = 0
         target[..., width:] = 0
@@ -82,20 +83,21 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
             target[..., channel, :height, :width].copy_(source).sub_(mean).div_(std)
 
     def _move(self, instances: Sequence[InstanceData], height: int, width: int) -> None:
-        """Brings annotations to the device as tensors, masks padded; each other field of all frames in one copy."""
+        """Move annotations to the device as tensors, masks padded; each other field of all frames in one copy."""
         for field in dict.fromkeys(field for item in instances for field in item.all_keys()):
             having = [item for item in instances if field in item]
             values = [torch.as_tensor(item[field]) for item in having]
             if field == 'masks':
                 values = _padded(self.cast_data(values), height, width)
             else:
-                values = torch.cat(values).to(self.device, non_blocking=True).split([len(value) for value in values])
+                counts = [len(value) for value in values]
+                values = list(torch.cat(values).to(self.device, non_blocking=True).split(counts))
             for item, value in zip(having, values):
                 item.set_field(value, field)
 
 
 def _copy(sample: TrackDataSample) -> TrackDataSample:
-    """A copy that can be given other annotations."""
+    """Copy a sample so that it can be given other annotations."""
     frames = [frame.new() for frame in sample]
     for frame in frames:
         if 'gt_instances' in frame:
@@ -103,11 +105,11 @@ def _copy(sample: TrackDataSample) -> TrackDataSample:
     return sample.new(video_data_samples=frames)
 
 
-def _padded(masks: Sequence[Tensor], height: int, width: int) -> Sequence[Tensor]:
-    """Masks (n, h, w) with zeros at the bottom and the right."""
+def _padded(masks: list[Tensor], height: int, width: int) -> list[Tensor]:
+    """Pad masks (n, h, w) with zeros at the bottom and the right."""
     if masks[0].is_cuda and all(mask.shape[1:] == masks[0].shape[1:] for mask in masks):
         # together: a launch costs more than the work
-        return _pad(torch.cat(masks), height, width).split([len(mask) for mask in masks])
+        return list(_pad(torch.cat(masks), height, width).split([len(mask) for mask in masks]))
     return [_pad(mask, height, width) for mask in masks]
 
 

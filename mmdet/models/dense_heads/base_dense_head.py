@@ -132,6 +132,7 @@ class BaseDenseHead(BaseModule):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        assert classifier.bias is not None
         nn.init.constant_(classifier.bias, -math.log(99))
 
     @staticmethod

@@ -207,6 +207,7 @@ class CNPContrastHead(BaseDenseHead):
             outputs: of key and reference frames.
             targets, references: objects of the key frames and of the reference frames.
         """
+        assert targets.gt_masks is not None and outputs.ref_track is not None
         grid = outputs.grid
         assignment = self.assigner(grid.points, grid.level_sizes, outputs.sigmas.detach(), targets)
         index, slot_gt, positive = assignment.index, assignment.gt, assignment.positive  # (B, P)

@@ -53,7 +53,7 @@ class QueryMaskCriterion:
             targets: of the B clips.
         """
         count = self._number_of_masks(predictions[0][0], targets)
-        losses = {}
+        losses: dict[str, Tensor] = {}
         for index, (class_logits, mask_logits) in enumerate(predictions):
             suffix = f'_{index - 1}' if index else ''
             with torch.autocast(class_logits.device.type, enabled=False):

@@ -136,6 +136,7 @@ class QueryTrackResults:
 
     def _candidates(self, state: QueryState, length: int, difference_range: tuple[Tensor, Tensor]) -> Tensor:
         """(Q,) bool: the queries that can still be among the best M."""
+        assert state.logit_sum is not None
         still = can_enter(state.logit_sum, state.num_frames, length, difference_range, self.max_per_video)
         state.open = still if state.open is None else state.open.to(still.device) & still
         if self.max_candidates is not None and len(state.open) > self.max_candidates:

@@ -23,17 +23,19 @@ class RPNHead(BaseModule):
         anchor_scale, anchor_ratios: see :class:`AnchorGenerator`.
         assigner, sampler: configs of the training targets.
         nms_pre: best anchors taken per level.
-        iou_threshold: of the suppression within a level.
+        nms_thr: boxes of a level that overlap a better one by more are dropped.
         max_per_img: proposals per image, in training and testing.
         smooth_l1_beta: error in deltas below which the regression loss is quadratic.
-        legacy_boxes: boxes name their last pixel.
+        legacy_boxes: x2 and y2 are inclusive.
         init_cfg: mmengine's; normal(0, 0.01) by default.
+        iou_threshold: former name of ``nms_thr``.
     """
 
     def __init__(self, in_channels: int = 256, strides: Sequence[int] = (4, 8, 16, 32, 64), anchor_scale: float = 8,
                  anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0), assigner: dict | None = None,
-                 sampler: dict | None = None, nms_pre: int = 200, iou_threshold: float = 0.7, max_per_img: int = 200,
-                 smooth_l1_beta: float = 1 / 9, legacy_boxes: bool = False, init_cfg: dict | None = None) -> None:
+                 sampler: dict | None = None, nms_pre: int = 200, nms_thr: float = 0.7, max_per_img: int = 200,
+                 smooth_l1_beta: float = 1 / 9, legacy_boxes: bool = False, init_cfg: dict | None = None,
+                 iou_threshold: float | None = None) -> None:
         super().__init__(init_cfg or dict(type='Normal', layer='Conv2d', std=0.01))
         self.convention = BoxConvention(legacy_boxes)
         self.anchor_generator = AnchorGenerator(strides, anchor_scale, anchor_ratios, legacy_boxes)
@@ -42,7 +44,8 @@ class RPNHead(BaseModule):
             assigner or dict(type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3),
             default_args=dict(legacy_boxes=legacy_boxes))
         self.sampler = TASK_UTILS.build(sampler or dict(type='RandomBoxSampler', num=256, pos_fraction=0.5))
-        self.nms_pre, self.iou_threshold, self.max_per_img = nms_pre, iou_threshold, max_per_img
+        self.nms_pre, self.max_per_img = nms_pre, max_per_img
+        self.nms_thr = nms_thr if iou_threshold is None else iou_threshold
         self.smooth_l1_beta = smooth_l1_beta
         num_anchors = self.anchor_generator.num_per_cell
         self.rpn_conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
@@ -61,7 +64,7 @@ class RPNHead(BaseModule):
     @torch.no_grad()
     def proposals(self, feats: Sequence[Tensor], logits: list[Tensor], deltas: list[Tensor],
                   img_shapes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes that may hold an object, best first.
+        """Propose boxes that may hold an object, best first.
 
         Args:
             feats, logits, deltas: see :meth:`forward`.
@@ -72,43 +75,43 @@ class RPNHead(BaseModule):
             slots of an image with fewer proposals are not valid.
         """
         batch = len(feats[0])
-        boxes, scores, groups = [], [], []
+        level_bboxes, level_scores, level_groups = [], [], []
         for level, (anchors, logit, delta) in enumerate(zip(self.anchor_generator(feats), logits, deltas)):
             score, index = logit.float().sigmoid().topk(min(self.nms_pre, logit.shape[1]))
             delta = delta.float().gather(1, index[..., None].expand(-1, -1, 4))
             decoded = self.coder.decode(anchors[index.flatten()], delta.flatten(0, 1)).view(batch, -1, 4)
-            boxes.append(self.convention.clip(decoded, img_shapes))
-            scores.append(score)
-            groups.append(torch.arange(batch, device=score.device)[:, None].expand_as(score) * len(feats) + level)
-        boxes, scores, groups = torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(groups, 1)
-        keep = self.convention.nms(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), self.iou_threshold)
+            level_bboxes.append(self.convention.clip(decoded, img_shapes))
+            level_scores.append(score)
+            level_groups.append(torch.arange(batch, device=score.device)[:, None].expand_as(score) * len(feats) + level)
+        bboxes, scores = torch.cat(level_bboxes, 1), torch.cat(level_scores, 1)  # (B, Σ n_l, 4), (B, Σ n_l)
+        groups = torch.cat(level_groups, 1)
+        keep = self.convention.nms(bboxes.flatten(0, 1), scores.flatten(), groups.flatten(), self.nms_thr)
         survivors = torch.full_like(scores, -1.0).flatten()
         survivors[keep] = scores.flatten()[keep]
         best, index = survivors.view(batch, -1).topk(min(self.max_per_img, scores.shape[1]))
-        return boxes.gather(1, index[..., None].expand(-1, -1, 4)), best >= 0
+        return bboxes.gather(1, index[..., None].expand(-1, -1, 4)), best >= 0
 
     def loss(self, logits: list[Tensor], deltas: list[Tensor], feats: Sequence[Tensor],
              gt_bboxes: Sequence[Tensor]) -> dict[str, Tensor]:
-        """``loss_rpn_cls`` and ``loss_rpn_bbox``, both averaged over all sampled anchors.
+        """Compute ``loss_rpn_cls`` and ``loss_rpn_bbox``, both averaged over all sampled anchors.
 
         Args:
             logits, deltas, feats: see :meth:`forward`.
             gt_bboxes: B tensors (g, 4), g may be 0.
         """
         anchors = torch.cat(self.anchor_generator(feats))
-        logits, deltas = torch.cat(logits, 1).float(), torch.cat(deltas, 1).float()
-        sampled_logits, labels, weights, positive_deltas, targets = [], [], [], [], []
-        for logit, delta, gts in zip(logits, deltas, gt_bboxes):
+        sampled_logits, labels, sampled_weights, positive_deltas, targets = [], [], [], [], []
+        for logit, delta, gts in zip(torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), gt_bboxes):
             assigned = self.assigner.assign(anchors, gts)
             index, valid = self.sampler.sample(assigned)
             gt_index = assigned[index]
             sampled_logits.append(logit[index])
             labels.append((gt_index >= 0).float())
-            weights.append(valid.float())
+            sampled_weights.append(valid.float())
             positive = index[gt_index >= 0]
             positive_deltas.append(delta[positive])
             targets.append(self.coder.encode(anchors[positive], gts[assigned[positive]]))
-        weights = torch.cat(weights)
+        weights = torch.cat(sampled_weights)
         num_samples = weights.sum().clamp(min=1)
         loss_cls = F.binary_cross_entropy_with_logits(torch.cat(sampled_logits), torch.cat(labels), weights,
                                                       reduction='sum') / num_samples

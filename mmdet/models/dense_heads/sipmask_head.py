@@ -197,6 +197,7 @@ class SipMaskHead(BaseDenseHead):
         logits = gather_rows(outputs.cls_logits.detach(), index)  # (B, P, K)
         confidence = logits.gather(2, gt_labels[..., None]).squeeze(2).sigmoid()
         quality = aligned_legacy_box_iou(gt_bboxes / MASK_STRIDE, halved) * confidence
+        assert targets.gt_masks is not None
         gt_masks = F.interpolate(targets.gt_masks.float(), scale_factor=1 / MASK_STRIDE, mode='bilinear',
                                  align_corners=False) > 0.5  # (B, G, H/2, W/2)
         logits = split_mask_logits(outputs.bases, gather_rows(outputs.coefficients, index), halved, NUM_PARTS)
@@ -205,6 +206,7 @@ class SipMaskHead(BaseDenseHead):
     def _tracking(self, outputs: SipMaskOutputs, bboxes: Tensor, kept: Tensor, slot_gt: Tensor, targets: PaddedTargets,
                   references: PaddedTargets) -> dict[str, Tensor]:
         """Compute the cross-entropy of each slot over "none" and its dot products with all reference objects."""
+        assert outputs.ref_track is not None
         queries = sample_at_centers(outputs.track.float(), bboxes)  # (B, P, C)
         keys = sample_at_centers(outputs.ref_track.float(), jitter_boxes(references.gt_bboxes, self.track_jitter))
         similarity = (queries @ keys.transpose(1, 2)).masked_fill(~references.valid[:, None], -torch.inf)

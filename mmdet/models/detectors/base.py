@@ -154,7 +154,7 @@ class BaseDetector(BaseModel):
         clips = [_without_context(clip) for clip in data_samples]
         for clip, state, detections in zip(clips, states, self.detect(inputs, data_samples), strict=True):
             for frame, instances in zip(clip, detections, strict=True):
-                if state is not None:
+                if state is not None and self.tracker is not None:
                     state.advance(frame)
                     instances = self.tracker.track(instances, state)
                     del instances.embeddings

@@ -7,7 +7,7 @@ Symbols: B clips or streams, T frames, Q queries, K classes, D channels, N query
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class VidEoMT(BaseDetector):
         """Segment and track; see :meth:`BaseDetector.predict` and
         :class:`~mmdet.models.dense_heads.QueryTrackResults`.
         """
-        states = self._states(data_samples, streams)
+        states = cast(list[QueryState], self._states(data_samples, streams))
         padded = tuple(inputs.shape[-2:])
         difference_range = logit_difference_range(self.backbone.vit.norm, self.head.class_predictor)
         # clips of one stream wait for each other
@@ -94,7 +94,7 @@ class VidEoMT(BaseDetector):
                 for frame in data_samples[row]:
                     states[row].advance(frame)
             first = self.head.first_queries(1)[0]
-            queries = torch.stack([first if states[row].queries is None else states[row].queries.to(first.device)
+            queries = torch.stack([first if (kept := states[row].queries) is None else kept.to(first.device)
                                    for row in group])
             outputs = self.run_clips(inputs[group] if len(group) < len(inputs) else inputs, queries)
             for place, row in enumerate(group):

@@ -41,7 +41,7 @@ class FeatureAlign(BaseModule):
     def __init__(self, in_channels: int, out_channels: int, offset_groups: int = 4, num_groups: int = 32) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(4, offset_groups * 2 * 9, 1, bias=False)
-        self.conv_offset.keep_float32 = True
+        self.conv_offset.keep_float32 = True  # type: ignore[assignment]
         self.conv_adaption = DeformConv3x3(in_channels, out_channels)
         self.norm = FusedGroupNorm(out_channels, num_groups, relu=True)
         nn.init.normal_(self.conv_offset.weight, std=0.01)

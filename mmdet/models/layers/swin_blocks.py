@@ -1,4 +1,4 @@
-"""Windows of self-attention on maps of any size: what the Swin backbone and the Swin feature pyramid are made of.
+"""Self-attention within windows on maps of any size; blocks of the Swin backbone and the Swin feature pyramid.
 
 Attention, MLP and patch merging are timm's. Padding, shifting and masking are here because timm's blocks shift before
 they pad, which lets opposite edges of a map see each other wherever its size is no multiple of the window's.
@@ -17,11 +17,11 @@ from timm.models.swin_transformer import WindowAttention, window_partition, wind
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_BLOCKED = -100.0  # added to the attention of two tokens that are no neighbours; the value of the original
+_BLOCKED = -100.0  # added to the attention of two tokens that are not neighbours; the original's value
 
 
 def shift_mask(height: int, width: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """What to add to the attention of a map shifted by half a window: (L, T, T), 0 or −100.
+    """Compute the bias of the attention of a map shifted by half a window: (L, T, T), 0 or −100.
 
     Args:
         height, width: of the map, multiples of ``window``.
@@ -34,7 +34,7 @@ def shift_mask(height: int, width: int, window: int, device: torch.device, dtype
 
 
 def _bands(side: int, window: int, device: torch.device) -> Tensor:
-    """0 away from the last window, 1 in it, 2 where the shift has put the other edge's tokens: (side,)."""
+    """Return 0 before the last window, 1 in it, 2 where the shift has moved tokens of the other edge: (side,)."""
     position = torch.arange(side, device=device)
     return (position >= side - window).long() + (position >= side - window // 2).long()
 
@@ -82,13 +82,17 @@ class SwinBlock(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks of one resolution, every second one shifted, then what changes the resolution (or nothing).
+    """Blocks of one resolution, every second one shifted.
 
     Args:
         channels, num_heads, window, mlp_ratio: see :class:`SwinBlock`.
         drop_path: probability per block; its length is the number of blocks.
         with_cp: recompute block activations in the backward pass instead of keeping them.
     """
+
+    # by the owner, where it changes the resolution after the stage
+    downsample: nn.Module
+    upsample: nn.Module
 
     def __init__(self, channels: int, num_heads: int, window: int, drop_path: Sequence[float], mlp_ratio: float = 4.0,
                  with_cp: bool = False) -> None:
@@ -107,7 +111,7 @@ class SwinStage(nn.Module):
 
 
 def init_linear(module: nn.Module) -> None:
-    """The original's initial values: linear weights normal .02 (truncated), biases 0."""
+    """Initialise as the original does: weights of linear layers from a truncated normal of .02, biases 0."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             trunc_normal_(part.weight, std=0.02)

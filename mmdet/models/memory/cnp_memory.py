@@ -199,7 +199,7 @@ class CNPMemory(BaseModule):
             table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)
             table = table.expand(len(feats), -1, -1)
             attention = torch.cat(similarities).softmax(dim=1).split(lengths)
-            hidden = torch.cat([weights @ values for weights, values in zip(attention, table)]) + self.mlp.fc1.bias
+            hidden = torch.cat([weights @ values for weights, values in zip(attention, table)]) + self.mlp.fc1.bias  # type: ignore[operator]
             contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each
             return [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)
                     for context, feat in zip(contexts, feats)]

@@ -83,6 +83,7 @@ class SwinFPN(BaseModule):
         outputs = [self.extra_conv(coarser), coarser]
         x = used[0].permute(0, 2, 3, 1)
         for index, stage in enumerate(self.layers):
+            assert isinstance(stage, SwinStage)
             x = stage(x)
             outputs.append(self.laterals[index + 1](self.norms[index](x).permute(0, 3, 1, 2)))
             if index + 1 < len(used):

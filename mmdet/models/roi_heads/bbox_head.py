@@ -21,23 +21,25 @@ class Shared2FCBBoxHead(BaseModule):
         fc_channels: width of the shared layers.
         target_stds: see :class:`DeltaCoder`.
         score_thr: results score more than this.
-        iou_threshold: of the suppression within a class.
+        nms_thr: boxes of a class that overlap a better one by more are dropped.
         max_per_img: results per image.
-        legacy_boxes: boxes name their last pixel.
+        legacy_boxes: x2 and y2 are inclusive.
         init_cfg: mmengine's; Xavier-uniform for shared layers, normal(0, .01 / .001) for classes / deltas by default.
+        iou_threshold: former name of ``nms_thr``.
     """
 
     class_layers = {'fc_cls': ClassRows(background='first'), 'fc_reg': ClassRows(4, background='first')}
 
     def __init__(self, num_classes: int, in_channels: int = 256, roi_size: int = 7, fc_channels: int = 1024,
                  target_stds: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2), score_thr: float = 0.05,
-                 iou_threshold: float = 0.5, max_per_img: int = 10, legacy_boxes: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
+                 nms_thr: float = 0.5, max_per_img: int = 10, legacy_boxes: bool = False,
+                 init_cfg: dict | list[dict] | None = None, iou_threshold: float | None = None) -> None:
         super().__init__(init_cfg or [dict(type='Xavier', distribution='uniform', override=dict(name='shared_fcs')),
                                       dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
                                       dict(type='Normal', std=0.001, override=dict(name='fc_reg'))])
         self.num_classes, self.roi_size = num_classes, roi_size
-        self.score_thr, self.iou_threshold, self.max_per_img = score_thr, iou_threshold, max_per_img
+        self.score_thr, self.max_per_img = score_thr, max_per_img
+        self.nms_thr = nms_thr if iou_threshold is None else iou_threshold
         self.convention = BoxConvention(legacy_boxes)
         self.coder = DeltaCoder(target_stds, self.convention)
         self.shared_fcs = nn.ModuleList([nn.Linear(in_channels * roi_size ** 2, fc_channels),
@@ -52,27 +54,27 @@ class Shared2FCBBoxHead(BaseModule):
             x = fc(x).relu()
         return self.fc_cls(x), self.fc_reg(x)
 
-    def loss(self, logits: Tensor, deltas: Tensor, boxes: Tensor, labels: Tensor,
+    def loss(self, logits: Tensor, deltas: Tensor, bboxes: Tensor, labels: Tensor,
              gt_bboxes: Tensor) -> dict[str, Tensor]:
-        """``loss_cls`` (cross entropy) and ``loss_bbox`` (smooth L1, object's class), both averaged over all regions.
+        """Compute ``loss_cls`` (cross-entropy) and ``loss_bbox`` (smooth L1, object's class), averaged over regions.
 
         Args:
             logits, deltas: see :meth:`forward`.
-            boxes: (n, 4) of the regions.
+            bboxes: (n, 4) of the regions.
             labels: (n,) 0-based class, −1 for background.
             gt_bboxes: (number of regions with an object, 4): the object's box, in the regions' order.
         """
-        num_regions = max(len(boxes), 1)
+        num_regions = max(len(bboxes), 1)
         loss_cls = F.cross_entropy(logits.float(), labels + 1, reduction='sum') / num_regions
         positive = labels >= 0
         rows = deltas.float().unflatten(1, (-1, 4))[positive]
         rows = rows[torch.arange(len(rows), device=rows.device), labels[positive] + 1]
-        targets = self.coder.encode(boxes[positive], gt_bboxes)
+        targets = self.coder.encode(bboxes[positive], gt_bboxes)
         return dict(loss_cls=loss_cls, loss_bbox=F.smooth_l1_loss(rows, targets, reduction='sum') / num_regions)
 
     def detect(self, logits: Tensor, deltas: Tensor, proposals: Tensor, valid: Tensor, img_shapes: Tensor,
                scale_factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best boxes of each image.
+        """Find the best boxes of each image.
 
         Args:
             logits, deltas: (B·p, …) of the proposals, see :meth:`forward`.
@@ -86,14 +88,14 @@ class Shared2FCBBoxHead(BaseModule):
         """
         batch, num = valid.shape
         scores = logits.float().softmax(dim=1)[:, 1:].view(batch, num, self.num_classes)
-        boxes = self.coder.decode(proposals.flatten(0, 1), deltas.float())[:, 1:]
-        boxes = self.convention.clip(boxes.reshape(batch, -1, 4), img_shapes) / scale_factors[:, None, None]
+        bboxes = self.coder.decode(proposals.flatten(0, 1), deltas.float())[:, 1:]
+        bboxes = self.convention.clip(bboxes.reshape(batch, -1, 4), img_shapes) / scale_factors[:, None, None]
         candidates = ((scores > self.score_thr) & valid[..., None]).flatten().nonzero()[:, 0]
         image, label = candidates // (num * self.num_classes), candidates % self.num_classes
-        boxes_of, scores_of = boxes.reshape(-1, 4)[candidates], scores.flatten()[candidates]
-        keep = self.convention.nms(boxes_of, scores_of, image * self.num_classes + label, self.iou_threshold)
+        candidate_bboxes, candidate_scores = bboxes.reshape(-1, 4)[candidates], scores.flatten()[candidates]
+        keep = self.convention.nms(candidate_bboxes, candidate_scores, image * self.num_classes + label, self.nms_thr)
         survivors = torch.full_like(scores, -1.0).flatten()
-        survivors[candidates[keep]] = scores_of[keep]
+        survivors[candidates[keep]] = candidate_scores[keep]
         survivors = survivors.view(batch, -1)
         best, index = survivors.topk(min(self.max_per_img, survivors.shape[1]))
-        return boxes.gather(1, index[..., None].expand(-1, -1, 4)), best, index % self.num_classes
+        return bboxes.gather(1, index[..., None].expand(-1, -1, 4)), best, index % self.num_classes

@@ -1,7 +1,7 @@
-"""Track head of CMaskTrack R-CNN, which also moves a reference frame's features to where the current frame's are.
+"""Track head of CMaskTrack R-CNN, which also aligns the features of a reference frame with the current frame.
 
 Qi et al., Occluded video instance segmentation, IJCV 2022, section 4.2. Called by ``CMaskTrackRCNN``. The calibration's
-parameters are the track head's because published weights name them so.
+parameters belong to the track head, as the names in published weights say.
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CalibratedTrackHead(TrackHead):
         self.dconv_featureflow = DeformConv3x3(in_channels, in_channels)
 
     def calibrate(self, maps: Sequence[Tensor], ref_maps: Sequence[Tensor]) -> list[Tensor]:
-        """Per level: the current map plus the reference's, sampled where the correlation of the two says.
+        """Add to each level the reference's map, sampled at offsets computed from the correlation of the two.
 
         Args:
             maps, ref_maps: (B, C, h_l, w_l) of the current and the reference frames.

@@ -22,7 +22,7 @@ class FCNMaskHead(BaseModule):
         in_channels: of the region features, also of every layer.
         num_convs: 3×3 convolutions.
         roi_size: side of the region features; masks are twice as large.
-        legacy_boxes: boxes name their last pixel.
+        legacy_boxes: x2 and y2 are inclusive.
         init_cfg: mmengine's; Kaiming-normal by default.
     """
 
@@ -46,21 +46,21 @@ class FCNMaskHead(BaseModule):
         return self.conv_logits(self.upsample(x).relu())
 
     def of_label(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The maps (n, 2s, 2s) of the 0-based classes ``labels`` (n,)."""
+        """Select the maps (n, 2s, 2s) of the 0-based classes ``labels`` (n,)."""
         return logits[torch.arange(len(labels), device=labels.device), labels + 1]
 
-    def loss(self, logits: Tensor, labels: Tensor, boxes: Tensor, gt_masks: Tensor, gt_index: Tensor) -> Tensor:
-        """Binary cross entropy of the object's class, averaged over all pixels of all regions (0 without a region).
+    def loss(self, logits: Tensor, labels: Tensor, bboxes: Tensor, gt_masks: Tensor, gt_index: Tensor) -> Tensor:
+        """Compute the binary cross-entropy of the object's class, averaged over all pixels (0 without a region).
 
         Args:
             logits: (n, K + 1, m, m).
-            labels, boxes: (n,) 0-based class and (n, 4) of the regions.
+            labels, bboxes: (n,) 0-based class and (n, 4) of the regions.
             gt_masks: (g, H, W) in {0, 1}, network size.
             gt_index: (n,) mask of each region.
         """
         size = logits.shape[-1]
         if len(logits) == 0:
             return logits.sum()
-        rois = torch.cat([gt_index[:, None].to(boxes), self.convention.continuous(boxes)], dim=1)
+        rois = torch.cat([gt_index[:, None].to(bboxes), self.convention.continuous(bboxes)], dim=1)
         targets = roi_align(gt_masks[:, None].float(), rois, size, aligned=True)[:, 0] >= 0.5
         return F.binary_cross_entropy_with_logits(self.of_label(logits.float(), labels), targets.float())

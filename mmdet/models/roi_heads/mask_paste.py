@@ -11,10 +11,10 @@ from mmdet.models.task_modules.box_convention import BoxConvention
 
 
 def _taps(start: Tensor, length: Tensor, size: int, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bilinear samples of ``bins`` values at every pixel of a line of ``size`` pixels.
+    """Sample ``bins`` values bilinearly at every pixel of a line of ``size`` pixels.
 
     Args:
-        start, length: (n,) of the stretch the bins cover, in pixels.
+        start, length: (n,) of the interval the bins cover, in pixels.
 
     Returns:
         lower and upper bin (n, size) int64, weight of the upper one, and whether the pixel's centre is inside.
@@ -26,16 +26,16 @@ def _taps(start: Tensor, length: Tensor, size: int, bins: int) -> tuple[Tensor, 
     return lower.long(), (lower + 1).clamp(max=bins - 1).long(), position - lower, inside
 
 
-def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, convention: BoxConvention,
+def paste_masks(masks: Tensor, bboxes: Tensor, height: int, width: int, convention: BoxConvention,
                 threshold: float = 0.5) -> Tensor:
-    """Masks resized to their boxes (bilinear, half-pixel centres), thresholded, in images of one size.
+    """Resize masks to their boxes (bilinear, half-pixel centres), threshold them, paste them into images of one size.
 
     Legacy boxes are truncated to whole pixels first, and are at least one pixel wide; a pixel belongs to a continuous
     box if its centre does.
 
     Args:
         masks: (n, m, m) probabilities.
-        boxes: (n, 4) in pixels of the image; parts outside it are cut off.
+        bboxes: (n, 4) in pixels of the image; parts outside it are cut off.
         convention: of the boxes.
         threshold: pixels are set where the probability is greater.
 
@@ -43,8 +43,8 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int, conventio
         (n, height, width) bool.
     """
     if convention.legacy:
-        boxes = boxes.trunc()
-    x1, y1, x2, y2 = convention.continuous(boxes).unbind(dim=1)
+        bboxes = bboxes.trunc()
+    x1, y1, x2, y2 = convention.continuous(bboxes).unbind(dim=1)
     least = 1.0 if convention.legacy else 1e-6
     low, high, weight, inside_y = _taps(y1, (y2 - y1).clamp(min=least), height, masks.shape[1])
     columns = (-1, -1, masks.shape[2])

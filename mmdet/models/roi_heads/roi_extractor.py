@@ -14,13 +14,14 @@ from mmdet.models.task_modules.box_convention import BoxConvention
 
 
 class RoIExtractor:
-    """RoIAlign with 2×2 samples a bin. Not torchvision's ``MultiScaleRoIAlign``: that one cannot align, and asks the
-    device once a level how many regions there are.
+    """RoIAlign with 2×2 samples per bin.
+
+    torchvision's ``MultiScaleRoIAlign`` cannot align, and synchronises with the GPU once per level.
 
     Args:
         strides: of the levels read, each twice the one before.
         finest_scale: regions with √area below twice this (in pixels) read the first level.
-        legacy_boxes: boxes name their last pixel and RoIAlign does not shift by half a pixel.
+        legacy_boxes: x2 and y2 are inclusive, and RoIAlign does not shift by half a pixel.
     """
 
     def __init__(self, strides: Sequence[int] = (4, 8, 16, 32), finest_scale: float = 56,
@@ -29,28 +30,28 @@ class RoIExtractor:
         self.finest_scale = finest_scale
         self.convention = BoxConvention(legacy_boxes)
 
-    def levels(self, boxes: Tensor) -> Tensor:
+    def levels(self, bboxes: Tensor) -> Tensor:
         """(n, 4) continuous boxes → (n,) index of their level."""
-        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        area = (bboxes[:, 2] - bboxes[:, 0]) * (bboxes[:, 3] - bboxes[:, 1])
         level = (area.clamp(min=0).sqrt() / self.finest_scale + 1e-6).log2().floor()
         return level.clamp(0, len(self.strides) - 1).long()
 
-    def __call__(self, feats: Sequence[Tensor], image: Tensor, boxes: Tensor, size: int) -> Tensor:
-        """Features of ``boxes``.
+    def __call__(self, feats: Sequence[Tensor], image: Tensor, bboxes: Tensor, size: int) -> Tensor:
+        """Pool the features of boxes.
 
         Args:
             feats: maps (B, C, h_l, w_l); levels beyond the extractor's are not read.
             image: (n,) index in 0..B−1.
-            boxes: (n, 4) in network pixels.
+            bboxes: (n, 4) in network pixels.
             size: bins per side.
 
         Returns:
             (n, C, size, size).
         """
-        boxes = self.convention.continuous(boxes)
-        levels = self.levels(boxes)
+        bboxes = self.convention.continuous(bboxes)
+        levels = self.levels(bboxes)
         order = levels.argsort()
-        rois = torch.cat([image[:, None].to(boxes), boxes], dim=1)[order]
+        rois = torch.cat([image[:, None].to(bboxes), bboxes], dim=1)[order]
         counts = levels.bincount(minlength=len(self.strides)).tolist()
         pooled = [roi_align(feat, part, size, 1 / stride, sampling_ratio=2, aligned=not self.convention.legacy)
                   for feat, part, stride in zip(feats, rois.split(counts), self.strides)]

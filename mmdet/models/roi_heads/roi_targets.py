@@ -1,4 +1,4 @@
-"""What each sampled region should learn, and which object of the reference frame each object is.
+"""Training targets of sampled regions, and the matches between objects of a frame and of its reference frame.
 
 Called by the two-stage detectors in training.
 """
@@ -11,8 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.models.roi_heads.track_head import NEW_OBJECT
-from mmdet.models.task_modules.box_sampler import RandomBoxSampler
-from mmdet.models.task_modules.max_iou_assigner import IGNORED, MaxIoUAssigner
+from mmdet.models.task_modules.box_assignment import IGNORED, MaxIoUAssigner, RandomBoxSampler
 
 
 def batch_index(items: Sequence[Tensor]) -> Tensor:
@@ -27,23 +26,23 @@ def roi_targets(proposals: Tensor, valid: Tensor, gt_bboxes: Sequence[Tensor], g
     Args:
         proposals, valid: (B, p, 4) in network pixels and (B, p) bool.
         gt_bboxes, gt_labels: B tensors (g, 4) and (g,), g may be 0.
-        assigner, sampler: how.
+        assigner, sampler: of the regions.
 
     Returns:
         ``image`` (n,) index in 0..B−1; ``bboxes`` (n, 4); ``labels`` (n,) 0-based class, −1 for background;
-        ``gt_index`` (n,) row in the concatenated objects, of regions with an object (meaningless otherwise).
+        ``gt_index`` (n,) row in the concatenated objects, of regions with an object (arbitrary otherwise).
     """
     samples = []
     offset = 0
-    for image, (boxes, is_box, gts, labels) in enumerate(zip(proposals, valid, gt_bboxes, gt_labels)):
-        boxes = torch.cat([gts, boxes])
+    for image, (bboxes, is_box, gts, labels) in enumerate(zip(proposals, valid, gt_bboxes, gt_labels)):
+        bboxes = torch.cat([gts, bboxes])
         is_box = torch.cat([is_box.new_ones(len(gts)), is_box])
-        assigned = torch.where(is_box, assigner.assign(boxes, gts), IGNORED)
+        assigned = torch.where(is_box, assigner.assign(bboxes, gts), IGNORED)
         index, drawn = sampler.sample(assigned)
         index = index[drawn]
         gt_index = assigned[index]
         padded_labels = torch.cat([labels, labels.new_full((1,), -1)])  # a negative's gt_index, −1, reads the last row
-        samples.append(InstanceData(image=torch.full_like(index, image), bboxes=boxes[index],
+        samples.append(InstanceData(image=torch.full_like(index, image), bboxes=bboxes[index],
                                     labels=padded_labels[gt_index], gt_index=gt_index + offset))
         offset += len(gts)
     return InstanceData.cat(samples)

@@ -1,4 +1,4 @@
-"""Embedding of regions and which object of the reference frame each is (MaskTrack R-CNN, section 4.1).
+"""Embeddings of regions, matched with the objects of the reference frame (MaskTrack R-CNN, section 4.1).
 
 Called by the two-stage detectors; in testing the tracker compares the embeddings.
 """
@@ -37,8 +37,8 @@ class TrackHead(BaseModule):
 
     def loss(self, embeddings: Tensor, image: Tensor, targets: Tensor, ref_embeddings: Tensor, ref_image: Tensor,
              num_images: int) -> dict[str, Tensor]:
-        """Cross entropy over [new object, objects of the image's reference frame], averaged over the regions of each
-        image, then over all images of the batch.
+        """Compute the cross-entropy over [new object, objects of the image's reference frame], averaged over the
+        regions of each image, then over all images of the batch.
 
         Args:
             embeddings, image: (n, E) of regions that hold an object and (n,) the image each is in.

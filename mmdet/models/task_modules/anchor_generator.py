@@ -9,14 +9,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator as Torchvi
 
 
 class AnchorGenerator(TorchvisionAnchorGenerator):
-    """One size per level, a few ratios, at every cell; order within a level: row, column, ratio.
+    """Anchors of one size per level and a few ratios at every cell; order within a level: row, column, ratio.
 
     Args:
         strides: pixels per cell of each level.
         scale: an anchor's side is ``scale * stride`` at ratio 1.
         ratios: height / width; the area stays.
-        legacy: boxes name their last pixel and lie around the middle of the cell's pixels (MaskTrack R-CNN as
-            published); otherwise around the cell's upper left corner. Both are rounded to whole pixels.
+        legacy: x2 and y2 are inclusive and anchors are centred on the middle of the cell's pixels (MaskTrack R-CNN as
+            published); otherwise on the cell's upper left corner. Both are rounded to whole pixels.
     """
 
     def __init__(self, strides: Sequence[int], scale: float = 8, ratios: Sequence[float] = (0.5, 1.0, 2.0),

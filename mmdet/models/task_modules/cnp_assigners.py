@@ -1,7 +1,6 @@
-"""Which locations learn which object in the MemCNP head (paper section 3.3); called by its losses.
+"""Label assignment of the MemCNP head (paper section 3.3); called by its losses.
 
-Every assigner returns a fixed number of slots per image, some of them empty, so that no device synchronisation is
-needed.
+Every assigner returns a fixed number of slots per image, some of them empty, so that nothing synchronises with the GPU.
 
 Symbols: B images, N locations of all levels in level order, G padded objects, P slots.
 """
@@ -29,7 +28,7 @@ class Assignment:
         index: (B, P) int64, the location of each slot.
         gt: (B, P) int64, its object.
         positive: (B, P) bool, False for an empty slot.
-        negative: (B, N) bool, locations that learn "background".
+        negative: (B, N) bool, locations assigned to the background.
         inside: (B, N) bool, locations in some object's box, edges included.
         centerness: (B, N) in [0, 1], the centerness target.
     """
@@ -43,7 +42,7 @@ class Assignment:
 
 
 def centerness_targets(distances: Tensor, valid: Tensor, level_sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Best centerness over the objects at the finest level, resized bilinearly to the others.
+    """Compute the best centerness over the objects at the finest level, resized bilinearly to the others.
 
     Args:
         distances: (B, N, G, 4). valid: (B, G). level_sizes: (h, w) of each level.
@@ -61,7 +60,7 @@ def centerness_targets(distances: Tensor, valid: Tensor, level_sizes: Sequence[t
 
 
 class _Assigner(ABC):
-    """What all assigners share: geometry of locations and objects."""
+    """Base class of the assigners: geometry of locations and objects."""
 
     def __call__(self, points: Tensor, level_sizes: Sequence[tuple[int, int]], sigmas: Tensor,
                  targets: PaddedTargets) -> Assignment:
@@ -87,12 +86,12 @@ class _Assigner(ABC):
     @abstractmethod
     def assign(self, distances: Tensor, in_box: Tensor, closest: Tensor, centerness: Tensor, sigmas: Tensor,
                level_sizes: Sequence[tuple[int, int]], targets: PaddedTargets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``index``, ``gt``, ``positive`` and ``negative`` of an :class:`Assignment`."""
+        """Return ``index``, ``gt``, ``positive`` and ``negative`` of an :class:`Assignment`."""
 
 
 @TASK_UTILS.register_module()
 class UncertaintyAssigner(_Assigner):
-    """The paper's: per level and object the locations that are central and certain.
+    """The paper's assignment: per level and object the locations that are central and certain.
 
     Score = centerness target − min(mean σ, 1). Positives: the ``top_k`` best-scoring locations among those closest to
     the object, if they lie in some object. Negatives: other locations with a score below 0. The rest is ignored.
@@ -155,11 +154,12 @@ class CenterAssigner(_Assigner):
         # (l − r)/2 is the offset in pixels
         offset = (to_mine[..., :2] - to_mine[..., 2:]).abs().amax(dim=-1) / 4
         if self.radius == 'image':
-            # N locations at strides 8, ...: the finest level spans the padded width
-            limit = 1.5 * 2 / (level_sizes[0][1] * self.strides[0])
+            # the finest level spans the padded width
+            limits = [1.5 * 2 / (level_sizes[0][1] * self.strides[0])] * len(level_sizes)
         else:
-            limit = torch.cat([offset.new_full((height * width,), 1.5 * stride)
-                               for (height, width), stride in zip(level_sizes, self.strides)])
+            limits = [1.5 * stride for stride in self.strides]
+        limit = torch.cat([offset.new_full((height * width,), value)
+                           for (height, width), value in zip(level_sizes, limits)])  # (N,)
         hit = in_box.any(dim=2) & (offset < limit) & targets.valid.any(dim=1, keepdim=True)  # (B, N)
         slots = min(self.num_slots, hit.shape[1])
         value, index = (-offset).masked_fill(~hit, -torch.inf).topk(slots, dim=1)

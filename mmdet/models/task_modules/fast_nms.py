@@ -1,4 +1,4 @@
-"""Fast NMS (Yolact): all comparisons at once instead of one after another; called by the one-stage heads in testing.
+"""Fast NMS (Yolact): all comparisons at once instead of one after another; called by the dense heads in testing.
 
 Symbols: B images, S candidates, K classes, D detections.
 """

@@ -1,4 +1,4 @@
-"""Which locations learn which object in FCOS and SipMask (FCOS, section 3.1 and 3.2); called by their losses.
+"""Label assignment of FCOS and SipMask (FCOS, section 3.1 and 3.2); called by their losses.
 
 Symbols: B images, N locations of all levels in level order, G padded objects.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import bbox2distance
 
-FINEST_RANGE = 64  # pixels; the finest level learns boxes whose farthest side is at most so far away
+FINEST_RANGE = 64  # pixels; boxes whose farthest side is at most this far away are assigned to the finest level
 
 
 @dataclass
 class FCOSTargets:
-    """What each location learns.
+    """Targets of the locations.
 
     Attributes:
         gt: (B, N) int64, its object; 0 where there is none.
@@ -34,7 +34,7 @@ class FCOSTargets:
 
 
 def default_regress_ranges(num_levels: int) -> list[tuple[float, float]]:
-    """[−1, 64], [64, 128], [128, 256], … pixels; the last has no upper end."""
+    """Return [−1, 64], [64, 128], [128, 256], … pixels; the last has no upper end."""
     bounds = [-1.0, *(FINEST_RANGE * 2.0 ** level for level in range(num_levels - 1)), math.inf]
     return list(pairwise(bounds))
 
@@ -42,7 +42,7 @@ def default_regress_ranges(num_levels: int) -> list[tuple[float, float]]:
 def fcos_targets(points: Tensor, level_sizes: Sequence[tuple[int, int]], strides: Sequence[int],
                  regress_ranges: Sequence[tuple[float, float]], targets: PaddedTargets,
                  center_radius: float | None = None) -> FCOSTargets:
-    """A location learns the smallest object that it lies strictly inside of, if the object's size suits the level.
+    """Assign each location to the smallest object whose box strictly contains it and whose size suits the level.
 
     Args:
         points: (N, 2) in pixels. level_sizes, strides: of each level, finest first.

@@ -47,7 +47,7 @@ class ClipTargets:
         rows: dict[int, int] = {}
         labels: list[Tensor] = []
         first_frame: list[int] = []
-        places: list[tuple[int, int, int, int]] = []  # object, frame, the mask's row there
+        places: list[tuple[int, int, int]] = []  # object, frame, the mask's row there
         for time, frame in enumerate(clip):
             instances = frame.gt_instances
             shown = instances.masks.flatten(1).any(1).tolist() if len(instances) else []

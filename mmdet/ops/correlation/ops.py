@@ -7,6 +7,7 @@ in forward and backward alike. Called by CMaskTrack R-CNN's calibration in train
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,13 +68,13 @@ def _(grad_output: Tensor, other: Tensor, *parameters: Sequence[int]) -> Tensor:
     return other.new_empty(other.shape)
 
 
-def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     input1, input2, *ctx.parameters = inputs
     need1, need2 = ctx.needs_input_grad[:2]
     ctx.save_for_backward(input1 if need2 else None, input2 if need1 else None)
 
 
-def _backward(ctx, grad_output: Tensor) -> tuple:
+def _backward(ctx: Any, grad_output: Tensor) -> tuple:
     input1, input2 = ctx.saved_tensors
     grad1 = grad2 = None
     if ctx.needs_input_grad[0]:
@@ -83,7 +84,7 @@ def _backward(ctx, grad_output: Tensor) -> tuple:
     return grad1, grad2, *(None for _ in ctx.parameters)
 
 
-def _refuse_second_derivative(ctx, grad_output: Tensor) -> tuple:
+def _refuse_second_derivative(ctx: Any, grad_output: Tensor) -> tuple:
     raise NotImplementedError('spatial correlation is differentiable once; a second derivative (create_graph=True, '
                               'double backward) is not available')
 

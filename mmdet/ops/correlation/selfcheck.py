@@ -9,8 +9,7 @@ import torch
 from . import library, reference
 from .ops import spatial_correlation_sample
 
-NAMES = ('kernel_size', 'patch_size', 'stride', 'padding', 'dilation', 'dilation_patch')
-# dtype, largest difference, parameters: the general kernels, and the blocked CUDA kernels
+# dtype, largest difference, parameters in the operator's order: the general kernels, and the blocked CUDA kernels
 CHECKS = (
     (torch.float64, 1e-12, ((1, 3), (4, 5), (2, 1), (0, 1), (1, 2), (2, 1))),
     (torch.float32, 1e-5, ((1, 1), (16, 16), (1, 1), (0, 0), (1, 1), (2, 2))),
@@ -18,7 +17,7 @@ CHECKS = (
 
 
 def main() -> str | None:
-    """None, or the line that says what is wrong."""
+    """Return None, or one line that names the fault."""
     print(library.build_summary())
     if library.UNAVAILABLE:
         return 'spatial correlation: the library that was built cannot be used'
@@ -30,7 +29,8 @@ def main() -> str | None:
         inputs = torch.randn(2, 2, 3, 9, 11, dtype=dtype, generator=generator)
         expected = reference.correlation(*inputs, *parameters)
         for device in devices:
-            out = spatial_correlation_sample(*inputs.to(device), **dict(zip(NAMES, parameters))).cpu()
+            input1, input2 = inputs.to(device)
+            out = spatial_correlation_sample(input1, input2, *parameters).cpu()
             if not torch.allclose(out, expected, rtol=0, atol=tolerance):
                 return f'spatial correlation: wrong numbers on {device}: off by {(out - expected).abs().max():.3g}'
     print(f'spatial correlation: agrees with plain PyTorch on {" and ".join(devices)}'

@@ -9,6 +9,8 @@ Symbols: B images, C channels in G groups with offsets of their own, O output ch
 """
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
@@ -49,7 +51,7 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         return torchvision_deform_conv2d(x.float(), offset.float(), weight.float(), padding=1).to(x.dtype)
 
 
-def _launch(kernel, x: Tensor, offset: Tensor, *others: Tensor) -> None:
+def _launch(kernel: Any, x: Tensor, offset: Tensor, *others: Tensor) -> None:
     """x: (B, h, w, C) contiguous; offset: (B, 18·G, h, w) contiguous."""
     batch, height, width, channels = x.shape
     groups = offset.shape[1] // 18
@@ -100,11 +102,11 @@ def _(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(x.shape[0] * x.shape[1] * x.shape[2], weight.shape[1])
 
 
-def _setup_context(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x, offset, weight = ctx.saved_tensors
     grad_weight = _sample(x, offset).T @ grad
     grad_x, grad_offset = _sample_backward(x, offset, grad @ weight.T)
