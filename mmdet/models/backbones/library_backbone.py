@@ -43,6 +43,7 @@ class LibraryBackbone(BaseModule, ABC):
         UserError: both ``pretrained`` and ``init_cfg``, or no such stage.
     """
 
+    is_init: bool  # mmengine's
     net: nn.Module
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]

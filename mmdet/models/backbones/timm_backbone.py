@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
 from mmengine.logging import print_log
 from timm.models import group_parameters
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdet.errors import UserError
 from mmdet.models.backbones.library_backbone import COARSEST, STAGE_STRIDES, LibraryBackbone
@@ -45,6 +46,8 @@ class TimmBackbone(LibraryBackbone):
         UserError: no such network, or one without feature maps, or stages that it does not have.
     """
 
+    net: Any  # timm's networks have methods that nn.Module lacks
+
     def __init__(self, name: str, pretrained: bool | str = False, out_indices: Sequence[int] | None = None,
                  frozen_stages: int = -1, norm_eval: bool = True, with_cp: bool = False,
                  model_args: dict | None = None, init_cfg: dict | None = None) -> None:
@@ -52,7 +55,8 @@ class TimmBackbone(LibraryBackbone):
         self.model_args = dict(model_args or {})
         self.net = self._create()
         config = self.net.pretrained_cfg
-        self.normalization = tuple(tuple(255 * value for value in config[key]) for key in ('mean', 'std'))
+        mean, std = (tuple(255 * value for value in config[key]) for key in ('mean', 'std'))
+        self.normalization = mean, std
         complete = self.net.state_dict()
         info = list(self.net.feature_info)
         strides = [level['reduction'] for level in info]
@@ -68,7 +72,7 @@ class TimmBackbone(LibraryBackbone):
         stage_ends = [info[end]['module'] for end in ends]
         self.stem_end = info[ends[0] - 1]['module'] if ends[0] and not self.is_plain else None
         self.patch_size = strides[0]
-        self.out_indices = self._check_indices(levels if out_indices is None else out_indices, sorted(levels))
+        self.out_indices = self._check_indices(sorted(levels) if out_indices is None else out_indices, sorted(levels))
         self.out_channels = tuple(info[levels[index]]['num_chs'] for index in self.out_indices)
         self.out_strides = tuple(STAGE_STRIDES[index] for index in self.out_indices)
         self._taken = self.net.prune_intermediate_layers([levels[index] for index in self.out_indices], prune_norm=True)
@@ -76,7 +80,7 @@ class TimmBackbone(LibraryBackbone):
         if with_cp:
             self._checkpoint(True)
 
-    def _create(self, pretrained: bool = False) -> nn.Module:
+    def _create(self, pretrained: bool = False) -> Any:
         """The complete network, for inputs of any size where it can."""
         try:
             timm.get_pretrained_cfg(self.name, allow_unregistered=False)
@@ -85,9 +89,10 @@ class TimmBackbone(LibraryBackbone):
             hint = f', such as {", ".join(similar)}' if similar else ''
             raise UserError(f'TimmBackbone name={self.name!r}: timm {timm.__version__} has no such network; '
                             f'timm.list_models() names them all{hint}') from None
-        for sizes in (dict(dynamic_img_size=True), {}):
+        attempts: tuple[dict[str, Any], ...] = (dict(dynamic_img_size=True), {})
+        for sizes in attempts:
             try:
-                net = timm.create_model(self.name, pretrained=pretrained, **(sizes | self.model_args))
+                net: Any = timm.create_model(self.name, pretrained=pretrained, **(sizes | self.model_args))
                 break
             except TypeError as error:  # not every network has the argument
                 if not sizes or 'dynamic_img_size' not in str(error):
@@ -100,7 +105,7 @@ class TimmBackbone(LibraryBackbone):
         return net
 
     @torch.no_grad()
-    def _check_sizes(self, net: nn.Module) -> None:
+    def _check_sizes(self, net: Any) -> None:
         """Raises UserError if the network takes images of one size only."""
         try:
             net.eval()(torch.zeros(1, 3, COARSEST, 2 * COARSEST))

@@ -60,8 +60,8 @@ class TorchvisionBackbone(LibraryBackbone):
             self._published, pretrained = published[pretrained], True
         super().__init__(name, pretrained, frozen_stages, norm_eval, with_cp, init_cfg)
         transforms = self._published.transforms()
-        self.normalization = tuple(tuple(255 * value for value in values)
-                                   for values in (transforms.mean, transforms.std))
+        mean, std = (tuple(255 * value for value in values) for values in (transforms.mean, transforms.std))
+        self.normalization = mean, std
         self.net = get_model(name, weights=None)
         complete = self.net.state_dict()
         self.channels_last = isinstance(self.net, SwinTransformer)

@@ -79,7 +79,6 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     of neither kind come back as they are.
     """
     weights = dict(weights)
-    ignored: tuple[str, ...]
     if 'embeddings.cls_token' in weights:
         ignored: tuple[str, ...] = _UNUSED_HF
         column = 2

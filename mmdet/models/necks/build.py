@@ -46,13 +46,14 @@ def build_neck(neck: dict, backbone: nn.Module, head_strides: Sequence[int] | No
                             f'the neck starts with number model.neck.start_level={start}; set '
                             + (f'model.neck.start_level={strides.index(head_strides[0])}' if head_strides[0] in strides
                                else f'model.{option}={levels[:len(head_strides)]}'))
-    return MODELS.build({**neck, 'in_channels': list(given if given is not None else channels)})
+    return MODELS.build({**neck, 'in_channels': list(given or channels or ())})
 
 
 def check_normalization(backbone: nn.Module, data_preprocessor: nn.Module | None) -> None:
     """Log a warning if images are not normalised as the published weights of the backbone expect."""
     expected = getattr(backbone, 'normalization', None)
-    if expected is None or not hasattr(data_preprocessor, 'mean') or not (backbone.pretrained or backbone.init_cfg):
+    if (expected is None or data_preprocessor is None or not hasattr(data_preprocessor, 'mean')
+            or not (backbone.pretrained or backbone.init_cfg)):
         return
     mean, std = (data_preprocessor.get_buffer(name).flatten().tolist() for name in ('mean', 'std'))
     same = all(abs(own - theirs) < 0.6 for values, other in zip((mean, std), expected)
