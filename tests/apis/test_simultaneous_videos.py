@@ -15,6 +15,7 @@ from mmdet.errors import UserError
 from mmdet.registry import MODELS
 from tests.helpers.dense import build_fcos
 from tests.helpers.two_stage import two_stage_config
+from tests.helpers.videomt import golden_videomt
 
 LENGTHS = (4, 3, 4)
 
@@ -51,9 +52,19 @@ def cmasktrack():
     return model.eval()
 
 
-@pytest.fixture(scope='module', params=['memcnp', 'memcnp amp', 'cmasktrack'])
+def videomt():
+    """VidEoMT, whose queries pass from frame to frame in the network itself."""
+    model = golden_videomt(data_preprocessor=dict(type='TrackDataPreprocessor'),
+                           results=dict(type='QueryTrackResults', score='mean', score_thr=0.0))
+    pipeline = [dict(type='LoadTrackFrames'), dict(type='ResizeClip', scale=(96, 64)), dict(type='PackTrackInputs')]
+    model.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    model.dataset_meta = {}
+    return model.eval()
+
+
+@pytest.fixture(scope='module', params=['memcnp', 'memcnp amp', 'cmasktrack', 'videomt'])
 def inferencer(request, toy_config):
-    model = cmasktrack() if request.param == 'cmasktrack' else memcnp(toy_config)
+    model = {'cmasktrack': cmasktrack, 'videomt': videomt}.get(request.param, lambda: memcnp(toy_config))()
     return VideoInferencer(model, amp='amp' in request.param, max_size=96)
 
 

@@ -42,6 +42,10 @@ FROZEN = {
     'vitmae_cnp_contrast_ms_1x': VIT + SCALES,
     'vitmae_cnp_contrast_ms_1x_ovis': VIT + SCALES,
     'vitmae_cnp_joint_ms_1x': VIT + SCALES,
+    **{f'videomt_{size}_{data}': () for size in ('small', 'base', 'large')
+       for data in ('ytvis2019', 'ytvis2021', 'ytvis2022', 'ovis')},
+    'videomt_toy': (),
+    'videomt_toy_textured': (),
 }
 PUBLISHED = {  # config: lr, batch size, long side of the test scale, score threshold, objects an image
     'sipmask_r50_caffe_fpn_gn_ms_1x': (.005, 6, 640, .03, 10),
@@ -96,6 +100,11 @@ def test_parameters_that_learn(name):
         assert (rates, decays) == ({.01, .02}, {1e-4, 0.})  # biases twice as fast, without decay
     elif 'toy' in name:
         assert decays == {.05}
+    elif name.startswith('videomt'):  # published: layer-wise rates, one decay for all, gradients not clipped
+        depth = cfg.model.backbone.depth
+        assert rates == {1e-4 * .6 ** place for place in range(depth)} and decays == {.05}
+        assert cfg.optim_wrapper.clip_grad is None
+        return
     else:
         assert rates == {cfg.optim_wrapper.optimizer.lr} and decays == {1e-4}
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)

@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from mmdet.models.cuda_graphs import InferenceGraphs
 from mmdet.models.dense_heads.query_mask_criterion import Prediction
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.detectors.videomt_weights import from_published
@@ -48,18 +49,25 @@ class VidEoMT(BaseDetector):
         head: config of a :class:`~mmdet.models.dense_heads.QueryMaskHead`; takes over the backbone's sizes.
         criterion: config of the losses.
         results: config of what testing makes of logits.
+        cuda_graphs: on a GPU, replay the network as a CUDA graph in testing, one per shape.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
 
     def __init__(self, backbone: dict, head: dict, criterion: dict | None = None, results: dict | None = None,
-                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+                 cuda_graphs: bool = True, data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(None, data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.head = MODELS.build(head, default_args=dict(embed_dims=self.backbone.embed_dims,
                                                          num_prefix=self.backbone.num_prefix))
         self.criterion = MODELS.build(criterion or dict(type='QueryMaskCriterion'))
+        self.cuda_graphs = cuda_graphs
+        self._graphs = InferenceGraphs()
         self.results = MODELS.build(results or dict(type='QueryTrackResults'))
+
+    def train(self, mode: bool = True) -> VidEoMT:
+        self._graphs.clear()  # what the graphs read may be replaced in training
+        return super().train(mode)
 
     def _forward(self, inputs: Tensor) -> ClipOutputs:
         """Outputs for clips that begin their videos."""
@@ -96,7 +104,10 @@ class VidEoMT(BaseDetector):
             first = self.head.first_queries(1)[0]
             queries = torch.stack([first if (kept := states[row].queries) is None else kept.to(first.device)
                                    for row in group])
-            outputs = self.run_clips(inputs[group] if len(group) < len(inputs) else inputs, queries)
+            images = inputs[group] if len(group) < len(inputs) else inputs
+            # consumed before the next replay overwrites it
+            outputs = (self._graphs.run(self.run_clips, images, queries) if self.cuda_graphs
+                       else self.run_clips(images, queries))
             for place, row in enumerate(group):
                 states[row].queries = outputs.queries[place].clone()
                 self.results.add(list(data_samples[row]), outputs.class_logits[place], outputs.mask_logits[place],
@@ -145,6 +156,7 @@ class VidEoMT(BaseDetector):
 
         For testing under ``torch.autocast`` of the same type: same numbers, less time. Cannot be undone.
         """
+        self._graphs.clear()
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 module.to(dtype)
