@@ -100,7 +100,9 @@ _TABLE = (
         'R50_cnp_contrast_ms_1x_ovis.py', 'cmasktrack_rcnn_r50_fpn_1x_ovis.py', 'cmasktrack_rcnn_r50_fpn_1x_yvis.py',
         'masktrack_rcnn_r50_fpn_1x_yvis.py', 'sipmask_r50_fpn_gn_ms_1x.py')),
     _torchvision('resnet101-cd907fc2.pth', 170.53),
-    _torchvision('mobilenet_v2-b0353104.pth', 13.555),
+    _torchvision('mobilenet_v2-b0353104.pth', 13.555, configs=(
+        'masktrack_mobilenetv2_davis.py', 'masktrack_mobilenetv2_davis_coco.py', 'memcnp_mobilenetv2_davis.py',
+        'memcnp_mobilenetv2_davis_coco.py', 'sipmask_mobilenetv2_davis.py', 'sipmask_mobilenetv2_davis_coco.py')),
     _torchvision('maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth', 169.84, 'detector'),
     _torchvision('maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth', 177.219, 'detector'),
     # the name of the published file ends with 788b5fa3; whether that is of its SHA-256 could not be verified

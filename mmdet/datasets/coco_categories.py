@@ -4,7 +4,10 @@ Category ids of the video sets are positions in the lists below, from 1; those o
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from mmdet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -36,4 +39,37 @@ OVIS = VideoCategories(
     {1: 1, 2: 21, 3: 25, 4: 22, 5: 23, 6: 25, 8: 25, 9: 24, 17: 3, 18: 4, 19: 5, 20: 6, 21: 7, 22: 8, 23: 9, 24: 10,
      25: 11})
 
+Target = str | Mapping[str, Sequence[str]] | None  # what COCOVIS and coco_images_to_vis accept
 TARGETS = {'yvis2019': YOUTUBE_VIS_2019, 'yvis2021': YOUTUBE_VIS_2021, 'ovis': OVIS}
+
+
+def find_target(target: Target, coco_categories: Sequence[Mapping], source: str) -> VideoCategories | None:
+    """Return the categories that COCO's are mapped to.
+
+    Args:
+        target: a key of :data:`TARGETS`, or the names of a set's categories in the order of their ids, each with the
+            names of the COCO categories that stand for it (possibly none); None: the file's own, without a map.
+        coco_categories: ``id`` and ``name`` of each category of the COCO file.
+        source: the COCO file, for messages.
+
+    Raises:
+        UserError: an unknown target, a COCO name that the file lacks or that stands for two categories.
+    """
+    if target is None:
+        return None
+    if isinstance(target, str):
+        if target not in TARGETS:
+            raise UserError(f'target {target!r} is unknown; use one of {", ".join(TARGETS)}, a dict of category names '
+                            "with lists of COCO names, or None for the file's own categories")
+        return TARGETS[target]
+    ident = {category['name']: category['id'] for category in coco_categories}
+    from_coco: dict[int, int] = {}
+    for number, (name, sources) in enumerate(target.items(), 1):
+        for coco_name in sources:
+            if coco_name not in ident:
+                raise UserError(f'target {name!r}: {source} has no category {coco_name!r}; it has '
+                                f'{", ".join(sorted(ident))}')
+            if from_coco.setdefault(ident[coco_name], number) != number:
+                raise UserError(f'target {name!r}: {coco_name!r} already stands for '
+                                f'{list(target)[from_coco[ident[coco_name]] - 1]!r}; name it once')
+    return VideoCategories(tuple(target), from_coco)

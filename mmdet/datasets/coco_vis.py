@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmdet.datasets.coco_categories import TARGETS
+from mmdet.datasets.coco_categories import TARGETS, Target
 from mmdet.datasets.coco_file import check_coco
 from mmdet.datasets.converters.coco_images import coco_images_to_vis
 from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
@@ -24,7 +24,9 @@ class COCOVIS(YVISDataset):
     Args:
         ann_file: COCO's own file (``instances_train2017.json``), converted while it is read, or what
             tools/dataset_converters/coco2yvis.py made of it once, which is read faster.
-        target: categories of the video set to train with: 'yvis2019', 'yvis2021' or 'ovis'; None: the file's own.
+        target: categories of the video set to train with: 'yvis2019', 'yvis2021' or 'ovis', or its category names in
+            the order of their ids, each with the COCO names that stand for it (``dict(vehicle=['car', 'bus'], ...)``);
+            None: the file's own.
         **kwargs: see :class:`~mmdet.datasets.YVISDataset`; ``test_mode`` is not supported.
 
     Raises:
@@ -33,7 +35,7 @@ class COCOVIS(YVISDataset):
 
     METAINFO = {'dataset_type': 'COCO'}
 
-    def __init__(self, ann_file: str, target: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, ann_file: str, target: Target = None, **kwargs: Any) -> None:
         if kwargs.get('test_mode'):
             raise UserError('COCOVIS is for training only; remove test_mode')
         self.target = target
@@ -41,9 +43,13 @@ class COCOVIS(YVISDataset):
 
     def read_annotations(self) -> VideoAnnotations:
         annotations = read_youtube_vis(self.ann_file, self._convert)
-        if self.target is not None and annotations.classes != TARGETS[self.target].names:
-            raise UserError(f'{self.ann_file} was not converted to the categories of {self.target}; convert it again '
-                            f'with tools/dataset_converters/coco2yvis.py --target {self.target}')
+        if self.target is None:
+            return annotations
+        by_name = isinstance(self.target, str)
+        if annotations.classes != (TARGETS[self.target].names if by_name else tuple(self.target)):
+            remedy = (f'convert it again with tools/dataset_converters/coco2yvis.py --target {self.target}' if by_name
+                      else "give COCO's own file as ann_file")
+            raise UserError(f'{self.ann_file} was not converted to the categories of {self.target}; {remedy}')
         return annotations
 
     def _convert(self, data: Any) -> Any:

@@ -89,6 +89,22 @@ def test_reads_coco_and_its_conversion_alike(coco_set, tmp_path):
         COCOVIS(**(coco_set | dict(ann_file='converted.json')), target='yvis2021')
 
 
+def test_categories_of_another_set_are_mapped_by_name(coco_set):
+    """Ids are positions; COCO names that stand for nothing are left out."""
+    dataset = COCOVIS(**coco_set, target={'nothing': [], 'animal': ['cat', 'dog']}, pipeline=LOAD)
+    assert dataset.metainfo['classes'] == ('nothing', 'animal')
+    labels = [frame['gt_labels'].tolist() for index in range(len(dataset)) for frame in dataset[index]['frames']]
+    assert labels == [[1]] * 4  # the cat's image and the dog's, key and reference
+
+
+@pytest.mark.parametrize('target, words', [
+    ({'animal': ['unicorn']}, r"target 'animal': .* has no category 'unicorn'; it has "),
+    ({'a': ['cat'], 'b': ['cat']}, r"target 'b': 'cat' already stands for 'a'; name it once")])
+def test_wrong_names_of_categories(coco_set, target, words):
+    with pytest.raises(UserError, match=words):
+        COCOVIS(**coco_set, target=target)
+
+
 @pytest.mark.parametrize('change, words', [
     (dict(target='yvis2020'), 'yvis2020'), (dict(test_mode=True), 'test_mode'), (dict(num_classes=7), '25 categories')])
 def test_wrong_settings(coco_set, change, words):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pycocotools import mask as coco_mask
 
-from mmdet.datasets.coco_categories import TARGETS
+from mmdet.datasets.coco_categories import Target, find_target
 from mmdet.datasets.coco_file import CocoFile
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
@@ -11,7 +11,7 @@ from mmdet.errors import UserError
 MIN_AREA = 10  # pixels; published: masks of more than 9
 
 
-def coco_images_to_vis(coco: CocoFile, target: str | None = None) -> VISFile:
+def coco_images_to_vis(coco: CocoFile, target: Target = None) -> VISFile:
     """One video of one frame for each image with an object to learn from.
 
     Left out: groups (``iscrowd``) with their masks, objects whose category the video set lacks, masks under
@@ -19,22 +19,21 @@ def coco_images_to_vis(coco: CocoFile, target: str | None = None) -> VISFile:
 
     Args:
         coco: the file, see :func:`~mmdet.datasets.coco_file.check_coco`.
-        target: video set whose categories to take, a key of :data:`~mmdet.datasets.coco_categories.TARGETS`; None: the
+        target: video set whose categories to take, see :func:`~mmdet.datasets.coco_categories.find_target`; None: the
             file's own.
 
     Raises:
-        UserError: unknown target, damaged masks, or nothing remains.
+        UserError: a target that is unknown or does not fit the file, damaged masks, or nothing remains.
     """
-    if target is not None and target not in TARGETS:
-        raise UserError(f'target {target!r} is unknown; use one of {", ".join(TARGETS)}, or None for the file\'s own '
-                        'categories')
-    if target is None:
+    video_set = find_target(target, coco.categories, coco.path)
+    if video_set is None:
         categories = [{'id': category['id'], 'name': category['name']} for category in coco.categories]
         category_of = {category['id']: category['id'] for category in categories}
     else:
-        categories = [{'id': index, 'name': name} for index, name in enumerate(TARGETS[target].names, 1)]
-        category_of = TARGETS[target].from_coco
-    file = VISFile(categories, f'converted from COCO images, categories of {target or coco.path}')
+        categories = [{'id': index, 'name': name} for index, name in enumerate(video_set.names, 1)]
+        category_of = video_set.from_coco
+    described = target if isinstance(target, str) else ', '.join(target or ()) or coco.path
+    file = VISFile(categories, f'converted from COCO images, categories of {described}')
     for ident, image in coco.images.items():
         wanted = [not annotation.get('iscrowd') and annotation['category_id'] in category_of
                   for annotation in coco.annotations[ident]]
@@ -48,5 +47,5 @@ def coco_images_to_vis(coco: CocoFile, target: str | None = None) -> VISFile:
             for category_id, rle in objects:
                 file.add_track(category_id, [rle])
     if not file.content['videos']:
-        raise UserError(f'{coco.path} has no object of a category of {target or "its own"}; check target')
+        raise UserError(f'{coco.path} has no object of a category of {described}; check target')
     return file

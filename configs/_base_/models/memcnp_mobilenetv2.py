@@ -1,0 +1,13 @@
+# MemCNP with torchvision's MobileNetV2 (ImageNet weights); neck and head of half the published width.
+# Other backbones of torchvision and timm: docs/backbones.md.
+_base_ = ['./memcnp_vit.py']
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='TorchvisionBackbone',
+        name='mobilenet_v2',
+        frozen_stages=1,
+        norm_eval=True,
+        init_cfg=dict(type='Pretrained', checkpoint='data/weights/mobilenet_v2-b0353104.pth')),
+    neck=dict(in_channels=None, start_level=1, out_channels=128, num_outs=4),
+    bbox_head=dict(in_channels=128))
