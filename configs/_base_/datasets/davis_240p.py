@@ -1,5 +1,6 @@
 # The 50 sequences of DAVIS-2016 at 426×240, every third frame, as YouTube-VIS JSON with 8 categories; the official
-# split (29 videos for training, 20 for validation). The folder has train.json, valid.json and {train,valid}/JPEGImages/.
+# split (29 videos for training, 20 for validation). The folder has train.json, valid.json, train/JPEGImages/ and
+# valid/JPEGImages/.
 _base_ = './yvis.py'
 data_root = 'data/davis_240p/'
 train_pipeline = [
