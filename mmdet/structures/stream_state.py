@@ -1,6 +1,6 @@
-"""What a model remembers from one frame of a video to the next: the state of a stream, and the states of a data set.
+"""The state of a video stream between its frames, and the states of the videos of a data set.
 
-The caller of a model holds the states, one per video; the model itself holds none. Subclasses of :class:`StreamState`
+The caller of a model holds the states, one per video; the model is stateless. Subclasses of :class:`StreamState`
 are in the models: :class:`mmdet.models.trackers.TrackState`.
 """
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mmdet.structures.data_sample import DetDataSample, TrackDataSample
 
 @dataclass(eq=False)
 class StreamState:
-    """Position in a video; subclasses add what the model remembers.
+    """Position in a video; subclasses add the state of the model.
 
     All fields need a default: the state before the first frame. A state holds plain data, so that ``copy.deepcopy``
     and ``pickle`` save it and a copy continues the video from there.
@@ -28,7 +28,7 @@ class StreamState:
     video_id: Hashable = None
 
     def reset(self) -> None:
-        """Forget everything: the next frame begins a video."""
+        """Return to the state before the first frame of a video."""
         vars(self).update(vars(type(self)()))
 
     def check(self, frame: DetDataSample) -> None:

@@ -1,6 +1,6 @@
-"""What all detectors share: the modes of ``forward``, one state per stream, the tracking loop, one lock.
+"""Base class of the detectors: modes of ``forward``, stream states, the tracking loop, a lock for threads.
 
-Called by mmengine's runner and :class:`mmdet.apis.VideoInferencer`; both keep the stream states.
+Called by mmengine's runner and :class:`mmdet.apis.VideoInferencer`; both hold the stream states.
 """
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class ModelLock:
 
 
 def is_context(frame: DetDataSample) -> bool:
-    """Return whether the frame is in the clip for its neighbours' sake only."""
+    """Return whether the frame only serves as context of other frames and gets no result."""
     return frame.get('is_context', False)
 
 
 class BaseDetector(BaseModel):
     """Base class of the detectors of images and videos.
 
-    What a model remembers from frame to frame is in a :class:`StreamState` per video, which the caller keeps::
+    The state of each video is a :class:`StreamState`, which the caller holds::
 
         stream = model.new_stream()
         for data in clips_of_one_video:
@@ -51,8 +51,8 @@ class BaseDetector(BaseModel):
 
     A batch may hold clips of several videos, with a state each, and clips of one video in order, with the same state.
     A clip without a state gets a new one if it begins with frame 0; otherwise it is an error, since its ids would be
-    wrong. Testing takes one thread at a time: threads that share a model, and the buffers of its CUDA graphs, wait for
-    each other.
+    wrong. ``test_step`` and ``predict`` run in one thread at a time, because threads share the buffers of the model's
+    CUDA graphs.
 
     Subclasses define ``extract_feat``, ``loss`` and one of
 
