@@ -11,7 +11,7 @@ GAP = 4  # pixels between two frames
 
 
 def picture_of_clip(inputs: Tensor, clip: TrackDataSample, visualizer: TrackVisualizer) -> np.ndarray:
-    """Draws an item of a data set.
+    """Draw an item of a data set.
 
     Args:
         inputs: (T, 3, H, W) uint8 BGR, as ``PackTrackInputs`` makes it.
@@ -22,7 +22,7 @@ def picture_of_clip(inputs: Tensor, clip: TrackDataSample, visualizer: TrackVisu
         (H, T·W + (T − 1)·GAP, 3) uint8 BGR, white between the frames.
     """
     visualizer.reset()
-    frames = []
+    frames: list[np.ndarray] = []
     for image, frame in zip(inputs.permute(0, 2, 3, 1).numpy(), clip):
         if frames:
             frames.append(np.full((image.shape[0], GAP, 3), 255, np.uint8))

@@ -91,8 +91,8 @@ class GifWriter(ClosingWriter):
             frame = frame.copy()
         else:
             frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        if self._encoder is not None:
-            self._encode(frame, _hundredths(self._now))
+        if self._encoder is not None and self._file is not None:
+            self._put(self._file, self._encoder.add(frame, _hundredths(self._now)))
             return
         self._waiting.append((frame, _hundredths(self._now)))
         if len(self._waiting) == PALETTE_FRAMES or len(self._waiting) * frame.nbytes > PALETTE_BYTES:
@@ -101,10 +101,10 @@ class GifWriter(ClosingWriter):
     def close(self) -> None:
         if self._waiting:
             self._start()
-        if self._file is not None:
-            self._put(self._encoder.finish(_hundredths(self._now + 1 / self.fps)))
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if self._encoder is not None and file is not None:
+            self._put(file, self._encoder.finish(_hundredths(self._now + 1 / self.fps)))
+            file.close()
 
     def _start(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -113,16 +113,13 @@ class GifWriter(ClosingWriter):
             self._file = self.path.open('wb')
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        self._put(self._encoder.header())
+        self._put(self._file, self._encoder.header())
         for frame, time in waiting:
-            self._encode(frame, time)
+            self._put(self._file, self._encoder.add(frame, time))
 
-    def _encode(self, frame: np.ndarray, time: int) -> None:
-        self._put(self._encoder.add(frame, time))
-
-    def _put(self, data: bytes) -> None:
+    def _put(self, file: BinaryIO, data: bytes) -> None:
         try:
-            self._file.write(data)
+            file.write(data)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 

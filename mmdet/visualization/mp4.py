@@ -101,7 +101,7 @@ class Mp4Writer(ClosingWriter):
         codec = find_codec()
         if codec == 'libx264':
             return X264Video(self.path, self.fps, self._size)
-        video = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), float(self.fps), self._size)
+        video = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*codec), float(self.fps), self._size)
         if not video.isOpened():
             raise UserError(f'cannot write {self.path} ({codec}, {self.fps} fps): choose another folder or PNG')
         return video
@@ -134,7 +134,7 @@ class X264Video:
         target: Any = str(path.absolute())
         if not is_utf8(target):  # PyAV takes other names only as open files
             target = self._file = self._create(path)
-        self._container = av.open(target, 'w', format='mp4', options=MP4_SETTINGS)
+        self._container: Any = av.open(target, 'w', format='mp4', options=MP4_SETTINGS)
         with self._checked():
             self._stream = self._container.add_stream('libx264', rate=rate, options=X264_SETTINGS)
             self._stream.codec_context.time_base = self._tick
@@ -156,7 +156,8 @@ class X264Video:
             self._next = max(self._next - self._frame_ticks + 1, round((time - self._start) / self._tick))
 
         # OpenCV's conversion is BT.601 in video range
-        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420), format='yuv420p')
+        pixels: Any = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
+        picture = av.VideoFrame.from_ndarray(pixels, format='yuv420p')
         picture.pts, picture.time_base, picture.duration = self._next, self._tick, self._frame_ticks
         self._next += self._frame_ticks
         with self._checked():

@@ -93,6 +93,8 @@ class SequenceVisualizer:
         Raises:
             UserError: an image cannot be read, a file cannot be written; the latter also in a later call.
         """
+        if image is None:
+            image = _read_image(sample)  # before the files of a video are begun
         video_id, frame_id = sample.get('video_id'), int(sample.get('frame_id', 0))
         if frame_id == 0 or video_id not in self._open:
             self._end([open_id for open_id, video in self._open.items()
@@ -100,7 +102,7 @@ class SequenceVisualizer:
             name = sample.get('video_name') or video_name(sample.get('img_path'), video_id)
             self._open[video_id] = self._begin(video_id, name, sample.get('video_length'))
         video = self._open[video_id]
-        video.add(_read_image(sample) if image is None else image, sample, frame_id)
+        video.add(image, sample, frame_id)
         if frame_id + 1 == video.length:
             self._end([video_id])
 
@@ -162,10 +164,10 @@ class _VideoPictures:
         full = None
         if self._png is not None or self._mp4_thread is not None:
             full = self._visualizer.paint(image, objects)
-        if self._png is not None:
-            self._png.write(full, frame_id)
-        if self._mp4_thread is not None:
-            self._mp4_thread.put(full, time)
+            if self._png is not None:
+                self._png.write(full, frame_id)
+            if self._mp4_thread is not None:
+                self._mp4_thread.put(full, time)
         if self._gif is not None and self._gif_thread is not None:
             size = self._gif.size_for(*image.shape[:2])
             if full is None or size != image.shape[1::-1]:

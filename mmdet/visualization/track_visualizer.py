@@ -38,7 +38,7 @@ class DrawnObject:
 
 @VISUALIZERS.register_module()
 class TrackVisualizer:
-    """Draws objects in colours that stay with their ids.
+    """Draw objects in colours that stay with their ids.
 
     Args:
         class_names: names by 0-based label; a label without one shows as ``class 7``. None: no names.
@@ -99,7 +99,7 @@ class TrackVisualizer:
         """The objects above the threshold, masks decoded; see :meth:`draw`. Counts as a frame for the trails."""
         masks = getattr(instances, 'masks', None)
         if masks is not None and not isinstance(masks, (list, tuple)):
-            masks = list(_array(masks, np.uint8))
+            masks = list(_as_array(masks, np.uint8))
         bboxes = _array(getattr(instances, 'bboxes', None), np.float64)
         scores = _array(getattr(instances, 'scores', None), np.float64)
         labels = _array(getattr(instances, 'labels', None), np.int64)
@@ -108,9 +108,10 @@ class TrackVisualizer:
 
         count = len(bboxes) if bboxes is not None else len(masks) if masks is not None else 0
         shown = range(count) if scores is None else np.flatnonzero(scores > self.score_thr).tolist()
-        masks_needed = masks is not None and (self.draw_masks or bboxes is None)
-        uncertain = uncertainties is not None and self.draw_uncertainty
-        crops = _crops([masks[i] for i in shown]) if masks_needed else [_NO_MASK] * len(shown)
+        needed = masks if self.draw_masks or bboxes is None else None
+        crops = [_NO_MASK] * len(shown) if needed is None else _crops([needed[i] for i in shown])
+        if not self.draw_uncertainty:
+            uncertainties = None
         objects = []
         for i, (mask, x, y) in zip(shown, crops):
             if bboxes is not None:
@@ -121,7 +122,9 @@ class TrackVisualizer:
                 continue
             if not np.isfinite(box).all():
                 continue
-            uncertainty = uncertainties[i] if uncertain and np.isfinite(uncertainties[i]).all() else None
+            uncertainty = None if uncertainties is None else uncertainties[i]
+            if uncertainty is not None and not np.isfinite(uncertainty).all():
+                uncertainty = None
             track_id = None if ids is None else int(ids[i])
             objects.append(DrawnObject(
                 color=color_of(i if track_id is None else track_id),
@@ -148,9 +151,9 @@ class TrackVisualizer:
         image = image.copy()
         style = Style.for_size(*image.shape[:2])
         contour = style.contour if self.draw_contours else 0
-        with_masks = [obj for obj in objects if obj.mask is not None]
-        for obj in sorted(with_masks, key=lambda obj: -obj.mask.size):  # small objects end up on top of large ones
-            paint_mask(image, obj.mask, obj.mask_x, obj.mask_y, obj.color, self.alpha, contour, scale)
+        with_masks = [(obj.mask, obj) for obj in objects if obj.mask is not None]
+        for mask, obj in sorted(with_masks, key=lambda pair: -pair[0].size):  # small objects on top of large ones
+            paint_mask(image, mask, obj.mask_x, obj.mask_y, obj.color, self.alpha, contour, scale)
         for obj in objects:
             if len(obj.trail):
                 paint_trail(image, obj.trail * scale, obj.color, style.line)
@@ -186,9 +189,12 @@ class TrackVisualizer:
 
 
 def _array(value: Any, dtype: type) -> np.ndarray | None:
-    """A tensor (any device), mask structure or array as an array of the type; None stays None."""
-    if value is None:
-        return None
+    """As :func:`_as_array`; None stays None."""
+    return None if value is None else _as_array(value, dtype)
+
+
+def _as_array(value: Any, dtype: type) -> np.ndarray:
+    """A tensor (any device), mask structure or array as an array of the type."""
     if hasattr(value, 'detach'):
         value = value.detach().cpu().numpy()
     elif hasattr(value, 'to_ndarray'):
@@ -196,8 +202,10 @@ def _array(value: Any, dtype: type) -> np.ndarray | None:
     return np.asarray(value).astype(dtype, copy=False)
 
 
-def _crops(masks: Sequence[dict] | Sequence[np.ndarray]) -> list[tuple[np.ndarray | None, int, int]]:
-    """The part of each mask that holds its object, and where its upper left corner is; None where it is empty."""
+def _crops(masks: Sequence[Any]) -> list[tuple[np.ndarray | None, int, int]]:
+    """The part of each mask (all RLEs or all arrays) that holds its object, and its upper left corner; None where it is
+    empty.
+    """
     if all(isinstance(mask, dict) for mask in masks):
         return [(crop if crop.size else None, x, y) for crop, x, y in crop_rles(masks)]
     return [_crop(mask) for mask in masks]

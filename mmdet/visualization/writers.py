@@ -93,7 +93,7 @@ def _write_png(path: Path, frame: np.ndarray) -> None:
     _, data = cv2.imencode('.png', frame, PNG_SETTINGS)
     part = path.with_suffix('.part')
     try:
-        part.write_bytes(data)
+        part.write_bytes(data.tobytes())
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Pictures of the results while testing (``test_video.py --show``). Added to the hooks by ``mmdet.apis.test``."""
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -13,7 +14,7 @@ from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 @HOOKS.register_module()
 class ShowHook(Hook):
-    """Hands every tested frame to a :class:`mmdet.visualization.SequenceVisualizer` in a process of its own.
+    """Hand every tested frame to a :class:`mmdet.visualization.SequenceVisualizer` in a process of its own.
 
     Args:
         folder: gets a folder of PNG frames and a GIF per video.
@@ -29,6 +30,9 @@ class ShowHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         names = runner.test_dataloader.dataset.metainfo['classes']
         visualizer = TrackVisualizer(names, self.score_thr, draw_uncertainty=self.draw_uncertainty)
+        if any(Path(self.folder).glob('*/*.png')):
+            runner.logger.warning(f'{self.folder} holds PNG files already; those that are not written again stay among '
+                                  'the new ones')
         self._sink = FrameSink(SequenceVisualizer(self.folder, visualizer=visualizer))
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

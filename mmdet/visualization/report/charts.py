@@ -39,7 +39,8 @@ def line_chart(curves: Sequence[Curve], xlabel: str, ylabel: str, ylim: tuple[fl
     everything = np.concatenate([curve.points for curve in curves])
     everything = everything[np.isfinite(everything).all(axis=1)]
     xs = _ticks(everything[:, 0].min(), everything[:, 0].max(), log=False)
-    ys = _ticks(*(ylim or (everything[:, 1].min(), everything[:, 1].max())), log=log)
+    bottom, top = ylim or (everything[:, 1].min(), everything[:, 1].max())
+    ys = _ticks(bottom, top, log=log)
     scale_y = np.log10 if log else np.asarray
 
     def place(points: np.ndarray) -> np.ndarray:
@@ -107,7 +108,7 @@ def _ticks(low: float, high: float, log: bool) -> np.ndarray:
         return ticks
     if low == high:
         low, high = low - 0.5, high + 0.5
-    return MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return np.asarray(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
 
 
 def _short(value: float) -> str:

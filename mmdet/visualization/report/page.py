@@ -84,10 +84,11 @@ def percent(value: float) -> str:
 
 def render_page(page: Page) -> str:
     """The HTML text."""
-    environment = Environment(loader=PackageLoader('mmdet.visualization.report', '.'), autoescape=True,
+    loader = PackageLoader('mmdet.visualization.report', '.')
+    environment = Environment(loader=loader, autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters['percent'] = percent
-    style, script = (environment.loader.get_source(environment, name)[0] for name in ('report.css', 'report.js'))
+    style, script = (loader.get_source(environment, name)[0] for name in ('report.css', 'report.js'))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template('report.html').render(
         page=page, style=Markup(style), script=Markup(script), script_hash=digest)
