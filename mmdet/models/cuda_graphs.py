@@ -1,4 +1,4 @@
-"""CUDA graphs of testing and training: fixed-shape methods run from outside, without knowing of it.
+"""CUDA graphs of testing and training, for methods of fixed shapes, which need no change for it.
 
 Called by the detectors. At a small batch a network waits for the launches of its thousand kernels, not for the GPU; a
 graph launches them as one. What is captured has fixed shapes and does not synchronise with the GPU
@@ -29,10 +29,10 @@ _DEVICES = ('cuda',)  # tests add the CPU, where they record operators in place 
 
 @dataclass(frozen=True)
 class _Structure:
-    """A nested value without its tensors: what is left to choose a graph by, and to put results together with."""
+    """The structure of a nested value without its tensors: part of the key of a graph, and its results' structure."""
 
     spec: TreeSpec
-    others: tuple[Hashable, ...]  # leaves that are no tensors, by position; ``_TENSOR`` elsewhere
+    others: tuple[Hashable, ...]  # other leaves than tensors, by position; ``_TENSOR`` elsewhere
 
     @classmethod
     def of(cls, value: object) -> tuple[list[Tensor], _Structure]:
@@ -223,7 +223,7 @@ class TrainingGraphs:
                 which choose it, too. On the CPU the method runs as it is.
 
         Raises:
-            UserError: at the capture, if the module has batch norms that learn statistics.
+            UserError: at the capture, if the module has batch norms that update their statistics.
             RuntimeError: in the backward pass, if the method was called again before it.
         """
         tensors, structure = _Structure.of(args)
@@ -248,7 +248,7 @@ class TrainingGraphs:
 
 @dataclass
 class _Method:
-    """What the graphs of one method share."""
+    """State that the graphs of one method share."""
 
     graphs: dict[Hashable, _TrainingGraph] = field(default_factory=dict)
     calls: dict[Hashable, int] = field(default_factory=dict)
@@ -270,12 +270,12 @@ class _TrainingGraph:
     input_grads: list[Tensor | None]
     parameters: list[nn.Parameter]  # those that get a gradient
     parameter_grads: list[Tensor]
-    read: list[tuple[Tensor, int, bool]]  # all parameters and buffers, their addresses, whether they learn
+    read: list[tuple[Tensor, int, bool]]  # all parameters and buffers, their addresses and ``requires_grad``
 
     def fits(self) -> bool:
-        """Return whether the module's weights are where they were."""
-        return all(tensor.data_ptr() == address and tensor.requires_grad is learns
-                   for tensor, address, learns in self.read)
+        """Return whether the module's weights have the addresses of the capture."""
+        return all(tensor.data_ptr() == address and tensor.requires_grad is requires_grad
+                   for tensor, address, requires_grad in self.read)
 
 
 class _Replay(torch.autograd.Function):
@@ -324,8 +324,8 @@ def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], struc
              tensors: Sequence[Tensor]) -> _TrainingGraph:
     """Record both passes of a call with these shapes; the values of ``tensors`` do not matter."""
     if any(isinstance(module, _BatchNorm) and module.training for module in owner.modules()):
-        raise UserError(f'graph_training: {type(owner).__name__} has batch norms that learn statistics, which a graph '
-                        'cannot; set backbone.norm_eval=True or graph_training=False')
+        raise UserError(f'graph_training: {type(owner).__name__} has batch norms that update their statistics, which '
+                        'a graph cannot; set backbone.norm_eval=True or graph_training=False')
     call = _Call(owner, method, structure)
     named = {f'owner.{name}': parameter for name, parameter in owner.named_parameters() if parameter.requires_grad}
     # aliases of the weights: the weights' own autograd nodes belong to other streams, and to hooks of DDP
@@ -364,7 +364,7 @@ def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], struc
         outputs, output_structure = run()
     with backward.record():
         grads = differentiate(outputs, output_grads)
-    with torch.no_grad():  # the warm-up wrote what a call writes, such as a memory; ``data``: autograd need not notice
+    with torch.no_grad():  # the warm-up wrote what a call writes, such as a memory; ``data``: without autograd
         torch._foreach_copy_([tensor.data for tensor in read], values)
     count = sum(tensor.requires_grad for tensor in inputs)
     of_inputs, of_parameters = iter(grads[:count]), grads[count:]

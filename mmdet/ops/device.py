@@ -1,4 +1,4 @@
-"""What code that runs on a GPU needs to know of its device: the current one, constants on it, graphs being captured."""
+"""Helpers for code on a GPU: the current device, constants on a device, CUDA graphs being captured."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 @contextmanager
 def capturing(split_at: Callable[[InPlace, Tensor], None]) -> Iterator[None]:
-    """Mark the code in the context as being captured in a CUDA graph, or as the warm-up of a capture.
+    """Mark the code in the context as captured in a CUDA graph, or as the warm-up of a capture.
 
     Args:
         split_at: takes the arguments of :func:`call_outside_graphs`.

@@ -9,7 +9,7 @@ from torch import Tensor
 def resize(x: Tensor, factor: float) -> Tensor:
     """(B, c, h, w) → (B, c, ⌊factor·h⌋, ⌊factor·w⌋), bilinear, align_corners=False; autocast would widen to float32."""
     if x.is_cuda:
-        # there the kernel for channels-last maps is many times faster; a single image may only seem to be one
+        # the CUDA kernel for channels-last maps is many times faster; for a single image the strides may only look so
         x = x.to(memory_format=torch.channels_last, copy=len(x) == 1)
     with torch.autocast(x.device.type, enabled=False):
         return F.interpolate(x, scale_factor=float(factor), mode='bilinear', align_corners=False)

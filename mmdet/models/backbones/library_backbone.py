@@ -1,4 +1,4 @@
-"""What the backbones of timm and torchvision share: pre-trained weights, frozen stages, batch norms in eval mode.
+"""Base class of the backbones of timm and torchvision: pre-trained weights, frozen stages, batch norms in eval mode.
 
 The base class of :class:`~mmdet.models.backbones.TimmBackbone` and
 :class:`~mmdet.models.backbones.TorchvisionBackbone`, which build the network and run it.

@@ -78,7 +78,7 @@ class ViT(BaseModule):
         self.pos_embed = nn.Parameter(table[None], requires_grad=False)
         self.blocks = nn.ModuleList(Block(embed_dims, num_heads, mlp_ratio, qkv_bias=True, norm_layer=nn.LayerNorm)
                                     for _ in range(depth))
-        # MAE's last norm: part of the checkpoint, no part of the computation, so it takes no gradient
+        # MAE's last norm: part of the checkpoint but not of the computation, so it takes no gradient
         self.norm = nn.LayerNorm(embed_dims).requires_grad_(False)
         self._reset_parameters()
         self._positions: dict[tuple, Tensor] = {}

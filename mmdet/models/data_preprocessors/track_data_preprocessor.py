@@ -108,7 +108,7 @@ def _copy(sample: TrackDataSample) -> TrackDataSample:
 def _padded(masks: list[Tensor], height: int, width: int) -> list[Tensor]:
     """Pad masks (n, h, w) with zeros at the bottom and the right."""
     if masks[0].is_cuda and all(mask.shape[1:] == masks[0].shape[1:] for mask in masks):
-        # together: a launch costs more than the work
+        # in one operation: the launch of a kernel costs more than its work
         return list(_pad(torch.cat(masks), height, width).split([len(mask) for mask in masks]))
     return [_pad(mask, height, width) for mask in masks]
 

@@ -1,6 +1,6 @@
-"""What the dense heads share: settings of testing, initial weights, and the way from detections to results.
+"""Base class of the dense heads: settings of testing, initial weights, conversion of detections to results.
 
-A head (FCOS, SipMask, MemCNP) is one module: ``forward`` makes the raw outputs, in training and testing; ``loss``
+A head (FCOS, SipMask, MemCNP) is one module: ``forward`` computes the raw outputs, in training and testing; ``loss``
 compares them with the ground truth; ``predict`` turns them into :class:`DeviceDetections` of fixed size on the device,
 so that testing can be replayed as a CUDA graph; :meth:`BaseDenseHead.results` copies those to the host once.
 
@@ -41,7 +41,7 @@ class TestSettings:
         max_per_img: detections of a frame at most.
     """
 
-    __test__ = False  # not a class of tests
+    __test__ = False  # pytest: not a test class
 
     nms_pre: int
     score_thr: float
@@ -64,7 +64,7 @@ class TestSettings:
 
 
 class FrameGeometry(NamedTuple):
-    """How a frame lies in the network's input: ``scale_factor``, ``img_shape`` and ``ori_shape`` of its sample."""
+    """Size of a frame in the network's input: ``scale_factor``, ``img_shape`` and ``ori_shape`` of its sample."""
 
     scale_factor: float
     img_shape: tuple[int, int]
@@ -143,14 +143,14 @@ class BaseDenseHead(BaseModule):
         masks, valid = masks.flatten(0, 1), detections.valid.flatten()
         if masks.is_cuda or is_capturing():
             masks = masks * valid[:, None, None]
-        else:  # a CPU needs no fixed size
+        else:  # on a CPU the number of masks may vary
             masks = masks[valid]
-        # transposed while small: run lengths go by columns
+        # transpose before upsampling: run lengths are in column-major order
         columns = masks.transpose(1, 2).contiguous()
         return run_changes(resize_and_fit(columns, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape[::-1]))
 
     def results(self, detections: DeviceDetections, geometries: Sequence[FrameGeometry]) -> list[InstanceData]:
-        """Copy detections to the host at once.
+        """Copy detections to the host, all in one copy, and convert them.
 
         Returns:
             Per frame ``bboxes`` (original pixels), ``scores``, ``labels``, the head's extras and, where it makes them,

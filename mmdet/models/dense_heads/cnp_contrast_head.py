@@ -1,6 +1,6 @@
 """The MemCNP head (paper section 3): class and box branches that read a memory, a mask map and a track map.
 
-Called by :class:`~mmdet.models.detectors.SipMaskMem`. :meth:`CNPContrastHead.forward` makes the raw outputs
+Called by :class:`~mmdet.models.detectors.SipMaskMem`. :meth:`CNPContrastHead.forward` computes the raw outputs
 (section 3.1 and 3.2), :meth:`~CNPContrastHead.loss` the training losses (3.3 and 3.4), :meth:`~CNPContrastHead.predict`
 the detections.
 
@@ -51,7 +51,7 @@ from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
 _FINE_LEVELS = 3  # levels that feed the mask and the track map
 MASK_FACTOR = 4  # from the finest level's resolution to the mask map's
-MIN_MASK_BOX = 4  # smaller boxes, in half-resolution pixels, learn no mask
+MIN_MASK_BOX = 4  # smaller boxes, in half-resolution pixels, are left out of the mask loss
 
 
 @dataclass
@@ -125,7 +125,7 @@ class CNPContrastHead(BaseDenseHead):
         self.fcos_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.track_fuse = nn.Conv2d(_FINE_LEVELS * channels, channels, 1)
         self.mask_fuse = nn.Conv2d(_FINE_LEVELS * channels, channels, 1)
-        # part of the checkpoint; they only steer detached offsets, so they never learn
+        # part of the checkpoint; only detached offsets depend on them, so they get no gradient
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides).requires_grad_(False)
         self.cls_align = FeatureAlign(2 * channels, channels)
         self.mask_align = FeatureAlign(channels, channels)
@@ -140,7 +140,7 @@ class CNPContrastHead(BaseDenseHead):
     # Network and memory (sections 3.1 and 3.2)
 
     def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> CNPOutputs:
-        """Make the raw outputs.
+        """Compute the raw outputs.
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
@@ -261,7 +261,7 @@ class CNPContrastHead(BaseDenseHead):
         coefficients = sample_at_centers(track, bboxes.detach())  # (B, P, C)
         match_acc = match_accuracy(coefficients.detach(), keys.detach(), references.valid, match.gather(1, slot_gt),
                                    kept)
-        # the published weights were trained so: a batch with no right match teaches nothing
+        # as the published weights were trained: without a correct match the loss of the batch is 0
         loss_match = torch.where(match_acc > 0, loss_match / num_images, 0.0 * loss_match)
 
         return dict(loss_bbox=loss_bbox.sum() / num_images, loss_cls=loss_cls.sum() / num_images,

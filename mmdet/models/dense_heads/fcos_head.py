@@ -1,6 +1,6 @@
 """FCOS (Tian et al., ICCV 2019): every location predicts a class, the distances to the sides of its box, a centerness.
 
-Called by the detector ``FCOS``. :meth:`FCOSHead.forward` makes the raw outputs (section 3.1), :meth:`~FCOSHead.loss`
+Called by the detector ``FCOS``. :meth:`FCOSHead.forward` computes the raw outputs (section 3.1), :meth:`~FCOSHead.loss`
 the training losses (3.1 and 3.2; the SipMask head uses :func:`fcos_losses`, too), :meth:`~FCOSHead.predict` the
 detections.
 
@@ -84,7 +84,7 @@ def fcos_losses(cls_logits: Tensor, bboxes: Tensor, centerness: Tensor, assigned
 
 @MODELS.register_module()
 class FCOSHead(BaseDenseHead):
-    """The head. The defaults are the first publication's; the four options below are its authors' later improvements.
+    """Dense head of FCOS. By default as first published; the last four options are its authors' later improvements.
 
     Args:
         num_classes: K.
@@ -128,7 +128,7 @@ class FCOSHead(BaseDenseHead):
         self.convention = BoxConvention(legacy=True)  # as published
 
     def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> FCOSOutputs:
-        """Make the raw outputs of pyramid maps (B, C, h_l, w_l). They do not depend on ``targets``."""
+        """Compute the raw outputs of pyramid maps (B, C, h_l, w_l). They do not depend on ``targets``."""
         feats = feats[:len(self.strides)]
         grid = Grid.of(feats, self.strides)
         cls_feats, box_feats = [self.cls_convs(feat) for feat in feats], [self.reg_convs(feat) for feat in feats]

@@ -1,11 +1,11 @@
 """The SipMask-VIS head (Cao et al., ECCV 2020, section 3): FCOS, mask coefficients for parts of a box, a track map.
 
-Called by the detector ``SipMask``. :meth:`SipMaskHead.forward` makes the raw outputs (sections 3.1 and 3.2),
+Called by the detector ``SipMask``. :meth:`SipMaskHead.forward` computes the raw outputs (sections 3.1 and 3.2),
 :meth:`~SipMaskHead.loss` the training losses (3.3), :meth:`~SipMaskHead.predict` the detections.
 
 Symbols: B images, K classes, H×W padded input, levels of strides 8, 16, … , N locations of all levels, q = 4 parts of a
 box, each with coefficients of its own for the M = 32 mask bases, G padded objects, R padded reference objects, P slots
-that learn a mask, S candidates, D detections a frame.
+of the mask loss, S candidates, D detections a frame.
 """
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from mmdet.structures import aligned_legacy_box_iou
 _FINE_LEVELS = 3  # levels that feed the mask bases and the track map
 NUM_BASES = 32  # M
 NUM_PARTS = 2  # rows and columns of parts of a box
-MIN_MASK_AREA = 1  # boxes that are not larger, in half-resolution pixels, learn no mask and no identity
+MIN_MASK_AREA = 1  # boxes that are not larger, in half-resolution pixels, are left out of the mask and track losses
 _FUSED_CHANNELS = 512  # of the track map, and of the mask bases' hidden layer
 
 
@@ -125,7 +125,7 @@ class SipMaskHead(BaseDenseHead):
     # Network (sections 3.1 and 3.2)
 
     def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> SipMaskOutputs:
-        """Make the raw outputs.
+        """Compute the raw outputs.
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
@@ -237,7 +237,7 @@ class SipMaskHead(BaseDenseHead):
         bboxes = distance2bbox(outputs.grid.points[index], gather_rows(outputs.distances, index))
         shapes = device_constant(geometries[0].img_shape, bboxes.device).expand(len(bboxes), 2)
         bboxes = self.convention.clip(bboxes, shapes)
-        # distances may be negative: a box turned inside out is no detection
+        # distances may be negative: drop boxes with x2 < x1 or y2 < y1
         scores = scores * (bboxes[..., :2] <= bboxes[..., 2:]).all(dim=-1, keepdim=True)
         found = fast_nms(bboxes, scores, settings.nms_thr, settings.score_thr, settings.max_per_img, settings.nms_pre)
         coefficients = gather_rows(outputs.coefficients, index.gather(1, found.index))  # (B, D, q·M)

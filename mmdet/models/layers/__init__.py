@@ -1,1 +1,1 @@
-"""Modules and functions that several heads or backbones share, and CUDA graphs of them."""
+"""Modules and functions that several heads or backbones share."""

@@ -1,4 +1,4 @@
-"""Deformable convolution, and one steered by predicted boxes.
+"""Deformable convolution, and one whose offsets are computed from predicted boxes.
 
 Layers of the SipMask and MemCNP heads (paper section 3.3); the plain one also of CMaskTrack R-CNN's calibration.
 """
@@ -48,7 +48,7 @@ class FeatureAlign(BaseModule):
 
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
         """(B, in, h, w) feature and (B, 4, h, w) box map in cells of the level → (B, out, h, w), non-negative."""
-        # where to sample is a matter of pixels, for which bfloat16 is too coarse
+        # bfloat16 is too coarse for sampling positions in pixels
         with torch.autocast(x.device.type, enabled=False):
             offset = self.conv_offset(boxes.float())
         return self.norm(self.conv_adaption(x, offset))

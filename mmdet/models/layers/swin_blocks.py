@@ -90,7 +90,7 @@ class SwinStage(nn.Module):
         with_cp: recompute block activations in the backward pass instead of keeping them.
     """
 
-    # by the owner, where it changes the resolution after the stage
+    # set by the owner of the stage, if the resolution changes after it
     downsample: nn.Module
     upsample: nn.Module
 

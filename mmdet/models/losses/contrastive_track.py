@@ -14,10 +14,10 @@ NUM_NEGATIVES = 5
 
 def contrastive_track_loss(queries: Tensor, references: Tensor, query_valid: Tensor, reference_valid: Tensor,
                            match: Tensor) -> Tensor:
-    """−log(Σ exp(positives) / Σ exp(negatives)) over a batch; similarities are cosine / 0.1.
+    """Compute −log(Σ exp(positives) / Σ exp(negatives)) over a batch; similarities are cosine / 0.1.
 
     Positives: a query and its object in the reference. Negatives: of each query the 5 most similar other queries and
-    the 5 most similar references of the batch, its true match included (so the published weights were trained). Without
+    the 5 most similar references of the batch, its true match included, as the published weights were trained. Without
     any positive pair, B positives of similarity 1 stand in.
 
     Args:
@@ -45,20 +45,20 @@ def contrastive_track_loss(queries: Tensor, references: Tensor, query_valid: Ten
     negatives = torch.cat([_hardest(q @ q.T / TEMPERATURE, others),
                            _hardest(q @ r.T / TEMPERATURE, q_valid[:, None] & r_valid)], dim=1).flatten()
     any_negative = negatives.isfinite().any()
-    # the finite stand-in keeps gradients finite where there is nothing to compare
+    # the finite stand-in keeps gradients finite without any negative pair
     negatives = torch.where(any_negative, negatives, torch.zeros_like(negatives))
     loss = negatives.logsumexp(dim=0) - positives.logsumexp(dim=0)
     return torch.where(any_negative, loss, 0.0 * queries.sum())
 
 
 def _hardest(similarity: Tensor, allowed: Tensor) -> Tensor:
-    """The highest allowed similarities of each row, −inf where there are fewer: (n, m) → (n, min(5, m))."""
+    """Select the highest allowed similarities of each row, −inf where there are fewer: (n, m) → (n, min(5, m))."""
     return similarity.masked_fill(~allowed, -torch.inf).topk(min(NUM_NEGATIVES, similarity.shape[1]), dim=1).values
 
 
 def match_accuracy(coefficients: Tensor, references: Tensor, reference_valid: Tensor, match: Tensor,
                    kept: Tensor) -> Tensor:
-    """Percentage of kept locations whose best of [0, cosine with the references of its image / 0.1] is the true match.
+    """Compute the percentage of kept locations whose best of [0, cosine with its image's references / 0.1] is right.
 
     Args:
         coefficients: (B, P, C) embeddings of the locations. references: (B, R, C). reference_valid: (B, R).

@@ -13,7 +13,7 @@ from torch import Tensor
 
 def mixture_nll_loss(means: Tensor, sigmas: Tensor, gt_bboxes: Tensor, weights: Tensor, error: Tensor, slot_gt: Tensor,
                      positive: Tensor, num_points: int) -> Tensor:
-    """Negative log-likelihood of each object under the mixture of its locations, plus σ's regression to the error.
+    """Compute the negative log-likelihood of each object under the mixture of its locations, plus σ's regression.
 
     The mixture is of Gaussians. For object g with positives P_g: −log(Σ_{n∈P_g} w_n·𝒩(g; μ_n, σ_n)) / N
     + mean smooth-L1(σ_n, error_n).
@@ -22,7 +22,7 @@ def mixture_nll_loss(means: Tensor, sigmas: Tensor, gt_bboxes: Tensor, weights: 
         means, sigmas: (B, P, 4) boxes x1,y1,x2,y2 and their standard deviations, relative to the image.
         gt_bboxes: (B, G, 4) relative to the image.
         weights: (B, P) mixture weights, normalised here over each object's positives.
-        error: (B, P) in [0, 2], what σ should tell: class error plus box error.
+        error: (B, P) in [0, 2], the target of σ: class error plus box error.
         slot_gt: (B, P) object of each slot. positive: (B, P) bool.
         num_points: N, locations of an image.
 

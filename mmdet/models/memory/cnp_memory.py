@@ -1,10 +1,10 @@
 """The memory of the conditional neural process (paper section 3.2).
 
-The dense head passes the class features of all levels. Level by level, each location addresses the memory, writes what
-is there (in training only) and reads back a context, which the class and box branches use.
+Called by the dense head with the class features of all levels. Level by level, each location addresses the memory,
+writes its feature and box (in training only) and reads a context for the class and box branches.
 
 Symbols: B images, C feature channels, h_l×w_l the map of level l, N_l = B·h_l·w_l its locations n with features c_n,
-M units u_k = (feature part, C; box part, 4), s_nk similarities, y_n the box part of what location n writes.
+M units u_k = (feature part, C; box part, 4), s_nk similarities, y_n the box that location n writes.
 """
 from __future__ import annotations
 
@@ -191,9 +191,9 @@ class CNPMemory(BaseModule):
                     updated = write(units[-1], weights, values, self.momentum)
                     # the write is skipped if it gives NaN or Inf, so that a training can step over such a batch
                     units.append(torch.where(updated.isfinite().all(), updated, units[-1]))
-                # the gradient goes to the parameter as if it held the new values
+                # the difference is 0: it passes the gradient on to the parameter, as if that held the new values
                 read = torch.stack(units[1:]) + (parameter - before)  # (levels, M, C + 4)
-                parameter.data.copy_(units[-1])  # autograd does not notice
+                parameter.data.copy_(units[-1])  # without autograd
             # context_n = mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖); the first layer, which is linear but for its bias, comes
             # before the sum: it is computed for M units, not N locations
             table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)

@@ -54,7 +54,7 @@ class TrackHead(BaseModule):
         similarity = torch.cat([similarity.new_zeros(len(similarity), 1), similarity], dim=1)
         weight = 1 / image.bincount(minlength=num_images).clamp(min=1)[image] / num_images
         loss = (F.cross_entropy(similarity, targets, reduction='none') * weight).sum()
-        # without regions in the batch the layers must still receive a (zero) gradient: DDP waits for every parameter
+        # without regions the layers must still receive a (zero) gradient: DDP waits for every parameter
         loss = loss + 0 * (embeddings.sum() + ref_embeddings.sum())
         accuracy = ((similarity.argmax(dim=1) == targets) * weight).sum() * 100
         return dict(loss_match=loss, match_acc=accuracy.detach())

@@ -43,7 +43,7 @@ class MaxIoUAssigner:
         object_best = iou.amax(dim=1, keepdim=True)
         is_best = (iou == object_best) & (object_best >= self.min_pos_iou)
         rank = torch.arange(1, len(gt_bboxes) + 1, device=iou.device)[:, None]
-        last = (is_best * rank).amax(dim=0) - 1  # the last object wins a box that is best for several
+        last = (is_best * rank).amax(dim=0) - 1  # a box that is best for several objects is assigned to the last
         return torch.where(last >= 0, last, assigned)
 
 

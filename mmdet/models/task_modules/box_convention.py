@@ -50,7 +50,7 @@ class BoxConvention:
         return batched_nms(self.continuous(boxes).double(), scores.double(), groups, nms_thr)
 
     def from_annotation(self, boxes: Tensor, pixel: float) -> Tensor:
-        """Convert ground truth (n, 4) to this convention, with sides of 1 px or more: annotations hold thinner objects.
+        """Convert ground truth (n, 4) to this convention, with sides of 1 px or more; annotations may be thinner.
 
         Args:
             boxes: of the data sets, in network pixels; x2 and y2 are inclusive in pixels of the file's image.

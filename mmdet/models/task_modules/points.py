@@ -1,4 +1,4 @@
-"""Locations of a feature pyramid: their points, the boxes around them, the best of them, map cells under boxes.
+"""Locations of a feature pyramid: points, conversion to and from boxes, top-k per level, sampling of maps.
 
 Called by the dense heads (FCOS, SipMask, MemCNP), their label assignment and the memory.
 
@@ -33,10 +33,10 @@ def level_points(height: int, width: int, stride: int, offset: float = 0.5, devi
 def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: Device = None) -> Tensor:
     """Points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`.
 
-    Never write to the result: it is kept for the next caller.
+    Never write to the result: it is cached.
     """
     arguments = tuple(level_sizes), tuple(strides), device
-    # a CUDA graph makes its own: what is kept here may be dropped before the graph
+    # a CUDA graph computes its own: the cache may drop an entry that the graph still reads
     return _pyramid_points.__wrapped__(*arguments) if is_capturing() else _pyramid_points(*arguments)
 
 

@@ -1,4 +1,4 @@
-"""Where the terms of a spatial correlation lie along one axis, and what the parameters may be.
+"""Positions of the terms of a spatial correlation along one axis, and checks of the parameters.
 
 Output position y, kernel tap i and patch cell p name the input positions
 

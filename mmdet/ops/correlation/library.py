@@ -26,12 +26,12 @@ UNAVAILABLE = _load()
 
 
 def has_cuda() -> bool:
-    """Whether the loaded library holds CUDA kernels."""
+    """Return whether the loaded library contains CUDA kernels."""
     return not UNAVAILABLE and bool(torch.ops.memcnp.correlation_build_info()[1])
 
 
 def build_summary() -> str:
-    """One line: what is built for this Python, or why nothing is used."""
+    """Return one line that says what is built for this Python, or why it is not used."""
     if UNAVAILABLE:
         return f'spatial correlation: the compiled operator {UNAVAILABLE}'
     torch_version, cuda_version = torch.ops.memcnp.correlation_build_info()

@@ -1,8 +1,8 @@
-"""The spatial correlation operator as PyTorch sees it: schema, kernels, fake kernels, autograd, autocast.
+"""Registration of the spatial correlation operator: schema, kernels, fake kernels, autograd, autocast.
 
-csrc/ registers the compiled kernels for CPU and CUDA by TORCH_LIBRARY; where a device has none, plain PyTorch
-(reference.py) is the kernel, chosen here once by registration and said once when it first runs. Semantics: geometry.py,
-in forward and backward alike. Called by CMaskTrack R-CNN's calibration in training and in testing.
+csrc/ registers the compiled kernels for CPU and CUDA by TORCH_LIBRARY. Where a device has none, plain PyTorch
+(reference.py) is the kernel, chosen once by registration and logged once when it first runs. geometry.py defines the
+semantics of forward and backward. Called by CMaskTrack R-CNN's calibration in training and in testing.
 """
 import functools
 import logging
@@ -38,7 +38,7 @@ def _say_fallback(device_type: str) -> None:
 
 
 def _fallback(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`function` as a kernel of the operator: below autograd, and saying once that it is the fallback."""
+    """Wrap `function` as a kernel of the operator, below autograd, which logs once that it is the fallback."""
 
     @functools.wraps(function)
     def kernel(a: Tensor, b: Tensor, *parameters: Sequence[int]) -> Tensor:

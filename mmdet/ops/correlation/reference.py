@@ -1,4 +1,4 @@
-"""Spatial correlation in plain PyTorch: what runs where nothing is compiled, and what the tests compare with.
+"""Spatial correlation in plain PyTorch: the fallback where nothing is compiled, and the reference of the tests.
 
 One vectorised step per patch cell and kernel tap; sums are float32, for float64 inputs float64. ops.py registers
 these three functions as the operator's kernels on devices without a compiled one.

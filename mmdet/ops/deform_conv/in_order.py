@@ -26,7 +26,7 @@ def deform_conv3x3_in_order(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor
     tap, rows = tap.view(9, 1, 1), rows.view(height, 1)
     dy, dx = offset.view(batch, groups, 9, 2, height, width).unbind(3)  # (B, G, 9, h, w)
     at_y, at_x = dy + rows + tap.div(3, rounding_mode='floor') - 1, dx + columns + tap % 3 - 1
-    # offsets of a diverging training: no index may come of them, the fractions below carry them on
+    # offsets of a diverging training may be NaN: they must not become an index; the fractions below pass them on
     top, left = (position.detach().floor().nan_to_num(-2) for position in (at_y, at_x))
     pixels = x.view(batch * groups, channels // groups, -1).transpose(1, 2).reshape(-1, channels // groups)
     first = torch.arange(batch * groups, device=x.device).view(batch, groups, 1, 1, 1) * (height * width)

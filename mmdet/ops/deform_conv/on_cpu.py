@@ -38,7 +38,7 @@ def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _undisturbed(height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Where the nine taps look without offsets, x (9, 1, w) and y (9, h, 1), in grid_sample's −1..1.
+    """Sampling positions of the nine taps without offsets, x (9, 1, w) and y (9, h, 1), in grid_sample's −1..1.
 
     They span the outer edges of the outer pixels.
     """

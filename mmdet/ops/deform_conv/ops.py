@@ -1,8 +1,8 @@
 """3×3 deformable convolution v1 for the heads: Triton on NVIDIA GPUs, ``grid_sample`` on CPUs, else torchvision's.
 
-Training with ``torch.use_deterministic_algorithms`` takes indexing on every GPU.
+With ``torch.use_deterministic_algorithms`` it is computed by indexing on every GPU.
 
-torchvision's operator knows no bfloat16 and samples one channel at a time in float32; here that was a third of the
+torchvision's operator does not support bfloat16 and samples one channel at a time in float32; that was a third of the
 head's time (``docs/benchmarks.md``).
 
 Symbols: B images, C channels in G groups with offsets of their own, O output channels, h×w map, P = B·h·w positions.
@@ -24,7 +24,7 @@ try:
 except ImportError:  # no Triton on this platform
     sample_kernel = None
 
-_BLOCK = 32  # positions a program handles
+_BLOCK = 32  # positions per program
 
 
 def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Group norm with ReLU on channels-last maps, for inference in half precision on NVIDIA GPUs.
 
-PyTorch's group norm wants channels first, the fast convolutions channels last: between them every map is transposed
-twice, and the ReLU reads it once more. See ``docs/benchmarks.md``.
+PyTorch's group norm works on channels-first maps, fast convolutions on channels-last ones: every map between them is
+transposed twice, and the ReLU is one more pass. See ``docs/benchmarks.md``.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ try:
 except ImportError:  # no Triton on this platform
     partial_sums_kernel = None
 
-_BLOCK = 32  # positions a program handles
+_BLOCK = 32  # positions per program
 
 
 def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5,

@@ -1,4 +1,4 @@
-"""Mask logits of objects without the maps between. Called by the heads of MemCNP and SipMask."""
+"""Mask logits of objects, computed without the upsampled map. Called by the MemCNP head in testing."""
 from mmdet.ops.mask_logits.ops import mask_logits
 
 __all__ = ['mask_logits']

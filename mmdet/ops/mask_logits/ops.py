@@ -1,7 +1,7 @@
-"""Mask logits: coefficients times an upsampled map that is never written out, for inference.
+"""Mask logits: coefficients times an upsampled map that is never stored, for inference.
 
 The full map of a frame, 256 channels at half resolution, is 50 MB in bfloat16, and only ten numbers per pixel are
-wanted of it. See ``docs/benchmarks.md``.
+needed. See ``docs/benchmarks.md``.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK, _CHUNK = 64, 64
 
 
 def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
-    """coefficients · ReLU(coarse upsampled bilinearly by ``factor``).
+    """Compute coefficients · ReLU(coarse upsampled bilinearly by ``factor``).
 
     Args:
         coarse: (B, C, h, w). coefficients: (B, D, C).
@@ -30,7 +30,7 @@ def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
     """
     batch, channels, height, width = coarse.shape
     num_detections = coefficients.shape[1]
-    coarse = coarse.contiguous(memory_format=torch.channels_last)  # the fast layout for resizing, too
+    coarse = coarse.contiguous(memory_format=torch.channels_last)  # the fast layout for resizing
     half = coarse.dtype in (torch.bfloat16, torch.float16)
     if mask_logits_kernel is None or not coarse.is_cuda or not half or num_detections == 0:
         fine = resize(coarse, factor).relu_()
@@ -38,7 +38,7 @@ def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
         return logits.unflatten(2, fine.shape[-2:]).float()
     out = coarse.new_empty(batch, num_detections, factor * height, factor * width, dtype=torch.float32)
     grid = (-(-factor * height * factor * width // _BLOCK), batch)
-    slots = max(16, 1 << (num_detections - 1).bit_length())  # matrix units want sixteen columns
+    slots = max(16, 1 << (num_detections - 1).bit_length())  # tensor cores take at least sixteen columns
     with on_device_of(coarse):
         mask_logits_kernel[grid](coarse, coefficients.to(coarse.dtype).contiguous(), out, height, width, num_detections,
                                  channels, FACTOR=factor, DETECTIONS=slots, BLOCK=_BLOCK, CHUNK=_CHUNK)
