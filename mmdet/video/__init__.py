@@ -1,1 +1,1 @@
-"""Videos as streams: frames from any source, results and pictures on disk as they come. Import from its modules."""
+"""Videos as streams: frames of any source, results and pictures written as they come. Import from its modules."""

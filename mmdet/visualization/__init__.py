@@ -1,4 +1,4 @@
-"""Frames and their objects as pictures: PNG, GIF, MP4. The page of a test: ``report``."""
+"""Pictures of frames and their objects: PNG, GIF, MP4; ``report``: the HTML page of a test."""
 from .colors import color_of
 from .gif import GifWriter
 from .mp4 import Mp4Writer

@@ -1,4 +1,7 @@
-"""A clip as the network gets it, its frames side by side with their ground truth; for browse_dataset.py."""
+"""A picture of a clip as the network receives it: its frames side by side, with their annotations.
+
+Called by tools/analysis_tools/browse_dataset.py.
+"""
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""A fixed colour for every track id that people with a colour vision deficiency can tell apart too.
+"""A fixed colour for every track id; people with a colour vision deficiency can distinguish them, too.
 
 Called by :mod:`track_visualizer` and by tools that draw their own pictures. The first colours are Okabe and Ito's
 ("Color Universal Design", 2008); the others are picked one by one, each as far as possible from all before it, as seen
@@ -27,7 +27,7 @@ VISIONS = np.array([
 
 
 def as_seen(rgb: np.ndarray) -> np.ndarray:
-    """Colours in CIELAB as four kinds of eyes see them.
+    """Convert colours to CIELAB as seen with normal vision and with three colour vision deficiencies.
 
     Args:
         rgb: (n, 3) sRGB, 0 to 255.
@@ -42,7 +42,7 @@ def as_seen(rgb: np.ndarray) -> np.ndarray:
 
 
 def _candidates(count: int = 720) -> np.ndarray:
-    """(count, 3) sRGB colours: hues turn by the golden angle, lightness and chroma by other irrational steps."""
+    """(count, 3) sRGB colours: hues advance by the golden angle, lightness and chroma by other irrational steps."""
     step = np.arange(count)
     lightness = 40 + 50 * (step * 2**.5 % 1)
     chroma = 45 + 35 * (step * 3**.5 % 1)
@@ -57,7 +57,7 @@ def palette() -> np.ndarray:
     candidates = _candidates()
     seen = as_seen(candidates)
     chosen = [np.array(color, np.float64) for color in OKABE_ITO]
-    # distance of each candidate to the chosen ones, for the worst kind of eyes
+    # distance of each candidate to the chosen ones, with the vision that separates them least
     nearest = np.full(len(candidates), np.inf)
     for index in range(NUM_COLORS):
         if index >= len(chosen):

@@ -1,11 +1,11 @@
 """GIF files of videos: small, one palette for all frames, written frame by frame.
 
 Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. The palette comes from the first seconds
-(median cut); a frame that it does not suit, after a cut for example, starts a new one. Pixels that hardly change stay
-as they are, which is most of the saving. Where the picture is too lively for the size allowed, changes have to be
-larger to be written and colours become fewer, and at last frames are left out; the time they took stays.
+(median cut); a frame that differs too much from it, after a cut for example, gets one of its own. Pixels that hardly
+change are not written again, which saves most of the size. Where the content moves too much for the size allowed, the
+threshold of change rises, colours become fewer, and finally frames are left out; the others keep their times.
 
-Pillow can write GIFs only with all frames in memory; of it only the LZW encoder is used.
+Pillow can write GIFs only with all frames in memory, so only its LZW encoder is used.
 """
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ QUALITY = ((255, 4), (255, 8), (128, 12), (64, 16), (32, 24), (16, 32))
 
 
 class GifWriter(ClosingWriter):
-    """Writes an endlessly repeating GIF.
+    """Write an endlessly repeating GIF.
 
     Args:
         path: the file; its folder is made if missing. It appears with the first frames.
-        fps: frames a second of what is written.
-        max_width: pixels; wider frames are made smaller. The size allowed is 500 kB a second and 350 kB at 320 pixels
+        fps: frames per second, where frames come without times.
+        max_width: pixels; wider frames are resized to it. The size allowed is 500 kB a second and 350 kB at 320 pixels
             and below, and grows with the square of the width above.
-        max_fps: where ``fps`` is higher, frames are left out to stay below.
+        max_fps: frames that follow faster are left out.
 
     Raises:
         UserError: the file cannot be written, or fps is not positive.
@@ -129,7 +129,7 @@ def _hundredths(seconds: float) -> int:
 
 
 class _Encoder:
-    """Turns frames of one size into the bytes of a GIF. A frame's bytes come with the next one, which sets its
+    """Encode frames of one size as the bytes of a GIF. A frame's bytes are returned with the next frame, which sets its
     duration.
 
     Args:
@@ -155,7 +155,7 @@ class _Encoder:
         return screen + self.table.palette.tobytes() + endless
 
     def add(self, frame: np.ndarray, time: int) -> bytes:
-        """Bytes that are ready when the frame comes at a time (hundredths of a second)."""
+        """Encode a frame that starts at a time (hundredths of a second); returns the bytes of the frame before."""
         over = self.spent - self.allowance * BYTES_PER_SECOND * time / 100
         if over > self.allowance * BURST_BYTES * 0.85:
             return b''  # leaves the last frame on the screen
@@ -173,7 +173,7 @@ class _Encoder:
         return ready
 
     def finish(self, time: int) -> bytes:
-        """The last bytes; ``time`` is when the video ends."""
+        """Return the last bytes; ``time`` is the end of the video."""
         return self._release(time) + b'\x3b'
 
     def _release(self, time: int) -> bytes:
@@ -204,16 +204,16 @@ class _Encoder:
 
 
 def _max_channel(image: np.ndarray) -> np.ndarray:
-    """(h, w, 3) to (h, w); much faster than NumPy's maximum along a short axis."""
+    """Maximum over the channels, (h, w, 3) → (h, w); much faster than NumPy's along a short axis."""
     blue, green, red = cv2.split(image)
     return cv2.max(cv2.max(blue, green), red)
 
 
 class _ColorTable:
-    """A palette of 255 colours, the 256th left for transparency, and the way from colours to it.
+    """A palette of 255 colours, the 256th reserved for transparency, and the mapping of colours to it.
 
     Args:
-        frames: (h, w, 3) uint8 BGR frames that the palette should suit.
+        frames: (h, w, 3) uint8 BGR frames to make the palette from.
     """
 
     def __init__(self, frames: list[np.ndarray]) -> None:
@@ -232,7 +232,7 @@ class _ColorTable:
         return self._error(frame[::4, ::4].reshape(-1, 3)) < 2 * self._usual_error + 4
 
     def indices(self, pixels: np.ndarray, colors: int) -> np.ndarray:
-        """Palette indices (h, w) uint8 of BGR pixels (h, w, 3), from a subset of so many colours."""
+        """Palette indices (h, w) uint8 of BGR pixels (h, w, 3), using only ``colors`` of the palette's colours."""
         if colors not in self._lookups:
             grid = np.arange(32) * 8 + 4
             blue, green, red = np.meshgrid(grid, grid, grid, indexing='ij')

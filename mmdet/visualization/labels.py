@@ -1,7 +1,7 @@
-"""Text plates of a picture: their text, where they go, and how they are painted.
+"""Text labels of the objects in a picture: their text, their placement, and how they are painted, as plates.
 
-Called by :mod:`track_visualizer`. Plates stay inside the frame and never overlap each other; where there is no room the
-text gets shorter, and at last the plate is left out.
+Called by :mod:`track_visualizer`. Plates stay inside the frame and never overlap each other; without enough room the
+text is shortened, and finally the plate is left out.
 """
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PLATES_SHARE = 0.15  # of the picture, that plates should cover at most
 def label_texts(
     track_id: int | None, name: str | None, score: float | None, uncertainty: float | None = None
 ) -> list[str]:
-    """What a plate may say, from the longest text to the shortest.
+    """List the texts that a plate may show, from the longest to the shortest.
 
     Args:
-        track_id, name, score, uncertainty: what is known of the object; ``uncertainty`` is the mean over its box.
+        track_id, name, score, uncertainty: of the object, None where unknown; ``uncertainty`` is the mean over its box.
 
     Returns:
         For example ``['#3 seal 0.87 u0.12', '#3 seal 0.87', '#3 seal', '#3']``; empty where nothing is known.
@@ -47,7 +47,7 @@ def label_texts(
 def place_plates(
     boxes: Sequence[Sequence[float]], sizes: Sequence[Sequence[tuple[int, int]]], frame: tuple[int, int]
 ) -> list[tuple[int, int, int] | None]:
-    """Find room for one plate an object, object after object.
+    """Place one plate per object, in the order of the objects.
 
     Args:
         boxes: n boxes x1, y1, x2, y2 in pixels; finite.
@@ -55,10 +55,10 @@ def place_plates(
         frame: (height, width) of the picture.
 
     Returns:
-        For each object (which text, x, y) of the plate, whole pixels, or None where no text found room.
+        For each object (index of the text, x, y) of the plate, whole pixels, or None where no text fits.
     """
     height, width = frame
-    # many objects get shorter texts, all alike, so that the plates do not hide the picture
+    # with many objects all texts are shortened, so that the plates do not cover the picture
     shortest = max((len(texts) for texts in sizes), default=1) - 1
     skipped = 0
     while skipped < shortest and sum(
@@ -69,7 +69,7 @@ def place_plates(
     for box, texts in zip(boxes, sizes):
         found = None
         for choice, (w, h) in enumerate(texts):
-            # the last text is the shortest: it may fill the frame; a longer one should leave room for the others
+            # the last text is the shortest and may span the frame; a longer one should leave room for other plates
             last = choice == len(texts) - 1
             if h > height or w > width * (1 if last else 0.4) or (choice < skipped and not last):
                 continue
@@ -84,7 +84,7 @@ def place_plates(
 
 
 def _spots(box: Sequence[float], w: int, h: int, height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Upper left corners in the frame for a plate beside, then inside, then further from a box; the best first."""
+    """Yield candidate upper left corners for a plate beside, inside, and further from a box, the best first."""
     x1, y1, x2, y2 = box
     spots = (
         (x1, y1 - h), (x1, y2), (x2 - w, y1 - h), (x2 - w, y2), (x1, y1), (x1, y2 - h), (x2, y1), (x1 - w, y1),
@@ -95,7 +95,7 @@ def _spots(box: Sequence[float], w: int, h: int, height: int, width: int) -> Ite
 
 
 def _is_free(x: int, y: int, w: int, h: int, taken: Iterable[tuple[int, int, int, int]]) -> bool:
-    """Whether a plate touches none of those that have their place."""
+    """Whether a plate overlaps none of those placed already."""
     return not any(x < x2 and x + w > x1 and y < y2 and y + h > y1 for x1, y1, x2, y2 in taken)
 
 
@@ -110,9 +110,9 @@ def paint_plate(image: np.ndarray, text: str, x: int, y: int, font_size: int, co
 
     Args:
         image: (H, W, 3) uint8 BGR that holds the whole plate.
-        text: what it says.
+        text: of the plate.
         x, y: its upper left corner.
-        font_size: pixels an em.
+        font_size: pixels per em.
         color: BGR of the plate; the text is black or white.
     """
     ink = _text_mask(text, font_size)  # (h, w)
@@ -134,7 +134,7 @@ def _text_mask(text: str, font_size: int) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _word_mask(word: str, font_size: int) -> np.ndarray:
-    """Ink of a word; kept, for only the numbers on a plate change from frame to frame."""
+    """Ink of a word, cached: only the numbers on a plate change from frame to frame."""
     font = _font(font_size)
     ascent, descent = font.getmetrics()
     canvas = Image.new('L', (int(np.ceil(font.getlength(word))), ascent + descent))

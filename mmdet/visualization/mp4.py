@@ -47,7 +47,7 @@ BT709_PRIMARIES, SRGB_TRANSFER, BT601_MATRIX, VIDEO_RANGE = 1, 13, 6, 1
 
 
 class Mp4Writer(ClosingWriter):
-    """Writes an MP4 file: H.264 if PyAV is installed (the extra ``video``) or OpenCV has an encoder for it, else MPEG-4
+    """Write an MP4 file: H.264 if PyAV is installed (the extra ``video``) or OpenCV has an encoder for it, else MPEG-4
     Part 2, said once.
 
     What PyAV writes is readable up to the last seconds even if the process is killed.
@@ -108,7 +108,7 @@ class Mp4Writer(ClosingWriter):
 
 
 class X264Video:
-    """What :class:`cv2.VideoWriter` is, by PyAV: H.264, 4:2:0, the colours tagged as what they are.
+    """Counterpart of :class:`cv2.VideoWriter` that uses PyAV: H.264, 4:2:0, with tagged colours.
 
     Args:
         path: the file.
@@ -164,7 +164,7 @@ class X264Video:
             self._container.mux(self._stream.encode(picture))
 
     def release(self) -> None:
-        """Write what the encoder still holds and make the file an ordinary MP4; nothing after an error."""
+        """Write the frames that the encoder holds, and make the file an ordinary MP4; does nothing after an error."""
         if self._container is not None:
             with self._checked():
                 self._container.mux(self._stream.encode())
@@ -198,7 +198,7 @@ class X264Video:
 
 
 def frame_rate(fps: float) -> Fraction:
-    """The simplest fraction for it: 29.97 → 2997/100, 23.976024 → 24000/1001, 0.3333 → 1/3."""
+    """Approximate by a simple fraction: 29.97 → 2997/100, 23.976024 → 24000/1001, 0.3333 → 1/3."""
     if fps < 1:
         return 1 / Fraction(1 / fps).limit_denominator(1001)
     return Fraction(fps).limit_denominator(1001)

@@ -1,4 +1,4 @@
-"""Marks of one object on a frame: mask, box, uncertainty, trail. Each function paints into the image given.
+"""Paint one object on a frame: mask, box, uncertainty, trail. Each function changes the given image in place.
 
 Called by :mod:`track_visualizer`. Only the pixels around the mark are touched, so that the cost follows the objects,
 not the frame.

@@ -1,7 +1,7 @@
-"""The one visualiser: objects of a frame, predicted or annotated, drawn on it.
+"""Draw the objects of a frame, predicted or annotated.
 
 Called by :class:`~mmdet.visualization.SequenceVisualizer` for ``test_video.py --show`` and the video tools, and by the
-tools that show annotations. Arrays in, array out; it knows neither files nor networks.
+tools that show annotations. Input and output are arrays, independent of files and networks.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DrawnObject:
 
     color: Color
     box: np.ndarray  # (4,) x1, y1, x2, y2
-    texts: list[str]  # what its plate may say, the longest first
+    texts: list[str]  # candidates for its label, the longest first
     mask: np.ndarray | None = None  # (h, w) uint8 in {0, 1}
     mask_x: int = 0
     mask_y: int = 0
@@ -46,8 +46,8 @@ class TrackVisualizer:
         alpha: share of the colour in a mask's tint, 0 to 1.
         draw_masks, draw_contours, draw_boxes, draw_labels, draw_uncertainty: which marks to draw, where the data has
             them.
-        trail_length: frames of the past that an object's trail shows, 0 for none. With trails every frame of a video
-            has to come once and in order, with :meth:`reset` between videos.
+        trail_length: number of past frames that an object's trail shows, 0 for none. With trails, draw each frame of a
+            video once and in order, with :meth:`reset` between videos.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TrackVisualizer:
         self._trails: dict[int, list[tuple[int, float, float]]] = {}  # id → (time, x, y) of its centre
 
     def draw(self, image: np.ndarray, instances: Any, scale: float = 1.0) -> np.ndarray:
-        """A copy of the frame with its objects.
+        """Draw the objects on a copy of the frame.
 
         Args:
             image: (H, W, 3) uint8 BGR; not changed.
@@ -96,7 +96,7 @@ class TrackVisualizer:
         return self.paint(image, self.prepare(instances), scale)
 
     def prepare(self, instances: Any) -> list[DrawnObject]:
-        """The objects above the threshold, masks decoded; see :meth:`draw`. Counts as a frame for the trails."""
+        """Select the objects above the threshold and decode their masks; see :meth:`draw`. Advances the trails."""
         masks = getattr(instances, 'masks', None)
         if masks is not None and not isinstance(masks, (list, tuple)):
             masks = list(_as_array(masks, np.uint8))

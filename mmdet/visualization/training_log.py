@@ -1,4 +1,4 @@
-"""Reads the curves of a training from its log. Called by :func:`mmdet.apis.write_report`, which draws them."""
+"""Read the curves of a training from its log. Called by :func:`mmdet.apis.write_report`, which draws them."""
 from __future__ import annotations
 
 import json

@@ -1,7 +1,7 @@
-"""Where pictures go: PNG frames; :mod:`gif` and :mod:`mp4` hold the other writers.
+"""The interface of picture writers, and the writer of PNG frames; :mod:`gif` and :mod:`mp4` hold the others.
 
 Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. All writers take BGR frames in order,
-hold a bounded number of them, and leave a readable file when closed, however many frames came.
+hold a bounded number of them, and leave a readable file when closed, whatever the number of frames.
 """
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class ClosingWriter:
 
 
 class PngWriter(ClosingWriter):
-    """Writes ``<folder>/00000.png``, ``00001.png``, ...; each appears complete or not at all.
+    """Write ``<folder>/00000.png``, ``00001.png``, ...; each appears complete or not at all.
 
     Args:
         folder: made if missing.
-        threads: how many frames are encoded at a time beside the caller's work; with 0 :meth:`write` does it itself.
-            Frames must then not be changed after they were handed over, and an error shows in a later call.
+        threads: number of threads that encode frames; with 0, :meth:`write` encodes them itself. With threads, frames
+            must not be changed after they were handed over, and an error is raised by a later call.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -78,7 +78,7 @@ class PngWriter(ClosingWriter):
             self._pending.popleft().result()
         try:
             self._pending.append(self._pool.submit(_write_png, path, frame))
-        except RuntimeError:  # the interpreter is ending: pools take nothing more
+        except RuntimeError:  # the interpreter is ending, and pools accept nothing more
             _write_png(path, frame)
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """VideoInferencer as a stream: what it yields, what it writes, how it ends; mostly with a stand-in for the network."""
 import json
+import os
+import sys
 import threading
 import time
 from itertools import islice
@@ -266,3 +268,15 @@ def test_names_of_many_bytes_reach_all_files(tmp_path):
     outputs = ('mp4', 'gif', 'png', 'json')
     list(VideoInferencer(StubDetector())(folder, out=tmp_path / 'out', outputs=outputs))
     assert sorted(path.suffix for path in (tmp_path / 'out').iterdir()) == ['', '.gif', '.json', '.jsonl', '.mp4']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')
+@pytest.mark.parametrize('name', [b'caf\xe9', 'Aufnahme 9-41\u202fAM\u00a0\u3000'.encode(), b'vid[1] %d'])
+def test_folders_of_any_name_are_read_and_written(name, tmp_path):
+    folder, out = tmp_path / os.fsdecode(name), tmp_path / os.fsdecode(b'out ' + name)
+    folder.mkdir()
+    for index, image in enumerate(video(2)):
+        (folder / f'{index}.png').write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    assert len(list(VideoInferencer(StubDetector())(folder, out=out, outputs=('mp4', 'gif', 'png', 'json')))) == 2
+    assert sorted(path.suffix for path in out.iterdir()) == ['', '.gif', '.json', '.jsonl', '.mp4']
+    assert len(list(out.glob('*/*.png'))) == 2 and len(list(open_video(next(out.glob('*.mp4'))))) == 2
