@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None) -> int:
         from mmdet.evaluation.hota import check_installed
         check_installed()
     truth, predictions = read_ground_truth(args.annotations), load_result_json(args.result)
-    numbers = {}
+    numbers: dict[str, dict] = {}
     for metric in args.metric:
         result = evaluate_vis(truth, predictions, metric, source=args.result)
         print(format_scores(result), end='\n\n')

@@ -35,7 +35,7 @@ class CocoFile:
 
 
 def check_coco(data: Any, path: str | os.PathLike) -> CocoFile:
-    """Checks the content of a COCO file: lists, ids that are unique and known, names, sizes.
+    """Check the content of a COCO file: lists, ids that are unique and known, names, sizes.
 
     Raises:
         UserError: names file, entry and remedy.

@@ -45,10 +45,13 @@ class COCOVIS(YVISDataset):
         annotations = read_youtube_vis(self.ann_file, self._convert)
         if self.target is None:
             return annotations
-        by_name = isinstance(self.target, str)
-        if annotations.classes != (TARGETS[self.target].names if by_name else tuple(self.target)):
-            remedy = (f'convert it again with tools/dataset_converters/coco2yvis.py --target {self.target}' if by_name
-                      else "give COCO's own file as ann_file")
+        if isinstance(self.target, str):
+            names = TARGETS[self.target].names
+            remedy = f'convert it again with tools/dataset_converters/coco2yvis.py --target {self.target}'
+        else:
+            names = tuple(self.target)
+            remedy = "give COCO's own file as ann_file"
+        if annotations.classes != names:
             raise UserError(f'{self.ann_file} was not converted to the categories of {self.target}; {remedy}')
         return annotations
 

@@ -68,7 +68,7 @@ class VideoAnnotations:
     object_labels: np.ndarray
 
     def __deepcopy__(self, memo: dict) -> VideoAnnotations:
-        """Itself: nothing changes it, and copies would cost what packing saved."""
+        """Return itself: it is never changed, and a copy would cost the memory that packing saves."""
         return self
 
     def video_length(self, video: int) -> int:
@@ -177,5 +177,5 @@ class _Entries:
 
 
 def _starts(lengths: Any) -> np.ndarray:
-    """Where parts of these lengths begin when laid end to end, and where the last one ends: (n,) → (n + 1,)."""
+    """Return the offsets of concatenated parts of these lengths, and the total length: (n,) → (n + 1,)."""
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int64)

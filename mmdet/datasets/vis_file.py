@@ -22,20 +22,20 @@ class VISFile:
                                         'videos': [], 'annotations': []}
 
     def add_video(self, file_names: Sequence[str], height: int, width: int) -> int:
-        """Adds a video of frames that all have this size, in pixels; returns its id."""
+        """Add a video of frames that all have this size, in pixels; return its id."""
         videos = self.content['videos']
         videos.append({'id': len(videos) + 1, 'height': height, 'width': width, 'length': len(file_names),
                        'file_names': list(file_names)})
         return len(videos)
 
     def add_track(self, category_id: int, rles: Sequence[dict | None], iscrowd: int = 0) -> bool:
-        """Adds an object of the latest video; one that is never seen is left out.
+        """Add an object of the latest video; one that is never visible is left out.
 
         Args:
             category_id: id of its category.
-            rles: its trusted compressed RLE in each of the video's frames, None where it is not seen. An empty mask
+            rles: its trusted compressed RLE in each of the video's frames, None where it is not visible. An empty mask
                 counts as None. Boxes (x, y, w, h in pixels) and areas come from the masks.
-            iscrowd: 1 for a group, which is neither learnt nor scored.
+            iscrowd: 1 for a group, which is neither trained on nor scored.
 
         Returns:
             Whether it was added.

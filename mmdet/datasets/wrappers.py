@@ -52,7 +52,7 @@ class WeightedConcatDataset(ConcatDataset):
                             f'not {numbers}')
 
     def full_init(self) -> None:
-        """Reads the data sets and lists which item stands at which place."""
+        """Read the data sets and list the item of each place."""
         if self._fully_initialized:
             return
         super().full_init()

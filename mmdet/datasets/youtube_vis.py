@@ -131,7 +131,7 @@ class YVISDataset(BaseDataset):
                         f'check {self.data_prefix["img_path"]}')
 
     def read_annotations(self) -> VideoAnnotations:
-        """Reads ``ann_file``; data sets of other formats have their own."""
+        """Read ``ann_file``; data sets of other formats have their own."""
         return read_youtube_vis(self.ann_file)
 
     def load_data_list(self) -> list[dict]:

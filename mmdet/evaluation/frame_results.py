@@ -48,7 +48,7 @@ class FrameResult:
 
     @classmethod
     def from_sample(cls, sample: DetDataSample) -> FrameResult:
-        """Takes ``video_candidates`` or else ``pred_track_instances``; a sample without them is an empty frame."""
+        """Take ``video_candidates`` or else ``pred_track_instances``; a sample without them is an empty frame."""
         objects = sample.get('video_candidates', sample.get('pred_track_instances'))
         if objects is None or not len(objects):
             return cls.empty()

@@ -45,7 +45,7 @@ class PartWriter:
             self._file.write(f'{video_id} {_TRACKS} {json.dumps(tracks)}\n')
 
     def flush(self) -> None:
-        """Hands what was added to the operating system: it outlives this process."""
+        """Flush what was added to the operating system, so that it survives the end of this process."""
         with self._disk_errors():
             self._file.flush()
 
@@ -63,7 +63,7 @@ class PartWriter:
 
 
 class PartReader:
-    """Frames by video from the part files of all processes; holds places in the files, not their content.
+    """Frames by video from the part files of all processes; keeps positions in the files, not their content.
 
     A line cut off by an interrupt is left out. Of a frame given twice the first counts.
 

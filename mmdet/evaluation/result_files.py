@@ -22,7 +22,7 @@ from mmdet.structures.vis_json import Video
 
 
 class _StreamedList:
-    """Pickles as a plain list, its items taken from an iterator one by one."""
+    """An iterator that pickles as a plain list; one item at a time is in memory."""
 
     def __init__(self, items: Iterator) -> None:
         self.items = items
@@ -32,14 +32,14 @@ class _StreamedList:
 
 
 def check_result_name(out: str) -> None:
-    """Raises UserError unless a file for results per frame is named ``X.pkl``."""
+    """Raise UserError unless a file for results per frame is named ``X.pkl``."""
     if not out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {out}: must end in .pkl')
 
 
 def write_results(out: str, videos: Iterable[tuple[Video, Sequence[FrameResult], list[dict]]], dump_bbox: bool = False,
                   archive: bool = False) -> list[str]:
-    """Writes the result files.
+    """Write the result files.
 
     Args:
         out: ``X.pkl``: a list of one ``({id: {'bbox': (10,) or (5,) float32, 'label': int}}, {id: RLE})`` per frame.
@@ -74,7 +74,7 @@ def write_results(out: str, videos: Iterable[tuple[Video, Sequence[FrameResult],
 
 def _write_tracks(file: IO, videos: Iterable[tuple[Video, Sequence[FrameResult], list[dict]]],
                   dump_bbox: bool) -> Iterator[tuple[dict, dict]]:
-    """Writes the entries of each video as JSON and hands its frames on."""
+    """Write the entries of each video as JSON and yield its frames."""
     separator = '['
     for video, frames, entries in videos:
         for entry in entries:
@@ -116,7 +116,7 @@ def _stored_array(*_: Any) -> _StoredArray:
 
 
 class _ResultUnpickler(pickle.Unpickler):
-    """Knows lists and rows of numbers. Any other name in the file is refused before it is imported."""
+    """Unpickles lists and rows of numbers; any other name in the file is refused before it is imported."""
 
     allowed = {('builtins', 'list'): list, ('numpy', 'ndarray'): _StoredArray, ('numpy', 'dtype'): _StoredDtype,
                ('numpy._core.multiarray', '_reconstruct'): _stored_array,
@@ -129,7 +129,7 @@ class _ResultUnpickler(pickle.Unpickler):
 
 
 def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
-    """Reads ``X.pkl``; the file may come from anyone.
+    """Read ``X.pkl``; the file may come from anyone.
 
     Args:
         path: of the pickle.

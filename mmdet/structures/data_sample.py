@@ -1,4 +1,4 @@
-"""What travels between data, model, metric, result writer and visualiser: annotations and results of frames and clips.
+"""Annotations and results of frames and clips, as data sets, models, metrics, writers and visualisers exchange them.
 
 ``DetDataSample`` is one frame, ``TrackDataSample`` a clip of frames of one video (training: key frame, reference frame;
 testing: consecutive frames). Both hold data only.
@@ -17,10 +17,10 @@ class DetDataSample(BaseDataElement):
     Metainfo: ``img_path``, ``video_id`` (the annotation file's own), ``frame_id`` (0-based position in the video),
     ``video_length`` (frames), ``ori_shape`` (h, w of the file's image), ``img_shape`` (h, w after resizing, without
     padding), ``scale_factor`` (float: network pixels per original pixel), ``flip`` (bool), ``batch_input_shape``
-    (h, w after padding, set by the data preprocessor); where true, ``is_context`` (in the clip for its neighbours' sake
-    only: the model gives it no result and leaves it out of the clips it returns), ``bad_frame`` (unreadable, black). Of
-    videos that are no data set's: ``video_name`` (for files named after it), ``source_frame`` (number in the source),
-    ``time`` (seconds since the start of the source; None: unknown).
+    (h, w after padding, set by the data preprocessor); where true, ``is_context`` (in the clip only as a neighbour of
+    others: the model gives it no result and leaves it out of the clips it returns), ``bad_frame`` (unreadable, black).
+    Of videos that are no data set's: ``video_name`` (for files named after it), ``source_frame`` (number in the
+    source), ``time`` (seconds since the start of the source; None: unknown).
 
     Fields:
         gt_instances: ``bboxes`` (n, 4) float32, x1,y1,x2,y2 in network pixels; ``labels`` (n,) int64, 0-based;

@@ -1,4 +1,4 @@
-"""Run-length encoding where the masks are: runs are found on the device, only their ends travel to the host.
+"""Run-length encoding on the device of the masks; only the ends of the runs are copied to the host.
 
 Called by the heads in testing. Same result as pycocotools' ``encode``, which needs every mask on the host.
 

@@ -73,7 +73,7 @@ def rle_boxes(rles: Sequence[dict]) -> np.ndarray:
 
 def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
                         where: str) -> tuple[list[dict | None], np.ndarray]:
-    """Segmentations as annotation and result files hold them, checked and brought to one form.
+    """Segmentations as annotation and result files hold them, checked and converted to one form.
 
     Args:
         segmentations: per entry a list of polygons ``[x, y, x, y, ...]``, an RLE with counts as list or string, or
@@ -121,7 +121,7 @@ def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
 
 
 def check_image_size(height: Any, width: Any, where: str) -> None:
-    """Raise UserError unless both are positive integers of at most MAX_PIXELS together."""
+    """Raise UserError unless both are positive integers whose product is at most MAX_PIXELS."""
     if not all(type(side) is int and side > 0 for side in (height, width)) or height * width > MAX_PIXELS:
         raise UserError(f'{where}: image size {height!r} x {width!r} must be positive integers, at most {MAX_PIXELS} '
                         'pixels')

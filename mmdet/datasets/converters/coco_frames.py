@@ -12,7 +12,7 @@ TRACK_KEYS = ('instance_id', 'track_id', 'object_id')
 
 
 def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None) -> VISFile:
-    """Joins the frames of each video and the annotations of each object.
+    """Join the frames of each video and the annotations of each object.
 
     Images belong to the video that their ``video_id`` (a number or a text) names, without one to the folder that their
     ``file_name`` starts with; their order is that of ``frame_id``, without one the natural order of the file names

@@ -98,7 +98,7 @@ class AspectRatioBatchSampler(Sampler):
         self._skipped = 0
 
     def skip(self, batches: int) -> None:
-        """Leaves out the first batches of the next pass only: an epoch was interrupted behind them."""
+        """Skip the first batches of the next epoch only, which an interrupted run has processed."""
         self._skipped = batches
 
     @property

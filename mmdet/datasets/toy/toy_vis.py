@@ -152,7 +152,7 @@ def _occlusion_word(hidden: float) -> str:
 
 
 def _make_video(task: tuple[int, int, str], spec: ToyVIS, out: str) -> tuple[dict, list[dict]]:
-    """Writes the frames of one video; returns its entries for ``videos`` and ``annotations`` (ids still missing)."""
+    """Write the frames of one video; return its entries for ``videos`` and ``annotations`` (ids still missing)."""
     split, index, folder = task
     rng = np.random.default_rng([spec.seed, split, index])
     actors, background = _make_actors(spec, rng), _background(spec, rng)
@@ -201,7 +201,7 @@ def _start_worker() -> None:
 
 
 def make_toy_vis(out: str | os.PathLike, spec: ToyVIS, workers: int = 1, progress: bool = True) -> dict[str, Path]:
-    """Writes a toy set.
+    """Write a toy set.
 
     Layout: ``out/{train_images,valid_images}/<video>/<frame, 5 digits>.jpg`` and
     ``out/annotations/instances_{train,valid}.json`` (OVIS: ``annotations_{train,valid}.json``).

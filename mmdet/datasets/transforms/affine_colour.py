@@ -44,8 +44,12 @@ class AffineColourReference(BaseTransform):
         for name, value, limit in (('brightness', brightness, 1), ('contrast', contrast, 1),
                                    ('saturation', saturation, 1), ('hue', hue, .5), ('rotation', rotation, 180),
                                    ('blur_prob', blur_prob, 1)):
-            if not 0 <= value <= limit:
-                raise UserError(f'AffineColourReference.{name} must lie in 0..{limit}, not {value}')
+            if not isinstance(value, (int, float)) or not 0 <= value <= limit:
+                raise UserError(f'AffineColourReference.{name} must be a number from 0 to {limit}, not {value!r}')
+        if not isinstance(translation, (list, tuple)) or not all(
+                isinstance(share, (int, float)) and 0 <= share <= 1 for share in translation):
+            raise UserError('AffineColourReference.translation must be a list of numbers from 0 to 1, not '
+                            f'{translation!r}')
         self.strengths = (brightness, contrast, saturation, hue)
         self.rotation = rotation
         self.translation = tuple(translation)
@@ -67,7 +71,7 @@ class AffineColourReference(BaseTransform):
         return results
 
     def _place(self, key: dict, frame: dict, masks: np.ndarray) -> None:
-        """Gives the frame its objects, whose masks have moved."""
+        """Set the frame's objects from their transformed masks."""
         seen = mask_areas(masks) >= self.min_area
         if np.isin(frame['gt_instances_id'][seen], key['gt_instances_id']).any():
             frame.update(gt_masks=masks, gt_bboxes=mask_extents(masks))

@@ -104,8 +104,8 @@ class RandomResizeClip(BaseTransform):
     """
 
     def __init__(self, scales: Sequence[Sequence[int]]) -> None:
-        if len(scales) not in (1, 2):
-            raise UserError(f'RandomResizeClip.scales needs one scale or two that bound a range, not {len(scales)}')
+        if not isinstance(scales, (list, tuple)) or len(scales) not in (1, 2):
+            raise UserError(f'RandomResizeClip.scales needs one scale or two that bound a range, not {scales!r}')
         self.scales = [checked_scale(scale) for scale in scales]
 
     def transform(self, results: dict) -> dict:
@@ -124,8 +124,8 @@ class RandomFlipClip(BaseTransform):
     """
 
     def __init__(self, prob: float = .5) -> None:
-        if not 0 <= prob <= 1:
-            raise UserError(f'RandomFlipClip.prob must lie in 0..1, not {prob}')
+        if not isinstance(prob, (int, float)) or not 0 <= prob <= 1:
+            raise UserError(f'RandomFlipClip.prob must be a number from 0 to 1, not {prob!r}')
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
@@ -144,8 +144,9 @@ class RandomFlipClip(BaseTransform):
 
 
 def checked_scale(scale: Sequence[int]) -> tuple[int, int]:
-    """The scale as a pair; raises UserError unless it is two positive integers."""
-    if len(scale) != 2 or not all(isinstance(side, int) and side > 0 for side in scale):
+    """Return the scale as a pair; raise UserError unless it is two positive integers."""
+    if not isinstance(scale, (list, tuple)) or len(scale) != 2 or not all(
+            isinstance(side, int) and side > 0 for side in scale):
         raise UserError(f'a scale is two positive integers (long side, short side), not {scale!r}')
     return scale[0], scale[1]
 

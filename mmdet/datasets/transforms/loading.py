@@ -18,7 +18,7 @@ class BadFrameError(UserError):
 
 
 def read_frame(path: str, height: int | None = None, width: int | None = None) -> np.ndarray:
-    """Reads an image of any kind OpenCV knows: grey, RGB, RGBA, palette; 8 or 16 bits; EXIF orientation.
+    """Read an image of any kind OpenCV knows: grey, RGB, RGBA, palette; 8 or 16 bits; EXIF orientation.
 
     Pixels are taken as stored; only if the size then differs from the annotation's is the EXIF orientation applied.
 

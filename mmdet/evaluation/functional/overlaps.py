@@ -1,4 +1,4 @@
-"""Overlaps of the tracks of one video, category by category, asking pycocotools as rarely as it pays.
+"""Overlaps of the tracks of one video, category by category, with few calls of pycocotools.
 
 ``score_tracks`` calls it. Symbols: D predictions and G annotations of one category, T frames.
 """
@@ -13,8 +13,9 @@ from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
 from mmdet.structures.vis_json import Track
 
-# One question about a frame takes as long as so many pairs of masks in it, about (measured; a pair 0.4 to 1.2 µs).
-_QUESTION = 12
+# A call of pycocotools takes as long as the comparison of about so many pairs of masks (measured; a pair takes 0.4 to
+# 1.2 µs), so categories with few pairs share a call.
+_PAIRS_PER_CALL = 12
 
 
 def overlaps(categories: Sequence[tuple[list[Track], list[Track]]], metric: str) -> list[np.ndarray]:
@@ -25,48 +26,48 @@ def overlaps(categories: Sequence[tuple[list[Track], list[Track]]], metric: str)
         metric: ``'segm'`` or ``'bbox'``.
 
     Returns:
-        Per category (D, G) float64 in [0, 1]. Masks whose areas alone say that they stay below the lowest threshold of
-        the evaluation are not looked at: their entries are at most the true IoU, and 0 if it saved time.
+        Per category (D, G) float64 in [0, 1]. Masks whose areas alone keep their IoU below the lowest threshold of
+        the evaluation may be left out: their entries are then 0, and never above the true IoU.
     """
     found = [np.zeros((len(predictions), len(truths))) for predictions, truths in categories]
     if metric == 'bbox':
         return [video_box_iou(_boxes(predictions), _boxes(truths)) if overlap.size else overlap
                 for (predictions, truths), overlap in zip(categories, found)]
-    question = _Question()
+    batch = _IoUBatch()
     for (predictions, truths), overlap in zip(categories, found):
         if not overlap.size:
             continue
         possible = _highest_iou(_areas(predictions), _areas(truths)) >= IOU_THRESHOLDS[0]
         rows, columns = np.flatnonzero(possible.any(1)), np.flatnonzero(possible.any(0))
-        if not question.has_room_for(len(rows), len(columns)):
-            question.ask()
-            question = _Question()
-        question.predictions += [predictions[row] for row in rows]
-        question.truths += [truths[column] for column in columns]
-        question.answers.append((overlap, rows, columns))
-    question.ask()
+        if not batch.has_room_for(len(rows), len(columns)):
+            batch.flush()
+            batch = _IoUBatch()
+        batch.predictions += [predictions[row] for row in rows]
+        batch.truths += [truths[column] for column in columns]
+        batch.targets.append((overlap, rows, columns))
+    batch.flush()
     return found
 
 
 @dataclass
-class _Question:
-    """Categories whose masks are compared in one call; that other categories' are compared as well is the price."""
+class _IoUBatch:
+    """Categories whose masks are compared in one call, which also compares masks of different categories."""
 
     predictions: list[Track] = field(default_factory=list)
     truths: list[Track] = field(default_factory=list)
-    answers: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+    targets: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def has_room_for(self, predictions: int, truths: int) -> bool:
-        return len(self.predictions) * truths + len(self.truths) * predictions <= _QUESTION
+        return len(self.predictions) * truths + len(self.truths) * predictions <= _PAIRS_PER_CALL
 
-    def ask(self) -> None:
-        """Fills the categories' matrices."""
+    def flush(self) -> None:
+        """Compute the overlaps and write them to the categories' matrices."""
         if not self.predictions:
             return
         iou = video_mask_iou([track.rles for track in self.predictions], [track.rles for track in self.truths],
                              _areas(self.predictions), _areas(self.truths))
         row = column = 0
-        for overlap, rows, columns in self.answers:
+        for overlap, rows, columns in self.targets:
             overlap[rows[:, None], columns] = iou[row:row + len(rows), column:column + len(columns)]
             row, column = row + len(rows), column + len(columns)
 
@@ -84,5 +85,5 @@ def _areas(tracks: list[Track]) -> np.ndarray:
 
 
 def _boxes(tracks: list[Track]) -> np.ndarray:
-    """(n, T, 4); read_predictions and read_ground_truth have seen to it that there are some."""
+    """(n, T, 4); the caller has checked that all tracks have boxes."""
     return np.stack([track.boxes for track in tracks if track.boxes is not None])

@@ -14,14 +14,14 @@ MAX_DETECTIONS = (1, 10, 100)
 
 def match_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, out_of_range: np.ndarray,
                  thresholds: np.ndarray = IOU_THRESHOLDS) -> tuple[np.ndarray, np.ndarray]:
-    """Gives each prediction, best score first, the free annotation it overlaps most.
+    """Match each prediction, in the order of descending scores, to the free annotation that it overlaps most.
 
     Annotations that count come before ignored ones, however small the overlap (from the threshold on); a crowd
     stays free. Of equal overlaps the last one wins. What matches an ignored annotation is ignored, and so is what
     matches nothing and is out of range.
 
     Args:
-        iou: (D, G), rows by falling score.
+        iou: (D, G), rows by descending score.
         ignore: (A, G) bool, annotations that do not count in a range (crowds among them).
         crowd: (G,) bool.
         out_of_range: (A, D) bool.

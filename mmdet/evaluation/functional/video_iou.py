@@ -14,8 +14,8 @@ def video_mask_iou(predictions: Sequence[Sequence[dict | None]], truths: Sequenc
                    prediction_areas: np.ndarray, truth_areas: np.ndarray) -> np.ndarray:
     """IoU of every predicted with every annotated track of a video; a frame where only one is there adds to the union.
 
-    pycocotools gives ratios of frames, not intersections. Asked with every object as a crowd it gives intersection
-    / area of the prediction; times that area and rounded, that is the intersection exactly (areas stay far below
+    pycocotools returns the ratio of a pair of masks, not their intersection. For crowds the ratio is intersection /
+    area of the prediction; multiplied by that area and rounded it is the exact intersection (areas stay far below
     2**52).
 
     Args:

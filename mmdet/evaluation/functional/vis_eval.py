@@ -1,7 +1,7 @@
 """Scores video instance segmentation: the 12 YouTube-VIS statistics, the 18 of OVIS, and AP per category.
 
 Called by ``YouTubeVISMetric`` and ``tools/vis_eval.py``; a notebook may call :func:`evaluate_vis` with paths or
-loaded JSON. The numbers are those of the official tools (spec: baselines, H; golden/vis_eval_*.json).
+loaded JSON. The numbers are those of the official tools (tests/data/golden/vis_eval_*.json).
 """
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class VISEvalResult:
 
 def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions: str | PathLike | list,
                  metric: str = 'segm', source: str | None = None) -> VISEvalResult:
-    """Scores a result list.
+    """Score a result list.
 
     Args:
         ground_truth: annotation file, its content, or what :func:`read_ground_truth` made of it.
@@ -128,7 +128,7 @@ def _group(tracks: Sequence[Track]) -> dict[int, dict[int, list[Track]]]:
 
 
 def _best(predictions: list[Track]) -> list[Track]:
-    """Those of one video and category that count, by falling score."""
+    """The predictions of one video and category that count, by descending score."""
     return sorted(predictions, key=lambda track: -track.score)[:MAX_DETECTIONS[-1]]
 
 
@@ -150,7 +150,7 @@ def _outside(track: Track, name: str) -> bool:
 
 
 def _accumulate(videos: list[tuple], precision: np.ndarray, recall: np.ndarray) -> None:
-    """Fills one category's precision (T, R, A, M) and recall (T, A, M) where it has annotations."""
+    """Fill one category's precision (T, R, A, M) and recall (T, A, M) where it has annotations."""
     positives = sum(video[3] for video in videos)
     for place, limit in enumerate(MAX_DETECTIONS):
         if not np.any(positives):

@@ -57,7 +57,7 @@ class CocoMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Raises UserError if the data set's categories are not those of ``ann_file``: labels would get wrong ids."""
+        """Raise UserError if the data set's categories are not those of ``ann_file``: labels would get wrong ids."""
         classes = (dataset_meta or {}).get('classes')
         expected = tuple(category['name'] for category in self._truth.dataset['categories'])
         if classes is not None and tuple(classes) != expected:
@@ -66,7 +66,7 @@ class CocoMetric(BaseMetric):
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Takes dicts with ``video_data_samples``, a list of ``DetDataSample`` with ``pred_track_instances``."""
+        """Take dicts with ``video_data_samples``, a list of ``DetDataSample`` with ``pred_track_instances``."""
         for sample in chain.from_iterable(clip['video_data_samples'] for clip in data_samples):
             if sample.video_id not in self._images:
                 raise UserError(f'{sample.img_path}: image {sample.video_id} is not in {self.ann_file}; give the '
@@ -82,7 +82,7 @@ class CocoMetric(BaseMetric):
                 for box, label, score in zip(boxes, found.labels.tolist(), found.scores.tolist())]))
 
     def evaluate(self, size: int) -> dict:
-        """Merges what the processes found, writes, scores; every process returns the statistics, such as ``bbox_AP``.
+        """Merge what the processes found, write, score; every process returns the statistics, such as ``bbox_AP``.
 
         Raises:
             UserError: in every process what went wrong in the first.
@@ -104,7 +104,7 @@ class CocoMetric(BaseMetric):
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in outcome[0].items()}
 
     def compute_metrics(self, results: list[tuple[int, list[dict]]]) -> dict:
-        """Writes and scores (image id, detections) of all images, in any order."""
+        """Write and score (image id, detections) of all images, in any order."""
         found = dict(results)  # a padded sampler may bring an image twice
         if len(found) < len(self._images):
             absent = len(self._images) - len(found)
@@ -115,7 +115,7 @@ class CocoMetric(BaseMetric):
         return self._score(detections)
 
     def score_file(self, path: str) -> dict:
-        """Scores a result file written before (``--load_result X.pkl``: ``X.pkl.json`` is read).
+        """Score a result file written before (``--load_result X.pkl``: ``X.pkl.json`` is read).
 
         Raises:
             UserError: it is not a COCO result file, or one for other images.

@@ -71,7 +71,7 @@ class YouTubeVISMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Raises UserError if its classes are not the categories of ``ann_file``: labels would get wrong ids."""
+        """Raise UserError if its classes are not the categories of ``ann_file``: labels would get wrong ids."""
         classes, expected = (dataset_meta or {}).get('classes'), tuple(self._outline.categories.values())
         if classes is not None and tuple(classes) != expected:
             raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data '
@@ -79,7 +79,7 @@ class YouTubeVISMetric(BaseMetric):
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Takes the frames of clips: dicts with ``video_data_samples``, a list of ``DetDataSample``."""
+        """Take the frames of clips: dicts with ``video_data_samples``, a list of ``DetDataSample``."""
         if self._part is None:
             self._part = PartWriter(os.path.join(self._parts_folder(), f'rank_{get_rank()}.jsonl'))
         for clip in data_samples:
@@ -94,7 +94,7 @@ class YouTubeVISMetric(BaseMetric):
         self._part.flush()
 
     def evaluate(self, size: int) -> dict:
-        """Merges the parts, writes, scores; every process returns the statistics.
+        """Merge the parts, write, score; every process returns the statistics.
 
         Args:
             size: number of clips; not needed.
@@ -127,7 +127,7 @@ class YouTubeVISMetric(BaseMetric):
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in outcome[0].items()}
 
     def compute_metrics(self, results: list[str]) -> dict:
-        """Writes and scores.
+        """Write and score.
 
         Args:
             results: the processes' part files, in rank order.
@@ -144,7 +144,7 @@ class YouTubeVISMetric(BaseMetric):
         return self._write_and_score(reader.frames, self.out)
 
     def score_file(self, path: str) -> dict:
-        """Scores an ``X.pkl`` written before (``--load_result``), and writes ``out`` from it if that is another file.
+        """Score an ``X.pkl`` written before (``--load_result``), and write ``out`` from it if that is another file.
 
         Raises:
             UserError: it is not a result file, or one for other videos.
@@ -157,7 +157,7 @@ class YouTubeVISMetric(BaseMetric):
     def write_partial(self) -> list[str]:
         """After an interrupt: writes the finished videos' results beside ``out`` (``X.partial.pkl``) and says so.
 
-        Talks to no other process, for they may be gone: the first process takes what all have handed to the disk.
+        Does not communicate with other processes, which may have ended: the first process reads what all have written.
 
         Returns:
             The files written.

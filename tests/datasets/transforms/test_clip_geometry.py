@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdet.datasets.transforms import RandomFlipClip, RandomResizeClip, ResizeClip
+from mmdet.datasets.transforms import AffineColourReference, RandomFlipClip, RandomResizeClip, ResizeClip
 from mmdet.datasets.transforms.geometry import keep_ratio_factor, scaled_size
 from mmdet.errors import UserError
 
@@ -164,7 +164,11 @@ def test_flip_is_shared_and_fair():
 
 @pytest.mark.parametrize('build', [lambda: ResizeClip(scale=(0, 4)), lambda: ResizeClip(scale=(4,)),
                                    lambda: ResizeClip(scale=(4., 4)), lambda: RandomResizeClip(scales=[]),
-                                   lambda: RandomResizeClip(scales=[(4, 4)] * 3), lambda: RandomFlipClip(1.5)])
+                                   lambda: RandomResizeClip(scales=[(4, 4)] * 3), lambda: RandomFlipClip(1.5),
+                                   lambda: ResizeClip(scale=240), lambda: ResizeClip(scale='240'),
+                                   lambda: RandomResizeClip(scales=240), lambda: RandomResizeClip(scales=(640, 360)),
+                                   lambda: RandomFlipClip('0.5'), lambda: AffineColourReference(hue='0.1'),
+                                   lambda: AffineColourReference(translation=.1)])
 def test_impossible_arguments(build):
     with pytest.raises(UserError):
         build()
