@@ -6,6 +6,7 @@ L blocks, N query blocks, G side of the trained grid of positions, Q queries.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -101,19 +102,25 @@ class QueryViT(BaseModule):
             return checkpoint(block, tokens, use_reentrant=False)
         return block(tokens)
 
-    def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_pretrained(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Weights of timm's DINOv2 (``vit_*_patch14_reg4_dinov2``) under this module's names and at its sizes.
 
-        Patch kernels are resized by the pseudo-inverse of the bicubic resize (FlexiViT), positions bicubically, both
-        antialiased. Weights that already have this module's names come back as they are.
+        The patch kernel is resized by the pseudo-inverse of the bicubic resize (FlexiViT, arXiv 2212.08013), positions
+        bicubically, both antialiased.
+
+        Returns:
+            The weights, and remarks on what was resized.
         """
-        if 'cls_token' not in weights:
-            return dict(weights)
-        weights = {f'vit.{name}': value for name, value in weights.items()}
+        if 'cls_token' not in weights:  # they have this module's names
+            return dict(weights), []
+        weights, remarks = {f'vit.{name}': value for name, value in weights.items()}, []
         kernel, table = 'vit.patch_embed.proj.weight', 'vit.pos_embed'
         if kernel in weights and weights[kernel].shape[-1] != self.patch_size:
+            remarks.append(f'the patch kernel is resized from {weights[kernel].shape[-1]} to {self.patch_size} pixels')
             weights[kernel] = resample_patch_embed(weights[kernel], [self.patch_size] * 2)
-        if table in weights:
-            weights[table] = resample_abs_pos_embed(weights[table], self.vit.patch_embed.grid_size,
-                                                    num_prefix_tokens=0)
-        return weights
+        grid = self.vit.patch_embed.grid_size
+        number = weights[table].shape[1] if table in weights else 0
+        if number not in (0, grid[0] * grid[1]) and math.isqrt(number) ** 2 == number:
+            remarks.append(f'{number} positions are resized to {grid[0]}x{grid[1]}')
+            weights[table] = resample_abs_pos_embed(weights[table], grid, num_prefix_tokens=0)
+        return weights, remarks

@@ -6,10 +6,12 @@ Symbols: B clips or streams, T frames, Q queries, K classes, D channels, N query
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdet.models.cuda_graphs import InferenceGraphs
@@ -20,6 +22,8 @@ from mmdet.models.task_modules.hungarian import ClipTargets
 from mmdet.models.trackers import QueryState, logit_difference_range
 from mmdet.registry import MODELS
 from mmdet.structures import StreamState, TrackDataSample
+
+_UPDATER = ('head.query_updater.weight', 'head.query_updater.bias')
 
 
 class ClipOutputs(NamedTuple):
@@ -162,8 +166,18 @@ class VidEoMT(BaseDetector):
                 module.to(dtype)
 
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the authors' files or of transformers' under this project's names."""
-        return from_published(weights)
+        """Weights of the authors' files or of transformers' under this project's names.
+
+        Weights of single frames, from which the authors start the training on videos, may lack the layer that hands
+        queries on: it keeps its own, and that is said.
+        """
+        converted = from_published(weights)
+        lacking = [name for name in _UPDATER if name not in converted]
+        if len(converted) + len(_UPDATER) == len(own := self.state_dict()) and len(lacking) == len(_UPDATER):
+            print_log('The file holds weights of single frames, without head.query_updater: it keeps its initial '
+                      'weights. Train on videos before testing', 'current', logging.WARNING)
+            converted |= {name: own[name] for name in lacking}
+        return converted
 
 
 def _distinct(states: Sequence[QueryState]) -> list[list[int]]:
