@@ -1,12 +1,15 @@
 """mmengine's Runner, with weights read safely and strictly. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -14,12 +17,32 @@ from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, 
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.hooks.stream_hook import StreamHook
+from mmdet.engine.schedule import (
+    check_resumable_optimizer,
+    coverage,
+    follow_config,
+    hyperparameters,
+    schedule_changes,
+)
 from mmdet.engine.workers import WorkerStart, stop_workers
-from mmdet.errors import UserError
+from mmdet.errors import UserError, shortened
+
+
+@contextmanager
+def faults_of(part: str) -> Iterator[None]:
+    """Raises UserError for what mmengine raises where a part of the config does not make sense to it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, ImportError) as error:
+        raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
 
 
 class VideoRunner(Runner):
     """mmengine's, except that no file can run code, weights that do not fit are an error, and resuming is exact."""
+
+    _changes: Sequence[str] = ()  # of the schedule, between checkpoint and config
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Puts the model on its device; where several processes train it, they share gradients, also on CPUs."""
@@ -36,11 +59,14 @@ class VideoRunner(Runner):
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Register the config's hooks and the one that gives each video of a test set its stream state."""
-        super().register_hooks(default_hooks, custom_hooks)
+        with faults_of('default_hooks or custom_hooks'):
+            super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StreamHook())
 
     def train(self) -> nn.Module:
         """Trains; the data loaders' workers end with it."""
+        # a fault of its config shows before data sets are read
+        self.optim_wrapper: Any = self.build_optim_wrapper(self.optim_wrapper)
         try:
             with refusals_in_one_line():
                 return super().train()
@@ -57,6 +83,16 @@ class VideoRunner(Runner):
     def _stop_workers(self) -> None:
         for loop in (self._train_loop, self._val_loop, self._test_loop):
             stop_workers(getattr(loop, 'dataloader', None))
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
+        """mmengine's; a fault of its config is one line."""
+        with faults_of('optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """mmengine's; a fault of its config is one line."""
+        with faults_of('visualizer'):
+            return super().build_visualizer(visualizer)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
@@ -88,6 +124,8 @@ class VideoRunner(Runner):
         checkpoint = read_checkpoint(filename, map_location)
         if self._resume:
             self._check_resumable(filename, checkpoint)
+            if isinstance(self.param_schedulers, list):
+                self._changes = schedule_changes(self.optim_wrapper, self.param_schedulers, checkpoint)
         if self._train_loop is None:
             self._check_classes(filename, checkpoint)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
@@ -120,10 +158,47 @@ class VideoRunner(Runner):
                             'with --load_from')
         if meta['seed'] != self.seed:
             raise UserError(f'{filename} was trained with --seed {meta["seed"]}, not {self.seed}: resume with the same')
+        check_resumable_optimizer(self.optim_wrapper, checkpoint['optimizer'], filename)
         meta.pop('config', None)  # mmengine's resume would execute this text
 
     def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
                map_location: str | Callable = 'default') -> None:
-        """Restores a training at the iteration at which it was saved."""
-        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        """Restores a training at the iteration at which it was saved.
+
+        It follows the checkpoint's learning rate and schedule; with the config's ``new_schedule=True`` the config's.
+        Where they differ, one line says so.
+        """
+        new_schedule = bool(self.cfg.get('new_schedule'))
+        values = hyperparameters(self.optim_wrapper)
+        super().resume(filename, resume_optimizer, resume_param_scheduler and not new_schedule, map_location)
         self.train_loop.restore(self.message_hub.get_info('iterations_per_epoch'))
+        if new_schedule:
+            follow_config(self.optim_wrapper, values, self.param_schedulers or [], self.iter,
+                          len(self.train_dataloader))
+        if self._changes:
+            followed, other = ('the config\'s', 'its') if new_schedule else ('its', 'the config\'s')
+            remedy = '' if new_schedule else '. --new_schedule follows the config'
+            self.logger.warning(f'{filename}: goes on with {followed} learning rate and schedule, not {other}: '
+                                f'{shortened(self._changes)}{remedy}')
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """mmengine's; what hooks build at the beginning of a run is checked as what the runner builds."""
+        with faults_of('custom_hooks') if fn_name == 'before_run' else nullcontext():
+            super().call_hook(fn_name, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """Loads what the config names, and says in one line where training and schedule differ in length."""
+        resumes = self._resume and not self._has_loaded
+        super().load_or_resume()
+        loop = self._train_loop
+        if not isinstance(loop, EpochBasedTrainLoop):
+            return
+        if resumes and loop.epoch >= loop.max_epochs:
+            self.logger.warning(f'{self._load_from} is the end of a training of {loop.epoch} epochs: nothing is left '
+                                'to do; for more, add --cfg-options train_cfg.max_epochs=N')
+        elif isinstance(self.param_schedulers, list):
+            configs = self.cfg.get('param_scheduler') or []
+            note = coverage(self.param_schedulers, [configs] if isinstance(configs, dict) else configs,
+                            loop.max_epochs, len(self.train_dataloader), resumes and not self.cfg.get('new_schedule'))
+            if note:
+                self.logger.warning(note)

@@ -37,7 +37,7 @@ class AtomicCheckpointHook(CheckpointHook):
         for key in ('time', 'experiment_name'):
             checkpoint['meta'].pop(key, None)
         cfg = runner.cfg.copy()
-        for key in ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name'):
+        for key in ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name', 'new_schedule'):
             cfg.pop(key, None)
         checkpoint['meta']['cfg'] = cfg.pretty_text
         info = checkpoint['message_hub']['runtime_info']

@@ -1,0 +1,139 @@
+"""How far a training's schedule reaches, and which schedule a resumed training follows. Used by the runner.
+
+A checkpoint holds the optimizer's hyperparameters and the state of the schedulers. A resumed training follows those,
+also where the config has changed since, unless it is told to follow the config (``--new_schedule``).
+"""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.optim import OptimWrapper, _ParamScheduler
+from mmengine.optim.scheduler import ConstantParamScheduler, LinearParamScheduler
+from mmengine.optim.scheduler.param_scheduler import INF
+
+from mmdet.errors import UserError, shortened
+
+# of a parameter group: not hyperparameters, or only a choice of kernels
+_NOT_COMPARED = ('params', 'fused', 'foreach', 'capturable', 'differentiable')
+_PROGRESS = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose')  # of a scheduler
+_STRETCHED = ('milestones', 'step_size', 'T_max', 'end')  # keys of a scheduler's config that count epochs
+
+
+def check_resumable_optimizer(wrapper: OptimWrapper, state: Mapping[str, Any], source: str) -> None:
+    """Raises UserError unless a checkpoint's optimizer state is that of such an optimizer with such parameters."""
+    saved, own = state.get('param_groups', ()), wrapper.optimizer.param_groups
+    sizes = [[len(group['params']) for group in groups] for groups in (saved, own)]
+    if sizes[0] != sizes[1]:
+        raise UserError(f'{source}: its optimizer has {len(sizes[0])} groups of {sum(sizes[0])} parameters, the '
+                        f'config\'s {len(sizes[1])} of {sum(sizes[1])}; resume with the model and paramwise_cfg that '
+                        'it was saved with, or start from its weights with --load_from')
+    names = [{name for group in groups for name in group if name not in _NOT_COMPARED} for groups in (saved, own)]
+    differing = sorted(names[0] ^ names[1])
+    if any(name in ('betas', 'momentum', 'alpha', 'rho') for name in differing):
+        raise UserError(f'{source}: was trained with another optimizer than {type(wrapper.optimizer).__name__} '
+                        f'({shortened(differing)}); resume with the same, or start from its weights with --load_from')
+
+
+def schedule_changes(wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler], checkpoint: Mapping[str, Any],
+                     ) -> list[str]:
+    """Where the checkpoint and what was built from the config differ: ``lr 0.001 (config: 0.01)``.
+
+    To be called before the checkpoint's states are loaded.
+    """
+    changes = []
+    for saved, own in zip(checkpoint['optimizer']['param_groups'], wrapper.optimizer.param_groups):
+        common = (set(saved) & set(own)) - set(_NOT_COMPARED)
+        # schedules move lr, and keep where it began
+        for name in sorted(common - {initial.removeprefix('initial_') for initial in common if 'initial_' in initial}):
+            if not _equal(saved[name], own[name]):
+                changes.append(f'{name.removeprefix("initial_")} {saved[name]} (config: {own[name]})')
+    states = checkpoint['param_schedulers']
+    if len(states) != len(schedulers):
+        changes.append(f'{len(states)} schedulers (config: {len(schedulers)})')
+    for index, (saved, scheduler) in enumerate(zip(states, schedulers)):
+        own = scheduler.state_dict()
+        if set(saved) != set(own):
+            changes.append(f'another kind of scheduler (config: {type(scheduler).__name__})')
+            continue
+        for name in sorted(set(own) - set(_PROGRESS)):
+            if not _equal(saved[name], own[name]):
+                changes.append(f'param_scheduler.{index}.{name} {_plain(saved[name])} (config: {_plain(own[name])})')
+    return list(dict.fromkeys(changes))
+
+
+def hyperparameters(wrapper: OptimWrapper) -> list[dict[str, Any]]:
+    """Of each parameter group, as they are now."""
+    return [{name: value for name, value in group.items() if name != 'params'}
+            for group in wrapper.optimizer.param_groups]
+
+
+def follow_config(wrapper: OptimWrapper, values: Sequence[Mapping[str, Any]], schedulers: Sequence[_ParamScheduler],
+                  iterations: int, epoch_length: int) -> None:
+    """Brings schedulers that are at their beginning to a later iteration.
+
+    Args:
+        wrapper: its optimizer's parameter groups get the values.
+        values: hyperparameters of the first iteration, see :func:`hyperparameters`.
+        schedulers: just built.
+        iterations: how many are behind.
+        epoch_length: iterations of an epoch.
+    """
+    for group, own in zip(wrapper.optimizer.param_groups, values):
+        group.update(own)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)  # no optimizer step between two of the schedulers'
+        for done in range(1, iterations + 1):
+            for scheduler in schedulers:
+                if not scheduler.by_epoch or done % epoch_length == 0:
+                    scheduler.step()
+
+
+def coverage(schedulers: Sequence[_ParamScheduler], configs: Sequence[Mapping[str, Any]], max_epochs: int,
+             epoch_length: int, resumed: bool) -> str | None:
+    """What to tell of a schedule that is longer or shorter than the training; None if there is nothing to tell.
+
+    Args:
+        schedulers: as the training uses them.
+        configs: the config's ``param_scheduler``.
+        max_epochs: length of the training.
+        epoch_length: iterations of an epoch.
+        resumed: whether the schedulers are a checkpoint's.
+    """
+    ends = {index: scheduler.end / (1 if scheduler.by_epoch else epoch_length)
+            for index, scheduler in enumerate(schedulers) if scheduler.end < INF and not _is_warm_up(scheduler)}
+    if not ends or round(covered := max(ends.values())) == max_epochs:
+        return None
+    stretched = [option for index in ends if index < len(configs)
+                 for option in _stretched(index, configs[index], max_epochs / covered)]
+    remedy = (f'; for a schedule of {max_epochs} epochs add --cfg-options {" ".join(stretched)}'
+              + ' and --new_schedule' * resumed) if stretched else ''
+    if max_epochs > covered:
+        return (f'The schedule covers {covered:g} of {max_epochs} epochs: after them the learning rate stays as it '
+                f'is{remedy}')
+    return f'The training ends after {max_epochs} of the schedule\'s {covered:g} epochs{remedy}'
+
+
+def _is_warm_up(scheduler: _ParamScheduler) -> bool:
+    return isinstance(scheduler, (LinearParamScheduler, ConstantParamScheduler)) and scheduler.begin == 0
+
+
+def _stretched(index: int, config: Mapping[str, Any], factor: float) -> Iterator[str]:
+    for name in _STRETCHED:
+        value = config.get(name)
+        if isinstance(value, (list, tuple)):
+            yield f'param_scheduler.{index}.{name}=[{",".join(str(round(one * factor)) for one in value)}]'
+        elif value is not None:
+            yield f'param_scheduler.{index}.{name}={round(value * factor)}'
+
+
+def _plain(value: Any) -> Any:
+    """A scheduler keeps its milestones as a Counter."""
+    return sorted(value) if isinstance(value, Mapping) else value
+
+
+def _equal(saved: Any, own: Any) -> bool:
+    if isinstance(saved, (list, tuple)) and isinstance(own, (list, tuple)):
+        return list(saved) == list(own)
+    return saved == own
