@@ -23,6 +23,7 @@ def build_parser() -> CommandParser:
     parser.add_boolean('--zip', help='also write X.pkl.zip, as scoring servers take it')
     parser.add_argument('--report', metavar='DIR',
                         help='write DIR/index.html: scores, curves, videos with annotation beside prediction')
+    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
     parser.add_boolean('--amp', help='mixed precision')
     parser.add_argument('--work_dir', help='folder for logs (default: work_dirs/<config>)')
     add_launch_arguments(parser)
@@ -36,10 +37,14 @@ def main(argv: Sequence[str] | None) -> int:
     if status is not None:
         return status
     from mmdet.apis import load_config, test
-    test(load_config(args.config, args.cfg_options), args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
+    from mmdet.apis.config_options import report_unread
+    from mmdet.apis.testing import UNREAD
+    cfg = load_config(args.config, args.cfg_options)
+    report_unread(args.cfg_options, UNREAD, 'test_video.py')
+    test(cfg, args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
          save_vis_path=args.save_vis_path, thresh=args.thresh, uncertainty=args.uncertainty,
          load_result=args.load_result, dump_bbox=args.dump_bbox, zip_result=args.zip, report=args.report, amp=args.amp,
-         work_dir=args.work_dir, launcher=args.launcher)
+         full_float32=args.full_float32, work_dir=args.work_dir, launcher=args.launcher)
     return 0
 
 

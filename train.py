@@ -17,9 +17,12 @@ def build_parser() -> CommandParser:
                         help='continue this training; without a path, from the newest whole checkpoint of the work_dir')
     parser.add_argument('--resume', dest='resume_from', action='store_const', const='auto',
                         help='--resume_from without a path')
+    parser.add_boolean('--new_schedule', help='with --resume: follow the learning rate and schedule of the config, not '
+                                              'of the checkpoint')
     parser.add_boolean('--validate', help='score the validation set after each epoch and keep the best checkpoint')
-    parser.add_argument('--seed', type=int, default=42, help='of all random numbers (default: 42)')
+    parser.add_argument('--seed', type=int, help='of all random numbers (default: the config\'s, 42)')
     parser.add_boolean('--deterministic', help='the same numbers in every run, where torch can (slower)')
+    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
     parser.add_boolean('--amp', help='mixed precision')
     add_launch_arguments(parser)
     parser.add_config_options()
@@ -32,9 +35,13 @@ def main(argv: Sequence[str] | None) -> int:
     if status is not None:
         return status
     from mmdet.apis import load_config, train
-    train(load_config(args.config, args.cfg_options), work_dir=args.work_dir, load_from=args.load_from,
-          resume_from=args.resume_from, validate=args.validate, seed=args.seed, deterministic=args.deterministic,
-          amp=args.amp, launcher=args.launcher)
+    from mmdet.apis.config_options import report_unread
+    from mmdet.apis.training import UNREAD, UNREAD_WITHOUT_VALIDATION
+    cfg = load_config(args.config, args.cfg_options)
+    report_unread(args.cfg_options, UNREAD + (() if args.validate else UNREAD_WITHOUT_VALIDATION), 'train.py')
+    train(cfg, work_dir=args.work_dir, load_from=args.load_from, resume_from=args.resume_from,
+          new_schedule=args.new_schedule, validate=args.validate, seed=args.seed, deterministic=args.deterministic,
+          full_float32=args.full_float32, amp=args.amp, launcher=args.launcher)
     return 0
 
 

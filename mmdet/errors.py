@@ -1,8 +1,10 @@
 """The one exception a user can cause: its text is the whole message, a single line that names thing and remedy.
 
-Also the exit statuses of the command lines, and lists of names in messages.
+Also the exit statuses of the command lines, lists of names in messages, and numbers given as strings.
 """
 from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
 EXIT_USER_ERROR = 2
 EXIT_PREEMPTED = 75  # sysexits' EX_TEMPFAIL: stopped by SIGTERM, the work is saved; run again with --resume
@@ -37,3 +39,13 @@ def missing_package(error: ImportError, user: str, requirement: str) -> UserErro
                          f'pip install {requirement}')
     return UserError(f'{user} needs the package {wanted}, and that needs {absent}, which is not installed; install it: '
                      f'pip install {absent}')
+
+
+def require_number(name: str, value: Any, whole: bool = False) -> None:
+    """Raises UserError unless an argument is a number (of Python or NumPy), or with ``whole`` a whole one.
+
+    In Python, ``thresh='0.3'`` would fail somewhere behind, or compare as a string.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        raise UserError(f'{name} {value!r}: is a {type(value).__name__}, not a {"whole " * whole}number such as '
+                        f'{1 if whole else 0.3}')

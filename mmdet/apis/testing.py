@@ -10,18 +10,24 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
 from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
+from mmdet.apis.run_checks import check_backends, infer_rules
 from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
-from mmdet.engine import VideoRunner, init_processes, leave_processes
-from mmdet.errors import UserError
+from mmdet.engine import VideoRunner, init_processes, leave_processes, use_full_float32
+from mmdet.errors import UserError, require_number
 from mmdet.evaluation.result_files import check_result_name
 from mmdet.files import check_writable
+
+# parts of a config that a test leaves aside
+UNREAD = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'val_dataloader',
+          'val_cfg', 'val_evaluator')
 
 
 def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
          show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, uncertainty: bool = False,
          load_result: str | None = None, dump_bbox: bool = False, zip_result: bool = False, report: str | None = None,
-         amp: bool = False, work_dir: str | None = None, launcher: str = 'none') -> dict[str, float]:
+         amp: bool = False, full_float32: bool = False, work_dir: str | None = None,
+         launcher: str = 'none') -> dict[str, float]:
     """Runs a trained model over the config's test set, writes the results and scores them.
 
     Args:
@@ -41,6 +47,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         report: folder for a page of scores, curves and videos (:func:`mmdet.apis.write_report`); results go there too,
             as ``result.pkl``, unless ``out`` names another file.
         amp: mixed precision, see :func:`mmdet.apis.train`.
+        full_float32: on a GPU, convolve in float32 where PyTorch's default is TF32.
         work_dir: folder for logs; None: the config's, else ``work_dirs/<name of the config>``.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
@@ -58,6 +65,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         raise UserError('--save_vis_path and --uncertainty are about the pictures of --show: add it')
     if (dump_bbox or zip_result) and not (out or report):
         raise UserError('--dump_bbox and --zip are about the files of --out: add --out X.pkl')
+    require_number('--thresh', thresh)
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
     cfg = cfg.copy()
@@ -82,6 +90,10 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         raise UserError('no checkpoint: give the trained weights behind the config, or --load_result X.pkl')
     weights = find_checkpoint(checkpoint)
     _prepare(cfg, str(weights), work_dir, launcher)
+    check_backends(cfg)
+    infer_rules(cfg)
+    if full_float32:
+        use_full_float32()
     if amp:
         cfg.test_cfg.amp_dtype = amp_dtype()
     if show:
@@ -102,12 +114,11 @@ def _prepare(cfg: Config, checkpoint: str, work_dir: str | None, launcher: str) 
     cfg.launcher = launcher
     cfg.work_dir = default_work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
-    for name in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'val_dataloader',
-                 'val_cfg', 'val_evaluator'):
+    for name in UNREAD:
         cfg[name] = None
     for _, node in pretrained_nodes(cfg):
         node.init_cfg = None  # the checkpoint has everything
-    if 'visualizer' in cfg:
+    if cfg.get('visualizer'):
         # a test draws no curves, and TensorBoard takes a second to load
         cfg.visualizer.vis_backends = [backend for backend in cfg.visualizer.get('vis_backends') or []
                                        if backend.type != 'TensorboardVisBackend']

@@ -9,18 +9,27 @@ from mmengine.dist import is_main_process
 from torch import nn
 
 from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
+from mmdet.apis.run_checks import (
+    check_backends,
+    check_schedule,
+    check_watched_statistics,
+    infer_rules,
+    refuse_used_folder,
+)
 from mmdet.checkpoint import find_checkpoint, newest_whole_checkpoint
-from mmdet.engine import VideoRunner, init_processes, leave_processes, prepare_cublas
+from mmdet.engine import VideoRunner, init_processes, leave_processes, prepare_cublas, use_full_float32
 from mmdet.errors import UserError
 from mmdet.files import load_json
 from mmdet.zoo import find_weights
 
 AUTO = 'auto'
+UNREAD = ('test_dataloader', 'test_cfg', 'test_evaluator')  # parts of a config that a training leaves aside
+UNREAD_WITHOUT_VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 
 
 def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = None, resume_from: str | None = None,
-          validate: bool = False, seed: int | None = None, deterministic: bool = False, amp: bool = False,
-          launcher: str = 'none') -> nn.Module:
+          new_schedule: bool = False, validate: bool = False, seed: int | None = None, deterministic: bool = False,
+          full_float32: bool = False, amp: bool = False, launcher: str = 'none') -> nn.Module:
     """Trains the config's model on the config's data.
 
     Args:
@@ -29,9 +38,11 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
         load_from: checkpoint to start from: a whole detector, or a bare backbone (MAE, torchvision, timm), given as
             :func:`mmdet.checkpoint.find_checkpoint` takes it.
         resume_from: checkpoint to continue, or ``'auto'`` for the newest whole one of ``work_dir``.
+        new_schedule: with ``resume_from``, follow the config's learning rate and schedule, not the checkpoint's.
         validate: score the validation set after every epoch, and keep the best checkpoint as ``best_*.pth``.
         seed: of all random numbers; None: the config's.
         deterministic: algorithms that give the same numbers again, slower; an operation without one is a UserError.
+        full_float32: on a GPU, convolve in float32 where PyTorch's default is TF32.
         amp: mixed precision: bfloat16 where the hardware has it, else float16 with a loss scale.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
@@ -50,15 +61,24 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
         _keep_best(cfg)
     else:
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    check_backends(cfg)
+    infer_rules(cfg)
+    check_watched_statistics(cfg, validate)
+    check_schedule(cfg)
     if amp:
         _use_amp(cfg)
-    seed = cfg.get('randomness', {}).get('seed') if seed is None else seed
-    if seed is not None and not 0 <= seed < 2 ** 32:
-        raise UserError(f'--seed {seed}: must lie between 0 and {2 ** 32 - 1}')
-    cfg.randomness = dict(seed=seed, deterministic=deterministic)
+    _set_randomness(cfg, seed, deterministic)
     _choose_start(cfg, load_from, resume_from)
-    if deterministic:
+    if cfg.resume:
+        cfg.new_schedule = new_schedule
+    elif new_schedule:
+        raise UserError('--new_schedule is about a training that is continued: add --resume')
+    elif resume_from is None:
+        refuse_used_folder(cfg.work_dir)
+    if cfg.randomness.deterministic:
         prepare_cublas()
+    if full_float32:
+        use_full_float32()
     init_processes(launcher)
     make_work_dir(cfg.work_dir)
     model = VideoRunner.from_cfg(cfg).train()
@@ -97,7 +117,9 @@ def _keep_best(cfg: Config) -> None:
     cfg.val_cfg = cfg.get('val_cfg') or dict(type='ValLoop')
     find_scored_annotations(cfg.val_evaluator)
     _check_annotated(cfg.val_evaluator)
-    cfg.default_hooks.checkpoint.update(save_best='auto', rule='greater')
+    checkpoint = cfg.default_hooks.get('checkpoint')
+    if checkpoint and not checkpoint.get('save_best'):
+        checkpoint.update(save_best='auto', rule='greater')
 
 
 def _check_annotated(evaluator: ConfigDict) -> None:
@@ -118,9 +140,20 @@ def _use_amp(cfg: Config) -> None:
         cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
 
 
+def _set_randomness(cfg: Config, seed: int | None, deterministic: bool) -> None:
+    chosen = cfg.get('randomness') or {}
+    seed = chosen.get('seed') if seed is None else seed
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2 ** 32):
+        raise UserError(f'--seed {seed!r}: must be a whole number between 0 and {2 ** 32 - 1}')
+    cfg.randomness = dict(chosen, seed=seed, deterministic=deterministic or bool(chosen.get('deterministic')))
+
+
 def _choose_start(cfg: Config, load_from: str | None, resume_from: str | None) -> None:
     if resume_from and load_from:
         raise UserError('--load_from starts a new training and --resume_from continues an old one: give one of them')
+    if cfg.get('resume') and not load_from:  # --cfg-options resume=True
+        resume_from = resume_from or cfg.get('load_from') or AUTO
+    cfg.resume = False
     if resume_from == AUTO:
         newest = newest_whole_checkpoint(cfg.work_dir)
         if newest is None and is_main_process():
@@ -129,7 +162,7 @@ def _choose_start(cfg: Config, load_from: str | None, resume_from: str | None) -
     if resume_from:
         cfg.load_from, cfg.resume = str(find_checkpoint(resume_from)), True
     elif load_from or cfg.get('load_from'):
-        cfg.load_from, cfg.resume = str(find_checkpoint(load_from or cfg.load_from, 'leave --load_from out')), False
+        cfg.load_from = str(find_checkpoint(load_from or cfg.load_from, 'leave --load_from out'))
     for where, node in pretrained_nodes(cfg):
         if cfg.get('load_from'):
             node.init_cfg = None  # would be overwritten

@@ -1,6 +1,6 @@
 """What mmengine's Runner lacks: exact resuming, stopping, processes, determinism. Called by mmdet.apis."""
 from mmdet.engine.atomic_backend import ATOMIC, AtomicBackend
-from mmdet.engine.determinism import prepare_cublas
+from mmdet.engine.determinism import prepare_cublas, use_full_float32
 from mmdet.engine.distributed import init_processes, leave_processes
 from mmdet.engine.hooks import *  # noqa: F403
 from mmdet.engine.layer_decay import LayerDecayConstructor
@@ -13,4 +13,4 @@ from mmdet.engine.warmup_poly import WarmupPolyLR
 
 __all__ = ['ATOMIC', 'AtomicBackend', 'BFloat16OptimWrapper', 'InterruptibleTestLoop', 'LayerDecayConstructor',
            'ResumableTrainLoop', 'StopSignal', 'VideoRunner', 'WarmupPolyLR', 'init_processes', 'leave_processes',
-           'prepare_cublas']
+           'prepare_cublas', 'use_full_float32']

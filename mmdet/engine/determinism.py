@@ -1,12 +1,14 @@
-"""What torch needs, and says, when it is asked for the same numbers in every run (``--deterministic``).
+"""Reproducible numbers: what ``--deterministic`` needs of PyTorch, its refusals, and float32 without TF32.
 
-Used by ``mmdet.apis.train`` and the runner.
+Used by ``mmdet.apis.train`` and ``mmdet.apis.test``, the runner and ``tools/video_demo.py``.
 """
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import torch
 
 from mmdet.errors import UserError
 
@@ -16,6 +18,15 @@ _NAME, _VALUE = 'CUBLAS_WORKSPACE_CONFIG', ':4096:8'
 def prepare_cublas() -> None:
     """Gives every stream a workspace of its own, or its sums differ; called before the first product on a GPU."""
     os.environ.setdefault(_NAME, _VALUE)
+
+
+def use_full_float32() -> None:
+    """Computes float32 products and convolutions on GPUs in float32, in this process.
+
+    PyTorch's default for convolutions is TF32, which rounds their inputs to 10 bits of mantissa (float32 has 23).
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @contextmanager

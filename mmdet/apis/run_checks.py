@@ -1,0 +1,116 @@
+"""What can be wrong with the hooks, loggers and schedule of a run, found before data sets and weights are read.
+
+Called by :func:`mmdet.apis.train` and :func:`mmdet.apis.test`.
+"""
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
+
+from mmdet.errors import UserError, shortened
+from mmdet.evaluation.functional import coco_ap, vis_eval
+
+# modules that a backend imports when it gets the first number, and what pip calls them
+_BACKENDS = {'WandbVisBackend': {'wandb': 'wandb'}, 'MLflowVisBackend': {'mlflow': 'mlflow'},
+             'ClearMLVisBackend': {'clearml': 'clearml'}, 'NeptuneVisBackend': {'neptune': 'neptune'},
+             'DVCLiveVisBackend': {'dvclive': 'dvclive', 'pygit2': 'pygit2'}, 'AimVisBackend': {'aim': 'aim'},
+             'TensorboardVisBackend': {'tensorboard': 'tensorboard'}}
+_METRICS = {'YouTubeVISMetric': ('segm', (*vis_eval.AP_AREA, *vis_eval.AP_OCCLUSION, *vis_eval.AR_AREA,
+                                          *vis_eval.AR_OCCLUSION)),
+            'CocoMetric': ('bbox', coco_ap.STATISTICS)}
+_WATCHES = ('monitor', 'save_best')  # arguments of hooks that name a statistic of the validation
+
+
+def check_backends(cfg: Config) -> None:
+    """Raises UserError unless the packages of the visualizer's backends are installed."""
+    backends = (cfg.get('visualizer') or {}).get('vis_backends') or []
+    for index, backend in enumerate(backends):
+        type_ = backend.get('type') if isinstance(backend, dict) else None
+        for module, package in _BACKENDS.get(str(type_).rpartition('.')[2], {}).items():
+            if importlib.util.find_spec(module) is None:
+                raise UserError(f'config key visualizer.vis_backends.{index}: {type_} needs the package {package}, '
+                                f'which is not installed; pip install {package}, or leave the backend out')
+
+
+def infer_rules(cfg: Config) -> None:
+    """Gives hooks that watch a statistic (``EarlyStoppingHook``, ``save_best``) the rule that belongs to it.
+
+    Losses and errors are better when less, all other statistics when greater. A rule that is given stays.
+    """
+    for _, hook, argument, names in _watched(cfg):
+        if hook.get('rule') is None:
+            rules = ['less' if 'loss' in name.lower() or 'error' in name.lower() else 'greater' for name in names]
+            hook['rule'] = rules[0] if isinstance(hook[argument], str) else rules
+
+
+def check_watched_statistics(cfg: Config, validate: bool) -> None:
+    """Raises UserError where a hook watches a statistic, without validation or one that its metric does not have."""
+    for where, _, argument, names in _watched(cfg):
+        if not validate:
+            raise UserError(f'config key {where}.{argument}: {shortened(names)} is a statistic of the validation; add '
+                            '--validate')
+        _check_names(cfg.val_evaluator, names, f'{where}.{argument}')
+
+
+def _watched(cfg: Config) -> Iterator[tuple[str, ConfigDict, str, list[str]]]:
+    """Hooks that watch a statistic: dotted key, config, the argument that names the statistics, and these."""
+    for where, hook in _hooks(cfg):
+        for argument in _WATCHES:
+            if watched := hook.get(argument):
+                yield where, hook, argument, [watched] if isinstance(watched, str) else list(watched)
+
+
+def _check_names(evaluator: Any, names: Sequence[str], where: str) -> None:
+    if not isinstance(evaluator, dict) or evaluator.get('type') not in _METRICS:
+        return
+    default, statistics = _METRICS[evaluator['type']]
+    metrics = evaluator.get('metric', default)
+    prefix = f'{evaluator["prefix"]}/' if evaluator.get('prefix') else ''
+    known = [f'{prefix}{metric}_{name}' for metric in ([metrics] if isinstance(metrics, str) else metrics)
+             for name in statistics]
+    for name in names:
+        if name not in (*known, 'auto'):
+            raise UserError(f'config key {where}: {name!r} is not a statistic of the validation; there are '
+                            f'{shortened(known, 9)}')
+
+
+def _hooks(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
+    """The hooks' configs with their dotted keys."""
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if isinstance(hook, dict):
+            yield f'default_hooks.{name}', hook
+    for index, hook in enumerate(cfg.get('custom_hooks') or []):
+        if isinstance(hook, dict):
+            yield f'custom_hooks.{index}', hook
+
+
+def check_schedule(cfg: Config) -> None:
+    """Raises UserError unless optimizer and schedulers can be built, tried with a parameter of one number."""
+    schedulers = cfg.get('param_scheduler') or []
+    part = 'optim_wrapper.optimizer'
+    try:
+        optimizer = OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=[torch.nn.Parameter(torch.zeros(1))]))
+        if isinstance(schedulers, dict) and 'type' not in schedulers:
+            return  # by the names of several optimizers
+        for index, scheduler in enumerate([schedulers] if isinstance(schedulers, dict) else schedulers):
+            part = f'param_scheduler.{index}'
+            PARAM_SCHEDULERS.build({'end': 10 ** 6, **scheduler},
+                                   default_args=dict(optimizer=optimizer, epoch_length=1000))
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError) as error:
+        raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
+
+
+def refuse_used_folder(folder: str) -> None:
+    """Raises UserError if a new training would overwrite the checkpoints of an earlier one."""
+    found = sorted(Path(folder).glob('epoch_*.pth'), key=lambda path: path.stat().st_mtime)
+    found += sorted(Path(folder).glob('iter_*.pth'), key=lambda path: path.stat().st_mtime)
+    if found:
+        raise UserError(f'--work_dir {folder}: holds the checkpoints of an earlier training '
+                        f'({shortened([path.name for path in found], 3)}), which a new one would overwrite; go on with '
+                        'it by --resume, choose another folder, or remove them')
