@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for name, file in json.loads(Path(report).read_text())['files'].items():
             if file['summary']['percent_covered'] < LEAST_COVERED:
                 terminalreporter.write_line(f'{name}: {file["summary"]["percent_covered_display"]} % tested')
+
+
+@pytest.fixture
+def exact_float32() -> Iterator[None]:
+    """Float32 without TF32 on GPUs, for comparisons with golden numbers and between devices."""
+    import torch
+
+    from mmdet.engine import use_full_float32
+    former = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    use_full_float32()
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = former
 
 
 @pytest.fixture(scope='session')

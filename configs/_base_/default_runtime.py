@@ -23,6 +23,6 @@ visualizer = dict(
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 log_level = 'INFO'
 
-randomness = dict(seed=42)
+randomness = dict(seed=42, deterministic=False)
 load_from = None
 resume = False

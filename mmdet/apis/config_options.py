@@ -126,6 +126,8 @@ def _value(cfg: Config, key: str, text: str) -> Any:
             wanted = 'a number' if isinstance(value, (str, list, tuple, dict)) else None
         case dict():
             wanted = None if isinstance(value, dict) else 'a dict'
+        case list() | tuple() if isinstance(value, dict) and 'type' in value:
+            value = [value]  # of one scheduler, of one hook
         case list() | tuple():
             wanted = None if isinstance(value, (list, tuple, dict)) else f'a list, such as {former!r:.80}'
         case str() if isinstance(value, (bool, int, float)):

@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 
 from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.loading import BadFrameError, read_frame
-from mmdet.errors import UserError
+from mmdet.errors import UserError, require_number
 from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, read_predictions
 from mmdet.evaluation.functional.scored_tracks import GroundTruth, check_repeats
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
@@ -63,6 +63,8 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
     Raises:
         UserError: a file is missing or damaged, or they do not belong together.
     """
+    require_number('--thresh', thresh)
+    require_number('--gallery', gallery, whole=True)
     if not 0 <= thresh <= 1 or gallery < 0:
         raise UserError(f'--thresh {thresh} must lie between 0 and 1, --gallery {gallery} must not be negative')
     if images is not None and not Path(images).is_dir():

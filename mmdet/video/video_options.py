@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, require_number
 
 OUTPUTS = ('mp4', 'gif', 'png', 'json')
 MOST_FPS = 10000.0  # more is a mistake or, in a video that is read, a damaged header
@@ -19,6 +19,12 @@ def check_video_options(*, start: int = 0, end: int | None = None, stride: int =
     """Raise UserError for the first option that makes no sense; for their meaning see
     :class:`mmdet.apis.VideoInferencer`.
     """
+    whole = {'start': start, 'end': end, 'stride': stride, 'trails': trails, 'batch': batch, 'max-size': max_size}
+    for name, number in {**whole, 'thresh': thresh, 'fps': fps}.items():
+        if number is not None:
+            require_number(f'--{name}', number, whole=name in whole)
+    if isinstance(outputs, str):
+        raise UserError(f'outputs={outputs!r}: give a list, such as [{outputs!r}]')
     if start < 0:
         raise UserError(f'--start {start}: frames are counted from 0; give 0 or more')
     if end is not None and end <= start:

@@ -8,6 +8,7 @@ import pytest
 
 import test_video
 import train
+from mmdet.apis import load_config
 from mmdet.apis.cli import one_line
 from mmdet.errors import UserError
 
@@ -21,7 +22,8 @@ def parse(script, text):
 def test_training_command_of_the_readme():
     args = parse(train, f'{CONFIG} --work_dir ./workdir/vit-b_memcnp_yvis --gpus 4')
     assert (args.config, args.work_dir, args.gpus) == (CONFIG, './workdir/vit-b_memcnp_yvis', 4)
-    assert (args.seed, args.launcher, args.validate, args.amp, args.resume_from) == (42, 'none', False, False, None)
+    assert (args.seed, args.launcher, args.validate, args.amp, args.resume_from) == (None, 'none', False, False, None)
+    assert load_config(CONFIG).randomness == {'seed': 42, 'deterministic': False}
 
 
 def test_test_commands_of_the_readme():
@@ -41,8 +43,9 @@ def test_valued_flags_in_both_spellings(script, flag, value):
 
 
 @pytest.mark.parametrize(('script', 'flag'), [
-    (train, 'validate'), (train, 'amp'), (train, 'deterministic'), (test_video, 'show'), (test_video, 'dump_bbox'),
-    (test_video, 'amp'), (test_video, 'zip')])
+    (train, 'validate'), (train, 'amp'), (train, 'deterministic'), (train, 'new_schedule'), (train, 'full_float32'),
+    (test_video, 'show'), (test_video, 'dump_bbox'), (test_video, 'amp'), (test_video, 'zip'),
+    (test_video, 'full_float32')])
 @pytest.mark.parametrize(('text', 'value'), [
     ('', True), (' True', True), (' False', False), ('=false', False), ('=1', True)])
 def test_booleans_stand_alone_or_take_a_value(script, flag, text, value):
