@@ -1,14 +1,19 @@
-"""Shared by all tests: a tiny toy set, and the command lines run as a user runs them."""
+"""Shared by all tests: the device, float32 without TF32, a tiny toy set, the command lines run as a user runs them.
+
+A test runs on the CPU, on machines with a GPU too, unless it is marked ``cuda``; ``cuda(2)`` needs two GPUs.
+"""
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.device import utils as mmengine_device
 
 ROOT = Path(__file__).parent.parent
 LEAST_COVERED = 90  # percent; as in the Makefile, there of all files together
@@ -23,11 +28,35 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(f'{name}: {file["summary"]["percent_covered_display"]} % tested')
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if mark := item.get_closest_marker('cuda'):
+            count = mark.args[0] if mark.args else 1
+            if torch.cuda.device_count() < count:
+                item.add_marker(pytest.mark.skip(reason='needs a GPU' if count == 1 else f'needs {count} GPUs'))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hides the GPUs from tests that are not marked ``cuda``, and from the fixtures that these set up."""
+    if item.get_closest_marker('cuda') or not torch.cuda.is_available():
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, 'is_available', lambda: False)
+        patch.setattr(torch.cuda, 'device_count', lambda: 0)
+        patch.setattr(mmengine_device, 'DEVICE', 'cpu')
+        return (yield)
+
+
+@pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest, exact_float32: None) -> str:
+    """Each device in turn, in float32 without TF32."""
+    return request.param
+
+
 @pytest.fixture
 def exact_float32() -> Iterator[None]:
     """Float32 without TF32 on GPUs, for comparisons with golden numbers and between devices."""
-    import torch
-
     from mmdet.engine import use_full_float32
     former = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     use_full_float32()

@@ -2,9 +2,7 @@
 import pytest
 import torch
 
-pytestmark = [pytest.mark.cuda, pytest.mark.slow,
-              pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')]
-needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason='needs two GPUs')
+pytestmark = [pytest.mark.cuda, pytest.mark.slow]
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +75,7 @@ def test_two_deterministic_trainings_give_the_same_weights_and_result(toy_config
     assert results[0] == results[1]
 
 
-@needs_two
+@pytest.mark.cuda(2)
 def test_two_gpus_train_and_test_as_one_does(toy_config, run, logged_losses, tmp_path):
     run('train.py', toy_config, '--work_dir', tmp_path, '--gpus', 2, '--cfg-options', 'train_dataloader.batch_size=2')
     assert sorted(logged_losses(tmp_path)) == [1, 2, 3, 4]

@@ -47,11 +47,11 @@ def golden_tensor(name: str, shape: tuple[int, ...], salt: int = 0) -> np.ndarra
 def relative_error(value: torch.Tensor, expected: np.ndarray) -> float:
     """Norm of the difference over the norm of what is expected."""
     expected = torch.as_tensor(expected).double()
-    return float((value.detach().double() - expected).norm() / expected.norm())
+    return float((value.detach().cpu().double() - expected).norm() / expected.norm())
 
 
-def golden_pairs(seed: int, height: int = 192, width: int = 320, batch: int = 2,
-                 num_classes: int = 6) -> tuple[torch.Tensor, list[TrackDataSample]]:
+def golden_pairs(seed: int, height: int = 192, width: int = 320, batch: int = 2, num_classes: int = 6,
+                 device: str = 'cpu') -> tuple[torch.Tensor, list[TrackDataSample]]:
     """The golden training scene as the model takes it: inputs (batch, 2, 3, height, width), clips with ground truth."""
     scene = _module('scene').scene(seed, height, width, batch, num_classes)
     clips = []
@@ -65,18 +65,19 @@ def golden_pairs(seed: int, height: int = 192, width: int = 320, batch: int = 2,
                                  labels=torch.zeros(num_ref, dtype=torch.long),
                                  masks=torch.zeros(num_ref, height, width, dtype=torch.uint8),
                                  instances_id=torch.arange(1, num_ref + 1))
-        clips.append(clip_of([DetDataSample(gt_instances=key), DetDataSample(gt_instances=reference)]))
-    return torch.stack([torch.tensor(scene['img']), torch.tensor(scene['ref_img'])], dim=1), clips
+        clips.append(clip_of([DetDataSample(gt_instances=frame.to(device)) for frame in (key, reference)]))
+    return torch.stack([torch.tensor(scene['img']), torch.tensor(scene['ref_img'])], dim=1).to(device), clips
 
 
-def golden_video(rng: np.random.Generator, length: int = 5) -> tuple[torch.Tensor, TrackDataSample]:
+def golden_video(rng: np.random.Generator, length: int = 5,
+                 device: str = 'cpu') -> tuple[torch.Tensor, TrackDataSample]:
     """The next golden video: inputs (1, length, 3, 192, 320) and its clip; original size 288×480, scale 2/3."""
     base, drift = (rng.standard_normal((1, 3, 192, 320)).astype(np.float32) for _ in range(2))
     frames = np.concatenate([base + .35 * index * drift for index in range(length)])
     samples = [DetDataSample(metainfo=dict(frame_id=index, scale_factor=2 / 3, ori_shape=(288, 480),
                                            img_shape=(192, 320)))
                for index in range(length)]
-    return torch.tensor(frames)[None], clip_of(samples)
+    return torch.tensor(frames, device=device)[None], clip_of(samples)
 
 
 def clip_of(frames: list[DetDataSample]) -> TrackDataSample:

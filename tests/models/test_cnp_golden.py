@@ -18,9 +18,9 @@ def test_parameter_names_and_shapes():
     assert shapes == golden_json('memcnp_vit_small.state_dict.json')
 
 
-def test_maps(golden):
-    model = fill_golden(build_memcnp()).eval()
-    inputs, _ = golden_pairs(seed=11)
+def test_maps(golden, device):
+    model = fill_golden(build_memcnp()).eval().to(device)
+    inputs, _ = golden_pairs(seed=11, device=device)
     with torch.no_grad():
         backbone = model.backbone(inputs[:, 0])
         neck = model.neck(backbone)
@@ -31,7 +31,7 @@ def test_maps(golden):
 
 def check_frame(frame, expected: list[dict]) -> None:
     """Ids and labels exactly, boxes to 1e-2 px (their scores and uncertainties to 1e-4), masks to 1 pixel in 10⁴."""
-    predicted = frame.pred_track_instances
+    predicted = frame.pred_track_instances.cpu()
     predicted = predicted[predicted.instances_id.argsort()]
     expected = sorted(expected, key=lambda item: item['id'])
     assert predicted.instances_id.tolist() == [item['id'] for item in expected]
@@ -47,13 +47,13 @@ def check_frame(frame, expected: list[dict]) -> None:
 
 
 @pytest.mark.parametrize('clip_len', [5, 2, 1], ids=['whole video', 'clips', 'online'])
-def test_videos(clip_len):
-    model = fill_golden(build_memcnp()).eval()
+def test_videos(clip_len, device):
+    model = fill_golden(build_memcnp()).eval().to(device)
     expected = {(item['video'], item['frame']): item['instances']
                 for item in golden_json('memcnp_vit_small_track.json')}
     rng = np.random.default_rng(12)
     for video in range(2):
-        inputs, clip = golden_video(rng)
+        inputs, clip = golden_video(rng, device=device)
         streams = [model.new_stream()]
         for start in range(0, 5, clip_len):
             part = clip.new()

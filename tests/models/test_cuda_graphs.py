@@ -18,14 +18,12 @@ from tests.helpers.models import build_memcnp, memcnp_config
 from tools.analysis_tools.measures.synthetic import synthetic_clips
 
 
-@pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.skipif(
-    not torch.cuda.is_available(), reason='needs a GPU'))])
-def device(request, monkeypatch):
-    if request.param == 'cpu':
+@pytest.fixture
+def device(device, monkeypatch):
+    """The shared one; on the CPU with recorded graphs."""
+    if device == 'cpu':
         use_recorded_graphs(monkeypatch)
-    else:
-        monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
-    return request.param
+    return device
 
 
 class Layer(nn.Module):
@@ -124,7 +122,7 @@ def test_checkpointing_is_refused():
         MODELS.build(config)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.cuda
 def test_autocast_is_that_of_a_plain_step():
     """Forward in bfloat16 where a plain step's is, backward in the types of the forward pass."""
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ def test_parameter_names_and_shapes():
 
 def check_frame(frame, expected: list[dict]) -> None:
     """Ids and labels exactly, boxes to 1e-2 px, scores to 1e-4, masks to 1 pixel in 10⁴."""
-    predicted = frame.pred_track_instances
+    predicted = frame.pred_track_instances.cpu()
     predicted = predicted[predicted.instances_id.argsort()]
     expected = sorted(expected, key=lambda item: item['id'])
     assert predicted.instances_id.tolist() == [item['id'] for item in expected]
@@ -28,13 +28,13 @@ def check_frame(frame, expected: list[dict]) -> None:
 
 
 @pytest.mark.parametrize('clip_len', [5, 2, 1], ids=['whole video', 'clips', 'online'])
-def test_videos(clip_len):
-    model = golden_sipmask().eval()
+def test_videos(clip_len, device):
+    model = golden_sipmask().eval().to(device)
     frames = golden_json('sipmask_vit_small_track.json')
     expected = {(item['video'], item['frame']): item['instances'] for item in frames}
     rng = np.random.default_rng(32)
     for video in range(2):
-        inputs, clip = golden_video(rng)
+        inputs, clip = golden_video(rng, device=device)
         streams = [model.new_stream()]
         for start in range(0, 5, clip_len):
             part = clip.new()

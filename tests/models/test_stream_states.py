@@ -170,7 +170,6 @@ def test_copies_of_a_model_run_beside_it(model, expected):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('amp', [False, True])
 def test_threads_on_a_gpu_share_the_buffers_of_cuda_graphs(model, amp):
     """Ids of four threads that capture and replay graphs; the videos repeat, so that graphs are replayed."""

@@ -99,7 +99,7 @@ def test_checkpoints_hold_nothing_of_it():
     assert not MODELS.build({'type': 'TrackDataPreprocessor'}).state_dict()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.cuda
 def test_everything_moves_to_the_device():
     result = TrackDataPreprocessor().cuda()(collate(make_clip((8, 8), objects=1)))
     assert result['inputs'].is_cuda and result['data_samples'][0][0].gt_instances.masks.is_cuda

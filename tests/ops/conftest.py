@@ -1,6 +1,5 @@
-"""The settings over which every path of the correlation operator must agree, and the devices it runs on."""
+"""The settings over which every path of the correlation operator must agree."""
 import pytest
-import torch
 
 NAMES = ('kernel_size', 'patch_size', 'stride', 'padding', 'dilation', 'dilation_patch')
 
@@ -18,15 +17,6 @@ SETTINGS = [
     ((1, 3, 25, 70), (1, (21, 4), 1, 0, 1, (3, 2)), 'tiled: ragged lattices, patch higher than a tile'),
     ((1, 130, 9, 16), (1, (4, 9), 1, 0, 1, (1, 4)), 'tiled: several channel blocks'),
 ]
-
-cuda = pytest.param('cuda', marks=[
-    pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')])
-
-
-@pytest.fixture(params=['cpu', cuda])
-def device(request: pytest.FixtureRequest) -> str:
-    return request.param
-
 
 @pytest.fixture(params=[pytest.param(s, id=s[2].replace(' ', '-')) for s in SETTINGS])
 def setting(request: pytest.FixtureRequest) -> tuple[tuple[int, ...], dict]:

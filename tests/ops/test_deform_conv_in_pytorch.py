@@ -43,7 +43,6 @@ def test_offsets_that_are_no_numbers_show_in_the_result():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_a_gpu_equal_gradients_time_and_again_where_asked():
     torch.manual_seed(0)
     x = torch.randn(2, 64, 40, 60, device='cuda', requires_grad=True)

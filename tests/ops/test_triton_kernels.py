@@ -15,7 +15,6 @@ from mmdet.ops.group_norm import group_norm
 from mmdet.ops.mask_logits import mask_logits
 
 ROOT = Path(__file__).resolve().parents[2]
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 
 
 @pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='no Triton on this platform')
@@ -29,7 +28,6 @@ def relative_error(value: torch.Tensor, expected: torch.Tensor) -> float:
     return float((value.double() - expected.double()).norm() / expected.double().norm())
 
 
-@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=needs_gpu)])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 class TestAgainstFloat32:
     """Each op in float32 and bfloat16 on each device; off the GPU this is the path that replaces the kernels."""
@@ -77,7 +75,7 @@ class TestAgainstFloat32:
             1e-4 if dtype == torch.float32 else 1e-2)
 
 
-@needs_gpu
+@pytest.mark.cuda
 def test_graphs_and_batches_change_nothing():
     """Ids and masks of a clip at once, frame by frame, replayed as a CUDA graph or not: all the same."""
     from tests.helpers.models import build_memcnp
