@@ -91,14 +91,17 @@ def _hooks(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def check_schedule(cfg: Config) -> None:
-    """Raises UserError unless optimizer and schedulers can be built, tried with a parameter of one number."""
+    """Raises UserError unless optimizer and schedulers can be built, tried with parameters of one number."""
     schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers] if 'type' in schedulers else []  # else by the names of several optimizers
+    # schedulers for a part of the model look for its parameters
+    groups = [dict(params=[torch.nn.Parameter(torch.zeros(1))], part=part)
+              for part in {scheduler.get('part') for scheduler in schedulers} or {None}]
     part = 'optim_wrapper.optimizer'
     try:
-        optimizer = OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=[torch.nn.Parameter(torch.zeros(1))]))
-        if isinstance(schedulers, dict) and 'type' not in schedulers:
-            return  # by the names of several optimizers
-        for index, scheduler in enumerate([schedulers] if isinstance(schedulers, dict) else schedulers):
+        optimizer = OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=groups))
+        for index, scheduler in enumerate(schedulers):
             part = f'param_scheduler.{index}'
             PARAM_SCHEDULERS.build({'end': 10 ** 6, **scheduler},
                                    default_args=dict(optimizer=optimizer, epoch_length=1000))

@@ -9,7 +9,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -190,15 +190,18 @@ class VideoRunner(Runner):
         """Loads what the config names, and says in one line where training and schedule differ in length."""
         resumes = self._resume and not self._has_loaded
         super().load_or_resume()
-        loop = self._train_loop
-        if not isinstance(loop, EpochBasedTrainLoop):
+        loop: Any = self._train_loop
+        if not isinstance(loop, BaseLoop):
             return
-        if resumes and loop.epoch >= loop.max_epochs:
-            self.logger.warning(f'{self._load_from} is the end of a training of {loop.epoch} epochs: nothing is left '
-                                'to do; for more, add --cfg-options train_cfg.max_epochs=N')
+        in_epochs = isinstance(loop, EpochBasedTrainLoop)
+        done, length, unit = ((loop.epoch, loop.max_epochs, 'epochs') if in_epochs else
+                              (loop.iter, loop.max_iters, 'iterations'))
+        if resumes and done >= length:
+            self.logger.warning(f'{self._load_from} is the end of a training of {done} {unit}: nothing is left to do; '
+                                f'for more, add --cfg-options train_cfg.max_{"epochs" if in_epochs else "iters"}=N')
         elif isinstance(self.param_schedulers, list):
             configs = self.cfg.get('param_scheduler') or []
-            note = coverage(self.param_schedulers, [configs] if isinstance(configs, dict) else configs,
-                            loop.max_epochs, len(self.train_dataloader), resumes and not self.cfg.get('new_schedule'))
+            note = coverage(self.param_schedulers, [configs] if isinstance(configs, dict) else configs, length,
+                            len(self.train_dataloader), resumes and not self.cfg.get('new_schedule'), unit)
             if note:
                 self.logger.warning(note)

@@ -90,29 +90,31 @@ def follow_config(wrapper: OptimWrapper, values: Sequence[Mapping[str, Any]], sc
                     scheduler.step()
 
 
-def coverage(schedulers: Sequence[_ParamScheduler], configs: Sequence[Mapping[str, Any]], max_epochs: int,
-             epoch_length: int, resumed: bool) -> str | None:
+def coverage(schedulers: Sequence[_ParamScheduler], configs: Sequence[Mapping[str, Any]], length: int,
+             epoch_length: int, resumed: bool, unit: str = 'epochs') -> str | None:
     """What to tell of a schedule that is longer or shorter than the training; None if there is nothing to tell.
 
     Args:
         schedulers: as the training uses them.
         configs: the config's ``param_scheduler``.
-        max_epochs: length of the training.
+        length: of the training.
         epoch_length: iterations of an epoch.
         resumed: whether the schedulers are a checkpoint's.
+        unit: of the length: ``'epochs'`` or ``'iterations'``.
     """
-    ends = {index: scheduler.end / (1 if scheduler.by_epoch else epoch_length)
+    per_epoch = 1 if unit == 'epochs' else epoch_length
+    ends = {index: scheduler.end * per_epoch / (1 if scheduler.by_epoch else epoch_length)
             for index, scheduler in enumerate(schedulers) if scheduler.end < INF and not _is_warm_up(scheduler)}
-    if not ends or round(covered := max(ends.values())) == max_epochs:
+    if not ends or round(covered := max(ends.values())) == length:
         return None
     stretched = [option for index in ends if index < len(configs)
-                 for option in _stretched(index, configs[index], max_epochs / covered)]
-    remedy = (f'; for a schedule of {max_epochs} epochs add --cfg-options {" ".join(stretched)}'
+                 for option in _stretched(index, configs[index], length / covered)]
+    remedy = (f'; for a schedule of {length} {unit} add --cfg-options {" ".join(stretched)}'
               + ' and --new_schedule' * resumed) if stretched else ''
-    if max_epochs > covered:
-        return (f'The schedule covers {covered:g} of {max_epochs} epochs: after them the learning rate stays as it '
+    if length > covered:
+        return (f'The schedule covers {covered:.4g} of {length} {unit}: after them the learning rate stays as it '
                 f'is{remedy}')
-    return f'The training ends after {max_epochs} of the schedule\'s {covered:g} epochs{remedy}'
+    return f'The training ends after {length} of the schedule\'s {covered:.4g} {unit}{remedy}'
 
 
 def _is_warm_up(scheduler: _ParamScheduler) -> bool:

@@ -75,7 +75,7 @@ def test_data_root_reaches_everything_that_was_built_from_it(path):
     assert not [text for text in strings(cfg._cfg_dict) if text.startswith(former)]
     assert cfg.train_dataloader.dataset.get('data_root', 'elsewhere/') == 'elsewhere/'
     assert cfg.test_dataloader.dataset.data_root == 'elsewhere/'
-    assert cfg.test_evaluator.ann_file.startswith('elsewhere/annotations/')
+    assert cfg.test_evaluator.ann_file.startswith('elsewhere/')
     assert cfg.filename == str(path) and str(path.name) in cfg.text
 
 
@@ -131,8 +131,8 @@ def test_a_variable_with_an_unknown_key_is_named():
 
 def test_every_top_level_name_is_read_or_a_variable():
     found = {name for path in CONFIGS for cfg in [load_config(path)] for name in cfg if is_variable(cfg, name)}
-    assert found == {'data_root', 'train_pipeline', 'test_pipeline', 'num_classes', 'coco_root', 'coco_pipeline',
-                     'augmentation', 'iterations', 'metainfo', 'preprocessing', 'resize', 'train_clip_len'}
+    assert found >= {'data_root', 'train_pipeline', 'test_pipeline', 'num_classes', 'coco_root', 'coco_pipeline'}
+    assert not found & {'model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'find_unused_parameters'}
 
 
 def test_options_that_a_command_does_not_read_are_named(capsys):
