@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None) -> int:
         for fault in summarise(videos, found, args.images):
             print(f'{args.annotations}: {fault}')
             faults += 1
-    print(f'{args.annotations}: {faults or "no"} faults in {len(data["videos"])} videos, '
+    print(f'{args.annotations}: {faults or "no"} fault{"s" * (faults != 1)} in {len(data["videos"])} videos, '
           f'{len(data.get("annotations") or [])} objects, {len(data["categories"])} categories'
           + ('' if args.images else '; images not checked (--images DIR)'))
     return 1 if faults else 0

@@ -106,7 +106,10 @@ def check_outline(content: Any, source: str) -> None:
                         'videos and categories); check the path')
     for key in ('videos', 'categories'):
         if not isinstance(content.get(key), list) or not content[key]:
-            raise UserError(f'{source}: is not YouTube-VIS JSON: it needs a non-empty list {key!r}; check the path')
+            is_coco = isinstance(content.get('images'), list) and 'videos' not in content
+            remedy = ('it is COCO JSON: convert it with coco2yvis.py or cocoframes2yvis.py in tools/dataset_converters'
+                      if is_coco else 'check the path')
+            raise UserError(f'{source}: is not YouTube-VIS JSON: it needs a non-empty list {key!r}; {remedy}')
     if not isinstance(content.get('annotations'), list | None):
         raise UserError(f"{source}: is not YouTube-VIS JSON: 'annotations' must be a list; check the path")
 

@@ -125,7 +125,7 @@ def test_a_wrong_image_folder_is_one_line_that_names_the_right_one(copied, tmp_p
     content, images = copied
     inside = images / content['videos'][0]['file_names'][0].split('/')[0]
     status, faults, summary = check(tmp_path, capsys, content, '--images', inside)
-    assert status == 1 and summary.startswith('1 faults')
+    assert status == 1 and summary.startswith('1 fault in 3 videos')
     first = inside / content['videos'][0]['file_names'][0]
     assert faults == [f'all 12 images have the same fault: the image {first} is missing; it is in {images}; give that '
                       'folder']
@@ -199,7 +199,8 @@ def test_readers_use_the_same_words(toy, tmp_path, capsys):
         assert str(error.value) == f'{tmp_path / "changed.json"}: {faults[0]}'
 
 
-@pytest.mark.parametrize('text, words', [('{', 'is not JSON'), ('{"videos": []}', "non-empty list 'videos'"),
+@pytest.mark.parametrize('text, words', [('{', 'is not JSON'), ('{"images": [], "annotations": []}', 'is COCO JSON'),
+                                         ('{"videos": []}', "non-empty list 'videos'"),
                                          ('{"videos": [1], "categories": [1], "annotations": 3}', 'must be a list')])
 def test_unreadable_file(tmp_path, text, words):
     (tmp_path / 'x.json').write_text(text)

@@ -248,6 +248,15 @@ def test_frames_turned_by_exif_have_the_size_that_the_loader_gives_them(tmp_path
     assert read_frame(str(tmp_path / 'images' / read.file_name(0, 0)), 20, 30).shape == (20, 30, 3)
 
 
+def test_frames_turned_by_exif_without_another_size_are_a_warning(folders, capsys):
+    """By half a turn, or square: mask and image do not tell whether the loader has to turn the image."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folders / 'images' / 'dogs' / '00000.jpg', exif=exif)
+    convert_masks(folders)
+    assert 'dogs: 1 images have an EXIF orientation and the size of their masks' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
 def test_list_of_categories_with_a_byte_order_mark(folders, encoding):
     (folders / 'names.txt').write_bytes('löwe\r\nobject\r\n'.encode(encoding))

@@ -21,7 +21,7 @@ from mmdet.structures.masks import encode_index_mask
 VOID = 255  # the number that data sets give to pixels of uncertain class
 _IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 _INDEX_MODES = ('1', 'L', 'P', 'I', 'I;16')  # Pillow's names of images with one number a pixel
-_ORIENTATION_TAG, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_ORIENTATION_TAG, _UPRIGHT, _QUARTER_TURNS = 0x0112, 1, (5, 6, 7, 8)  # quarter turns swap width and height
 # a frame with more objects than this is checked for interpolated numbers at once, not at the end of the video
 _MANY_OBJECTS = 32
 _MOST_SLIVERS = 2  # of a video whose masks are accepted although most objects are slivers
@@ -85,10 +85,12 @@ def read_video(folders: tuple[Path, Path], ignore: int | None = None) -> MaskVid
     size: tuple[int, int] | None = None
     rles: dict[int, list[dict | None]] = {}
     sliver_frames: Counter[int] = Counter()
+    turned = 0
     for frame, path in enumerate(masks):
         if path.stem not in images:
             raise UserError(f'{path} has no image of the same name in the image folder; restore it or remove the mask')
-        index = _read_index(path, images[path.stem])
+        index, is_turned = _read_index(path, images[path.stem])
+        turned += is_turned
         size = size or index.shape
         if index.shape != size:
             raise UserError(f'{images[path.stem]} has {_pixels(index.shape)} pixels, the video\'s first frame '
@@ -108,7 +110,7 @@ def read_video(folders: tuple[Path, Path], ignore: int | None = None) -> MaskVid
     height, width = size or (0, 0)
     return MaskVideo(image_folder.name, [f'{image_folder.name}/{images[path.stem].name}' for path in masks], height,
                      width, dict(sorted(rles.items())), len(images) - len(masks),
-                     _warnings(mask_folder, rles, always - {VOID}))
+                     _warnings(mask_folder, rles, always - {VOID}, turned))
 
 
 def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], str],
@@ -171,21 +173,27 @@ def _open(path: Path) -> Image.Image:
         raise UserError(f'{path} is no readable image; restore the file') from None
 
 
-def _read_index(path: Path, image_path: Path) -> np.ndarray:
-    """Read an index mask, (h, w) of integers; it must have the size of its image, stored or turned by EXIF."""
+def _read_index(path: Path, image_path: Path) -> tuple[np.ndarray, bool]:
+    """Read an index mask, which must have the size of its image, stored or turned by EXIF.
+
+    Returns:
+        The mask, (h, w) of integers, and whether the loader will ignore an EXIF orientation of the image: it turns the
+        image only where the mask has the turned size.
+    """
     with _open(path) as mask, _open(image_path) as image:
         if mask.mode not in _INDEX_MODES:
             raise UserError(f'{path} has {len(mask.getbands())} numbers a pixel (mode {mask.mode}); a mask has one: '
                             "the object's number. Save it as a grey or palette PNG")
-        if mask.size != image.size and (mask.size != image.size[::-1]
-                                        or image.getexif().get(_ORIENTATION_TAG) not in _QUARTER_TURNS):
+        orientation = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT)
+        if mask.size != image.size and (mask.size != image.size[::-1] or orientation not in _QUARTER_TURNS):
             raise UserError(f'{path} has {_pixels(mask.size[::-1])} pixels, its image {image_path.name} '
                             f'{_pixels(image.size[::-1])}; they must agree')
         try:
             index = np.array(mask)
         except (OSError, SyntaxError):  # Pillow's errors for cut-off PNG files
             raise UserError(f'{path} is damaged or cut off; restore the file') from None
-    return index.astype(np.uint8) if index.dtype == bool else index
+        ignored = orientation != _UPRIGHT and mask.size == image.size
+    return index.astype(np.uint8) if index.dtype == bool else index, ignored
 
 
 def _slivers(index: np.ndarray) -> set[int]:
@@ -219,8 +227,12 @@ def _check_interpolation(path: Path, slivers: set[int], objects: int) -> None:
                         'make them again with nearest-neighbour interpolation')
 
 
-def _warnings(folder: Path, rles: dict[int, list[dict | None]], slivers: set[int]) -> list[str]:
+def _warnings(folder: Path, rles: dict[int, list[dict | None]], slivers: set[int], turned: int) -> list[str]:
     warnings = []
+    if turned:
+        warnings.append(f'{folder}: {turned} images have an EXIF orientation and the size of their masks, so the '
+                        'loader takes them as stored; if the masks were drawn on the turned images, save the images '
+                        'upright')
     if VOID in rles and len(rles) > 1:
         warnings.append(f'{folder}: the number {VOID} became an object; if it marks pixels without class (void), '
                         f'leave it out with --ignore {VOID}')
