@@ -3,6 +3,7 @@
 *Legacy* overlaps count pixels: a box is x2 - x1 + 1 wide. The published losses and the association use them (IoU+ in
 the documentation); non-maximum suppression uses plain ones.
 """
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_area
@@ -33,6 +34,20 @@ def aligned_legacy_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     area1 = (boxes1[..., 2:] - boxes1[..., :2]).prod(-1)
     area2 = (boxes2[..., 2:] - boxes2[..., :2]).prod(-1)
     return overlap / (area1 + area2 - overlap)
+
+
+def legacy_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
+    """Compute the IoU+ of every pair: NumPy arrays (n, 4), (m, 4) → (n, m).
+
+    For the association, frame by frame: with ten boxes, PyTorch's cost per call would be most of the time.
+    """
+    size1, size2 = boxes1[:, 2:] - boxes1[:, :2] + 1, boxes2[:, 2:] - boxes2[:, :2] + 1
+    # x and y one after the other: numpy is slow where the innermost axis has two elements
+    width, height = (
+        np.maximum(np.minimum(boxes1[:, side + 2, None], end) - np.maximum(boxes1[:, side, None], begin) + 1, 0)
+        for side, begin, end in zip((0, 1), boxes2[:, :2].T.copy(), boxes2[:, 2:].T.copy()))
+    overlap = width * height
+    return overlap / (size1.prod(axis=1)[:, None] + size2.prod(axis=1) - overlap)
 
 
 def giou_loss(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:

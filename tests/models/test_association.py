@@ -7,7 +7,8 @@ from mmengine.structures import InstanceData
 from mmdet.errors import UserError
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.models.trackers import AssociationTracker
-from mmdet.models.trackers.association_tracker import association_scores, legacy_iou, resolve_claims
+from mmdet.models.trackers.association_tracker import association_scores, resolve_claims
+from mmdet.structures import legacy_iou
 
 
 def found(embeddings, boxes=None, labels=None, scores=None) -> InstanceData:

@@ -4,11 +4,11 @@ import torch
 from torchvision.ops import deform_conv2d
 
 from mmdet.ops.deform_conv import deform_conv3x3
-from mmdet.ops.deform_conv.in_order import deform_conv3x3_in_order
+from mmdet.ops.deform_conv.deterministic import deform_conv3x3_deterministic
 from mmdet.ops.deform_conv.on_cpu import deform_conv3x3_on_cpu
 
 
-@pytest.mark.parametrize('convolution', [deform_conv3x3_on_cpu, deform_conv3x3_in_order])
+@pytest.mark.parametrize('convolution', [deform_conv3x3_on_cpu, deform_conv3x3_deterministic])
 @pytest.mark.parametrize(('batch', 'channels', 'groups', 'height', 'width', 'spread'), [
     (2, 8, 4, 6, 7, 0.0), (2, 8, 4, 6, 7, 1.5), (1, 4, 1, 1, 1, 3.0), (1, 4, 2, 2, 9, 20.0)],
     ids=['plain convolution', 'near', 'one pixel', 'mostly outside'])
@@ -38,7 +38,7 @@ def test_offsets_that_are_no_numbers_show_in_the_result():
     x, offset = torch.ones(1, 2, 3, 3), torch.zeros(1, 18, 3, 3)
     for place, value in enumerate((torch.nan, torch.inf, -torch.inf)):
         offset[0, 0, place, 0] = value
-    found = deform_conv3x3_in_order(x, offset, torch.ones(1, 2, 3, 3))[0, 0]
+    found = deform_conv3x3_deterministic(x, offset, torch.ones(1, 2, 3, 3))[0, 0]
     assert found[:, 1:].isfinite().all() and not found[0, 0].isfinite()
 
 

@@ -81,3 +81,7 @@ class SipMaskMem(SingleStageDetector):
             detections = iter(self.bbox_head.results(found, [geometry] * len(images)))
             for clip in clips:
                 yield list(islice(detections, len(clip)))
+
+
+# SipMask-VIS is the same detector with another head; published configs have both names
+SipMask = MODELS.register_module(name='SipMask', module=SipMaskMem)

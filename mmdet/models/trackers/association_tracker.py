@@ -19,7 +19,7 @@ from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
 from mmdet.registry import MODELS
-from mmdet.structures import StreamState
+from mmdet.structures import StreamState, legacy_iou
 
 NEW_TRACK = 0
 
@@ -92,17 +92,6 @@ class TrackState(StreamState):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Association
-
-
-def legacy_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
-    """IoU+ (widths x2 − x1 + 1) of every pair: (n, 4), (m, 4) → (n, m)."""
-    size1, size2 = boxes1[:, 2:] - boxes1[:, :2] + 1, boxes2[:, 2:] - boxes2[:, :2] + 1
-    # x and y one after the other: numpy is slow where the innermost axis has two elements
-    width, height = (
-        np.maximum(np.minimum(boxes1[:, side + 2, None], end) - np.maximum(boxes1[:, side, None], begin) + 1, 0)
-        for side, begin, end in zip((0, 1), boxes2[:, :2].T.copy(), boxes2[:, 2:].T.copy()))
-    overlap = width * height
-    return overlap / (size1.prod(axis=1)[:, None] + size2.prod(axis=1) - overlap)
 
 
 def association_scores(similarity: np.ndarray, scores: np.ndarray, bboxes: np.ndarray, labels: np.ndarray,

@@ -24,7 +24,7 @@ def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """
     batch, channels, height, width = x.shape
     groups = offset.shape[1] // 18
-    x_base, y_base = _undisturbed(height, width, x.dtype)
+    x_base, y_base = _tap_positions(height, width, x.dtype)
     dy, dx = offset.view(batch, groups, 9, 2, height, width).unbind(3)
     # a complex number is a pair x, y side by side, made faster than by torch.stack
     grid = torch.view_as_real(torch.complex(torch.add(x_base, dx, alpha=2 / width),
@@ -37,7 +37,7 @@ def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _undisturbed(height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _tap_positions(height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Sampling positions of the nine taps without offsets, x (9, 1, w) and y (9, h, 1), in grid_sample's −1..1.
 
     They span the outer edges of the outer pixels.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
-from mmdet.ops.deform_conv.in_order import deform_conv3x3_in_order
+from mmdet.ops.deform_conv.deterministic import deform_conv3x3_deterministic
 from mmdet.ops.deform_conv.on_cpu import deform_conv3x3_on_cpu
 from mmdet.ops.device import on_device_of
 
@@ -47,7 +47,7 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         if x.device.type == 'cpu':
             return deform_conv3x3_on_cpu(x.float(), offset.float(), weight.float()).to(x.dtype)
         if ordered:
-            return deform_conv3x3_in_order(x.float(), offset.float(), weight.float()).to(x.dtype)
+            return deform_conv3x3_deterministic(x.float(), offset.float(), weight.float()).to(x.dtype)
         return torchvision_deform_conv2d(x.float(), offset.float(), weight.float(), padding=1).to(x.dtype)
 
 

@@ -1,7 +1,7 @@
-"""3×3 deformable convolution by indexing; :func:`mmdet.ops.deform_conv.deform_conv3x3` uses it for ``--deterministic``.
+"""3×3 deformable convolution by indexing, for ``--deterministic``; called by ``ops.py``.
 
-On a GPU the gradients that meet in one pixel are added in whatever order they arrive, by the Triton kernel as by
-``grid_sample`` and torchvision. The gradient of indexing is the one that PyTorch can add up in a fixed order.
+On a GPU, the Triton kernel, ``grid_sample`` and torchvision add the gradients of a pixel atomically, in an order that
+changes from run to run. PyTorch can add the gradient of indexing in a fixed order.
 
 Symbols: B images, C channels in G groups with offsets of their own, O output channels, h×w map.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def deform_conv3x3_in_order(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def deform_conv3x3_deterministic(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """Deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. All float32 or float64.
 
     Args:
