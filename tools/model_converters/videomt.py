@@ -12,7 +12,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.apis.cli import CommandParser, checkpoint_source, positive_int, run_command
-from mmdet.datasets.coco_categories import TARGETS
 
 FORMATS = {'project': '.pth', 'authors': '.pth', 'transformers': '.safetensors'}
 
@@ -23,7 +22,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('source', type=checkpoint_source, help='weights: path, address or name (tools/weights.py)')
     parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument('--to', choices=FORMATS, default='project', help='names to write (default: project)')
-    parser.add_argument('--classes', choices=TARGETS, help='classes to note in a checkpoint of this project')
+    parser.add_argument('--classes', choices=('yvis2019', 'yvis2021', 'ovis'), help='classes to note in a checkpoint of this project')
     parser.add_argument('--query_blocks', type=positive_int, metavar='N',
                         help='blocks that see the queries, where the source does not tell (default: 3, of 24 blocks 4)')
     return parser
@@ -35,6 +34,7 @@ def convert(source: str, target: Path, to: str, classes: str | None = None, quer
     from safetensors.torch import save
 
     from mmdet.checkpoint import find_checkpoint, read_checkpoint, weights_of
+    from mmdet.datasets.coco_categories import TARGETS
     from mmdet.errors import UserError
     from mmdet.files import atomic_open
     from mmdet.models.detectors.videomt_weights import from_published, to_authors, to_transformers, videomt_sizes
