@@ -22,7 +22,8 @@ def build_parser() -> CommandParser:
     parser.add_argument('source', type=checkpoint_source, help='weights: path, address or name (tools/weights.py)')
     parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument('--to', choices=FORMATS, default='project', help='names to write (default: project)')
-    parser.add_argument('--classes', choices=('yvis2019', 'yvis2021', 'ovis'), help='classes to note in a checkpoint of this project')
+    parser.add_argument('--classes', choices=('yvis2019', 'yvis2021', 'ovis'),
+                        help='classes to note in a checkpoint of this project')
     parser.add_argument('--query_blocks', type=positive_int, metavar='N',
                         help='blocks that see the queries, where the source does not tell (default: 3, of 24 blocks 4)')
     return parser
