@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, one_line, run_command
 from mmdet.errors import EXIT_USER_ERROR, UserError
+from mmdet.trained_models import MODELS
 from mmdet.video.video_options import OUTPUTS, check_video_options
 
 if TYPE_CHECKING:
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
 
 def build_parser() -> CommandParser:
     parser = CommandParser(
-        prog='tools/video_demo.py', usage='%(prog)s VIDEO [VIDEO ...] CONFIG CHECKPOINT --out DIR [flags]',
+        prog='tools/video_demo.py',
+        usage='%(prog)s VIDEO [VIDEO ...] (CONFIG CHECKPOINT | --model NAME) --out DIR [flags]',
         description=(
             'Finds and tracks the objects of videos, frame by frame, and writes pictures and results as they come. '
             'Ctrl-C ends it; what is written by then is complete.'))
     parser.add_argument('words', nargs='+', metavar='VIDEO ... CONFIG CHECKPOINT', help=(
         'videos: files, folders or globs of frames or of videos, addresses (rtsp://...), numbers of cameras; the '
         'config file; trained weights: path, address (https://, hf://) or name (tools/weights.py list)'))
+    parser.add_argument('--model', choices=MODELS, metavar='NAME', help=(
+        f'a trained model instead of CONFIG CHECKPOINT, its weights are downloaded once: {", ".join(MODELS)}'))
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for what is written')
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, default=['mp4', 'json'],
                         help='what to write (default: mp4 json)')
@@ -59,9 +63,15 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """The flags, with ``videos``, ``config`` and ``checkpoint``, which may stand between flags."""
     parser = build_parser()
     args = parser.parse_intermixed_args(argv)
+    if args.model:
+        if config := next((word for word in args.words if word.endswith('.py')), None):
+            parser.error(f'--model {args.model} brings its own config: leave {config} and the checkpoint out')
+        args.videos = args.words
+        args.config, args.checkpoint = MODELS[args.model].config, MODELS[args.model].weights
+        return args
     place = next((place for place, word in enumerate(args.words) if word.endswith('.py')), None)
     if place is None:
-        parser.error('CONFIG is missing, a file that ends in .py')
+        parser.error('CONFIG is missing, a file that ends in .py; or give --model NAME')
     args.videos, config, behind = args.words[:place], args.words[place], args.words[place + 1:]
     if not args.videos:
         parser.error(f'VIDEO is missing before {config}')

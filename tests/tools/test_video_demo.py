@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.apis import VideoInferencer, init_model
+from mmdet.apis import VideoInferencer, init_model, load_config
+from mmdet.datasets.coco_categories import TARGETS
 from mmdet.errors import UserError
+from mmdet.models.detectors.videomt_weights import to_authors
+from mmdet.trained_models import MODELS, TrainedModel
+from mmdet.zoo import WEIGHTS
 from tools.video_demo import main, parse
 
 ROOT = Path(__file__).parents[2]
@@ -198,3 +202,52 @@ def test_wrong_numbers_show_before_anything_is_loaded(flag, value, tmp_path, mon
     monkeypatch.setitem(sys.modules, 'mmdet.video.source', None)  # cannot be imported
     with pytest.raises(UserError, match=f'^{flag.replace("_", "-")} {value}'):
         main(['nowhere.mp4', 'setup.py', 'setup.py', '--out', str(tmp_path), flag, value])
+
+
+def test_a_trained_model_by_name(toy_root, tmp_path, monkeypatch):
+    """Weights in the authors' names, classes of the config: tracks with YouTube-VIS categories on any video."""
+    config = tmp_path / 'tiny_videomt.py'
+    config.write_text(f"""
+_base_ = '{ROOT}/configs/videomt_small_ytvis2021.py'
+model = dict(backbone=dict(embed_dims=64, depth=5, num_heads=4, image_size=128), head=dict(num_queries=20))
+""")
+    torch.manual_seed(0)
+    model = init_model(str(config), device='cpu')
+    torch.nn.init.normal_(model.head.class_predictor.weight, std=1.0)
+    torch.save({'model': to_authors(model.state_dict(), 3)}, tmp_path / 'authors.pth')
+    monkeypatch.setitem(MODELS, 'videomt-l-ytvis21', TrainedModel(config, str(tmp_path / 'authors.pth')))
+    folder = sorted((toy_root / 'valid_images').iterdir())[0]
+    status = main([str(folder), '--model', 'videomt-l-ytvis21', '--out', str(tmp_path), '--outputs', 'json', 'mp4',
+                   '--thresh', '0.01', '--device', 'cpu', '--max-size', '96'])
+    assert status == 0
+    lines = [json.loads(line) for line in (tmp_path / f'{folder.name}.jsonl').read_text().splitlines()]
+    objects = [item for line in lines for item in line['objects']]
+    names = TARGETS['yvis2021'].names
+    assert objects and all(item['category'] == names[item['category_id'] - 1] for item in objects)
+    assert all(0 <= item['id'] < 20 for item in objects)
+    assert json.loads((tmp_path / f'{folder.name}.json').read_text())
+
+
+def test_models_have_configs_and_weights():
+    for name, model in MODELS.items():
+        assert model.config.is_file() and model.weights in WEIGHTS, name
+        args = parse(['0', '--model', name, '--out', 'x'])
+        assert (args.videos, args.config, args.checkpoint) == (['0'], model.config, model.weights)
+
+
+@pytest.mark.parametrize('words, said', [
+    (['0', 'setup.py', 'a.pth', '--model', 'videomt-l-ovis'], 'leave setup.py and the checkpoint out'),
+    (['0', '--model', 'videomt-l'], "invalid choice: 'videomt-l'")])
+def test_wrong_models(words, said, capsys):
+    with pytest.raises(SystemExit):
+        parse([*words, '--out', 'x'])
+    assert said in capsys.readouterr().err
+
+
+def test_classes_of_the_configs_are_those_of_coco_s_pseudo_videos():
+    for data, target in (('ytvis2019', 'yvis2019'), ('ytvis2021', 'yvis2021'), ('ytvis2022', 'yvis2021'),
+                         ('ovis', 'ovis')):
+        cfg = load_config(ROOT / f'configs/videomt_small_{data}.py')
+        assert cfg.test_dataloader.dataset.metainfo.classes == TARGETS[target].names
+        assert cfg.test_dataloader.dataset.metainfo.cat_ids == tuple(range(1, len(TARGETS[target].names) + 1))
+        assert cfg.train_dataloader.dataset.datasets[1].target == target

@@ -1,0 +1,37 @@
+"""Trained models by name: a config of this project with published weights for it.
+
+Called by tools/video_demo.py (``--model NAME``). The weights are of :mod:`mmdet.zoo`.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that finds objects without further training.
+
+    Args:
+        config: path of its config.
+        weights: a name of :data:`mmdet.zoo.WEIGHTS`, or any other that :func:`mmdet.checkpoint.find_checkpoint` takes.
+    """
+
+    config: Path
+    weights: str
+
+
+def _videomt(size: str, data: str) -> TrainedModel:
+    return TrainedModel(CONFIGS / f'videomt_{size}_{data}.py', f'videomt_{size}_{data}')
+
+
+MODELS: dict[str, TrainedModel] = {
+    'videomt-s-ytvis19': _videomt('small', 'ytvis2019'),
+    'videomt-b-ytvis19': _videomt('base', 'ytvis2019'),
+    'videomt-l-ytvis19': _videomt('large', 'ytvis2019'),
+    'videomt-l-ytvis21': _videomt('large', 'ytvis2021'),
+    'videomt-l-ytvis22': _videomt('large', 'ytvis2022'),
+    'videomt-l-ovis': _videomt('large', 'ovis'),
+}
