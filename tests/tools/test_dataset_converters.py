@@ -325,6 +325,15 @@ def test_frames_without_numbers_are_in_natural_order(tmp_path):
     assert content['videos'][0]['file_names'] == [f'v/{number}.jpg' for number in range(12)]
 
 
+def test_backslashes_between_folders_are_named(tmp_path):
+    content = coco_frames()
+    for image in content['images']:
+        image['file_name'] = image['file_name'].replace('/', '\\')
+        del image['video_id'], image['frame_id']
+    with pytest.raises(UserError, match='has backslashes; write slashes between folders'):
+        convert_frames(tmp_path, content)
+
+
 def change(*path, value):
     def apply(content):
         node = content

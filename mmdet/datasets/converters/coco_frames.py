@@ -89,6 +89,9 @@ def _videos(coco: CocoFile) -> dict[Hashable, list[int]]:
         video = image.get('video_id')
         if video is None:
             video = image['file_name'].rpartition('/')[0]
+            if '\\' in image['file_name']:
+                raise UserError(f'{coco.path}: image {ident} has no video_id, and its file_name {image["file_name"]!r} '
+                                'has backslashes; write slashes between folders')
             if not video:
                 raise UserError(f'{coco.path}: image {ident} has no video_id, and its file_name {image["file_name"]!r} '
                                 'no folder that could name the video; add video_id')
