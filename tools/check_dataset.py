@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from concurrent.futures import ProcessPoolExecutor
 
+    import cv2
     from tqdm import tqdm
 
     from mmdet.datasets.checks import check_annotations
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.files import load_json
     from mmdet.structures.vis_json import Video, check_outline, read_annotation_entries
 
+    cv2.setNumThreads(0)  # OpenCV's threads do not survive the start of the processes that decode images
     if not 0 < args.overlap <= 1:
         raise UserError(f'--overlap {args.overlap} must lie above 0 and be at most 1')
     if args.decode and not args.images:

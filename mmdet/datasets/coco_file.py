@@ -1,4 +1,4 @@
-"""Reads annotation files in COCO's format; called by ``COCOVIS`` and by the converters."""
+"""Read annotation files in COCO's format; called by ``COCOVIS`` and by the converters."""
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""Finds annotation file and image folder in the layouts that people have; called by ``YVISDataset``.
+"""Find annotation file and image folder in the layouts that people have; called by ``YVISDataset``.
 
 For a split (train, valid, test) under the data root:
 

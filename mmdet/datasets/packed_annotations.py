@@ -133,7 +133,7 @@ def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | No
 
 
 class _Entries:
-    """Collects the objects' appearances, object by object, and sorts them by frame at the end."""
+    """Collect the objects' appearances, object by object, and sort them by frame at the end."""
 
     def __init__(self, videos: Sequence[Video], categories: Sequence[Category]) -> None:
         self.video_of = {video.id: index for index, video in enumerate(videos)}

@@ -1,4 +1,4 @@
-"""Divides the videos of an annotation file in two, stratified by category; for tools/split_dataset.py."""
+"""Divide the videos of an annotation file in two, stratified by category; for tools/split_dataset.py."""
 from __future__ import annotations
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Builds the content of a YouTube-VIS JSON file; called by the converters in tools/dataset_converters."""
+"""Build the content of a YouTube-VIS JSON file; called by the converters in tools/dataset_converters."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mmdet.structures.masks import rle_boxes
 
 
 class VISFile:
-    """Collects videos and tracks and numbers them from 1.
+    """Collect videos and tracks and number them from 1.
 
     Args:
         categories: ``id`` (int) and ``name`` of each class.

@@ -20,7 +20,7 @@ _TRACKS = -1  # in place of a frame's number
 
 
 class PartWriter:
-    """Writes one part file; an older one of the same name is overwritten.
+    """Write one part file; an older one of the same name is overwritten.
 
     Args:
         path: of the file; its folder is made.

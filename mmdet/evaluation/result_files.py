@@ -116,7 +116,7 @@ def _stored_array(*_: Any) -> _StoredArray:
 
 
 class _ResultUnpickler(pickle.Unpickler):
-    """Unpickles lists and rows of numbers; any other name in the file is refused before it is imported."""
+    """Unpickle lists and rows of numbers; any other name in the file is refused before it is imported."""
 
     allowed = {('builtins', 'list'): list, ('numpy', 'ndarray'): _StoredArray, ('numpy', 'dtype'): _StoredDtype,
                ('numpy._core.multiarray', '_reconstruct'): _stored_array,

@@ -1,4 +1,4 @@
-"""Scores as plain text. ``YouTubeVISMetric`` and ``tools/vis_eval.py`` print them."""
+"""Format scores as plain text. ``YouTubeVISMetric`` and ``tools/vis_eval.py`` print them."""
 from __future__ import annotations
 
 from collections.abc import Sequence

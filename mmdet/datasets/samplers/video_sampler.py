@@ -1,4 +1,4 @@
-"""Shares whole videos among processes in testing; built from the test and validation configs."""
+"""Share whole videos among processes in testing; built from the test and validation configs."""
 from __future__ import annotations
 
 import heapq

@@ -18,7 +18,7 @@ _BLUR_KERNEL, _BLUR_SIGMA = (9, 11), (.1, 2.)
 
 @TRANSFORMS.register_module()
 class AffineColourReference(BaseTransform):
-    """Changes colours, position, angle and sharpness of the clip's last frame, with its objects.
+    """Change colours, position, angle and sharpness of the clip's last frame, with its objects.
 
     Colours: brightness, contrast, saturation and hue, each by a factor drawn from 1 ± its strength (hue: a shift in
     turns), in BGR as loaded. Geometry: one affine map, a rotation about the centre and a translation; bilinear for the

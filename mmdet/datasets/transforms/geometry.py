@@ -73,7 +73,7 @@ def _resize_masks(masks: np.ndarray, height: int, width: int, backend: str) -> n
 
 @TRANSFORMS.register_module()
 class ResizeClip(BaseTransform):
-    """Resizes every frame to fit a fixed scale, keeping its ratio: bilinear images, nearest masks.
+    """Resize every frame to fit a fixed scale, keeping its ratio: bilinear images, nearest masks.
 
     ``scale_factor`` becomes the factor (network pixels per original pixel); sides are int(side · factor + ½); boxes are
     multiplied by the factor and clipped to [0, W] and [0, H].
@@ -117,7 +117,7 @@ class RandomResizeClip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomFlipClip(BaseTransform):
-    """Mirrors all frames left to right, or none: x' = W − 1 − x; sets ``flip``.
+    """Mirror all frames left to right, or none: x' = W − 1 − x; set ``flip``.
 
     Args:
         prob: probability of mirroring, 0–1.

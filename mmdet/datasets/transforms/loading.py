@@ -69,7 +69,7 @@ def _decode(data: np.ndarray, flags: int, path: str) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadTrackFrames(BaseTransform):
-    """Reads the clip's images.
+    """Read the clip's images.
 
     Adds to each frame ``img`` (H, W, 3) uint8 BGR, ``ori_shape`` and ``img_shape`` (h, w), ``scale_factor`` 1.0,
     ``flip`` False. An unreadable frame is an error, unless the clip's ``on_bad_frame`` takes it: then the image is
@@ -102,7 +102,7 @@ class LoadTrackFrames(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadTrackAnnotations(BaseTransform):
-    """Decodes each frame's ``objects``.
+    """Decode each frame's ``objects``.
 
     Adds ``gt_bboxes`` (n, 4) float32 x1,y1,x2,y2, ``gt_labels`` (n,) int64 0-based, ``gt_instances_id`` (n,) int64 and
     ``gt_masks`` (n, H, W) uint8 in {0, 1}, stored column by column as RLE has them.

@@ -17,7 +17,7 @@ FLAGS = ('bad_frame', 'is_context')
 
 @TRANSFORMS.register_module()
 class PackTrackInputs(BaseTransform):
-    """Returns ``inputs``, (T, 3, H, W) uint8 BGR, and ``data_samples``, a :class:`TrackDataSample` of T frames.
+    """Return ``inputs``, (T, 3, H, W) uint8 BGR, and ``data_samples``, a :class:`TrackDataSample` of T frames.
 
     Frames smaller than the clip's largest are padded with zeros at the bottom and the right. ``gt_instances`` is there
     if annotations were loaded, ``ori_img`` if the loader kept it. Fields: see :class:`DetDataSample`; of

@@ -1,4 +1,4 @@
-"""Scores video instance segmentation: the 12 YouTube-VIS statistics, the 18 of OVIS, and AP per category.
+"""Score video instance segmentation: the 12 YouTube-VIS statistics, the 18 of OVIS, and AP per category.
 
 Called by ``YouTubeVISMetric`` and ``tools/vis_eval.py``; a notebook may call :func:`evaluate_vis` with paths or
 loaded JSON. The numbers are those of the official tools (tests/data/golden/vis_eval_*.json).

@@ -1,4 +1,4 @@
-"""Collects the boxes found in images, writes and scores them. mmengine's loops call it in validation and testing."""
+"""Collect the boxes found in images, write and score them. mmengine's loops call it in validation and testing."""
 from __future__ import annotations
 
 import json

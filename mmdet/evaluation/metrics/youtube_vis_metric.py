@@ -1,4 +1,4 @@
-"""Collects tracked frames, writes the result files and scores them. mmengine's loops call it in validation and testing.
+"""Collect tracked frames, write the result files and score them. mmengine's loops call it in validation and testing.
 
 Frames go to a part file per process as they come (:mod:`mmdet.evaluation.parts`). At the end the first process
 reads all parts in the order of the annotation file, so that any number of processes gives the same bytes.
