@@ -60,7 +60,7 @@ def _autocast_state() -> tuple[bool, torch.dtype]:
 
 
 def _without_autocast_cache() -> torch.autocast:
-    """The caller's autocast without its cache of cast weights, which would outlive the graph's memory."""
+    """Return the caller's autocast without its cache of cast weights, which would outlive the graph's memory."""
     enabled, dtype = _autocast_state()
     return torch.autocast('cuda', dtype, enabled, cache_enabled=False)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def resize(x: Tensor, factor: float) -> Tensor:
-    """(B, c, h, w) → (B, c, ⌊factor·h⌋, ⌊factor·w⌋), bilinear, align_corners=False; autocast would widen to float32."""
+    """Resize (B, c, h, w) to (B, c, ⌊factor·h⌋, ⌊factor·w⌋), bilinear, align_corners=False, without autocast."""
     if x.is_cuda:
         # the CUDA kernel for channels-last maps is many times faster; for a single image the strides may only look so
         x = x.to(memory_format=torch.channels_last, copy=len(x) == 1)

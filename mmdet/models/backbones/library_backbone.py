@@ -65,7 +65,7 @@ class LibraryBackbone(BaseModule, ABC):
         self._unused: frozenset[str] = frozenset()
 
     def _finish(self, complete: Mapping[str, Tensor], stage_of: Callable[[str], int]) -> None:
-        """Freezes stages and notes which weights of the library's files have no place here.
+        """Freeze stages, and note which weights of the library's files this network does not use.
 
         Args:
             complete: the state dict of the network before the classifier was taken off.
@@ -77,7 +77,7 @@ class LibraryBackbone(BaseModule, ABC):
                 parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> LibraryBackbone:
-        """Frozen parts, and with ``norm_eval`` all batch norms, stay in eval mode."""
+        """Keep frozen parts, and with ``norm_eval`` all batch norms, in eval mode."""
         super().train(mode)
         for module in self.net.modules():
             parameters = list(module.parameters())
@@ -87,7 +87,7 @@ class LibraryBackbone(BaseModule, ABC):
         return self
 
     def init_weights(self) -> None:
-        """Loads what ``pretrained`` or ``init_cfg`` names; without either, the network keeps random weights."""
+        """Load the weights that ``pretrained`` or ``init_cfg`` names; without either, keep random weights."""
         if self.pretrained is not True:
             super().init_weights()
         elif not self.is_init:
@@ -103,14 +103,14 @@ class LibraryBackbone(BaseModule, ABC):
 
     @abstractmethod
     def published_weights(self) -> dict[str, Tensor]:
-        """The library's own weights for the complete network, through the library's cache."""
+        """Return the library's own weights for the complete network, through the library's cache."""
 
     def convert_library_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a file not written by this project → under the library's current names."""
+        """Convert weights of a file not written by this project to the library's current names."""
         return weights
 
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The library's names → this module's (see :func:`mmdet.checkpoint.load_weights`).
+        """Convert the library's names to this module's (see :func:`mmdet.checkpoint.load_weights`).
 
         What belongs to the classifier or to stages not used is dropped.
         """
@@ -122,17 +122,17 @@ class LibraryBackbone(BaseModule, ABC):
                       if name not in self._unused}
 
     def pad(self, x: Tensor, patch_size: int = 1) -> Tensor:
-        """Adds zeros at the bottom and the right: sides become multiples of 32, then of the patch size."""
+        """Add zeros at the bottom and the right: sides become multiples of 32, then of the patch size."""
         height, width = (-(-(-(-side // COARSEST) * COARSEST) // patch_size) * patch_size for side in x.shape[-2:])
         return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]))
 
     def cropped(self, maps: Sequence[Tensor], size: Sequence[int]) -> tuple[Tensor, ...]:
-        """Maps of the padded image → (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of the image of ``size`` (H, W)."""
+        """Crop maps of the padded image to (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of the image of ``size`` (H, W)."""
         heights, widths = ([-(-side // stride) for stride in self.out_strides] for side in size)
         return tuple(feat[..., :height, :width].contiguous() for feat, height, width in zip(maps, heights, widths))
 
     def _check_indices(self, out_indices: Sequence[int], available: Sequence[int]) -> tuple[int, ...]:
-        """``out_indices`` in order; raises UserError unless the network has maps of those stages."""
+        """Return ``out_indices`` in order; raise a UserError unless the network has maps of those stages."""
         chosen = tuple(sorted(out_indices))
         if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(available):
             strides = ', '.join(f'{index} (stride {STAGE_STRIDES[index]})' for index in available) or 'none'

@@ -78,15 +78,15 @@ class QueryViT(BaseModule):
         return self._run(self.vit.blocks[len(self.vit.blocks) - self.query_blocks + index], tokens)
 
     def norm(self, tokens: Tensor) -> Tensor:
-        """The final LayerNorm."""
+        """Apply the final LayerNorm."""
         return self.vit.norm(tokens)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
-        """(h, w) of images (..., H, W)."""
+        """Return (h, w) of images (..., H, W)."""
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
     def lr_depth(self, name: str) -> int:
-        """How many blocks lie above a parameter of this module, for layer-wise decay: L − 1 for what comes before the
+        """Return the number of blocks above a parameter, for layer-wise decay: L − 1 for what comes before the
         blocks, L − 1 − i for block i, 0 for the final norm.
 
         Args:
@@ -103,7 +103,7 @@ class QueryViT(BaseModule):
         return block(tokens)
 
     def adapt_pretrained(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Weights of timm's DINOv2 (``vit_*_patch14_reg4_dinov2``) under this module's names and at its sizes.
+        """Convert weights of timm's DINOv2 (``vit_*_patch14_reg4_dinov2``) under this module's names and at its sizes.
 
         The patch kernel is resized by the pseudo-inverse of the bicubic resize (FlexiViT, arXiv 2212.08013), positions
         bicubically, both antialiased.

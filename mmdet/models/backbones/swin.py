@@ -107,7 +107,7 @@ class SwinTransformer(BaseModule):
         return tuple(outputs)
 
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of this backbone under the original's or timm's names → under its own.
+        """Convert weights of this backbone from the original's or timm's names to its own.
 
         Stored constants are dropped; timm's patch merging moves from the start of a stage to the end of the one before;
         the final norm of an ImageNet model gives way to this model's own output norms, which such files lack; tables of

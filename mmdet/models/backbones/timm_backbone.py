@@ -81,7 +81,7 @@ class TimmBackbone(LibraryBackbone):
             self._checkpoint(True)
 
     def _create(self, pretrained: bool = False) -> Any:
-        """The complete network, for inputs of any size where it can."""
+        """Build the complete network, for inputs of any size where timm supports it."""
         try:
             timm.get_pretrained_cfg(self.name, allow_unregistered=False)
         except RuntimeError:
@@ -106,7 +106,7 @@ class TimmBackbone(LibraryBackbone):
 
     @torch.no_grad()
     def _check_sizes(self, net: Any) -> None:
-        """Raises UserError if the network takes images of one size only."""
+        """Raise a UserError if the network takes images of one size only."""
         try:
             net.eval()(torch.zeros(1, 3, COARSEST, 2 * COARSEST))
         except (AssertionError, RuntimeError):
@@ -116,7 +116,7 @@ class TimmBackbone(LibraryBackbone):
         net.train()
 
     def _stages(self, stage_ends: Sequence[str]) -> dict[str, int]:
-        """Stage of every parameter: 0 before the first stage, else the first stage that ends at or behind it."""
+        """Return the stage of every parameter: 0 before the first stage, else the first that ends at or after it."""
         if self.frozen_stages >= 0 and not hasattr(self.net, 'group_matcher'):
             raise UserError(f'TimmBackbone {self.name}: timm does not say in which order its layers come; set '
                             'frozen_stages=-1')

@@ -80,7 +80,7 @@ class TorchvisionBackbone(LibraryBackbone):
             stage for layer, stage in self._stage.items() if parameter.startswith(f'{layer}.')))
 
     def _layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """The parts that run one after the other, up to the last feature map, with their names in ``net``."""
+        """Return the parts that run one after the other, up to the last feature map, with their names in ``net``."""
         for name, child in self.net.named_children():
             if name in _HEADS:
                 return
@@ -91,7 +91,7 @@ class TorchvisionBackbone(LibraryBackbone):
 
     @torch.no_grad()
     def _measure(self) -> dict[str, tuple[int, int]]:
-        """Stride (0: none that divides the image) and channels of the map behind each part."""
+        """Return stride (0: none that divides the image) and channels of the map after each part."""
         self.net.eval()
         x = next(self.net.parameters()).new_zeros(1, 3, _PROBE, _PROBE)
         sizes = {}
@@ -103,7 +103,7 @@ class TorchvisionBackbone(LibraryBackbone):
         return sizes
 
     def _keep_until(self, last: str) -> None:
-        """Removes what runs behind the last map used."""
+        """Remove the layers after the last map used."""
         kept = set()
         for name, _ in self._layers():
             kept |= {name, name.split('.')[0]}

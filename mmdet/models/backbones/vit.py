@@ -25,7 +25,7 @@ _PRETRAIN_SIZE = 224  # MAE pre-trains on 224×224 images; the stored position t
 
 
 def sincos_position_embedding(channels: int, grid: tuple[int, int]) -> Tensor:
-    """MAE's fixed 2-D sine-cosine table: (1 + h·w, channels); the first row, the class token's, is zero.
+    """Compute MAE's fixed 2-D sine-cosine table: (1 + h·w, channels); the first row, the class token's, is zero.
 
     The first half of the channels encodes x, the second y; within a half, sines come before cosines.
     """
@@ -120,7 +120,7 @@ class ViT(BaseModule):
         return super().train(mode)
 
     def _position(self, height: int, width: int) -> Tensor:
-        """Position table of the patches, resized to a grid: (1, C, height, width); kept per size.
+        """Resize the position table of the patches to a grid: (1, C, height, width); cached per size.
 
         Not while a training step is captured as a CUDA graph, which would outlive it.
         """

@@ -82,7 +82,7 @@ class CNPOutputs:
         return resize(self.coarse_mask, MASK_FACTOR).relu()
 
     def bboxes(self, index: Tensor | None = None) -> Tensor:
-        """Boxes x1, y1, x2, y2 in pixels, clamped to the image: (B, N, 4), or (B, S, 4) of locations ``index``."""
+        """Decode boxes x1, y1, x2, y2 in pixels, clamped to the image: (B, N, 4), or those at ``index``, (B, S, 4)."""
         height, width = self.grid.size
         means = self.means if index is None else gather_rows(self.means, index)
         points = self.grid.points if index is None else self.grid.points[index]
@@ -134,7 +134,7 @@ class CNPContrastHead(BaseDenseHead):
         self.assigner = TASK_UTILS.build(assigner or dict(type='UncertaintyAssigner'))
         self.track_jitter = track_jitter
         self.test_settings = TestSettings.of('CNPContrastHead', test_cfg, nms_pre=200, score_thr=0.015, nms_thr=0.5,
-                                    max_per_img=10)
+                                             max_per_img=10)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Network and memory (sections 3.1 and 3.2)
@@ -226,8 +226,8 @@ class CNPContrastHead(BaseDenseHead):
         # add, since empty slots may share a positive's location
         onehot = torch.zeros_like(outputs.cls_logits).flatten(1).scatter_add_(
             1, place, positive.to(outputs.cls_logits.dtype)).view_as(outputs.cls_logits)  # (B, N, K)
-        learns = (onehot.amax(dim=2) > 0) | assignment.negative  # (B, N)
-        loss_cls = (sigmoid_focal_loss(outputs.cls_logits, onehot).sum(dim=2) * learns).sum(dim=1) / num_positive
+        counted = (onehot.amax(dim=2) > 0) | assignment.negative  # (B, N)
+        loss_cls = (sigmoid_focal_loss(outputs.cls_logits, onehot).sum(dim=2) * counted).sum(dim=1) / num_positive
 
         # −log Σ_n w_n·N(g; μbox_n, σ_n) / N + smooth L1(σ_n, u_n), u_n = (1 − confidence) + (1 − IoU+)
         height, width = grid.size

@@ -69,11 +69,11 @@ def fcos_losses(cls_logits: Tensor, bboxes: Tensor, centerness: Tensor, assigned
     onehot = (F.one_hot(gt_labels, cls_logits.shape[2]) * positive[..., None]).to(cls_logits.dtype)
     gt_bboxes = gather_rows(targets.gt_bboxes, assigned.gt)  # (B, N, 4)
     # other locations get their target: their loss has no weight, and its gradient stays finite
-    learners = torch.where(positive[..., None], bboxes, gt_bboxes)
+    predicted = torch.where(positive[..., None], bboxes, gt_bboxes)
     if box_loss == 'iou':
-        error = -aligned_legacy_box_iou(learners, gt_bboxes).clamp(min=MIN_IOU).log()
+        error = -aligned_legacy_box_iou(predicted, gt_bboxes).clamp(min=MIN_IOU).log()
     else:
-        error = giou_loss(learners, gt_bboxes)
+        error = giou_loss(predicted, gt_bboxes)
     weight = assigned.centerness
     centerness_error = F.binary_cross_entropy_with_logits(centerness, weight, reduction='none')
     return dict(

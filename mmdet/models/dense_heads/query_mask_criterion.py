@@ -45,8 +45,8 @@ class QueryMaskCriterion:
         self.rand = rand
 
     def __call__(self, predictions: Sequence[Prediction], targets: Sequence[ClipTargets]) -> dict[str, Tensor]:
-        """Weighted losses ``loss_ce``, ``loss_mask``, ``loss_dice`` of the first prediction, ``loss_ce_0``, ... of the
-        second, and so on.
+        """Compute the weighted losses ``loss_ce``, ``loss_mask``, ``loss_dice`` of the first prediction, ``loss_ce_0``,
+        ... of the second, and so on.
 
         Args:
             predictions: the final one, then the auxiliary ones in the order of their blocks.
@@ -63,7 +63,7 @@ class QueryMaskCriterion:
 
     def unweighted(self, class_logits: Tensor, mask_logits: Tensor, targets: Sequence[ClipTargets],
                    count: Tensor) -> dict[str, Tensor]:
-        """The three losses of one prediction; ``count`` is the number that sums over masks are divided by."""
+        """Compute the three losses of one prediction; sums over masks are divided by ``count``."""
         pairs = [self.matcher.match(classes, masks, target, self.rand)
                  for classes, masks, target in zip(class_logits, mask_logits, targets)]
         masks = torch.cat([logits[:, queries].flatten(0, 1)
@@ -91,7 +91,7 @@ class QueryMaskCriterion:
 
     @staticmethod
     def _number_of_masks(logits: Tensor, targets: Sequence[ClipTargets]) -> Tensor:
-        """Masks of a process on average, at least 1."""
+        """Return the number of masks per process on average, at least 1."""
         count = logits.new_tensor(sum(target.masks.shape[0] * target.masks.shape[1] for target in targets),
                                   dtype=torch.float32)
         all_reduce(count)

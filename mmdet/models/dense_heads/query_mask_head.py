@@ -54,11 +54,11 @@ class QueryMaskHead(BaseModule):
         self.upscale = nn.Sequential(UpscaleBlock(embed_dims), UpscaleBlock(embed_dims))
 
     def first_queries(self, batch: int) -> Tensor:
-        """(batch, Q, D): the input queries of a video's first frame."""
+        """Return the input queries (batch, Q, D) of a video's first frame."""
         return self.query.weight.expand(batch, -1, -1)
 
     def next_queries(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, Q + ..., D) after the last block, not yet normalised → the next frame's queries (B, Q, D)."""
+        """Compute the next frame's queries (B, Q, D) from the tokens (B, Q + ..., D) after the last block."""
         return self.query_updater(tokens[:, :self.num_queries]) + self.query.weight
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class MaskGeometry(NamedTuple):
 
 
 def restore_logits(logits: Tensor, geometry: MaskGeometry, direct: bool = False) -> Tensor:
-    """Mask logits (n, h, w) at the original size, (n, H0, W0) float32.
+    """Resize mask logits (n, h, w) to the original size: (n, H0, W0) float32.
 
     Bilinear to the padded input, cropped, bilinear to the original; with ``direct`` at once, as transformers does for
     inputs without padding.
@@ -45,7 +45,7 @@ def restore_logits(logits: Tensor, geometry: MaskGeometry, direct: bool = False)
 
 
 def mask_quality(logits: Tensor) -> Tensor:
-    """Mean probability of the pixels of each mask (n, H, W) → (n,); 0 where it is empty."""
+    """Compute the mean probability of the pixels of each mask (n, H, W) → (n,); 0 where it is empty."""
     inside = logits > 0
     return (logits.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
 
@@ -127,7 +127,7 @@ class QueryTrackResults:
             frames[-1].video_tracks = InstanceData(instances_id=queries.cpu(), labels=labels.cpu(), scores=scores.cpu())
 
     def _above_threshold(self, scores: Tensor) -> Tensor:
-        """(T, Q) bool: the best ``max_per_frame`` above the threshold, before the masks' quality counts."""
+        """Mark, (T, Q) bool, the best ``max_per_frame`` above the threshold, before the masks' quality counts."""
         wanted = scores > self.score_thr
         if scores.shape[1] > self.max_per_frame:
             bar = scores.topk(self.max_per_frame, dim=1).values[:, -1:]
@@ -135,7 +135,7 @@ class QueryTrackResults:
         return wanted
 
     def _candidates(self, state: QueryState, length: int, difference_range: tuple[Tensor, Tensor]) -> Tensor:
-        """(Q,) bool: the queries that can still be among the best M."""
+        """Mark, (Q,) bool, the queries that can still be among the best M."""
         assert state.logit_sum is not None
         still = can_enter(state.logit_sum, state.num_frames, length, difference_range, self.max_per_video)
         state.open = still if state.open is None else state.open.to(still.device) & still
@@ -146,7 +146,7 @@ class QueryTrackResults:
 
     def _masks(self, logits: Tensor, times: Tensor, queries: Tensor,
                geometry: MaskGeometry) -> tuple[list[dict], Tensor]:
-        """RLE of the original size of n masks, and their quality (n,)."""
+        """Compute the RLE of n masks at the original size, and their quality (n,)."""
         height, width = geometry.ori_shape
         rles: list[dict] = []
         quality = []
@@ -178,5 +178,5 @@ class QueryTrackResults:
 
 
 def _of_data_set(frame: DetDataSample) -> bool:
-    """Whether results of whole videos are wanted: not of streams, which may never end."""
+    """Return whether results of whole videos are wanted: not of streams, which may never end."""
     return 'video_length' in frame and 'source_frame' not in frame

@@ -117,7 +117,7 @@ class BaseDetector(BaseModel):
         return results
 
     def extract_feat(self, images: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) normalised images → the pyramid's maps."""
+        """Compute the pyramid's maps of normalised images (B, 3, H, W)."""
         raise NotImplementedError
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ class BaseDetector(BaseModel):
     # Testing
 
     def new_stream(self) -> StreamState | None:
-        """The state of a video before its first frame; None if the model does not track."""
+        """Return the state of a video before its first frame; None if the model does not track."""
         return self.tracker.new_state() if self.tracker is not None else None
 
     @torch.no_grad()
@@ -177,7 +177,7 @@ class BaseDetector(BaseModel):
 
     def _states(self, clips: Sequence[TrackDataSample],
                 streams: Sequence[StreamState | None] | None) -> list[Any]:
-        """The clips' states, as :meth:`new_stream` makes them; new where there is none. Checks before the network runs.
+        """Return the clips' states, new ones where there is none; check them before the network runs.
         """
         given = streams if streams is not None else [None] * len(clips)
         states: list[StreamState | None] = []

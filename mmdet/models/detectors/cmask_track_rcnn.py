@@ -42,7 +42,7 @@ class CMaskTrackRCNN(MaskTrackRCNN):
         self.window = window
 
     def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
-        """Calibrated maps of the levels the heads read: (B, C, h_l, w_l) twice → once."""
+        """Calibrate the levels that the heads read: (B, C, h_l, w_l) twice → once."""
         levels = len(self.roi_extractor.strides)
         return self.track_head.calibrate(maps[:levels], ref_maps[:levels])
 
@@ -69,7 +69,7 @@ class CMaskTrackRCNN(MaskTrackRCNN):
             yield self.collect(frames, InstanceData.cat(found)) if frames else []
 
     def references(self, frame_ids: Sequence[int], index: int) -> list[int]:
-        """Positions in the clip of the frames around ``frame_ids[index]``, itself only if there is no other."""
+        """Return the positions of the frames around ``frame_ids[index]``, itself only if there is no other."""
         others = [other for other, frame_id in enumerate(frame_ids)
                   if 0 < abs(frame_id - frame_ids[index]) <= self.window]
         return others or [index]

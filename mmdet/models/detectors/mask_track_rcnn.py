@@ -68,7 +68,7 @@ class MaskTrackRCNN(BaseDetector):
         self.mask_thr = mask_thr
 
     def extract_feat(self, images: Tensor) -> Maps:
-        """(B, 3, H, W) normalised images → the pyramid's maps."""
+        """Compute the pyramid's maps of normalised images (B, 3, H, W)."""
         return self.neck(self.backbone(images))
 
     def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
@@ -158,7 +158,7 @@ class MaskTrackRCNN(BaseDetector):
                 for first, last in pairwise(bounds) for rows in [table[first:last]]]
 
     def _rles(self, frames: Sequence[DetDataSample], found: InstanceData, bounds: list[int]) -> list[dict]:
-        """RLE of every detection, in order; rows ``bounds[i]``..``bounds[i + 1]`` are frame i's."""
+        """Compute the RLE of every detection, in order; rows ``bounds[i]``..``bounds[i + 1]`` are frame i's."""
         rles = []
         start = 0
         for (height, width), group in groupby(frames, key=lambda frame: tuple(frame.ori_shape)):
@@ -174,7 +174,7 @@ class MaskTrackRCNN(BaseDetector):
         return self.track_head(self.roi_extractor(maps, image, bboxes, self.track_head.roi_size))
 
     def _pool_views(self, roi_maps: Maps, views: int, image: Tensor, bboxes: Tensor, size: int) -> Tensor:
-        """Features (n·V, C, size, size) of ``bboxes`` (n, 4) of frames ``image`` (n,) in each view of their frame."""
+        """Pool features (n·V, C, size, size) of ``bboxes`` (n, 4) of frames ``image`` (n,) in each of the V views."""
         image = (image[:, None] * views + torch.arange(views, device=image.device)).flatten()
         return self.roi_extractor(roi_maps, image, bboxes.repeat_interleave(views, dim=0), size)
 

@@ -29,7 +29,7 @@ class SingleStageDetector(BaseDetector):
         self.bbox_head = MODELS.build(bbox_head)
 
     def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) normalised images → the pyramid's maps."""
+        """Compute the pyramid's maps of normalised images (B, 3, H, W)."""
         return self.neck(self.backbone(images))
 
     def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:

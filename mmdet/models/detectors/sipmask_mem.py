@@ -49,7 +49,7 @@ class SipMaskMem(SingleStageDetector):
                             'model.backbone.with_cp=False (faster) or model.graph_training=False (less memory)')
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of N key/reference pairs (T = 2)."""
+        """Compute the losses of N key/reference pairs (T = 2)."""
         images = inputs.transpose(0, 1).flatten(0, 1)  # all key frames, then all reference frames
         multiple = _GRAPH_OBJECTS if self.graph_training else 1
         keys, references = (

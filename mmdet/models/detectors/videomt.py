@@ -74,7 +74,7 @@ class VidEoMT(BaseDetector):
         return super().train(mode)
 
     def _forward(self, inputs: Tensor) -> ClipOutputs:
-        """Outputs for clips that begin their videos."""
+        """Compute the outputs for clips that begin their videos."""
         return self.run_clips(inputs)
 
     def run_clips(self, images: Tensor, queries: Tensor | None = None) -> ClipOutputs:
@@ -88,7 +88,7 @@ class VidEoMT(BaseDetector):
         return ClipOutputs(*self._read(self.backbone.norm(tokens[0]), images), queries)
 
     def new_stream(self) -> QueryState:
-        """The state of a video before its first frame."""
+        """Return the state of a video before its first frame."""
         return QueryState()
 
     @torch.no_grad()
@@ -119,12 +119,12 @@ class VidEoMT(BaseDetector):
         return data_samples
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of B clips of T frames; gradients pass through the queries from frame to frame."""
+        """Compute the losses of B clips of T frames; gradients pass through the queries from frame to frame."""
         targets = [ClipTargets.of(clip, (inputs.shape[-2], inputs.shape[-1]), inputs.device) for clip in data_samples]
         return self.criterion(self.training_predictions(inputs), targets)
 
     def training_predictions(self, images: Tensor) -> list[Prediction]:
-        """The final prediction, then one from the tokens that enter each query block but the last.
+        """Return the final prediction, then one from the tokens that enter each query block but the last.
 
         The latter, as published, are read without the final LayerNorm.
         """
@@ -132,8 +132,8 @@ class VidEoMT(BaseDetector):
         return [self._read(tokens, images) for tokens in (self.backbone.norm(last), *auxiliary)]
 
     def _tokens(self, images: Tensor, queries: Tensor | None, auxiliary: bool) -> tuple[list[Tensor], Tensor]:
-        """Tokens (B, T, Q + ..., D) after the last block and, if asked, those that enter the first N − 1 query blocks;
-        the next frame's queries.
+        """Return tokens (B, T, Q + ..., D) after the last block and, if asked, those that enter the first N − 1 query
+        blocks; the next frame's queries.
         """
         encoded = self.backbone.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         if queries is None:
@@ -150,7 +150,7 @@ class VidEoMT(BaseDetector):
         return [torch.stack(of_frames, dim=1) for of_frames in zip(*frames)], queries
 
     def _read(self, tokens: Tensor, images: Tensor) -> Prediction:
-        """Tokens (B, T, Q + ..., D) → class and mask logits of every frame, (B, T, ...)."""
+        """Read tokens (B, T, Q + ..., D): class and mask logits of every frame, (B, T, ...)."""
         classes, masks = self.head(tokens.flatten(0, 1), self.backbone.grid(images))
         shape = tokens.shape[:2]
         return classes.unflatten(0, shape), masks.unflatten(0, shape)
@@ -166,7 +166,7 @@ class VidEoMT(BaseDetector):
                 module.to(dtype)
 
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the authors' files or of transformers' under this project's names.
+        """Convert weights of the authors' files or of transformers' to this project's names.
 
         Weights of single frames, from which the authors start the training on videos, may lack the layer that hands
         queries on: it keeps its own, and that is said.
@@ -181,7 +181,7 @@ class VidEoMT(BaseDetector):
 
 
 def _distinct(states: Sequence[QueryState]) -> list[list[int]]:
-    """Rows of a batch in groups, one after the other, that have each state at most once."""
+    """Split the rows of a batch into groups that have each state at most once."""
     groups: list[list[int]] = []
     for row, state in enumerate(states):
         number = sum(earlier is state for earlier in states[:row])

@@ -37,7 +37,7 @@ class VidEoMTSizes(NamedTuple):
 
 
 def videomt_names(depth: int) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Every parameter: its name here, in the authors' files and in transformers' (three there for fused q, k, v)."""
+    """Yield, for every parameter, its name here, in the authors' files and in transformers' (three for q, k, v)."""
     def both(own: str, authors: str, other: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for kind in ('weight', 'bias'):
             yield f'{own}.{kind}', f'{authors}.{kind}', (f'{other}.{kind}',)
@@ -73,7 +73,7 @@ def videomt_names(depth: int) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of an authors' or a transformers' file under this project's names.
+    """Convert weights of an authors' or a transformers' file to this project's names.
 
     What nothing reads is left out; any other name that the map lacks stays, so that a strict load refuses it. Weights
     of neither kind come back as they are.
@@ -98,7 +98,7 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_transformers(weights: Mapping[str, Tensor], query_blocks: int) -> dict[str, Tensor]:
-    """Weights of this project under transformers' names, with what its strict loading also asks for."""
+    """Convert weights of this project to transformers' names, with what its strict loading also asks for."""
     converted = {}
     for own, _, other in videomt_names(_count_blocks(weights)):
         value = weights[own]
@@ -111,20 +111,20 @@ def to_transformers(weights: Mapping[str, Tensor], query_blocks: int) -> dict[st
 
 
 def to_authors(weights: Mapping[str, Tensor], query_blocks: int) -> dict[str, Tensor]:
-    """Weights of this project under the authors' names; a file of theirs holds them under the key ``model``."""
+    """Convert weights of this project to the authors' names; a file of theirs holds them under the key ``model``."""
     converted = {authors: weights[own] for own, authors, _ in videomt_names(_count_blocks(weights))}
     return converted | _unused(weights, query_blocks, 'backbone.')
 
 
 def _unused(weights: Mapping[str, Tensor], query_blocks: int, prefix: str) -> dict[str, Tensor]:
-    """The buffers of the training: class weights, and the probabilities of the masks in attention, which are off."""
+    """Return the buffers of training: class weights, and the probabilities of masks in attention, which are 0."""
     class_weights = torch.ones(len(weights['head.class_predictor.bias']))
     class_weights[-1] = _NO_OBJECT_WEIGHT
     return {f'{prefix}attn_mask_probs': torch.zeros(query_blocks), 'criterion.empty_weight': class_weights}
 
 
 def videomt_sizes(weights: Mapping[str, Tensor], source: str) -> VidEoMTSizes:
-    """Sizes of the model that weights belong to, whichever names they have; raises UserError if they are another's."""
+    """Read the sizes of a model from its weights under any names; raise a UserError if they are another model's."""
     probabilities = next((value for name, value in weights.items() if name.endswith('attn_mask_probs')), None)
     own = from_published(weights)
     try:
@@ -140,7 +140,7 @@ def videomt_sizes(weights: Mapping[str, Tensor], source: str) -> VidEoMTSizes:
 
 
 def _count_blocks(weights: Mapping[str, Tensor]) -> int:
-    """L: blocks have consecutive numbers from 0."""
+    """Return L; blocks have consecutive numbers from 0."""
     prefixes = ('layers.', f'{_AUTHORS_VIT}.blocks.', f'{_VIT}.blocks.')
     numbers = {int(name.removeprefix(prefix).split('.', 1)[0]) for prefix in prefixes for name in weights
                if name.startswith(prefix)}

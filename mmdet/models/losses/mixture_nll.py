@@ -44,6 +44,6 @@ def mixture_nll_loss(means: Tensor, sigmas: Tensor, gt_bboxes: Tensor, weights: 
 
 
 def _log_normalise(log_weights: Tensor, member: Tensor) -> Tensor:
-    """log(w_n / Σ_{P_g} w) for every object: (B, P), (B, G, P) → (B, G, P); −1e30 outside."""
+    """Compute log(w_n / Σ_{P_g} w) for every object: (B, P), (B, G, P) → (B, G, P); −1e30 outside."""
     masked = log_weights[:, None].masked_fill(~member, -1e30)
     return masked.log_softmax(dim=2)

@@ -17,7 +17,7 @@ IMPORTANT = 0.75  # share of the points taken where the logit is closest to 0
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Values of maps at points, bilinear between pixel centres, zero outside.
+    """Sample maps at points, bilinear between pixel centres, zero outside.
 
     Args:
         maps: (M, h, w) floating point.
@@ -35,7 +35,7 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
 
 @torch.no_grad()
 def uncertain_points(logits: Tensor, num_points: int, rand: Callable[..., Tensor] = torch.rand) -> Tensor:
-    """Random points of each mask, most of them where its logit is close to 0.
+    """Draw random points of each mask, most of them where its logit is close to 0.
 
     Of 3P uniform points the ⌊0.75P⌋ with the smallest absolute logit stay; the others are uniform again.
 
@@ -55,24 +55,24 @@ def uncertain_points(logits: Tensor, num_points: int, rand: Callable[..., Tensor
 
 
 def point_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy at points (M, P), their mean for each mask: (M,)."""
+    """Compute the binary cross-entropy at points (M, P), averaged for each mask: (M,)."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction='none').mean(1)
 
 
 def point_dice(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 − (2·Σσt + 1) / (Σσ + Σt + 1) over points (M, P): (M,)."""
+    """Compute 1 − (2·Σσt + 1) / (Σσ + Σt + 1) over points (M, P): (M,)."""
     probs = logits.sigmoid()
     return 1 - (2 * (probs * targets).sum(1) + 1) / (probs.sum(1) + targets.sum(1) + 1)
 
 
 def pairwise_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """:func:`point_bce` of each of Q predictions (Q, P) with each of n targets (n, P): (Q, n)."""
+    """Compute :func:`point_bce` of each of Q predictions (Q, P) with each of n targets (n, P): (Q, n)."""
     positive = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction='none')
     negative = F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction='none')
     return (positive @ targets.T + negative @ (1 - targets).T) / logits.shape[1]
 
 
 def pairwise_dice(logits: Tensor, targets: Tensor) -> Tensor:
-    """:func:`point_dice` of each of Q predictions (Q, P) with each of n targets (n, P): (Q, n)."""
+    """Compute :func:`point_dice` of each of Q predictions (Q, P) with each of n targets (n, P): (Q, n)."""
     probs = logits.sigmoid()
     return 1 - (2 * probs @ targets.T + 1) / (probs.sum(1)[:, None] + targets.sum(1)[None] + 1)

@@ -31,7 +31,7 @@ class RoIExtractor:
         self.convention = BoxConvention(legacy_boxes)
 
     def levels(self, bboxes: Tensor) -> Tensor:
-        """(n, 4) continuous boxes → (n,) index of their level."""
+        """Compute the level of continuous boxes: (n, 4) → (n,)."""
         area = (bboxes[:, 2] - bboxes[:, 0]) * (bboxes[:, 3] - bboxes[:, 1])
         level = (area.clamp(min=0).sqrt() / self.finest_scale + 1e-6).log2().floor()
         return level.clamp(0, len(self.strides) - 1).long()

@@ -15,7 +15,7 @@ from mmdet.models.task_modules.box_assignment import IGNORED, MaxIoUAssigner, Ra
 
 
 def batch_index(items: Sequence[Tensor]) -> Tensor:
-    """(Σ n_i,) int64: which tensor of the list each row of their concatenation comes from."""
+    """Return, (Σ n_i,) int64, which tensor of the list each row of their concatenation comes from."""
     return torch.cat([row.new_full((len(row),), index, dtype=torch.long) for index, row in enumerate(items)])
 
 

@@ -26,11 +26,11 @@ class BoxConvention:
         self.end = 1.0 if legacy else 0.0
 
     def continuous(self, boxes: Tensor) -> Tensor:
-        """(..., 4) of this convention → (..., 4), each x2 - x1 wide."""
+        """Convert boxes (..., 4) of this convention to continuous ones, x2 - x1 wide."""
         return boxes + boxes.new_tensor((0, 0, self.end, self.end))
 
     def from_continuous(self, boxes: Tensor) -> Tensor:
-        """Inverse of :meth:`continuous`."""
+        """Invert :meth:`continuous`."""
         return boxes - boxes.new_tensor((0, 0, self.end, self.end))
 
     def iou(self, boxes1: Tensor, boxes2: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class ClipTargets:
 
     @classmethod
     def of(cls, clip: TrackDataSample, size: tuple[int, int], device: torch.device) -> ClipTargets:
-        """The objects that at least one frame's ``gt_instances`` shows with a pixel, in the order of appearance.
+        """Collect the objects that at least one frame's ``gt_instances`` shows with a pixel, in order of appearance.
 
         Args:
             clip: frames whose masks are padded to ``size``, (H, W).
@@ -107,7 +107,7 @@ class HungarianClipMatcher:
 
     def cost(self, class_logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor,
              rand: Callable[..., Tensor] = torch.rand) -> Tensor:
-        """Cost (Q, n) of each query for each object in one frame.
+        """Compute the cost (Q, n) of each query for each object in one frame.
 
         Args:
             class_logits: (Q, K + 1). mask_logits: (Q, h, w).
@@ -121,7 +121,7 @@ class HungarianClipMatcher:
 
 
 def _to_host(costs: list[Tensor]) -> list[np.ndarray]:
-    """All matrices (Q, n_i) in one copy; what is not finite becomes as dear as can be, so that the loss shows it."""
+    """Copy all matrices (Q, n_i) at once; NaN and Inf become the largest cost, so that the loss shows them."""
     if not costs:
         return []
     together = torch.cat(costs, dim=1).nan_to_num(TAKEN, TAKEN, -TAKEN).cpu().numpy()

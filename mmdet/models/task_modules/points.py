@@ -23,7 +23,11 @@ Device = torch.device | str | None
 
 
 def level_points(height: int, width: int, stride: int, offset: float = 0.5, device: Device = None) -> Tensor:
-    """Points of a level, row by row: (height·width, 2) x, y = ((j + offset)·stride, (i + offset)·stride) in pixels."""
+    """Compute the points of a level, row by row: x, y = ((j + offset)·stride, (i + offset)·stride) in pixels.
+
+    Returns:
+        (height·width, 2).
+    """
     x = (torch.arange(width, device=device, dtype=torch.float32) + offset) * stride
     y = (torch.arange(height, device=device, dtype=torch.float32) + offset) * stride
     y, x = torch.meshgrid(y, x, indexing='ij')
@@ -31,7 +35,7 @@ def level_points(height: int, width: int, stride: int, offset: float = 0.5, devi
 
 
 def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: Device = None) -> Tensor:
-    """Points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`.
+    """Return the points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`.
 
     Never write to the result: it is cached.
     """

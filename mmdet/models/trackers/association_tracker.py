@@ -178,7 +178,7 @@ class AssociationTracker:
         self.similarity, self.temperature, self.max_tracks = similarity, temperature, max_tracks
 
     def new_state(self) -> TrackState:
-        """The state of a stream before its first frame."""
+        """Return the state of a stream before its first frame."""
         return TrackState()
 
     def track(self, instances: InstanceData, state: TrackState) -> InstanceData:

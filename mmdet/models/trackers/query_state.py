@@ -32,7 +32,7 @@ class QueryState(StreamState):
 
 
 def best_pairs(mean_logits: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best M pairs of a query and a label.
+    """Select the best M pairs of a query and a label.
 
     Args:
         mean_logits: (Q, K + 1), mean over the video's frames; the last class is "no object".
@@ -50,7 +50,7 @@ def best_pairs(mean_logits: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor
 
 def logit_difference_range(norm: torch.nn.LayerNorm, classifier: torch.nn.Linear,
                            slack: float = 1.05) -> tuple[Tensor, Tensor]:
-    """Between which values the differences of a query's class logits lie in any frame.
+    """Bound the differences of a query's class logits in any frame.
 
     Logits are W·(γ∘x + β) + c with x of mean 0 and length at most √D, so that
     l_j − l_k = (w_j − w_k)·β + c_j − c_k ± √D·‖(w_j − w_k)∘γ without its mean‖.
@@ -74,7 +74,7 @@ def logit_difference_range(norm: torch.nn.LayerNorm, classifier: torch.nn.Linear
 
 def can_enter(logit_sum: Tensor, seen: int, length: int, difference_range: tuple[Tensor, Tensor],
               number: int) -> Tensor:
-    """Which queries can be in the best M of the video, whatever the frames to come bring.
+    """Mark the queries that can be in the best M of the video, whatever the following frames contain.
 
     A query is out once the highest score it can reach, with any label, is below the lowest that M other pairs can fall
     to.

@@ -25,11 +25,11 @@ class Axis(NamedTuple):
     dilation_patch: int
 
     def output_size(self, size: int) -> int:
-        """Length of the output for an input of length `size`; less than 1 where the kernel does not fit."""
+        """Compute the length of the output for an input of length `size`; less than 1 where the kernel does not fit."""
         return (size + 2 * self.padding - (self.kernel - 1) * self.dilation - 1) // self.stride + 1
 
     def terms(self, size: int) -> Iterator[tuple[int, slice, slice, slice]]:
-        """Every (patch cell, kernel tap) that has terms inside an input of length `size`.
+        """Yield every (patch cell, kernel tap) that has terms inside an input of length `size`.
 
         Yields:
             The patch cell and the slices of the output, of input1 and of input2 whose elements belong together.
@@ -47,13 +47,13 @@ class Axis(NamedTuple):
 
 
 def axes(*parameters: Sequence[int]) -> tuple[Axis, Axis]:
-    """The vertical and the horizontal axis of (kernel_size, patch_size, …, dilation_patch), each a pair."""
+    """Return the vertical and the horizontal axis of (kernel_size, patch_size, …, dilation_patch), each a pair."""
     vertical, horizontal = zip(*parameters)
     return Axis(*vertical), Axis(*horizontal)
 
 
 def output_shape(shape: Sequence[int], vertical: Axis, horizontal: Axis) -> tuple[int, int, int, int, int]:
-    """(N, P_h, P_w, oH, oW) for inputs of shape (N, C, h, w).
+    """Return the output shape (N, P_h, P_w, oH, oW) for inputs of shape (N, C, h, w).
 
     Raises:
         UserError: the inputs are not four-dimensional, a parameter is out of range, or the kernel does not fit.

@@ -16,7 +16,7 @@ def _accumulable(*tensors: Tensor) -> list[Tensor]:
 
 
 def correlation(input1: Tensor, input2: Tensor, *parameters: Sequence[int]) -> Tensor:
-    """out[n, ph, pw, y, x] = Σ over channels and taps of input1 · shifted input2; differentiable by autograd.
+    """Compute out[n, ph, pw, y, x] = Σ over channels and taps of input1 · shifted input2; differentiable by autograd.
 
     Args:
         input1: (N, C, h, w).
@@ -37,7 +37,7 @@ def correlation(input1: Tensor, input2: Tensor, *parameters: Sequence[int]) -> T
 
 
 def correlation_grad_input1(grad_output: Tensor, input2: Tensor, *parameters: Sequence[int]) -> Tensor:
-    """Gradient of `correlation` with respect to input1: (N, C, h, w), gathered from grad_output · input2."""
+    """Compute the gradient of `correlation` for input1: (N, C, h, w), gathered from grad_output · input2."""
     vertical, horizontal = axes(*parameters)
     grad, b = _accumulable(grad_output, input2)
     result = torch.zeros_like(b, memory_format=torch.contiguous_format)
@@ -49,7 +49,7 @@ def correlation_grad_input1(grad_output: Tensor, input2: Tensor, *parameters: Se
 
 
 def correlation_grad_input2(grad_output: Tensor, input1: Tensor, *parameters: Sequence[int]) -> Tensor:
-    """Gradient of `correlation` with respect to input2: (N, C, h, w), gathered from grad_output · input1."""
+    """Compute the gradient of `correlation` for input2: (N, C, h, w), gathered from grad_output · input1."""
     vertical, horizontal = axes(*parameters)
     grad, a = _accumulable(grad_output, input1)
     result = torch.zeros_like(a, memory_format=torch.contiguous_format)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def deform_conv3x3_deterministic(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. All float32 or float64.
+    """Apply a deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. Float32 or float64.
 
     Args:
         x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).

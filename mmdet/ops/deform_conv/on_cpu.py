@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. All float32 or float64.
+    """Apply a deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. Float32 or float64.
 
     Args:
         x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).
@@ -38,7 +38,7 @@ def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _tap_positions(height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Sampling positions of the nine taps without offsets, x (9, 1, w) and y (9, h, 1), in grid_sample's −1..1.
+    """Compute the positions of the nine taps without offsets, x (9, 1, w) and y (9, h, 1), in grid_sample's −1..1.
 
     They span the outer edges of the outer pixels.
     """

@@ -28,7 +28,7 @@ _BLOCK = 32  # positions per program
 
 
 def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map.
+    """Apply a deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map.
 
     Args:
         x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).
@@ -52,7 +52,7 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 
 
 def _launch(kernel: Any, x: Tensor, offset: Tensor, *others: Tensor) -> None:
-    """x: (B, h, w, C) contiguous; offset: (B, 18·G, h, w) contiguous."""
+    """Launch a kernel; x: (B, h, w, C) contiguous; offset: (B, 18·G, h, w) contiguous."""
     batch, height, width, channels = x.shape
     groups = offset.shape[1] // 18
     positions = batch * height * width
@@ -79,7 +79,7 @@ def _(x: Tensor, offset: Tensor) -> Tensor:
 
 @torch.library.custom_op('mmdet::deform_sample_backward', mutates_args=())
 def _sample_backward(x: Tensor, offset: Tensor, grad_columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of x (float32) and of the offsets (float32)."""
+    """Compute the gradients of x (float32) and of the offsets (float32)."""
     grad_x = torch.zeros_like(x, dtype=torch.float32)
     grad_offset = torch.empty_like(offset)
     _launch(sample_backward_kernel, x, offset, grad_columns, grad_x, grad_offset)

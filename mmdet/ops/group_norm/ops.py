@@ -21,7 +21,7 @@ _BLOCK = 32  # positions per program
 
 def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5,
                relu: bool = False) -> Tensor:
-    """(B, C, h, w) → group norm, then ReLU if asked; statistics in float32.
+    """Apply group norm, then a ReLU if asked, to (B, C, h, w); statistics in float32.
 
     Half-precision maps on a GPU that need no gradient and whose C is a power of two take the fused kernel and come back
     channels-last; all others take PyTorch's.
