@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmdet.errors import EXIT_PREEMPTED
+from tests.helpers.processes import with_search_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('failing process')]
 HERE = Path(__file__).parent
@@ -20,7 +21,7 @@ LAUNCH = 'import sys; from mmdet.apis.launch import _run_on_gpus; sys.exit(_run_
 def run_job(folder, fault):
     """Exit status, error output, and seconds from the first line of it to the end."""
     environment = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore',
-                       PYTHONPATH=f'{HERE}:{HERE.parents[1]}')
+                       PYTHONPATH=with_search_path(HERE, HERE.parents[1]))
     job = subprocess.Popen([sys.executable, '-c', LAUNCH, HERE / 'job_process.py', folder, fault], text=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, cwd=HERE.parents[1])
     try:

@@ -13,6 +13,7 @@ from torchvision.ops import deform_conv2d
 from mmdet.ops.deform_conv import deform_conv3x3
 from mmdet.ops.group_norm import group_norm
 from mmdet.ops.mask_logits import mask_logits
+from tests.helpers.processes import with_search_path
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='no Triton on this platform')
 def test_kernels_in_the_interpreter():
     run = subprocess.run([sys.executable, Path(__file__).with_name('interpret_triton.py')], capture_output=True,
-                         text=True, env=os.environ | {'TRITON_INTERPRET': '1', 'PYTHONPATH': str(ROOT)})
+                         text=True, env=os.environ | {'TRITON_INTERPRET': '1', 'PYTHONPATH': with_search_path(ROOT)})
     assert run.stdout.strip() == 'all kernels agree', run.stderr
 
 

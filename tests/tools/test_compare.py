@@ -38,9 +38,20 @@ def test_variants_are_chosen_by_name(tmp_path):
         read_variants(str(path), ['c'])
 
 
+def entry(**changes):
+    return json.dumps([dict(name='a', config=CONFIG) | changes])
+
+
 @pytest.mark.parametrize(('text', 'said'), [
-    ('{', 'no list of variants'), ('{"a": 1}', 'no list of variants'), ('[{"name": "a"}]', 'config'),
-    ('[{"name": "a", "config": "no.py"}]', r'no\.py'),
+    ('{', 'is not a JSON file'), ('{"a": 1}', 'is not a list of variants'), ('[]', 'is not a list of variants'),
+    ('["a"]', "variant 1: 'a' is not an object"), ('[{"name": "a"}]', 'variant 1: its config is None; give a string'),
+    ('[{"name": "a", "config": "no.py"}]', r"variant 'a' names the config no\.py, which is not there"),
+    (entry(cfg_option=[]), "variant 1: has the unknown key 'cfg_option'; did you mean cfg_options"),
+    (entry(seeds=[]), "has the unknown key 'seeds'; there are name, config"),
+    (entry(name=3), 'its name is 3; give a string'), (entry(name='a/b'), "its name 'a/b' cannot be that of a folder"),
+    (entry(title=4), 'its title is 4'), (entry(config=''), "its config is ''"),
+    (entry(cfg_options='a.b=1'), "its cfg_options are 'a.b=1'; give a list of"),
+    (entry(cfg_options={'a.b': 1}), 'give a list of'), (entry(cfg_options=['a.b']), 'give a list of'),
     (json.dumps([dict(name='a', config=CONFIG)] * 2), 'same name')])
 def test_faults_of_the_file_are_named(tmp_path, text, said):
     path = tmp_path / 'variants.json'
@@ -64,7 +75,7 @@ def test_table_gives_mean_and_deviation():
 def test_options_count_where_the_annotations_are():
     chosen = Variant('a', CONFIG, cfg_options=('test_evaluator.ann_file=other.json',))
     assert compare.load_variant(chosen).test_evaluator.ann_file == 'other.json'
-    with pytest.raises(UserError, match=r"no key 'model\.bbox_head\.units'"):
+    with pytest.raises(UserError, match=r"variant 'b': .* no key 'model\.bbox_head\.units'"):
         compare.load_variant(Variant('b', CONFIG, cfg_options=('model.bbox_head.units=3',)))
 
 
@@ -82,6 +93,11 @@ def test_missing_data_shows_before_the_first_run(tmp_path, monkeypatch, toy_conf
         path.write_text(json.dumps([dict(name='b', config=str(toy_config), cfg_options=[f'{key}=other.json'])]))
         with pytest.raises(UserError, match=r"variant 'b': annotation file .*other\.json does not exist; link"):
             main(command)
+
+
+def test_negative_seeds_are_refused(tmp_path):
+    with pytest.raises(UserError, match='--seeds -1: must be 0 or more'):
+        main(['configs/comparisons/toy_textured.json', '--out', str(tmp_path), '--gpus', '0', '--seeds', '0', '-1'])
 
 
 def test_data_of_several_sets_is_looked_for():

@@ -13,6 +13,7 @@ from PIL import Image
 from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.structures.masks import decode_masks
+from tests.helpers.processes import with_search_path
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,7 @@ def test_tutorial(tmp_path):
     make_own_data(tmp_path / 'data' / 'mine', tmp_path / 'scratch')
     blocks = re.findall(r'^```bash\n(.*?)^```', (ROOT / 'docs' / 'own_videos.md').read_text(), re.M | re.S)
     script = 'set -e\n' + ''.join(blocks).replace('python ', f'{sys.executable} ')
-    environment = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(tmp_path))
+    environment = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=with_search_path(tmp_path), CUDA_VISIBLE_DEVICES='')
     run = subprocess.run(['bash', '-c', script], cwd=tmp_path, env=environment, capture_output=True, text=True,
                          timeout=500)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

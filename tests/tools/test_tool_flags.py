@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.processes import with_search_path
 from tools import check_dataset, make_toy_vis
 from tools.analysis_tools import benchmark, browse_dataset
 from tools.model_converters import publish_model
@@ -27,7 +28,7 @@ finally:
 def test_help_waits_for_no_import(tool, tmp_path):
     # test_video.py and train.py lie beside mmdet, which run_path does not find by itself
     run = subprocess.run([sys.executable, '-c', HELP, tool, '--help'], capture_output=True, text=True, cwd=tmp_path,
-                         env={'PYTHONPATH': str(ROOT), 'COLUMNS': '200'}, timeout=120)
+                         env={'PYTHONPATH': with_search_path(ROOT), 'COLUMNS': '200'}, timeout=120)
     assert run.returncode == 0, run.stderr
     assert f'usage: {tool.relative_to(ROOT)} ' in run.stdout
 

@@ -7,6 +7,7 @@ Started again, it takes up what is unfinished.
 """
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import queue
@@ -19,10 +20,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCORES = 'scores.json'  # in a run's folder once it is done
+EXAMPLE = '[{"name": "small", "config": "configs/memcnp_toy.py", "cfg_options": ["train_dataloader.batch_size=2"]}]'
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 
 _running: set[subprocess.Popen] = set()  # commands of the runs
@@ -80,9 +82,11 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     """
     try:
         entries = json.loads(Path(path).read_text())
-        variants = [Variant(**entry | dict(cfg_options=tuple(entry.get('cfg_options', ())))) for entry in entries]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f'{path} is no list of variants (name, config, title, cfg_options): {error}') from None
+    except ValueError as error:
+        raise UserError(f'{path}: is not a JSON file: {error}') from None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f'{path}: is not a list of variants, such as {EXAMPLE}')
+    variants = [_variant(entry, f'{path}: variant {number}') for number, entry in enumerate(entries, start=1)]
     for variant in variants:
         if not (ROOT / variant.config).is_file():
             raise UserError(f'{path}: variant {variant.name!r} names the config {variant.config}, which is not there')
@@ -93,6 +97,29 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     if unknown:
         raise UserError(f'--only {sorted(unknown)[0]}: {path} has {", ".join(names)}')
     return [variant for variant in variants if not only or variant.name in only]
+
+
+def _variant(entry: Any, where: str) -> Variant:
+    """A variant from its JSON object; raises UserError for the first thing that is wrong about it."""
+    if not isinstance(entry, dict):
+        raise UserError(f'{where}: {entry!r} is not an object, such as {EXAMPLE}')
+    names = [field.name for field in fields(Variant)]
+    for key in entry:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            raise UserError(f'{where}: has the unknown key {key!r}; '
+                            + (f'did you mean {near[0]}?' if near else f'there are {", ".join(names)}'))
+    for key in ('name', 'config', 'title'):
+        value = entry.get(key, '' if key == 'title' else None)
+        if not isinstance(value, str) or not (value or key == 'title'):
+            raise UserError(f'{where}: its {key} is {value!r}; give a string')
+    if re.search(r'[/\\]|^\.+$', entry['name']):
+        raise UserError(f'{where}: its name {entry["name"]!r} cannot be that of a folder; leave out slashes')
+    options = entry.get('cfg_options', [])
+    if not isinstance(options, list) or not all(
+            isinstance(option, str) and re.match('[^=]+=', option) for option in options):
+        raise UserError(f'{where}: its cfg_options are {options!r}; give a list of "KEY=VALUE"')
+    return Variant(**entry | dict(cfg_options=tuple(options)))
 
 
 def run_folder(out: Path, variant: Variant, seed: int) -> Path:
@@ -126,8 +153,11 @@ def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: boo
 def load_variant(variant: Variant) -> Config:
     """Its config with its options; raises UserError for those that cannot be."""
     from mmdet.apis.config import load_config, require
-    cfg = load_config(ROOT / variant.config, [tuple(option.partition('=')[::2]) for option in variant.cfg_options])
-    require(cfg, 'train_dataloader', 'test_dataloader', 'test_evaluator')
+    try:
+        cfg = load_config(ROOT / variant.config, [tuple(option.partition('=')[::2]) for option in variant.cfg_options])
+        require(cfg, 'train_dataloader', 'test_dataloader', 'test_evaluator')
+    except UserError as error:
+        raise UserError(f'variant {variant.name!r}: {error}') from None
     return cfg
 
 
@@ -301,6 +331,8 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     variants = read_variants(args.variants, args.only)
+    if min(args.seeds) < 0:
+        raise UserError(f'--seeds {min(args.seeds)}: must be 0 or more')
     for variant in variants:
         load_variant(variant)  # a wrong option shows before the first training
     slots = visible_gpus(args.gpus) * args.jobs_per_gpu
