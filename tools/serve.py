@@ -30,6 +30,7 @@ def build_parser() -> CommandParser:
                         help='number of streams kept; the least recently used is dropped for a new one (default: 64)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_boolean('--amp', help='mixed precision')
+    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
     parser.add_config_options()
     return parser
 
@@ -38,8 +39,13 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     check_video_options(thresh=args.thresh, batch=args.batch, max_size=args.max_size)
     from mmdet.apis import VideoInferencer, load_config
+    from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
     from mmdet.apis.server import TrackingServer
+    from mmdet.engine import use_full_float32
 
+    report_unread(args.cfg_options, UNREAD_BY_INFERENCE, 'serve.py')
+    if args.full_float32:
+        use_full_float32()
     inferencer = VideoInferencer(load_config(args.config, args.cfg_options), args.checkpoint, device=args.device,
                                  batch=args.batch, max_size=args.max_size, amp=args.amp)
     with TrackingServer((args.host, args.port), inferencer, args.thresh, args.max_streams) as server:

@@ -49,6 +49,7 @@ def build_parser() -> CommandParser:
                         help='frames the network sees at once (default: 1)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_boolean('--amp', help='mixed precision')
+    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
     parser.add_argument('--fps', type=float, help='frames per second of MP4 and GIF (default: the times of the video)')
     parser.add_argument('--trails', type=int, default=0, metavar='N',
                         help='draw where objects were in the last N frames')
@@ -89,6 +90,8 @@ def main(argv: Sequence[str] | None) -> int:
     check_video_options(start=args.start, end=args.end, stride=args.stride, thresh=args.thresh, fps=args.fps,
                         trails=args.trails, batch=args.batch, max_size=args.max_size)
     from mmdet.apis import VideoInferencer, load_config
+    from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
+    from mmdet.engine import use_full_float32
     from mmdet.engine.stop_signal import StopSignal
     from mmdet.files import check_writable
     from mmdet.video.video_list import check_outputs, list_videos
@@ -103,6 +106,9 @@ def main(argv: Sequence[str] | None) -> int:
     check_outputs([video.name for video in videos], [video.path for video in videos], out, args.outputs)
     for video in videos:
         check_writable(out / video.name / 'results', f'--out {args.out}')
+    report_unread(args.cfg_options, UNREAD_BY_INFERENCE, 'video_demo.py')
+    if args.full_float32:
+        use_full_float32()
     inferencer = VideoInferencer(load_config(args.config, args.cfg_options), args.checkpoint, device=args.device,
                                  batch=args.batch, max_size=args.max_size, amp=args.amp)
     status = 0

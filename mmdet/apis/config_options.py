@@ -4,7 +4,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
@@ -15,6 +15,8 @@ from mmdet.errors import UserError
 
 _WORDS = {'true': True, 'false': False, 'null': None}  # JSON's; Python's are constants of its grammar
 _DICTS, _LISTS = ('paramwise_cfg', 'clip_grad', 'init_cfg'), ('custom_hooks', 'vis_backends')
+# parts of a config that a model and its test pipeline do without
+UNREAD_BY_INFERENCE = TOP_LEVEL - {'model', 'test_dataloader', 'default_scope', 'env_cfg', 'randomness'}
 _BY_FLAG = {'launcher': '--launcher', 'cfg': 'the path of a config file'}
 
 
@@ -41,13 +43,13 @@ def apply_options(cfg: Config, options: Sequence[tuple[str, str]]) -> Config:
     return cfg
 
 
-def report_unread(options: Sequence[tuple[str, str]], unread: Sequence[str], command: str) -> None:
+def report_unread(options: Sequence[tuple[str, str]], unread: Collection[str], command: str) -> None:
     """Prints one line that names the options whose part of the config a command does not read, if there are any."""
     keys = [key for key, _ in options if key.partition('.')[0] in unread]
     if keys and os.environ.get('RANK', '0') == '0':
         parts = sorted({key.partition('.')[0] for key in keys})
         twins = sorted({re.sub('^(val|train)_', 'test_', part) for part in parts} - set(unread) - {'test_cfg'})
-        remedy = f'; it reads {", ".join(twins)}' if command.startswith('test') and twins else ''
+        remedy = f'; it reads {", ".join(twins)}' if command != 'train.py' and twins else ''
         print(f'--cfg-options {" ".join(keys)}: without effect, {command} does not read {", ".join(parts)}{remedy}',
               flush=True)
 

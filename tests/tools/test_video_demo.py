@@ -57,6 +57,16 @@ def test_nothing_found_is_said(toy_root, toy_config, trained, tmp_path, capsys):
     assert 'try a lower one' in capsys.readouterr().out
 
 
+def test_full_float32_and_options_without_effect(toy_root, toy_config, trained, tmp_path, capsys, exact_float32):
+    torch.backends.cudnn.allow_tf32 = True
+    folder = sorted((toy_root / 'valid_images').iterdir())[0]
+    main([str(folder), str(toy_config), str(trained), '--out', str(tmp_path), '--outputs', 'json', '--end', '1',
+          '--full-float32', '--cfg-options', 'train_cfg.max_epochs=3', 'test_pipeline.1.scale=(96,64)'])
+    assert not torch.backends.cudnn.allow_tf32
+    assert ('--cfg-options train_cfg.max_epochs: without effect, video_demo.py does not read train_cfg\n'
+            in capsys.readouterr().out)
+
+
 def test_flags_in_both_spellings():
     args = parse(['0', 'setup.py', 'setup.py', '--out', 'x', '--max_size', '320', '--classes', 'a', 'b', '--amp',
                   '--end', '9', '--batch', '4', '--on-bad-frame', 'skip'])
