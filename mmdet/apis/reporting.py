@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmdet.datasets.layout import find_images
-from mmdet.datasets.transforms.loading import BadFrameError, read_frame
+from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
 from mmdet.errors import UserError, require_number
 from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, read_predictions
 from mmdet.evaluation.functional.scored_tracks import GroundTruth, check_repeats

@@ -12,7 +12,7 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 from mmdet.datasets.layout import explain_missing
-from mmdet.datasets.transforms.loading import BadFrameError, read_frame
+from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
 from mmdet.structures.vis_json import Video
 
 # what libjpeg and libtiff write to standard error about an image that OpenCV returns nevertheless

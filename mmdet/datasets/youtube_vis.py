@@ -23,7 +23,7 @@ from torch.utils.data import get_worker_info
 
 from mmdet.datasets.layout import explain_missing, find_annotations, find_images
 from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
-from mmdet.datasets.transforms.loading import BadFrameError
+from mmdet.datasets.transforms.frame_loading import BadFrameError
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS, TRANSFORMS
 

@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmdet.datasets.transforms.loading import BadFrameError, read_frame
+from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
 from mmdet.errors import UserError
 from mmdet.paths import IMAGE_ENDINGS, shown
 from mmdet.video.frames import DEFAULT_FPS, VideoFrame, is_chosen

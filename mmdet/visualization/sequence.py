@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from mmdet.concurrency import BackgroundThread
-from mmdet.datasets.transforms.loading import read_frame
+from mmdet.datasets.transforms.frame_loading import read_frame
 from mmdet.errors import UserError
 from mmdet.files import check_writable
 from mmdet.paths import output_name

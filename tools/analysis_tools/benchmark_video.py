@@ -47,7 +47,7 @@ def build_parser() -> CommandParser:
 def toy_scene() -> list[np.ndarray]:
     """Two seconds of a textured toy video with some objects: (360, 640, 3) uint8 frames."""
     from mmdet.datasets.toy import ToyVIS, make_toy_vis
-    from mmdet.datasets.transforms.loading import read_frame
+    from mmdet.datasets.transforms.frame_loading import read_frame
     with tempfile.TemporaryDirectory() as folder:
         make_toy_vis(folder, ToyVIS(videos=0, val_videos=1, frames=2 * FPS, size=(WIDTH, HEIGHT)), progress=False)
         return [read_frame(str(path)) for path in sorted(Path(folder, 'valid_images').glob('*/*.jpg'))]

@@ -1,8 +1,8 @@
 """Steps of a pipeline, each on all frames of a clip. Built by the data sets from a config."""
 from mmdet.datasets.transforms.affine_colour import AffineColourReference
 from mmdet.datasets.transforms.clip_augment import RandomChoiceResizeClip, RandomResizeCropClip, RotateStillClip
+from mmdet.datasets.transforms.frame_loading import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame
 from mmdet.datasets.transforms.geometry import RandomFlipClip, RandomResizeClip, ResizeClip
-from mmdet.datasets.transforms.loading import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame
 from mmdet.datasets.transforms.packing import PackTrackInputs
 
 __all__ = ['AffineColourReference', 'BadFrameError', 'LoadTrackAnnotations', 'LoadTrackFrames', 'PackTrackInputs',
