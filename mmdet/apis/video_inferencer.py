@@ -77,6 +77,8 @@ class VideoInferencer:
         self.category_ids: tuple[int, ...] | None = tuple(known['cat_ids']) if known.get('cat_ids') else None
         self._context = dataset.get('context', 0)
         self._pipeline = _pipeline(dataset.pipeline, max_size)
+        if max_size is not None and hasattr(self.model, 'limit_input_size') and not isinstance(config, nn.Module):
+            self.model.limit_input_size(max_size)  # it resizes by itself
         self._amp = getattr(torch, amp_dtype()) if amp else None
         if self._amp is None and any(parameter.dtype in (torch.bfloat16, torch.float16)
                                      for parameter in self.model.parameters()):

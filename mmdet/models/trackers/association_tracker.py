@@ -96,11 +96,12 @@ class TrackState(StreamState):
 
 def association_scores(similarity: np.ndarray, scores: np.ndarray, bboxes: np.ndarray, labels: np.ndarray,
                        track_bboxes: np.ndarray, track_labels: np.ndarray,
-                       match_coeff: tuple[float, float, float] = (1.0, 2.0, 10.0)) -> np.ndarray:
+                       match_coeff: tuple[float, float, float] = (1.0, 2.0, 10.0),
+                       new_logit: float = 0.0) -> np.ndarray:
     """Compute the score of every detection against the dummy and every track.
 
-    log-softmax over [0, similarity] + a·ln(score) + b·IoU+ + c·[same label]; the dummy has IoU 0 and counts as of the
-    same label.
+    log-softmax over [new_logit, similarity] + a·ln(score) + b·IoU+ + c·[same label]; the dummy has IoU 0 and counts
+    as of the same label.
 
     Args:
         similarity: (N, M) logits of appearance similarity.
@@ -108,12 +109,14 @@ def association_scores(similarity: np.ndarray, scores: np.ndarray, bboxes: np.nd
         bboxes, labels: (N, 4) and (N,) of the detections; boxes in original pixels.
         track_bboxes, track_labels: (M, 4) and (M,) of the tracks.
         match_coeff: a, b, c.
+        new_logit: similarity logit of the dummy.
 
     Returns:
         (N, M + 1).
     """
     weight_score, weight_iou, weight_label = match_coeff
     result = np.zeros((len(similarity), similarity.shape[1] + 1), np.float32)
+    result[:, 0] = new_logit
     result[:, 1:] = similarity
     largest = result.max(axis=1, keepdims=True)
     result -= largest + np.log(np.exp(result - largest).sum(axis=1, keepdims=True))
@@ -143,9 +146,30 @@ def resolve_claims(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
     return kept, [columns[i] for i in kept]
 
 
+def resolve_greedily(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
+    """As :func:`resolve_claims`, but no detection is dropped.
+
+    The best pair of a detection and a track that beats the detection's dummy is taken first, then the best of what is
+    left; detections without a track begin one.
+    """
+    gain = match_scores[:, 1:] - match_scores[:, :1]
+    columns = [NEW_TRACK] * len(gain)
+    taken: set[int] = set()
+    candidates = np.argwhere(gain > 0)
+    order = np.argsort(-match_scores[:, 1:][gain > 0], kind='stable')
+    for detection, track in candidates[order].tolist():
+        if columns[detection] == NEW_TRACK and track not in taken:
+            columns[detection] = 1 + track
+            taken.add(track)
+    return list(range(len(columns))), columns
+
+
 def normalize(vectors: np.ndarray) -> np.ndarray:
     """Scale (N, C) vectors to length 1; zero vectors stay zero."""
     return vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-12)
+
+
+_ASSIGNMENTS = {'claims': resolve_claims, 'greedy': resolve_greedily}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -162,10 +186,15 @@ class AssociationTracker:
         match_coeff: weights of ln(score), IoU+ and equal label.
         max_tracks: number of tracks remembered at most; the least recently seen are evicted. Ids are never reused
             within a video.
+        new_logit: similarity logit of "a new object"; published: 0. Embeddings that were not trained to be orthogonal
+            for different objects need more.
+        assignment: ``'claims'``, as published: each detection claims its best track, the best claimant wins and the
+            others are dropped; ``'greedy'``: the best pairs first, and no detection is dropped.
     """
 
     def __init__(self, similarity: str = 'cosine', temperature: float = 0.1,
-                 match_coeff: Sequence[float] = (1.0, 2.0, 10.0), max_tracks: int = 500) -> None:
+                 match_coeff: Sequence[float] = (1.0, 2.0, 10.0), max_tracks: int = 500, new_logit: float = 0.0,
+                 assignment: str = 'claims') -> None:
         if similarity not in ('cosine', 'dot'):
             raise UserError(f"AssociationTracker similarity={similarity!r} is unknown; use 'cosine' or 'dot'")
         if max_tracks < 1:
@@ -173,6 +202,10 @@ class AssociationTracker:
         if len(match_coeff) != 3:
             raise UserError(f'AssociationTracker match_coeff={match_coeff} has {len(match_coeff)} weights; give three: '
                             'of ln(score), IoU and equal label')
+        if assignment not in _ASSIGNMENTS:
+            raise UserError(f'AssociationTracker assignment={assignment!r} is unknown; use one of '
+                            f'{", ".join(_ASSIGNMENTS)}')
+        self.new_logit, self.assign = new_logit, _ASSIGNMENTS[assignment]
         weight_score, weight_iou, weight_label = match_coeff
         self.match_coeff = (weight_score, weight_iou, weight_label)
         self.similarity, self.temperature, self.max_tracks = similarity, temperature, max_tracks
@@ -203,8 +236,9 @@ class AssociationTracker:
             embeddings = normalize(embeddings)
         if len(state.ids):
             similarity = embeddings @ state.embeddings.T / self.temperature
-            kept, columns = resolve_claims(association_scores(similarity, instances.scores.numpy(), bboxes, labels,
-                                                              state.bboxes, state.labels, self.match_coeff))
+            kept, columns = self.assign(association_scores(similarity, instances.scores.numpy(), bboxes, labels,
+                                                           state.bboxes, state.labels, self.match_coeff,
+                                                           self.new_logit))
         else:
             kept, columns = list(range(n)), [NEW_TRACK] * n
         ids = state.update(np.array(columns), embeddings[kept], bboxes[kept], labels[kept])

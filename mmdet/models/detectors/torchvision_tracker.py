@@ -1,0 +1,194 @@
+"""torchvision's Mask R-CNN as an online tracker of COCO's categories, without any training.
+
+Built from a config by name; called by mmengine's runner in training and testing. The detector is torchvision's, with
+its weights and its results; the ids come from this project's tracker by overlap, class and appearance, where the
+appearance of an object is the mean of the pyramid's features in its box.
+
+Symbols: N clips, T frames, n objects, C channels of the pyramid, H×W input.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.models.detection import (
+    FasterRCNN,
+    MaskRCNN,
+    MaskRCNN_ResNet50_FPN_V2_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+    maskrcnn_resnet50_fpn_v2,
+)
+from torchvision.models.detection._utils import overwrite_eps
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+from torchvision.models.detection.transform import resize_boxes
+from torchvision.ops import FrozenBatchNorm2d
+
+from mmdet.errors import UserError
+from mmdet.models.detectors.base import BaseDetector, is_context
+from mmdet.models.roi_heads.mask_paste import paste_masks
+from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.device_rle import masks_to_rle
+
+MASK_PIXELS = 2 ** 25  # image-size masks worked on at once: bounds memory whatever the number of objects
+_MASK_PADDING = 1  # torchvision pads region masks by one cell before it pastes them
+_STAGES = (('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',), ('layer4',))  # of the ResNet, in order
+COCO_INDICES = 91  # torchvision's outputs: background and COCO's ids 1 to 90, of which 80 are categories
+_PUBLISHED = {'maskrcnn_resnet50_fpn': MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+              'maskrcnn_resnet50_fpn_v2': MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1}
+
+
+def coco_categories() -> tuple[list[int], list[str]]:
+    """COCO's 80 category ids, ascending, and their names, as torchvision lists them."""
+    names = _PUBLISHED['maskrcnn_resnet50_fpn'].meta['categories']
+    ids = [index for index, name in enumerate(names) if name not in ('__background__', 'N/A')]
+    return ids, [names[index] for index in ids]
+
+
+@MODELS.register_module()
+class TorchvisionTracker(BaseDetector):
+    """Mask R-CNN of torchvision, and a tracker.
+
+    Images are resized inside the network, on the device, as torchvision does: the pipeline must not resize, and the
+    data preprocessor must give RGB values in [0, 1] without padding (mean 0, std 255, ``pad_size_divisor=1``).
+
+    Args:
+        name: ``'maskrcnn_resnet50_fpn'`` or ``'maskrcnn_resnet50_fpn_v2'``.
+        tracker: config; it compares embeddings of C numbers.
+        num_classes: 80: COCO's, whose labels 0 to 79 are its categories in ascending order of their ids (torchvision
+            has 91 outputs; the ten that no category has are never found in training and dropped here). Any other
+            number: labels 0 to ``num_classes`` − 1.
+        min_size, max_size: the shorter side of an image is resized to ``min_size`` pixels, the longer to at most
+            ``max_size``.
+        mask_thr: pixels with a greater probability belong to the mask.
+        trainable_layers: of the ResNet, from the last: 3 trains ``layer2`` to ``layer4``, 5 everything.
+        net_args: further arguments of torchvision's constructor, such as ``dict(box_score_thresh=0.3)``.
+        data_preprocessor: config.
+        init_cfg: mmengine's.
+
+    Raises:
+        UserError: another name, or a data preprocessor that normalises or pads.
+    """
+
+    def __init__(self, name: str, tracker: dict, num_classes: int = 80, min_size: int = 800, max_size: int = 1333,
+                 mask_thr: float = 0.5, trainable_layers: int = 3, net_args: dict | None = None,
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(tracker, data_preprocessor, init_cfg)
+        if name not in _PUBLISHED:
+            raise UserError(f'TorchvisionTracker name={name!r} is unknown; use one of {", ".join(_PUBLISHED)}')
+        self._check_preprocessor()
+        indices = coco_categories()[0] if num_classes == 80 else range(1, num_classes + 1)
+        self.net = _build(name, COCO_INDICES if num_classes == 80 else num_classes + 1, trainable_layers,
+                          dict(min_size=min_size, max_size=max_size) | (net_args or {}))
+        self.mask_thr = mask_thr
+        index_of_label = torch.tensor(list(indices))
+        label_of_index = torch.full((self.net.roi_heads.box_predictor.cls_score.out_features,), -1)
+        label_of_index[index_of_label] = torch.arange(len(index_of_label))
+        self.register_buffer('_index_of_label', index_of_label, persistent=False)
+        self.register_buffer('_label_of_index', label_of_index, persistent=False)
+        # pasting follows torchvision: boxes truncated to whole pixels, x2 and y2 inclusive
+        self._pasting, self._annotations = BoxConvention(legacy=True), BoxConvention(legacy=False)
+
+    def _check_preprocessor(self) -> None:
+        preprocessor = self.data_preprocessor
+        if hasattr(preprocessor, 'mean') and not (
+                (preprocessor.mean == 0).all() and (preprocessor.std == 255).all() and preprocessor.bgr_to_rgb
+                and preprocessor.pad_size_divisor == 1):
+            raise UserError('TorchvisionTracker normalises and pads by itself; set model.data_preprocessor=dict('
+                            "type='TrackDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True, "
+                            'pad_size_divisor=1)')
+
+    def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """torchvision's names → this module's (see :func:`mmdet.checkpoint.load_weights`)."""
+        own = {name: value for name, value in weights.items() if name.startswith('net.')}
+        converted = own | {f'net.{name}': value for name, value in weights.items() if name not in own}
+        for name, value in self.state_dict().items():
+            if name.endswith('num_batches_tracked'):  # files may lack it; nothing reads it here
+                converted.setdefault(name, value)
+        return converted
+
+    def limit_input_size(self, longest: int) -> None:
+        """Lower the sizes that images are resized to, so that no side exceeds ``longest`` pixels."""
+        transform = self.net.transform
+        transform.max_size = min(transform.max_size, longest)
+        transform.min_size = tuple(min(size, longest) for size in transform.min_size)
+
+    def extract_feat(self, images: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) RGB in [0, 1] → the pyramid's maps of the resized images."""
+        return tuple(self.net.backbone(self.net.transform(list(images))[0].tensors).values())
+
+    def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
+        """Losses of torchvision for all frames; the tracker's embeddings are not trained."""
+        images, targets = [], []
+        for clip, frames in zip(inputs, data_samples):
+            for image, frame in zip(clip, frames):
+                height, width = frame.img_shape[:2]
+                truth = frame.gt_instances
+                boxes = self._annotations.from_annotation(truth.bboxes, frame.scale_factor)
+                valid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+                images.append(image[:, :height, :width])
+                targets.append(dict(boxes=boxes[valid], labels=self._index_of_label[truth.labels[valid]],
+                                    masks=truth.masks[valid][:, :height, :width]))
+        losses = self.net(images, targets)
+        return {name if 'loss' in name else f'loss_{name}': value for name, value in losses.items()}
+
+    @torch.no_grad()
+    def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
+        """Detect in the frames of one clip at a time."""
+        for images, clip in zip(inputs, data_samples):
+            kept = [index for index, frame in enumerate(clip) if not is_context(frame)]
+            yield self._detect([images[index] for index in kept], [clip[index] for index in kept]) if kept else []
+
+    def _detect(self, images: Sequence[Tensor], frames: Sequence[DetDataSample]) -> list[InstanceData]:
+        net = self.net
+        shapes = [frame.img_shape[:2] for frame in frames]
+        resized, _ = net.transform([image[:, :height, :width] for image, (height, width) in zip(images, shapes)])
+        maps = net.backbone(resized.tensors)
+        proposals, _ = net.rpn(resized, maps)
+        found, _ = net.roi_heads(maps, proposals, resized.image_sizes)
+        regions = net.roi_heads.box_roi_pool(maps, [result['boxes'] for result in found], resized.image_sizes)
+        embeddings = regions.float().mean(dim=(2, 3)).split([len(result['boxes']) for result in found])
+        return [self._instances(result, vectors, size, frame.ori_shape[:2])
+                for result, vectors, size, frame in zip(found, embeddings, resized.image_sizes, frames)]
+
+    def _instances(self, result: dict[str, Tensor], embeddings: Tensor, size: tuple[int, int],
+                   ori_shape: tuple[int, int]) -> InstanceData:
+        """torchvision's result of one frame → ours, on the CPU, in pixels of the original image."""
+        labels = self._label_of_index[result['labels']]
+        named = labels >= 0
+        boxes = resize_boxes(result['boxes'].float(), size, ori_shape)[named]
+        masks, scale = expand_masks(result['masks'].float()[named], padding=_MASK_PADDING)
+        rles: list[dict] = []
+        chunk = max(MASK_PIXELS // (ori_shape[0] * ori_shape[1]), 1)
+        for probs, places in zip(masks[:, 0].split(chunk), expand_boxes(boxes, scale).split(chunk)):
+            rles += masks_to_rle(paste_masks(probs, places, *ori_shape, self._pasting, self.mask_thr))
+        scores = result['scores'].float()[named]
+        return InstanceData(bboxes=boxes.cpu(), scores=scores.cpu(), labels=labels[named].cpu(),
+                            embeddings=embeddings[named].cpu(), masks=rles)
+
+
+def _build(name: str, num_outputs: int, trainable_layers: int, arguments: dict) -> nn.Module:
+    """The network that torchvision's published weights are for, with random weights."""
+    known = set(signature(MaskRCNN).parameters) | set(signature(FasterRCNN).parameters)
+    unknown = [key for key in arguments if key not in known]  # torchvision would ignore them
+    if unknown:
+        raise UserError(f'TorchvisionTracker {name}: net_args has {unknown[0]!r}, which torchvision does not know; it '
+                        f'has {", ".join(sorted(key for key in known if "_" in key))}')
+    if name == 'maskrcnn_resnet50_fpn_v2':
+        net = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=num_outputs, **arguments)
+    else:
+        # torchvision's function has these batch norms, and their eps, only where it downloads the weights itself
+        body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
+        net = MaskRCNN(_resnet_fpn_extractor(body, len(_STAGES)), num_classes=num_outputs, **arguments)
+        overwrite_eps(net, 0.0)
+    for parameter_name, parameter in net.backbone.body.named_parameters():
+        stage = next(index for index, names in enumerate(_STAGES) if parameter_name.startswith(names))
+        if stage < len(_STAGES) - trainable_layers:
+            parameter.requires_grad_(False)
+    return net
