@@ -152,7 +152,8 @@ def test_weights_get_names_an_unknown_name_before_any_download(home):
     assert server.requests == []
 
 
-def test_weights_verify_tells_right_wrong_and_unverified(home, capsys):
+def test_weights_verify_tells_right_wrong_and_unverified(home, capsys, monkeypatch):
+    monkeypatch.chdir(home)  # the project's own data/weights may have files
     (home / 'resnet18-f37072fd.pth').write_bytes(b'x')
     (home / 'mae_pretrain_vit_base.pth').write_bytes(b'x')
     assert weights.main(['verify']) == 2
