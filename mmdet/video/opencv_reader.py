@@ -12,7 +12,7 @@ import cv2
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
-from mmdet.paths import shown
+from mmdet.paths import is_utf8, shown
 from mmdet.video.frames import DEFAULT_FPS, Clock, VideoFrame, is_chosen
 from mmdet.video.video_options import MOST_FPS
 
@@ -29,6 +29,9 @@ class OpenCVReader:
     """
 
     def __init__(self, source: str | int, text: str) -> None:
+        self._text = shown(text)
+        if isinstance(source, str) and not is_utf8(source):  # OpenCV crashes
+            raise UserError(f'{self._text}: OpenCV takes paths in UTF-8 only; rename the file, or pip install av')
         # what OpenCV and FFmpeg print says less than our own line
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
         before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -36,7 +39,6 @@ class OpenCVReader:
             self._capture = cv2.VideoCapture(source)
         finally:
             cv2.utils.logging.setLogLevel(before)
-        self._text = shown(text)
         if not self._capture.isOpened():
             if isinstance(source, int):
                 remedy = 'check its number and that no other program uses it'

@@ -23,7 +23,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmdet.errors import UserError
-from mmdet.paths import is_utf8
+from mmdet.paths import is_utf8, shown
 
 from .writers import ClosingWriter, cannot_write, check_fps, make_folder
 
@@ -101,6 +101,9 @@ class Mp4Writer(ClosingWriter):
         codec = find_codec()
         if codec == 'libx264':
             return X264Video(self.path, self.fps, self._size)
+        if not is_utf8(str(self.path)):  # OpenCV crashes
+            raise UserError(f'cannot write {shown(self.path)}: OpenCV takes paths in UTF-8 only; choose another '
+                            'folder, or pip install av')
         video = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*codec), float(self.fps), self._size)
         if not video.isOpened():
             raise UserError(f'cannot write {self.path} ({codec}, {self.fps} fps): choose another folder or PNG')

@@ -3,7 +3,6 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
 BITS = 6
@@ -37,6 +36,8 @@ def write_film(path: Path, frames: int = 12, codec: str = 'libx264', pixels: str
         cover: with a cover picture as the first stream.
         options: of the codec.
     """
+    import av  # other films are read without it
+
     with av.open(str(path), 'w') as container:
         if cover:
             picture = container.add_stream('mjpeg', rate=1)

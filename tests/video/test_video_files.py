@@ -229,6 +229,14 @@ def test_opencv_says_what_it_loses(tmp_path, without_pyav, said):
                     'are lost without PyAV: pip install av']
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')
+def test_opencv_refuses_a_name_that_it_would_crash_at(tmp_path, without_pyav):
+    path = tmp_path / os.fsdecode(b'caf\xe9.mp4')
+    path.touch()
+    with pytest.raises(UserError, match=r'caf\\udce9\.mp4: OpenCV takes paths in UTF-8 only'):
+        open_video(path)
+
+
 def test_opencv_and_the_network(without_pyav):
     with pytest.raises(UserError, match='cannot be opened; check the address and the network'):
         open_video('http://127.0.0.1:9/x.mp4')

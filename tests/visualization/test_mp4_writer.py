@@ -295,6 +295,14 @@ def test_names_that_files_have(name, tmp_path):
     assert len(read_mp4(tmp_path / 'plain.mp4')[2]) == 5
 
 
+def test_opencv_refuses_a_name_that_it_would_crash_at(tmp_path, monkeypatch):
+    find_codec.cache_clear()
+    monkeypatch.setattr('mmdet.visualization.mp4.pyav_has_x264', lambda: False)
+    with pytest.raises(UserError, match=r'caf\\udce9\.mp4: OpenCV takes paths in UTF-8 only'):
+        write_mp4(tmp_path / os.fsdecode(b'caf\xe9.mp4'), [patches(32, 16)])
+    find_codec.cache_clear()
+
+
 def test_opencv_writes_a_constant_rate(tmp_path, monkeypatch):
     find_codec.cache_clear()
     monkeypatch.setattr('mmdet.visualization.mp4.pyav_has_x264', lambda: False)
