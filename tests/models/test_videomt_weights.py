@@ -12,7 +12,7 @@ from mmdet.models.detectors.videomt_weights import from_published, to_authors, t
 from mmdet.registry import MODELS
 from tests.helpers.golden import golden_json
 from tests.helpers.videomt import golden_videomt, golden_videomt_weights, videomt_config
-from tools.model_converters import videomt as converter
+from tools.model_converters import convert_videomt as converter
 
 
 @pytest.fixture(scope='module')

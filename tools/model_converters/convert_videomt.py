@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Weights of VidEoMT under other names: python tools/model_converters/videomt.py SOURCE TARGET --to FORMAT.
+"""Weights of VidEoMT under other names: python tools/model_converters/convert_videomt.py SOURCE TARGET --to FORMAT.
 
 FORMAT is ``project`` (a checkpoint of this project), ``authors`` (a .pth file of github tue-mps/videomt) or
 ``transformers`` (a .safetensors file). SOURCE may be any of the three; this project also loads the others as they are.
@@ -17,7 +17,7 @@ FORMATS = {'project': '.pth', 'authors': '.pth', 'transformers': '.safetensors'}
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser(prog='tools/model_converters/videomt.py', description=__doc__,
+    parser = CommandParser(prog='tools/model_converters/convert_videomt.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=checkpoint_source, help='weights: path, address or name (tools/weights.py)')
     parser.add_argument('target', type=Path, help='file to write')
