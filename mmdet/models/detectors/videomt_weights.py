@@ -1,7 +1,7 @@
 """Names of VidEoMT's weights in three places: this project, the authors' ``.pth`` files, transformers' safetensors.
 
-``VidEoMT.convert_weights`` and ``tools/model_converters/convert_videomt.py`` call it. One table, :func:`videomt_names`, is
-the map in both directions.
+Called by ``VidEoMT.convert_weights`` and ``tools/model_converters/convert_videomt.py``. One table,
+:func:`videomt_names`, is the map in both directions.
 
 Symbols: D channels, L blocks, A heads, N query blocks, Q queries, K classes, G side of the grid of positions.
 """
