@@ -1,6 +1,6 @@
 """Trained models by name: a config of this project with published weights for it.
 
-Called by tools/video_demo.py (``--model NAME``). The weights are of :mod:`mmdet.zoo`.
+Called by tools/video_demo.py (``--model NAME``, or :data:`DEFAULT` if nothing is given). The weights are of :mod:`mmdet.zoo`.
 """
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ def _videomt(size: str, data: str) -> TrainedModel:
     return TrainedModel(CONFIGS / f'videomt_{size}_{data}.py', f'videomt_{size}_{data}')
 
 
+def _maskrcnn(name: str) -> TrainedModel:
+    return TrainedModel(CONFIGS / f'maskrcnn_{name}_coco.py', f'maskrcnn_{name.replace("r50", "resnet50")}_coco')
+
+
+DEFAULT = 'maskrcnn-r50-v2-coco'
 MODELS: dict[str, TrainedModel] = {
+    DEFAULT: _maskrcnn('r50_fpn_v2'),
+    'maskrcnn-r50-coco': _maskrcnn('r50_fpn'),
     'videomt-s-ytvis19': _videomt('small', 'ytvis2019'),
     'videomt-b-ytvis19': _videomt('base', 'ytvis2019'),
     'videomt-l-ytvis19': _videomt('large', 'ytvis2019'),

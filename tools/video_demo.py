@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Find and track the objects of videos: python tools/video_demo.py VIDEO [VIDEO ...] CONFIG CHECKPOINT --out DIR."""
+"""Find and track the objects of videos: python tools/video_demo.py VIDEO [VIDEO ...] [CONFIG CHECKPOINT]."""
 from __future__ import annotations
 
 import sys
@@ -13,19 +13,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, one_line, run_command
 from mmdet.errors import EXIT_USER_ERROR, UserError
-from mmdet.trained_models import MODELS
+from mmdet.trained_models import DEFAULT, MODELS
 from mmdet.video.video_options import OUTPUTS, check_video_options
+from mmdet.zoo import WEIGHTS
 
 if TYPE_CHECKING:
     from mmdet.apis import VideoInferencer
     from mmdet.engine.stop_signal import StopSignal
     from mmdet.video.source import VideoSource
 
+_WEIGHTS = ('.pth', '.pt', '.safetensors')
+
 
 def build_parser() -> CommandParser:
     parser = CommandParser(
         prog='tools/video_demo.py',
-        usage='%(prog)s VIDEO [VIDEO ...] (CONFIG CHECKPOINT | --model NAME) --out DIR [flags]',
+        usage='%(prog)s VIDEO [VIDEO ...] [CONFIG CHECKPOINT | --model NAME] [--out DIR] [flags]',
         description=(
             'Finds and tracks the objects of videos, frame by frame, and writes pictures and results as they come. '
             'Ctrl-C ends it; what is written by then is complete.'))
@@ -33,8 +36,10 @@ def build_parser() -> CommandParser:
         'videos: files, folders or globs of frames or of videos, addresses (rtsp://...), numbers of cameras; the '
         'config file; trained weights: path, address (https://, hf://) or name (tools/weights.py list)'))
     parser.add_argument('--model', choices=MODELS, metavar='NAME', help=(
-        f'a trained model instead of CONFIG CHECKPOINT, its weights are downloaded once: {", ".join(MODELS)}'))
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for what is written')
+        'a trained model instead of CONFIG CHECKPOINT, its weights are downloaded once: '
+        f'{", ".join(MODELS)} (default: {DEFAULT})'))
+    parser.add_argument('--out', type=Path, default=Path('demo_output'), metavar='DIR',
+                        help='folder for what is written (default: demo_output)')
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, default=['mp4', 'json'],
                         help='what to write (default: mp4 json)')
     parser.add_argument('--start', type=int, default=0, metavar='N', help='first frame, from 0')
@@ -72,7 +77,15 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         return args
     place = next((place for place, word in enumerate(args.words) if word.endswith('.py')), None)
     if place is None:
-        parser.error('CONFIG is missing, a file that ends in .py; or give --model NAME')
+        weights = next((word for word in args.words if word.endswith(_WEIGHTS)
+                        or (word in WEIGHTS and not Path(word).exists())), None)
+        if weights is not None:
+            parser.error(f'CONFIG is missing before {weights}, a file that ends in .py')
+        args.videos, model = args.words, MODELS[DEFAULT]
+        args.config, args.checkpoint = model.config, model.weights
+        print(f'Neither CONFIG CHECKPOINT nor --model is given: --model {DEFAULT} with the weights {model.weights} '
+              "finds COCO's 80 categories; others: --help")
+        return args
     args.videos, config, behind = args.words[:place], args.words[place], args.words[place + 1:]
     if not args.videos:
         parser.error(f'VIDEO is missing before {config}')

@@ -84,7 +84,8 @@ def test_videos_may_stand_anywhere_before_the_config(words):
 
 
 @pytest.mark.parametrize(('words', 'said'), [
-    (['a.mp4'], 'CONFIG is missing, a file that ends in .py'),
+    (['a.mp4', 'b.pth'], 'CONFIG is missing before b.pth, a file that ends in .py'),
+    (['a.mp4', 'memcnp'], 'CONFIG is missing before memcnp, a file that ends in .py'),
     (['setup.py', 'README.md'], 'VIDEO is missing before setup.py'),
     (['a.mp4', 'setup.py'], 'one CHECKPOINT is expected after setup.py ('),
     (['a.mp4', 'setup.py', 'README.md', 'b.mp4'], 'one CHECKPOINT is expected after setup.py, not README.md b.mp4'),

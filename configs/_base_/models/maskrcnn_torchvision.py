@@ -5,6 +5,8 @@ model = dict(
     num_classes=80,
     min_size=800,
     max_size=1333,
+    net_args=dict(
+        rpn_post_nms_top_n_test=1000, box_score_thresh=0.05, box_nms_thresh=0.5, box_detections_per_img=100),
     data_preprocessor=dict(
         type='TrackDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True, pad_size_divisor=1),
     tracker=dict(
