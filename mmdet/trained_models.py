@@ -1,6 +1,7 @@
 """Trained models by name: a config of this project with published weights for it.
 
-Called by tools/video_demo.py (``--model NAME``, or :data:`DEFAULT` if nothing is given). The weights are of :mod:`mmdet.zoo`.
+Called by tools/video_demo.py (``--model NAME``, or :data:`DEFAULT` if nothing is given). The weights are of
+:mod:`mmdet.zoo`.
 """
 from __future__ import annotations
 
