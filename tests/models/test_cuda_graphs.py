@@ -14,6 +14,7 @@ from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
 from mmdet.models.memory import cnp_memory
 from mmdet.ops.device import call_outside_graphs, is_capturing
 from mmdet.registry import MODELS
+from tests.helpers.dense import build_sipmask
 from tests.helpers.models import build_memcnp, memcnp_config
 from tools.analysis_tools.measures.synthetic import synthetic_clips
 
@@ -242,6 +243,23 @@ def test_processes_reduce_the_writes_of_the_memory_between_graphs(device, monkey
         reduced.clear()
         assert torch.allclose(losses['loss_cls'], expected['loss_cls'], rtol=1e-4)
         assert torch.allclose(plain.bbox_head.mem.feat_units.weight, graphed.bbox_head.mem.feat_units.weight, atol=1e-5)
+
+
+def test_a_head_whose_shapes_vary_runs_without_a_graph(device):
+    """SipMask's loss leaves out empty slots: only backbone and neck run as graphs; losses and gradients stay."""
+    torch.manual_seed(0)
+    plain = build_sipmask(embed_dims=32, channels=32, track_jitter=0.0).to(device).train()
+    graphed = copy.deepcopy(plain)
+    graphed.graph_training, graphed._training_graphs = True, TrainingGraphs(first_calls=0)
+    inputs, clips = synthetic_clips(2, 2, (64, 96), num_classes=5, original=(64, 96), device=device)
+    results = [model(inputs, clips, mode='loss') for model in (plain, graphed)]
+    for name, value in results[0].items():
+        assert torch.allclose(results[1][name], value, rtol=1e-4, atol=1e-5), name
+    for losses in results:
+        sum(value for name, value in losses.items() if 'loss' in name).backward()
+    mine, wanted = (model.backbone.blocks[0].attn.qkv.weight.grad for model in (graphed, plain))
+    assert torch.allclose(mine, wanted, atol=1e-4)
+    assert list(graphed._training_graphs._methods) == ['SingleStageDetector.extract_feat']
 
 
 @torch.no_grad()

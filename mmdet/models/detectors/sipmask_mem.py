@@ -19,7 +19,7 @@ from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
-_GRAPH_OBJECTS = 4  # with graphs, the objects of an image are padded to a multiple of it: few shapes, few graphs
+_GRAPH_OBJECTS = 4  # for graphs, the objects of an image are padded to a multiple of it: few shapes, few graphs
 
 
 @MODELS.register_module()
@@ -51,16 +51,16 @@ class SipMaskMem(SingleStageDetector):
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Compute the losses of N key/reference pairs (T = 2)."""
         images = inputs.transpose(0, 1).flatten(0, 1)  # all key frames, then all reference frames
-        multiple = _GRAPH_OBJECTS if self.graph_training else 1
+        graph_head = self.graph_training and self.bbox_head.fixed_shape
+        multiple = _GRAPH_OBJECTS if graph_head else 1
         keys, references = (
             PaddedTargets.from_instances([clip[frame].gt_instances for clip in data_samples], with_masks, multiple)
             for frame, with_masks in ((0, True), (1, False)))
-        if not self.graph_training:
-            return self.bbox_head.loss(self.extract_feat(images), keys, references)
-        feats = self._training_graphs.run(self.extract_feat, images)
-        if not self.bbox_head.fixed_shape:
-            return self.bbox_head.loss(feats, keys, references)
-        return self._training_graphs.run(self.bbox_head.loss, feats, keys, references)
+        graphs = self._training_graphs
+        feats = graphs.run(self.extract_feat, images) if self.graph_training else self.extract_feat(images)
+        if graph_head:
+            return graphs.run(self.bbox_head.loss, feats, keys, references)
+        return self.bbox_head.loss(feats, keys, references)
 
     def train(self, mode: bool = True) -> SipMaskMem:
         self._graphs.clear()  # what the graphs read may be replaced in training
