@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -75,6 +76,8 @@ class TorchvisionTracker(BaseDetector):
     Raises:
         UserError: another name, or a data preprocessor that normalises or pads.
     """
+
+    net: Any  # torchvision's detectors have parts that nn.Module does not declare
 
     def __init__(self, name: str, tracker: dict, num_classes: int = 80, min_size: int = 800, max_size: int = 1333,
                  mask_thr: float = 0.5, trainable_layers: int = 3, net_args: dict | None = None,
