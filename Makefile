@@ -1,5 +1,5 @@
 # `make demo` and `make test` do their whole set-up; `make PYTHON=/path/to/python3.12 ...` chooses the interpreter.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 8 ] && echo 8 || echo $$n)
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 10 ] && echo 10 || echo $$n)
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 # Python 3.12 counts lines itself, faster than a tracer
 MEASURED = COVERAGE_CORE=$$(.venv/bin/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')

@@ -118,9 +118,9 @@ def one_line(error: UserError) -> str:
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Ends the process with ``main``'s status; a UserError becomes ``error: …`` on stderr and status 2.
+    """Exit with the status of ``main``; print a UserError as ``error: …`` on stderr and exit with status 2.
 
-    One of several processes that fails ends at once: leaving in good order would wait for the others.
+    A process of several exits immediately when it fails: a regular shutdown would wait for the others.
     """
     in_job = os.environ.get('WORLD_SIZE', '1') != '1'
     try:
@@ -141,7 +141,7 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         if not in_job:
             raise
         if _ECHO.search(str(error)):
-            # another process has failed; the launcher ends this one before it buries the other's message
+            # another process has failed; the launcher ends this one before its traceback hides the other's message
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(5)
         status = 1

@@ -26,7 +26,7 @@ _WHOLE_NUMBERS = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_da
 
 
 def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()) -> Config:
-    """Reads a config, changes it by ``KEY=VALUE`` pairs and checks every name in it.
+    """Read a config, change it by ``KEY=VALUE`` pairs and check every name in it.
 
     Data sets without a ``num_classes`` of their own get the model's, to compare it with their annotation files.
 
@@ -59,7 +59,7 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
 
 
 def check_config(cfg: Config) -> None:
-    """Looks up every ``type`` and every argument beside it; raises UserError."""
+    """Look up every ``type`` and every argument beside it; raise UserError for unknown ones."""
     for where, node in typed_dicts(cfg._cfg_dict, ''):
         classes = find_types(node['type'], where)
         unknown = [sorted(set(node) - names) for names in map(arguments_of, classes) if names is not None]
@@ -71,7 +71,7 @@ def check_config(cfg: Config) -> None:
 
 
 def require(cfg: Config, *keys: str) -> None:
-    """Raises UserError unless the config has the keys, and the numbers among them that a command reads make sense."""
+    """Raise UserError unless the config has the keys and the numbers that a command reads are in their ranges."""
     missing = [key for key in keys if not cfg.get(key)]
     if missing:
         raise UserError(f'{cfg.filename} has no {", ".join(missing)}; take them over with _base_, as the other configs '
@@ -94,9 +94,9 @@ def require(cfg: Config, *keys: str) -> None:
 
 
 def find_scored_annotations(evaluator: ConfigDict) -> None:
-    """Points an evaluator's ``ann_file`` to where the data set finds it, which may be the archives' own layout.
+    """Point an evaluator's ``ann_file`` to where the data set finds it, which may be the archives' own layout.
 
-    One that is nowhere stays as it is: the data set or the metric says so.
+    A file that does not exist is left for the data set or the metric to report.
     """
     if isinstance(evaluator, dict) and evaluator.get('ann_file'):
         with suppress(UserError):

@@ -44,7 +44,7 @@ def apply_options(cfg: Config, options: Sequence[tuple[str, str]]) -> Config:
 
 
 def report_unread(options: Sequence[tuple[str, str]], unread: Collection[str], command: str) -> None:
-    """Prints one line that names the options whose part of the config a command does not read, if there are any."""
+    """Print one line that names the options whose part of the config a command does not read, if there are any."""
     keys = [key for key, _ in options if key.partition('.')[0] in unread]
     if keys and os.environ.get('RANK', '0') == '0':
         parts = sorted({key.partition('.')[0] for key in keys})

@@ -75,7 +75,7 @@ def _read(cfg: Config, edits: Sequence[tuple[str, Any]]) -> Config:
 
 
 def _copy(path: Path, edits: Sequence[tuple[str, Any]], folder: Path) -> Path:
-    """Copies a file, and those that it is based on, with the edits behind each assignment of their variables."""
+    """Copy a file, and those that it is based on, with the edits behind each assignment of their variables."""
     text = path.read_text(encoding='utf-8')
     lines = text.splitlines()
     for statement in reversed(ast.parse(text).body):

@@ -11,7 +11,7 @@ from mmdet.errors import EXIT_PREEMPTED, UserError
 
 
 def start_processes(gpus: int | None, launcher: str, argv: Sequence[str]) -> int | None:
-    """Starts one process per GPU and returns their exit status, or returns None: this process does the job.
+    """Start one process per GPU and return their exit status, or return None if this process runs the job itself.
 
     Args:
         gpus: what ``--gpus`` said.
@@ -39,7 +39,7 @@ def _run_on_gpus(count: int, argv: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-    # the processes report their own errors; the agent's log lines would bury them
+    # the processes report their own errors; the agent's log lines would hide them
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend='c10d',
                           rdzv_endpoint='localhost:0', run_id=str(os.getpid()), max_restarts=0)

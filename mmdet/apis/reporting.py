@@ -45,7 +45,7 @@ BACKDROP = 60  # grey of frames whose images are not there
 def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out: str | os.PathLike, *,
                  images: str | os.PathLike | None = None, log: str | os.PathLike | None = None,
                  title: str = 'Test report', thresh: float = 0.5, gallery: int = 24) -> Path:
-    """Scores a result file and writes ``<out>/index.html``, which needs nothing else, neither files nor network.
+    """Score a result file and write ``<out>/index.html``, which is self-contained.
 
     Args:
         annotations: YouTube-VIS or OVIS annotation file with ground truth.
@@ -224,7 +224,7 @@ def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
 
 
 class _Painter:
-    """Makes the GIFs: annotation left, prediction right."""
+    """Make the GIFs: annotation left, prediction right."""
 
     def __init__(self, truth: GroundTruth, thresh: float) -> None:
         self.labels = {key: label for label, key in enumerate(truth.categories)}

@@ -28,7 +28,7 @@ _WATCHES = ('monitor', 'save_best')  # arguments of hooks that name a statistic 
 
 
 def check_backends(cfg: Config) -> None:
-    """Raises UserError unless the packages of the visualizer's backends are installed."""
+    """Raise UserError unless the packages of the visualizer's backends are installed."""
     backends = (cfg.get('visualizer') or {}).get('vis_backends') or []
     for index, backend in enumerate(backends):
         type_ = backend.get('type') if isinstance(backend, dict) else None
@@ -39,7 +39,7 @@ def check_backends(cfg: Config) -> None:
 
 
 def infer_rules(cfg: Config) -> None:
-    """Gives hooks that watch a statistic (``EarlyStoppingHook``, ``save_best``) the rule that belongs to it.
+    """Give hooks that watch a statistic (``EarlyStoppingHook``, ``save_best``) the rule that belongs to it.
 
     Losses and errors are better when less, all other statistics when greater. A rule that is given stays.
     """
@@ -50,7 +50,7 @@ def infer_rules(cfg: Config) -> None:
 
 
 def check_watched_statistics(cfg: Config, validate: bool) -> None:
-    """Raises UserError where a hook watches a statistic, without validation or one that its metric does not have."""
+    """Raise UserError where a hook watches a statistic, without validation or one that its metric does not have."""
     for where, _, argument, names in _watched(cfg):
         if not validate:
             raise UserError(f'config key {where}.{argument}: {shortened(names)} is a statistic of the validation; add '
@@ -91,7 +91,7 @@ def _hooks(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def check_schedule(cfg: Config) -> None:
-    """Raises UserError unless optimizer and schedulers can be built, tried with parameters of one number."""
+    """Raise UserError unless optimizer and schedulers can be built, tried with parameters of one number."""
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
         schedulers = [schedulers] if 'type' in schedulers else []  # else by the names of several optimizers
@@ -110,10 +110,10 @@ def check_schedule(cfg: Config) -> None:
 
 
 def refuse_used_folder(folder: str) -> None:
-    """Raises UserError if a new training would overwrite the checkpoints of an earlier one."""
+    """Raise UserError if a new training would overwrite the checkpoints of an earlier one."""
     found = sorted(Path(folder).glob('epoch_*.pth'), key=lambda path: path.stat().st_mtime)
     found += sorted(Path(folder).glob('iter_*.pth'), key=lambda path: path.stat().st_mtime)
     if found:
         raise UserError(f'--work_dir {folder}: holds the checkpoints of an earlier training '
-                        f'({shortened([path.name for path in found], 3)}), which a new one would overwrite; go on with '
-                        'it by --resume, choose another folder, or remove them')
+                        f'({shortened([path.name for path in found], 3)}), which a new one would overwrite; continue '
+                        'it with --resume, choose another folder, or remove them')

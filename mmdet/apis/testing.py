@@ -28,7 +28,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
          load_result: str | None = None, dump_bbox: bool = False, zip_result: bool = False, report: str | None = None,
          amp: bool = False, full_float32: bool = False, work_dir: str | None = None,
          launcher: str = 'none') -> dict[str, float]:
-    """Runs a trained model over the config's test set, writes the results and scores them.
+    """Run a trained model over the config's test set, write the results and score them.
 
     Args:
         cfg: from :func:`mmdet.apis.load_config`.

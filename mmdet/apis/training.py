@@ -30,7 +30,7 @@ UNREAD_WITHOUT_VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = None, resume_from: str | None = None,
           new_schedule: bool = False, validate: bool = False, seed: int | None = None, deterministic: bool = False,
           full_float32: bool = False, amp: bool = False, launcher: str = 'none') -> nn.Module:
-    """Trains the config's model on the config's data.
+    """Train the config's model on the config's data.
 
     Args:
         cfg: from :func:`mmdet.apis.load_config`.
@@ -96,7 +96,7 @@ def default_work_dir(cfg: Config, work_dir: str | None) -> str:
 
 
 def make_work_dir(path: str) -> None:
-    """Makes the folder of logs and checkpoints; raises UserError where that is not possible."""
+    """Create the folder of logs and checkpoints; raise UserError if that is not possible."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,7 +123,7 @@ def _keep_best(cfg: Config) -> None:
 
 
 def _check_annotated(evaluator: ConfigDict) -> None:
-    """Otherwise whole epochs would pass before a warning said that nothing was scored."""
+    """Raise UserError without annotations, before an epoch is trained that cannot be scored."""
     path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
     if path and Path(path).is_file():
         content = load_json(path)
@@ -171,7 +171,7 @@ def _choose_start(cfg: Config, load_from: str | None, resume_from: str | None) -
 
 
 def _find_pretrained(where: str, checkpoint: str) -> None:
-    """Downloads pre-trained weights before any long work starts; raises UserError if there are none."""
+    """Download pre-trained weights before any long work starts; raise UserError if there are none."""
     otherwise = f'start from random weights with --cfg-options {where}.init_cfg=None'
     if not (Path(checkpoint).expanduser().is_file() or find_weights(checkpoint)):
         raise UserError(f'{checkpoint}: no such file (config key {where}.init_cfg.checkpoint); put the pre-trained '

@@ -15,6 +15,6 @@ class AtomicBackend(LocalBackend):
     """mmengine's local files, written by :func:`mmdet.files.atomic_open`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Writes a file; raises UserError, and leaves a former version as it was, if it cannot."""
+        """Write a file; on failure raise UserError and leave a former version as it was."""
         with atomic_open(filepath) as file:
             file.write(obj)

@@ -16,12 +16,12 @@ _NAME, _VALUE = 'CUBLAS_WORKSPACE_CONFIG', ':4096:8'
 
 
 def prepare_cublas() -> None:
-    """Gives every stream a workspace of its own, or its sums differ; called before the first product on a GPU."""
+    """Give cuBLAS a fixed workspace for each stream; to be called before the first matrix product on a GPU."""
     os.environ.setdefault(_NAME, _VALUE)
 
 
 def use_full_float32() -> None:
-    """Computes float32 products and convolutions on GPUs in float32, in this process.
+    """Compute float32 products and convolutions on GPUs in float32, in this process.
 
     PyTorch's default for convolutions is TF32, which rounds their inputs to 10 bits of mantissa (float32 has 23).
     """
@@ -31,7 +31,7 @@ def use_full_float32() -> None:
 
 @contextmanager
 def refusals_in_one_line() -> Iterator[None]:
-    """Raises UserError where torch refuses an operation that cannot give the same numbers again."""
+    """Raise UserError where PyTorch refuses a non-deterministic operation."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Joining and leaving the processes of one job, on GPUs (NCCL) or CPUs (Gloo), and what sharing gradients needs."""
+"""Process groups on GPUs (NCCL) or CPUs (Gloo), and gradients as DistributedDataParallel expects them."""
 from __future__ import annotations
 
 import os
@@ -20,7 +20,7 @@ _STARTER = {'pytorch': 'torchrun (tools/dist_train.sh)', 'slurm': 'srun (tools/s
 
 
 def init_processes(launcher: str) -> None:
-    """Makes this process part of the job that a launcher started; nothing to do for ``'none'``.
+    """Join the process group of the job that a launcher started; do nothing for ``'none'``.
 
     Raises:
         UserError: the launcher's variables are missing, or this machine has more processes than GPUs.
@@ -47,7 +47,7 @@ def init_processes(launcher: str) -> None:
 
 
 def leave_processes() -> None:
-    """Ends this process's part in the job, after a run that went well: after a fault the others may not answer."""
+    """Destroy the process group after a successful run; after a failure the other processes may not answer."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

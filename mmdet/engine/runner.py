@@ -1,6 +1,8 @@
 """mmengine's Runner, with weights read safely and strictly. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -30,7 +32,7 @@ from mmdet.errors import UserError, shortened
 
 @contextmanager
 def faults_of(part: str) -> Iterator[None]:
-    """Raises UserError for what mmengine raises where a part of the config does not make sense to it."""
+    """Raise UserError for what mmengine raises where a part of the config does not make sense to it."""
     try:
         yield
     except UserError:
@@ -39,13 +41,18 @@ def faults_of(part: str) -> Iterator[None]:
         raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
 
 
+def _not_of_a_parameter(record: logging.LogRecord) -> bool:
+    """Whether a message is none of those that mmengine logs for each of hundreds of parameters."""
+    return not re.match(r'paramwise_options|\S+ is (skipped|duplicate)', record.getMessage())
+
+
 class VideoRunner(Runner):
     """mmengine's, except that no file can run code, weights that do not fit are an error, and resuming is exact."""
 
     _changes: Sequence[str] = ()  # of the schedule, between checkpoint and config
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Puts the model on its device; where several processes train it, they share gradients, also on CPUs."""
+        """Move the model to its device and wrap it in DistributedDataParallel for several processes, also on CPUs."""
         if self._train_dataloader is None:
             return model.to(get_device())
         if self.distributed:
@@ -64,7 +71,7 @@ class VideoRunner(Runner):
         self.register_hook(StreamHook())
 
     def train(self) -> nn.Module:
-        """Trains; the data loaders' workers end with it."""
+        """Train, then stop the workers of the data loaders."""
         # a fault of its config shows before data sets are read
         self.optim_wrapper: Any = self.build_optim_wrapper(self.optim_wrapper)
         try:
@@ -74,7 +81,7 @@ class VideoRunner(Runner):
             self._stop_workers()
 
     def test(self) -> dict[str, float]:
-        """Tests; the data loader's workers end with it."""
+        """Test, then stop the workers of the data loader."""
         try:
             return super().test()
         finally:
@@ -85,9 +92,16 @@ class VideoRunner(Runner):
             stop_workers(getattr(loop, 'dataloader', None))
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
-        """mmengine's; a fault of its config is one line."""
-        with faults_of('optim_wrapper'):
-            return super().build_optim_wrapper(optim_wrapper)
+        """mmengine's; a fault of its config is one line, and what it says of each parameter is in the log file only."""
+        consoles = [handler for handler in self.logger.handlers if type(handler) is logging.StreamHandler]
+        for handler in consoles:
+            handler.addFilter(_not_of_a_parameter)
+        try:
+            with faults_of('optim_wrapper'):
+                return super().build_optim_wrapper(optim_wrapper)
+        finally:
+            for handler in consoles:
+                handler.removeFilter(_not_of_a_parameter)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """mmengine's; a fault of its config is one line."""
@@ -163,10 +177,10 @@ class VideoRunner(Runner):
 
     def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
                map_location: str | Callable = 'default') -> None:
-        """Restores a training at the iteration at which it was saved.
+        """Resume a training at the iteration at which it was saved.
 
         It follows the checkpoint's learning rate and schedule; with the config's ``new_schedule=True`` the config's.
-        Where they differ, one line says so.
+        Where they differ, one line is logged.
         """
         new_schedule = bool(self.cfg.get('new_schedule'))
         values = hyperparameters(self.optim_wrapper)
@@ -178,7 +192,7 @@ class VideoRunner(Runner):
         if self._changes:
             followed, other = ('the config\'s', 'its') if new_schedule else ('its', 'the config\'s')
             remedy = '' if new_schedule else '. --new_schedule follows the config'
-            self.logger.warning(f'{filename}: goes on with {followed} learning rate and schedule, not {other}: '
+            self.logger.warning(f'{filename}: continues with {followed} learning rate and schedule, not {other}: '
                                 f'{shortened(self._changes)}{remedy}')
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
@@ -187,7 +201,7 @@ class VideoRunner(Runner):
             super().call_hook(fn_name, **kwargs)
 
     def load_or_resume(self) -> None:
-        """Loads what the config names, and says in one line where training and schedule differ in length."""
+        """Load what the config names, and warn in one line where training and schedule differ in length."""
         resumes = self._resume and not self._has_loaded
         super().load_or_resume()
         loop: Any = self._train_loop

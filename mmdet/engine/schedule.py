@@ -1,4 +1,4 @@
-"""How far a training's schedule reaches, and which schedule a resumed training follows. Used by the runner.
+"""Which schedule a resumed training follows, and schedules of another length than the training. Used by the runner.
 
 A checkpoint holds the optimizer's hyperparameters and the state of the schedulers. A resumed training follows those,
 also where the config has changed since, unless it is told to follow the config (``--new_schedule``).
@@ -22,7 +22,7 @@ _STRETCHED = ('milestones', 'step_size', 'T_max', 'end')  # keys of a scheduler'
 
 
 def check_resumable_optimizer(wrapper: OptimWrapper, state: Mapping[str, Any], source: str) -> None:
-    """Raises UserError unless a checkpoint's optimizer state is that of such an optimizer with such parameters."""
+    """Raise UserError unless a checkpoint's optimizer state is that of such an optimizer with such parameters."""
     saved, own = state.get('param_groups', ()), wrapper.optimizer.param_groups
     sizes = [[len(group['params']) for group in groups] for groups in (saved, own)]
     if sizes[0] != sizes[1]:
@@ -48,7 +48,7 @@ def schedule_changes(wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler
         # schedules move lr, and keep where it began
         for name in sorted(common - {initial.removeprefix('initial_') for initial in common if 'initial_' in initial}):
             if not _equal(saved[name], own[name]):
-                changes.append(f'{name.removeprefix("initial_")} {saved[name]} (config: {own[name]})')
+                changes.append(f'{name.removeprefix("initial_")} {_plain(saved[name])} (config: {_plain(own[name])})')
     states = checkpoint['param_schedulers']
     if len(states) != len(schedulers):
         changes.append(f'{len(states)} schedulers (config: {len(schedulers)})')
@@ -71,7 +71,7 @@ def hyperparameters(wrapper: OptimWrapper) -> list[dict[str, Any]]:
 
 def follow_config(wrapper: OptimWrapper, values: Sequence[Mapping[str, Any]], schedulers: Sequence[_ParamScheduler],
                   iterations: int, epoch_length: int) -> None:
-    """Brings schedulers that are at their beginning to a later iteration.
+    """Advance newly built schedulers to a later iteration.
 
     Args:
         wrapper: its optimizer's parameter groups get the values.
@@ -92,7 +92,7 @@ def follow_config(wrapper: OptimWrapper, values: Sequence[Mapping[str, Any]], sc
 
 def coverage(schedulers: Sequence[_ParamScheduler], configs: Sequence[Mapping[str, Any]], length: int,
              epoch_length: int, resumed: bool, unit: str = 'epochs') -> str | None:
-    """What to tell of a schedule that is longer or shorter than the training; None if there is nothing to tell.
+    """A warning if the schedule is longer or shorter than the training, else None.
 
     Args:
         schedulers: as the training uses them.
@@ -131,7 +131,9 @@ def _stretched(index: int, config: Mapping[str, Any], factor: float) -> Iterator
 
 
 def _plain(value: Any) -> Any:
-    """A scheduler keeps its milestones as a Counter."""
+    """A value for a message. A scheduler keeps its milestones as a Counter."""
+    if isinstance(value, float):
+        return f'{value:.6g}'
     return sorted(value) if isinstance(value, Mapping) else value
 
 

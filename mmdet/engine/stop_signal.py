@@ -18,13 +18,13 @@ _STUCK = 20.0
 
 
 class StopSignal:
-    """While entered, SIGINT and SIGTERM are noted instead of ending the process.
+    """Record SIGINT and SIGTERM instead of ending the process, as a context manager.
 
-    A process of several may never get to look at the note: when another one has died, it waits for that one's data for
-    ever. So where a limit is given, a thread ends the process unless it looks in time.
+    One process of several may never read the record: when another one has died, it waits for its data indefinitely. So
+    with a limit, a thread ends the process unless :attr:`received` is read in time.
 
     Args:
-        stuck_after: seconds between two looks at :attr:`received` after a signal; None: no limit.
+        stuck_after: longest time in seconds between two reads of :attr:`received` after a signal; None: no limit.
     """
 
     def __init__(self, stuck_after: float | None = None) -> None:
@@ -37,7 +37,7 @@ class StopSignal:
 
     @classmethod
     def of_job(cls, processes: int) -> StopSignal:
-        """For one of so many processes that wait for each other."""
+        """A signal for one of ``processes`` processes that wait for each other."""
         return cls(_STUCK if processes > 1 else None)
 
     def __enter__(self) -> StopSignal:
@@ -58,7 +58,7 @@ class StopSignal:
         self.no_limit()
 
     def no_limit(self) -> None:
-        """Ends the thread's watch: what follows (saving, leaving) may take its time."""
+        """Stop the watching thread: what follows (saving, exiting) has no time limit."""
         if self._pipe is not None:
             signal.set_wakeup_fd(-1)
             os.close(self._pipe[1])

@@ -14,10 +14,10 @@ from mmdet.registry import LOOPS
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
-    """Training by epochs; a resumed run continues with the batch after the last one that was learnt from.
+    """Training by epochs; a resumed run continues with the batch after the last one of the interrupted run.
 
-    Batch samplers with ``skip(batches)``, as this project's, leave the learnt batches out; with others they are loaded
-    and thrown away.
+    Batch samplers with ``skip(batches)``, as this project's, skip the batches that are done; with others these
+    are loaded and discarded.
 
     Args:
         *args, **kwargs: of mmengine's ``EpochBasedTrainLoop``.
@@ -32,7 +32,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.prefetch = prefetch
 
     def restore(self, iterations_per_epoch: int) -> None:
-        """Scales the resumed iteration if an epoch had another length (other processes) when it was saved."""
+        """Scale the resumed iteration if an epoch had another length (other processes) when it was saved."""
         length = len(self.dataloader)
         if iterations_per_epoch != length:
             saved, self._iter = self._iter, round(self._iter * length / iterations_per_epoch)

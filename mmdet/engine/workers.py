@@ -1,4 +1,4 @@
-"""Data loader workers that leave stopping to the main process. Used by the runner."""
+"""Data loader workers that only the main process stops. Used by the runner."""
 from __future__ import annotations
 
 import os
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 
 class WorkerStart:
-    """Runs first in every worker.
+    """Initialise a worker so that it ignores signals.
 
     Ctrl-C and a cluster's SIGTERM go to all processes of a job; a worker that died of one would end the main process
     before it could save. So a worker ends only when the main process tells it to, or is gone.
@@ -33,7 +33,7 @@ class WorkerStart:
 
 
 def stop_workers(loader: DataLoader | None) -> None:
-    """Ends a loader's persistent workers now, while they listen.
+    """Stop a loader's persistent workers.
 
     Otherwise PyTorch waits five seconds for each at the end of the process: it does not tell them to end.
     """
@@ -44,7 +44,7 @@ def stop_workers(loader: DataLoader | None) -> None:
 
 
 def stop_pass(iterator: Any) -> None:
-    """Ends the workers of one pass over a loader, ``iter(loader)``, that was left half-way.
+    """Stop the workers of one pass over a loader, ``iter(loader)``, that was interrupted.
 
     Otherwise they live as long as the error that ended it, and PyTorch then waits five seconds for each.
     """

@@ -52,7 +52,7 @@ def test_nothing_is_said_where_nothing_changed(folder, trained, tmp_path):
 
 def test_another_learning_rate_is_said_and_not_used(folder, trained, tmp_path):
     _, said, rates = trained(tmp_path, folder / 'epoch_1.pth', **changed(lr=0.03, weight_decay=0.1))
-    assert said == [f'{folder}/epoch_1.pth: goes on with its learning rate and schedule, not the config\'s: lr 0.003 '
+    assert said == [f'{folder}/epoch_1.pth: continues with its learning rate and schedule, not the config\'s: lr 0.003 '
                     '(config: 0.03), weight_decay 0 (config: 0.1). --new_schedule follows the config']
     assert rates[12] == pytest.approx(0.003 * 0.01)
 
@@ -70,7 +70,7 @@ def test_the_new_schedule_is_that_of_a_training_that_had_it_from_the_start(folde
     runner, said, rates = trained(tmp_path / 'b', folder / 'epoch_1.pth', new_schedule=True, **schedule)
     assert rates == {iteration: pytest.approx(expected[iteration]) for iteration in range(6, 18)}
     assert runner.optim_wrapper.optimizer.param_groups[0]['weight_decay'] == 0.1
-    assert len(said) == 1 and "goes on with the config's learning rate and schedule, not its" in said[0]
+    assert len(said) == 1 and "continues with the config's learning rate and schedule, not its" in said[0]
     # and that of the file, where nothing changed
     whole, resumed = trained(tmp_path / 'c'), trained(tmp_path / 'd', folder / 'epoch_1.pth', new_schedule=True)
     assert losses_of(resumed[0]) == {i: losses_of(whole[0])[i] for i in range(6, 18)}
@@ -110,6 +110,15 @@ def test_another_optimizer_is_one_line(folder, tmp_path, wrapper, said):
     with pytest.raises(UserError, match=said) as error:
         build(tmp_path, folder / 'epoch_1.pth', optim_wrapper=wrapper).train()
     assert '\n' not in str(error.value)
+
+
+def test_parameters_are_listed_in_the_log_file_only(tmp_path, capsys):
+    runner = build(tmp_path, log_level='INFO', optim_wrapper={
+        'type': 'OptimWrapper', 'optimizer': SGD, 'paramwise_cfg': {'bias_lr_mult': 2.0}})
+    runner.build_optim_wrapper(runner.cfg.optim_wrapper)
+    assert 'paramwise_options' not in ''.join(capsys.readouterr())
+    log, = tmp_path.glob('*/*.log')
+    assert 'paramwise_options -- linear.bias:lr=0.006' in log.read_text()
 
 
 @pytest.mark.parametrize('hook', [{'type': 'EarlyStoppingHook', 'monitor': 'x', 'rule': 'best'},

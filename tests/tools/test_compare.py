@@ -159,6 +159,6 @@ def test_sigterm_ends_the_runs_too(tmp_path, toy_config):
             time.sleep(0.1)
         run.terminate()
         said = run.stderr.read()
-    assert run.returncode == EXIT_PREEMPTED and 'goes on from here' in said
+    assert run.returncode == EXIT_PREEMPTED and 'continues from here' in said
     assert len(list(log.parent.glob('iter_*.pth'))) == 1  # complete: the training was waited for
     assert not (tmp_path / 'out/table.md').exists()

@@ -3,7 +3,7 @@
 
     python tools/analysis_tools/compare.py configs/comparisons/toy_textured.json --out DIR --gpus 4 --jobs_per_gpu 5
 
-Started again, it takes up what is unfinished.
+Started again, it continues what is unfinished.
 """
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Variant:
     cfg_options: tuple[str, ...] = ()
 
     def train_command(self, folder: Path | str, seed: int | str, amp: bool) -> list[str]:
-        """Words of the command that trains it in a folder, or goes on with that."""
+        """Words of the command that trains it in a folder, or resumes there."""
         return ['train.py', self.config, '--work_dir', str(folder), '--seed', str(seed), '--resume',
                 *self._options(amp)]
 
@@ -128,7 +128,7 @@ def run_folder(out: Path, variant: Variant, seed: int) -> Path:
 
 
 def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: bool) -> dict[str, float]:
-    """Trains, tests and scores one variant with one seed, unless that was done; what the commands say is in the folder.
+    """Train, test and score one variant with one seed unless that was done; the commands' output is in the folder.
 
     Returns:
         The statistics of segm, in [0, 1], −1 where undefined.
@@ -151,7 +151,7 @@ def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: boo
 
 @cache
 def load_variant(variant: Variant) -> Config:
-    """Its config with its options; raises UserError for those that cannot be."""
+    """Load its config with its options; raise UserError if that is not possible."""
     from mmdet.apis.config import load_config, require
     try:
         cfg = load_config(ROOT / variant.config, [tuple(option.partition('=')[::2]) for option in variant.cfg_options])
@@ -162,13 +162,13 @@ def load_variant(variant: Variant) -> Config:
 
 
 def annotation_file(variant: Variant) -> str:
-    """What the variant's test is scored against, found where the test finds it; UserError if that is nowhere."""
+    """Find the annotation file that the variant's test is scored against; raise UserError if there is none."""
     from mmdet.datasets.layout import find_annotations
     return str(find_annotations(str(ROOT), load_variant(variant).test_evaluator.ann_file))
 
 
 def check_data(variant: Variant) -> None:
-    """Raises UserError, which names the way to make toy videos, unless all annotation files are there."""
+    """Raise UserError unless all annotation files exist; it names the command that makes toy videos."""
     from mmdet.datasets.layout import find_annotations
     cfg = load_variant(variant)
     try:
@@ -209,7 +209,7 @@ def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
 
 
 def stop_runs() -> None:
-    """Ends the commands that run, which save what they have, and starts no more."""
+    """Stop the running commands, which save their state, and start no more."""
     with _lock:
         _stopped.set()
     for process in list(_running):
@@ -220,7 +220,7 @@ def stop_runs() -> None:
 
 def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str | None], amp: bool,
             ) -> tuple[dict[tuple[str, int], dict[str, float]], list[str]]:
-    """Runs the jobs side by side, one in each slot (a GPU, None: the CPU), and says how each went.
+    """Run the jobs in parallel, one in each slot (a GPU, None: the CPU), and print how each ended.
 
     Returns:
         Statistics by variant's name and seed; the faults of jobs that failed, a line each.
@@ -281,7 +281,7 @@ def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dic
 
 def write_results(out: Path, variants: Sequence[Variant], results: dict[tuple[str, int], dict[str, float]],
                   amp: bool) -> None:
-    """Writes ``table.md`` and ``scores.json`` (statistics by variant and seed) of the runs that have ended."""
+    """Write ``table.md`` and ``scores.json`` (statistics by variant and seed) of the runs that have ended."""
     with atomic_open(out / 'table.md', 'w') as file:
         file.write(format_table(variants, results, amp))
     with atomic_open(out / 'scores.json', 'w') as file:
@@ -348,7 +348,7 @@ def main(argv: Sequence[str] | None) -> int:
         results, faults = run_all(jobs, out, slots, args.amp)
     except BaseException:
         stop_runs()
-        print('stopped; the same command goes on from here', file=sys.stderr)
+        print('stopped; the same command continues from here', file=sys.stderr)
         raise
     if results:
         print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: a folder for each run, table.md, scores.json')

@@ -1,4 +1,4 @@
-# OVIS: as YouTube-VIS, 25 categories, many objects that hide each other.
+# OVIS: as YouTube-VIS, 25 categories, heavy occlusion.
 _base_ = './yvis.py'
 data_root = 'data/OVIS/'
 train_dataloader = dict(

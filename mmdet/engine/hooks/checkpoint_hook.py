@@ -33,7 +33,7 @@ class AtomicCheckpointHook(CheckpointHook):
         super().__init__(**kwargs, backend_args=ATOMIC)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Leaves out what differs between equal trainings, and what only a running process needs."""
+        """Remove what differs between equal trainings, and what only a running process needs."""
         for key in ('time', 'experiment_name'):
             checkpoint['meta'].pop(key, None)
         cfg = runner.cfg.copy()
@@ -47,12 +47,12 @@ class AtomicCheckpointHook(CheckpointHook):
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=kept, resumed_keys=dict.fromkeys(kept, True))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Finds the best and the last file in the present working directory."""
+        """Find the best and the last file in the present working directory."""
         info = checkpoint.get('message_hub', {}).get('runtime_info', {})
         info.update({key: osp.join(runner.work_dir, osp.basename(info[key])) for key in _PATHS if key in info})
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """As mmengine's, but the former best file goes after the new one is there, not before."""
+        """As mmengine's, but delete the former best file after the new one is written, not before."""
         if not self.save_best:
             return
         former, self.best_ckpt_path = self.best_ckpt_path, None

@@ -1,4 +1,4 @@
-"""Stops a training whose loss is no number, or skips the step. A default hook of every config."""
+"""Stop a training whose loss is not finite, or skip the step. A default hook of every config."""
 from __future__ import annotations
 
 import math
@@ -22,7 +22,7 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Looks at the loss and its gradient between the backward pass and the step; bad ones never reach the weights.
+    """Check loss and gradient between the backward pass and the optimizer step, so that NaN never reaches the weights.
 
     All processes skip a step together. Each one whose loss was bad writes ``bad_loss_iter_N_rank_R.pth``: the model
     before the step, the batch (``inputs`` and, per clip and frame, annotations and file names), the losses. It is plain
@@ -100,7 +100,7 @@ class FiniteLossHook(Hook):
     def _report(self, runner: Runner, data_batch: Any, outputs: dict) -> None:
         at_fault = all_gather_object(not bool(self._mine.isfinite()))
         found = None
-        # a gradient that is bad though all losses are good is the affair of all processes
+        # a gradient that is not finite although all losses are is reported by all processes
         if at_fault[runner.rank] or not any(at_fault):
             losses = {name: float(value) for name, value in outputs.items() if 'loss' in name}
             bad = [name for name, value in losses.items() if not math.isfinite(value)]

@@ -14,7 +14,7 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
-    """Seeds Python, NumPy and torch before each step: processes draw differently, a resumed run draws the same."""
+    """Seed Python, NumPy and torch before each step: processes draw differently, a resumed run draws the same."""
 
     priority = 'VERY_HIGH'
 

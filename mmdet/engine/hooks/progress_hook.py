@@ -13,7 +13,7 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Counts this process's frames, shown by the first process."""
+    """Count this process's frames, shown by the first process."""
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         if mode == 'train':

@@ -17,9 +17,9 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """Writes ``iter_N.pth`` and exits with status 75 after SIGTERM, 130 after Ctrl-C.
+    """Write ``iter_N.pth`` and exit with status 75 after SIGTERM, 130 after Ctrl-C.
 
-    During validation, too: the rest of it is left out, and a resumed training goes on behind it.
+    During validation, too: the rest of it is skipped, and a resumed training continues after it.
 
     Args:
         interval: with several processes, iterations from one agreement about stopping to the next (an agreement waits
@@ -54,7 +54,7 @@ class StopHook(Hook):
             self._exit()
 
     def _agreed(self, runner: Runner) -> bool:
-        """Whether any process was told to stop; the same answer in all."""
+        """Whether any process received a signal to stop; the same answer in all."""
         mine = self.signal.received
         if runner.world_size == 1:
             return bool(mine)

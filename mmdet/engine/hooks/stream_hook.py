@@ -13,7 +13,7 @@ from mmdet.structures import VideoStreams
 
 @HOOKS.register_module()
 class StreamHook(Hook):
-    """Adds ``'streams'`` to each batch: the state of each clip's video, see :class:`VideoStreams`.
+    """Add ``'streams'`` to each batch: the state of each clip's video, see :class:`VideoStreams`.
 
     Models without ``new_stream`` get their batches unchanged.
     """
