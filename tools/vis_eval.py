@@ -16,6 +16,8 @@ def build_parser() -> CommandParser:
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
     parser.add_argument('--metric', nargs='+', choices=('segm', 'bbox'), default=['segm'],
                         help='masks (default), boxes')
+    parser.add_boolean('--class_agnostic', 'score all categories as one: AP and AR of finding objects, whatever class '
+                       'they are given')
     parser.add_boolean('--hota', help='also HOTA, by TrackEval (an extra: pip install trackeval==1.3.0)')
     parser.add_argument('--hota_thresh', type=float, default=0.0, metavar='SCORE',
                         help='for HOTA only tracks with a score above this count (default: 0)')
@@ -35,8 +37,8 @@ def main(argv: Sequence[str] | None) -> int:
     truth, predictions = read_ground_truth(args.annotations), load_result_json(args.result)
     numbers: dict[str, dict] = {}
     for metric in args.metric:
-        result = evaluate_vis(truth, predictions, metric, source=args.result)
-        print(format_scores(result), end='\n\n')
+        result = evaluate_vis(truth, predictions, metric, source=args.result, class_agnostic=args.class_agnostic)
+        print(format_scores(result, f'{metric}, class-agnostic' if args.class_agnostic else metric), end='\n\n')
         numbers[metric] = dict(statistics=result.statistics, per_category_AP=result.per_category)
     if args.hota:
         from mmdet.evaluation.functional import read_predictions

@@ -10,15 +10,22 @@ import json
 import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
 
 from mmdet.errors import UserError
-from mmdet.evaluation.frame_results import BOX_VALUES, ROW_VALUES, FrameResult
-from mmdet.evaluation.functional.scored_tracks import ARCHIVE_MEMBER
+from mmdet.evaluation.frame_results import BOX_VALUES, ROW_VALUES, FrameResult, track_entries
+from mmdet.evaluation.functional.scored_tracks import (
+    ARCHIVE_MEMBER,
+    PICKLE_START,
+    GroundTruth,
+    check_repeats,
+    read_predictions,
+)
 from mmdet.files import atomic_open
-from mmdet.structures.vis_json import Video
+from mmdet.structures.vis_json import Track, Video
 
 
 class _StreamedList:
@@ -159,6 +166,30 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
                         'videos?')
     frames = iter(enumerate(content))
     return [[_read_frame(*next(frames), video, path) for _ in range(video.length)] for video in videos]
+
+
+def load_tracks(path: str, truth: GroundTruth) -> tuple[list[Track], list[list[FrameResult]] | None]:
+    """Read a result in whichever form it is: ``X.pkl``, ``X.pkl.json`` or ``X.pkl.zip``.
+
+    Args:
+        path: of the file.
+        truth: the annotation file that it is for.
+
+    Returns:
+        Its tracks, and the frames per video of a pickle, which alone has scores and uncertainties by frame.
+
+    Raises:
+        UserError: the file is damaged, for other videos, or gives a track twice.
+    """
+    frames, content = None, None
+    with suppress(OSError), open(path, 'rb') as file:
+        if file.read(1) == PICKLE_START:
+            frames = load_results(path, list(truth.videos.values()))
+            content = [entry for video, of_video in zip(truth.videos.values(), frames)
+                       for entry in track_entries(video, of_video, tuple(truth.categories))]
+    tracks = read_predictions(path if content is None else content, truth, source=path)
+    check_repeats(tracks, path)
+    return tracks, frames
 
 
 def _holds_tracks(path: str) -> bool:

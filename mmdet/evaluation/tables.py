@@ -14,18 +14,25 @@ RANGE_TEXT = {
     'ARso': 'slightly occluded', 'ARmo': 'moderately occluded', 'ARho': 'heavily occluded'}
 
 
-def format_scores(result: VISEvalResult) -> str:
-    """Statistics and AP per category in percent, two aligned tables; ``-`` where nothing was annotated."""
+def format_scores(result: VISEvalResult, title: str = '') -> str:
+    """Statistics and AP per category in percent, two aligned tables; ``-`` where nothing was annotated.
+
+    Args:
+        result: what was scored. title: how; the metric's name by default.
+    """
+    title = title or result.metric
     statistics = [(name, RANGE_TEXT[name], _percent(value)) for name, value in result.statistics.items()]
     categories = [(result.category_names[key], str(key), _percent(value)) for key, value in result.per_category.items()]
-    return '\n'.join([f'{result.metric}, video AP and AR (%)', _align(statistics), '',
-                      f'{result.metric}, AP per category (%)', _align([('category', 'id', 'AP'), *categories])])
+    return '\n'.join([f'{title}, video AP and AR (%)', align(statistics, left=2), '',
+                      f'{title}, AP per category (%)', align([('category', 'id', 'AP'), *categories], left=2)])
 
 
 def _percent(value: float) -> str:
     return '-' if value < 0 else f'{100 * value:.2f}'
 
 
-def _align(rows: Sequence[tuple[str, str, str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return '\n'.join(f'  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}' for row in rows)
+def align(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of as many cells each as a table of text; the first ``left`` columns are aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return '\n'.join('  ' + '  '.join(cell.ljust(width) if place < left else cell.rjust(width)
+                                     for place, (cell, width) in enumerate(zip(row, widths))) for row in rows)

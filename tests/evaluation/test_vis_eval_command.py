@@ -43,6 +43,17 @@ def test_tables_and_numbers(main, files, tmp_path, capsys):
     assert numbers['bbox']['statistics'] == evaluate_vis(*reversed(files), 'bbox').statistics
 
 
+def test_class_agnostic_scores_one_category(main, files, tmp_path, capsys):
+    assert main([*files, '--class_agnostic', '--out', str(tmp_path / 'stats.json')]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith('segm, class-agnostic, video AP and AR (%)') and 'class_1' not in printed
+    merged = [[entry | dict(category_id=1) for entry in entries]
+              for entries in (GOLDEN['ground_truth']['annotations'], GOLDEN['predictions'])]
+    expected = evaluate_vis(GOLDEN['ground_truth'] | dict(annotations=merged[0]), merged[1])
+    numbers = json.loads((tmp_path / 'stats.json').read_text())['segm']
+    assert numbers == dict(statistics=expected.statistics, per_category_AP={'1': expected.statistics['AP']})
+
+
 def test_archive(main, files, tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / 'result.zip', 'w') as archive:
         archive.write(files[0], 'results.json')

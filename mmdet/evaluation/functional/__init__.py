@@ -4,6 +4,7 @@ from mmdet.evaluation.functional.scored_tracks import (
     load_result_json,
     read_ground_truth,
     read_predictions,
+    without_classes,
 )
 from mmdet.evaluation.functional.video_ap import match_tracks, precision_recall
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
@@ -12,4 +13,4 @@ from mmdet.structures.vis_json import Track
 
 __all__ = ['GroundTruth', 'Track', 'VISEvalResult', 'evaluate_vis', 'load_result_json', 'match_tracks',
            'precision_recall', 'read_ground_truth', 'read_predictions', 'score_tracks', 'video_box_iou',
-           'video_mask_iou']
+           'video_mask_iou', 'without_classes']

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Any
 
@@ -141,6 +141,17 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
         for track in tracks:
             track.boxes = track.mask_boxes() if track.boxes is None else track.boxes
     return tracks
+
+
+def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTruth, list[Track]]:
+    """Put all annotations and predictions in one category, ``object``: what is scored then is finding objects only.
+
+    An object that is predicted under several classes then has several predictions, of which one can match. The limits
+    on predictions (1, 10, 100) hold for each video, no longer for each of its categories.
+    """
+    key = min(truth.categories)
+    merged = [[replace(track, category_id=key) for track in group] for group in (truth.tracks, tracks)]
+    return replace(truth, categories={key: 'object'}, tracks=merged[0]), merged[1]
 
 
 def check_repeats(tracks: list[Track], name: str) -> None:

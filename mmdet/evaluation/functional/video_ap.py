@@ -14,25 +14,43 @@ MAX_DETECTIONS = (1, 10, 100)
 
 def match_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, out_of_range: np.ndarray,
                  thresholds: np.ndarray = IOU_THRESHOLDS) -> tuple[np.ndarray, np.ndarray]:
+    """Say which predictions match an annotation (:func:`assign_tracks`), and which do not count.
+
+    What matches an ignored annotation is ignored, and so is what matches nothing and is out of range.
+
+    Args:
+        iou, ignore, crowd, thresholds: see :func:`assign_tracks`.
+        out_of_range: (A, D) bool.
+
+    Returns:
+        matched, ignored: (A, T, D) bool.
+    """
+    assigned = assign_tracks(iou, ignore, crowd, thresholds)
+    matched = assigned >= 0
+    ignored = ~matched & out_of_range[:, None]
+    if ignore.size:
+        ignored |= matched & np.take_along_axis(ignore[:, None], assigned, axis=2)  # -1 is not matched
+    return matched, ignored
+
+
+def assign_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray,
+                  thresholds: np.ndarray = IOU_THRESHOLDS) -> np.ndarray:
     """Match each prediction, in the order of descending scores, to the free annotation that it overlaps most.
 
     Annotations that count come before ignored ones, however small the overlap (from the threshold on); a crowd
-    stays free. Of equal overlaps the last one wins. What matches an ignored annotation is ignored, and so is what
-    matches nothing and is out of range.
+    stays free. Of equal overlaps the last one wins.
 
     Args:
         iou: (D, G), rows by descending score.
         ignore: (A, G) bool, annotations that do not count in a range (crowds among them).
         crowd: (G,) bool.
-        out_of_range: (A, D) bool.
         thresholds: (T,).
 
     Returns:
-        matched, ignored: (A, T, D) bool.
+        (A, T, D) int64, the annotation of each prediction; -1: none.
     """
-    count, (ranges, truths) = len(iou), ignore.shape
-    matched = np.zeros((ranges, len(thresholds), count), bool)
-    ignored = np.zeros_like(matched)
+    ranges, truths = ignore.shape
+    assigned = np.full((ranges, len(thresholds), len(iou)), -1)
     if truths:
         limits = np.minimum(thresholds, 1 - 1e-10)[None, :, None]
         free = np.ones((ranges, len(thresholds), truths), bool)
@@ -43,11 +61,9 @@ def match_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, out_of_
             found = eligible.any(-1)  # (A, T)
             choice = np.where((eligible & counts).any(-1, keepdims=True), eligible & counts, eligible)
             best = truths - 1 - np.where(choice, overlap, -1)[..., ::-1].argmax(-1)
-            matched[..., row] = found
-            ignored[..., row] = found & ignore[rows[0], best]
+            assigned[..., row] = np.where(found, best, -1)
             free[rows[0], rows[1], best] &= ~found | crowd[best]
-    ignored |= ~matched & out_of_range[:, None]
-    return matched, ignored
+    return assigned
 
 
 def precision_recall(scores: np.ndarray, matched: np.ndarray, ignored: np.ndarray,

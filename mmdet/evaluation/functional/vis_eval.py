@@ -19,6 +19,7 @@ from mmdet.evaluation.functional.scored_tracks import (
     check_repeats,
     read_ground_truth,
     read_predictions,
+    without_classes,
 )
 from mmdet.evaluation.functional.video_ap import (
     IOU_THRESHOLDS,
@@ -70,7 +71,7 @@ class VISEvalResult:
 
 
 def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions: str | PathLike | list,
-                 metric: str = 'segm', source: str | None = None) -> VISEvalResult:
+                 metric: str = 'segm', source: str | None = None, class_agnostic: bool = False) -> VISEvalResult:
     """Score a result list.
 
     Args:
@@ -79,6 +80,7 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
             segmentations`` (and ``bboxes``).
         metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks where a prediction has none).
         source: what to call the predictions in messages; their path by default.
+        class_agnostic: score all categories as one, see :func:`without_classes`.
 
     Raises:
         UserError: a file is damaged or the two do not belong together; the ground truth has no annotations.
@@ -94,6 +96,8 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
         source = fspath(predictions) if isinstance(predictions, (str, PathLike)) else 'result'
     tracks = read_predictions(predictions, truth, metric, source)
     check_repeats(tracks, source)
+    if class_agnostic:
+        truth, tracks = without_classes(truth, tracks)
     return score_tracks(truth, tracks, metric)
 
 

@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Where a result loses AP: python tools/analysis_tools/error_analysis.py RESULT.json ANNOTATIONS.json; see --help."""
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(prog='tools/analysis_tools/error_analysis.py', description=(
+        'Says what AP a YouTube-VIS or OVIS result would gain if only one kind of error were mended (classes, masks, '
+        'duplicates, missed and false tracks, id switches, late birth and early death), with bootstrap intervals over '
+        'the videos, and how well scores and box uncertainties are calibrated. docs/error_analysis.md defines all.'))
+    parser.add_argument('result', type=existing_file, help=(
+        'result list (.json), a .zip with results.json, or OUT.pkl of test_video.py, which alone has box '
+        'uncertainties'))
+    parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
+    parser.add_argument('--against', type=existing_file, metavar='OTHER.json',
+                        help='another result for the same videos: paired intervals of what it is better or worse at')
+    parser.add_boolean('--class_agnostic', 'score all categories as one')
+    parser.add_argument('--resamples', type=positive_int, default=1000, metavar='N',
+                        help='of the videos, for the intervals (default: 1000)')
+    parser.add_argument('--seed', type=int, default=0, help='of the resamples (default: 0)')
+    parser.add_argument('--out', metavar='ERRORS.json', help='also write the numbers')
+    return parser
+
+
+def main(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmdet.errors import UserError
+    from mmdet.evaluation.error_analysis import analyse_errors, calibrate_uncertainties
+    from mmdet.evaluation.error_analysis.report import analysis_json, format_analysis
+    from mmdet.evaluation.functional import read_ground_truth, without_classes
+    from mmdet.evaluation.result_files import load_tracks
+    from mmdet.files import atomic_open, check_writable
+
+    if args.seed < 0:
+        raise UserError(f'--seed {args.seed}: must not be negative')
+    if args.out:
+        check_writable(args.out, f'--out {args.out}')
+    truth = read_ground_truth(args.annotations)
+    tracks, frames = load_tracks(args.result, truth)
+    others = load_tracks(args.against, truth)[0] if args.against else None
+    uncertainties = calibrate_uncertainties(list(truth.videos.values()), frames, truth.tracks) if frames else None
+    if args.class_agnostic:
+        agnostic, tracks = without_classes(truth, tracks)
+        others = without_classes(truth, others)[1] if others is not None else None
+        truth = agnostic
+    analysis = analyse_errors(truth, tracks, others, args.resamples, args.seed)
+    print(format_analysis(analysis, uncertainties, Path(args.against or '').name))
+    if args.out:
+        with atomic_open(args.out, 'w') as file:
+            json.dump(analysis_json(analysis, uncertainties), file, indent=1)
+    return 0
+
+
+if __name__ == '__main__':
+    run_command(main)
