@@ -29,7 +29,7 @@ def frame(ids, places, labels, uncertain):
 
 @pytest.fixture
 def files(tmp_path):
-    """Annotations of two videos of one object each, and a result, in all its forms, with a wrong class for the second."""
+    """Annotations of two videos of one object each; a result, in all its forms, with a wrong class for the second."""
     videos = [Video(number, SIZE, SIZE, 3) for number in (1, 2)]
     segmentation = dict(size=[SIZE, SIZE], counts=square(0))
     truth = dict(videos=[dict(id=video.id, height=SIZE, width=SIZE, length=3) for video in videos],

@@ -79,7 +79,7 @@ def _percent(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return '-' if math.isnan(value) else f'{100 * value:+.1f}'
+    return '-' if math.isnan(value) else f'{round(100 * value, 1) + 0:+.1f}'  # + 0: no -0.0
 
 
 def _interval(number: Estimate, form: Callable[[float], str] = _percent) -> str:
