@@ -25,9 +25,8 @@ def test_shipped_comparisons_change_what_their_configs_have(path):
     for variant in read_variants(str(path), None):
         options = [tuple(option.split('=', 1)) for option in variant.cfg_options]
         cfg = load_config(variant.config, options)
-        head = cfg.model.bbox_head
         for key, text in options:
-            assert str(head[key.removeprefix('model.bbox_head.')]) == text
+            assert str(cfg.model.bbox_head[key.removeprefix('model.bbox_head.')]) == text
 
 
 def test_variants_are_chosen_by_name(tmp_path):
