@@ -126,10 +126,10 @@ def build_model(cfg: Config, device: torch.device) -> nn.Module:
     model_cfg.backbone.pop('init_cfg', None)
     torch.manual_seed(0)
     model = MODELS.build(model_cfg)
-    head = model.bbox_head
+    head = getattr(model, 'bbox_head', None)
     if hasattr(head, 'fcos_cls'):
         nn.init.zeros_(head.fcos_cls.bias)  # scores pass the threshold
-    else:
+    elif hasattr(head, 'fc_cls'):
         nn.init.constant_(head.fc_cls.bias[1:2], 3.0)  # a third of the probability
     for name in ('mask_fuse', 'track_fuse'):  # coefficients · mask map is positive nearly everywhere
         if hasattr(head, name):
