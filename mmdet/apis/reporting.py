@@ -18,14 +18,16 @@ from markupsafe import Markup
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmdet.apis.report_errors import error_section
 from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
 from mmdet.errors import UserError, require_number
-from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, read_predictions
-from mmdet.evaluation.functional.scored_tracks import GroundTruth, check_repeats
+from mmdet.evaluation.functional import VISEvalResult, read_ground_truth
+from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
 from mmdet.evaluation.functional.video_iou import video_mask_iou
 from mmdet.evaluation.functional.vis_eval import score_tracks
+from mmdet.evaluation.result_files import load_tracks
 from mmdet.evaluation.tables import RANGE_TEXT
 from mmdet.files import atomic_open, load_json
 from mmdet.structures.vis_json import Track, Video
@@ -49,7 +51,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
 
     Args:
         annotations: YouTube-VIS or OVIS annotation file with ground truth.
-        results: result file: JSON, or the zip for a server.
+        results: result file: JSON, the zip for a server, or ``X.pkl``, which alone has uncertainties of boxes.
         out: folder, made if missing.
         images: folder that the annotation file's ``file_names`` start from; None: masks on grey.
         log: training log (``scalars.json``), or a folder whose newest one is taken; None: no training curves.
@@ -71,8 +73,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         raise UserError(f'{images}: no such image folder; give the one that the file_names of {annotations} start from')
     training = _training_charts(find_log(log)) if log is not None else []
     truth = _ground_truth(annotations)
-    tracks = read_predictions(results, truth)
-    check_repeats(tracks, os.fspath(results))
+    tracks, frames = load_tracks(os.fspath(results), truth)
     result = score_tracks(truth, tracks)
     cards, note = _gallery(truth, tracks, load_json(annotations), Path(images) if images is not None else None, thresh,
                            gallery)
@@ -87,7 +88,8 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         categories=_category_bars(result, truth),
         ranges=[Bar(RANGE_TEXT[name], result.statistics[name], name) for name in RANGES if name in result.statistics],
         ranges_note='' if truth.has_occlusion else 'The annotations have no occlusion levels.',
-        precision_recall=_precision_recall(result), training=training, cards=cards, gallery_note=note)
+        precision_recall=_precision_recall(result), errors=error_section(truth, tracks, frames), training=training,
+        cards=cards, gallery_note=note)
     path = Path(out).expanduser() / 'index.html'
     with atomic_open(str(path)) as file:
         file.write(render_page(page).encode())
@@ -106,7 +108,7 @@ def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thre
 
     Args:
         cfg: the test's config.
-        result: ``X.pkl``; beside it is ``X.pkl.json``.
+        result: ``X.pkl``.
         out: folder of the page.
         checkpoint: the weights tested; training curves come from the log beside it, if there is one.
         thresh: see :func:`write_report`.
@@ -121,7 +123,7 @@ def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thre
     except UserError:
         log = None
     name = Path(cfg.filename).stem if cfg.filename else 'model'
-    path = write_report(cfg.test_evaluator.ann_file, f'{result}.json', out, images=images, log=log, thresh=thresh,
+    path = write_report(cfg.test_evaluator.ann_file, result, out, images=images, log=log, thresh=thresh,
                         title=f'{name}, {Path(checkpoint).name}' if checkpoint else name)
     print_log(f'Report: {path}', logger='current')
 
@@ -143,8 +145,9 @@ def find_log(path: str | os.PathLike) -> Path:
 
 def _ground_truth(annotations: str | os.PathLike) -> GroundTruth:
     truth = read_ground_truth(annotations)
-    if not truth.tracks:
-        raise UserError(f'{annotations}: has no annotations, so nothing can be reported; give a file with ground truth')
+    if all(track.crowd for track in truth.tracks):
+        raise UserError(f'{annotations}: has no annotations but crowds, so nothing can be reported; give a file with '
+                        'ground truth')
     return truth
 
 

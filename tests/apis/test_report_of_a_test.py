@@ -26,6 +26,7 @@ def test_page_of_a_test_and_of_its_stored_results(toy_config, command, tmp_path)
     assert f'Report: {tmp_path}/report/index.html' in done.stdout
     assert '<title>tiny, tiny.pth</title>' in page and 'id="training"' in page and page.count('data:image/gif') == 2
     assert json.loads((tmp_path / 'report/result.pkl.json').read_text())
+    assert 'Where AP is lost' in page
 
     apis.test(load_config(toy_config), load_result=str(tmp_path / 'report/result.pkl'), report=str(tmp_path / 'again'),
               thresh=0.01)

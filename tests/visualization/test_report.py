@@ -16,7 +16,10 @@ import test_video
 from mmdet import apis
 from mmdet.apis import write_report
 from mmdet.errors import UserError
-from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page
+from mmdet.evaluation.frame_results import FrameResult
+from mmdet.evaluation.functional import read_ground_truth
+from mmdet.evaluation.result_files import write_results
+from mmdet.visualization.report import Bar, Card, Curve, ErrorSection, GainBar, Page, Score, line_chart, render_page
 from tools import video_demo
 from tools.analysis_tools import report
 
@@ -93,12 +96,63 @@ def test_nothing_is_fetched(page):
 def test_scores_and_sections(page):
     text = page.read_text()
     shown = ' '.join(' '.join(Tags(text).words).split())
-    for heading in ('Scores', 'AP per category', 'AP by size and occlusion', 'Precision and recall', 'Training',
-                    'Videos'):
+    for heading in ('Scores', 'AP per category', 'AP by size and occlusion', 'Precision and recall',
+                    'Where AP is lost', 'Training', 'Videos'):
         assert f'<h2>{heading}</h2>' in text
     assert re.search(r'AP50 IoU \.50 \d', shown) and 'have no occlusion levels' in shown
     assert text.index('data-name="good"') < text.index('data-name="&lt;i&gt;poor')  # best first
     assert 'AP 100.0' in shown and 'AP 0.0' in shown
+
+
+def test_where_ap_is_lost(page, data, tmp_path):
+    """The second video's objects are missed; then one of the first video's has a wrong class."""
+    missed = gains(page)['missed tracks']
+    assert missed[0] > 0 and {name: value for name, (value, _) in gains(page).items() if value} == {
+        'missed tracks': missed[0]}
+    found = json.loads((data / 'result.json').read_text())
+    other = next(entry['category_id'] for entry in found if entry['category_id'] != found[0]['category_id'])
+    found[0]['category_id'] = other
+    (tmp_path / 'wrong.json').write_text(json.dumps(found))
+    wrong = write_report(data / 'truth.json', tmp_path / 'wrong.json', tmp_path, gallery=0)
+    assert gains(wrong)['class'][0] > 0 and 'Track scores: calibration error' in wrong.read_text()
+
+
+def gains(page):
+    """Gain in percent and note by the name of the error."""
+    section = page.read_text().partition('id="errors"')[2].partition('</section>')[0]
+    rows = re.findall(r'<th scope="row">([^<]*) <small>([^<]*)</small>.*?class="number">([-+.0-9]+)<', section,
+                      re.DOTALL)
+    assert len(rows) == 9
+    return {name: (float(value), note) for name, note, value in rows}
+
+
+def test_uncertainties_of_a_pickled_result(data, tmp_path):
+    """Exact boxes whose uncertainty is 0.1: all errors lie in the central intervals."""
+    truth = read_ground_truth(data / 'truth.json')
+    rows = []
+    for video in truth.videos.values():
+        objects = [track for track in truth.tracks if track.video_id == video.id]
+        frames = []
+        for index in range(video.length):
+            seen = [track for track in objects if track.mask_areas[index]]
+            boxes = np.array([track.mask_boxes()[index] for track in seen])
+            columns = [boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1, np.full((len(seen), 6), .1)]
+            frames.append(FrameResult([track.id for track in seen], [0] * len(seen),
+                                      np.concatenate(columns, axis=1).astype(np.float32),
+                                      [track.rles[index]['counts'] for track in seen]))
+        rows.append((video, frames, []))
+    write_results(str(tmp_path / 'out.pkl'), rows)
+    text = write_report(data / 'truth.json', tmp_path / 'out.pkl', tmp_path, gallery=0).read_text()
+    boxes = sum(len(frame.ids) for _, frames, _ in rows for frame in frames)
+    assert 'Box uncertainties: error / σ 0.00<' in text and f'{boxes} boxes' in text
+
+
+def test_a_gain_below_zero_has_no_bar():
+    section = ErrorSection([GainBar('worse', -.1, -.2, -.05), GainBar('better', .2, .1, .4)], '', [])
+    text = render_page(Page('t', 's', [], [], [], line_chart([Curve('a', np.zeros((2, 2)))], 'x', 'y'), errors=section))
+    assert '-10.0<small>-20.0 to -5.0' in text and '+20.0<small>+10.0 to +40.0' in text
+    assert re.findall(r'<div style="width:([^"]*)"', text) == ['0.0%', '50.0%']
+    assert re.findall(r'<span style="left:([^"]*)"', text) == ['25.0%;width:75.0%']
 
 
 def test_gallery_gifs_show_annotation_and_prediction(page):
@@ -134,9 +188,11 @@ def test_faults(data, tmp_path, monkeypatch, arguments, words):
         write_report(data / 'truth.json', data / 'result.json', tmp_path, **arguments)
 
 
-def test_annotations_without_ground_truth(data, tmp_path):
+@pytest.mark.parametrize('crowds', [False, True])
+def test_annotations_without_ground_truth(data, tmp_path, crowds):
     truth = json.loads((data / 'truth.json').read_text())
-    (tmp_path / 'truth.json').write_text(json.dumps(truth | dict(annotations=[])))
+    left = [entry | dict(iscrowd=1) for entry in truth['annotations'] if crowds]
+    (tmp_path / 'truth.json').write_text(json.dumps(truth | dict(annotations=left)))
     with pytest.raises(UserError, match='has no annotations'):
         write_report(tmp_path / 'truth.json', data / 'result.json', tmp_path)
 
@@ -166,7 +222,7 @@ def test_logarithmic_axis_encloses_the_values():
 def test_sections_without_content_are_left_out():
     text = render_page(Page('t', 's', [[Score('AP', 'all', -1)]], [Bar('cat', -1)], [], line_chart(
         [Curve('a', np.zeros((2, 2)))], 'x', 'y')))
-    assert 'id="training"' not in text and 'id="gallery"' not in text and '–' in text
+    assert not any(f'id="{name}"' in text for name in ('training', 'gallery', 'errors')) and '–' in text
 
 
 def test_card_source_is_a_gif():

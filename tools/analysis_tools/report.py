@@ -12,9 +12,11 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/report.py', description=(
         'Scores a YouTube-VIS or OVIS result and writes DIR/index.html: AP tables, AP by category, size and occlusion, '
-        'precision and recall, training curves, and videos with annotation and prediction side by side. One file that '
-        'needs no network.'))
-    parser.add_argument('result', type=existing_file, help='result list (.json), or a .zip with results.json')
+        'precision and recall, where AP is lost, training curves, and videos with annotation and prediction side by '
+        'side. One file that needs no network.'))
+    parser.add_argument('result', type=existing_file, help=(
+        'result list (.json), a .zip with results.json, or OUT.pkl of test_video.py, which alone has box '
+        'uncertainties'))
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for index.html')
     parser.add_argument('--images', metavar='DIR',

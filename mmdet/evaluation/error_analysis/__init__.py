@@ -7,10 +7,17 @@ from mmdet.evaluation.error_analysis.calibration import (
     calibrate_scores,
     calibrate_uncertainties,
 )
-from mmdet.evaluation.error_analysis.oracles import ORACLES, Mend, kinds_of_tracks, mend, outcome
+from mmdet.evaluation.error_analysis.oracles import (
+    ORACLES,
+    SPLIT_OF_SWITCHES,
+    Mend,
+    kinds_of_tracks,
+    mend,
+    outcome,
+)
 from mmdet.evaluation.error_analysis.relations import Relations, relate
 
 __all__ = ['AveragePrecision', 'ErrorAnalysis', 'Estimate', 'Gain', 'Mend', 'ORACLES', 'Relations',
-           'ScoreCalibration', 'UncertaintyCalibration', 'analyse_errors', 'calibrate_scores',
+           'SPLIT_OF_SWITCHES', 'ScoreCalibration', 'UncertaintyCalibration', 'analyse_errors', 'calibrate_scores',
            'calibrate_uncertainties', 'estimate', 'kinds_of_tracks', 'mend', 'outcome', 'relate', 'relate_videos',
            'resamples']

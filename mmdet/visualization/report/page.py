@@ -49,6 +49,35 @@ class Card:
 
 
 @dataclass
+class GainBar:
+    """What AP would gain by mending one kind of error: ``value`` and its interval, in [-1, 1].
+
+    ``note`` stands behind the name; a ``part`` belongs to the row above it and is indented.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    note: str = ''
+    part: bool = False
+
+
+@dataclass
+class ErrorSection:
+    """Where AP is lost: ``calibration`` are charts with a title each."""
+
+    gains: Sequence[GainBar]
+    note: str
+    calibration: Sequence[tuple[str, Markup]]
+
+    @property
+    def scale(self) -> float:
+        """The gain at which a bar is as long as there is room."""
+        return max([0.01, *(gain.high for gain in self.gains), *(gain.value for gain in self.gains)])
+
+
+@dataclass
 class Page:
     """Everything on the page; sections without content are left out.
 
@@ -59,6 +88,7 @@ class Page:
         categories, ranges: bars by category, and by size and occlusion.
         ranges_note: what is missing there.
         precision_recall: a chart.
+        errors: where AP is lost.
         training: title and chart each.
         cards: the gallery, best video first.
         gallery_note: which videos it shows.
@@ -71,6 +101,7 @@ class Page:
     ranges: Sequence[Bar]
     precision_recall: Markup
     ranges_note: str = ''
+    errors: ErrorSection | None = None
     training: Sequence[tuple[str, Markup]] = ()
     cards: Sequence[Card] = ()
     gallery_note: str = ''
@@ -82,12 +113,17 @@ def percent(value: float) -> str:
     return '–' if value < 0 else f'{100 * value:.1f}'
 
 
+def signed_percent(value: float) -> str:
+    """``'+4.1'``; no sign of zero but plus."""
+    return f'{round(100 * value, 1) + 0:+.1f}'
+
+
 def render_page(page: Page) -> str:
     """The HTML text."""
     loader = PackageLoader('mmdet.visualization.report', '.')
     environment = Environment(loader=loader, autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters['percent'] = percent
+    environment.filters |= dict(percent=percent, signed=signed_percent)
     style, script = (loader.get_source(environment, name)[0] for name in ('report.css', 'report.js'))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template('report.html').render(
