@@ -12,6 +12,7 @@ from mmdet.models.losses.point_sampled import (
     point_bce,
     point_dice,
     sample_points,
+    sample_points_by_index,
     uncertain_points,
 )
 from mmdet.models.task_modules.hungarian import ClipTargets, HungarianClipMatcher
@@ -31,6 +32,17 @@ def test_points_are_read_between_pixel_centres():
 def test_shared_points_equal_the_same_points_for_each_map():
     maps, points = torch.randn(3, 5, 7), torch.rand(1, 11, 2)
     torch.testing.assert_close(sample_points(maps, points), sample_points(maps, points.expand(3, -1, -1).contiguous()))
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_sampling_by_index_is_the_same_and_so_is_its_gradient(shared):
+    maps = torch.randn(3, 5, 7, dtype=torch.float64, requires_grad=True)
+    points = torch.rand(1 if shared else 3, 40, 2, dtype=torch.float64)
+    points[:, :4] = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    found, expected = sample_points_by_index(maps, points), sample_points(maps, points)
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(found)
+    torch.testing.assert_close(*(torch.autograd.grad((value * weight).sum(), maps)[0] for value in (found, expected)))
 
 
 def test_most_points_lie_where_the_logit_is_small():

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from timm.layers import resample_abs_pos_embed
 
 import mmdet.models.task_modules.hungarian as hungarian
 from mmdet.models.detectors.videomt_weights import to_transformers
@@ -10,6 +11,7 @@ from mmdet.models.task_modules.hungarian import ClipTargets
 from mmdet.structures import DetDataSample
 from tests.helpers.golden import clip_of, golden_npz
 from tests.helpers.videomt import GoldenDraws, golden_videomt, golden_videomt_weights, normal
+from tools.analysis_tools.measures.synthetic import synthetic_clips
 
 TOLERANCE = dict(atol=1e-4, rtol=1e-5)
 
@@ -208,3 +210,28 @@ def test_objects_of_single_frames(clips):
         for number, mask in enumerate(found.masks):
             painted[coco_mask.decode(mask) > 0] = number
         np.testing.assert_array_equal(painted, clips['sq_inst_map'][time])
+
+
+@pytest.mark.parametrize('grid', [(8, 8), (6, 10), (3, 17), (14, 5)])
+def test_positions_are_resized_as_timm_does(model, grid):
+    table = model.backbone.vit.pos_embed
+    torch.testing.assert_close(model.backbone.positions(grid), resample_abs_pos_embed(table, grid, num_prefix_tokens=0),
+                               atol=1e-6, rtol=1e-5)
+
+
+def test_mixed_precision():
+    """Training gives finite gradients to all parameters; weights stored halved give what autocast gives."""
+    model = golden_videomt(criterion=dict(type='QueryMaskCriterion', num_points=64))
+    inputs, samples = synthetic_clips(2, 3, (64, 96), num_classes=5)
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(inputs, samples, mode='loss')
+    sum(losses.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    model.eval()
+    outputs = []
+    for _ in range(2):
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+            outputs.append(model(inputs))
+        model.halve_weights(torch.bfloat16)
+    for value, expected in zip(*outputs):
+        torch.testing.assert_close(value, expected)

@@ -7,9 +7,11 @@ L blocks, N query blocks, G side of the trained grid of positions, Q queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer
@@ -67,11 +69,26 @@ class QueryViT(BaseModule):
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), sides multiples of P → tokens (B, 1 + R + h·w, D) before the first query block."""
-        vit = self.vit
-        tokens = vit._pos_embed(vit.patch_embed(images))
+        vit, batch = self.vit, len(images)
+        patches = vit.patch_embed(images)  # (B, h, w, D)
+        prefix = [token.expand(batch, -1, -1) for token in (vit.cls_token, vit.reg_token) if token is not None]
+        tokens = torch.cat([*prefix, patches.flatten(1, 2) + self.positions(patches.shape[1:3])], dim=1)
         for block in list(vit.blocks.children())[:-self.query_blocks]:
             tokens = self._run(block, tokens)
         return tokens
+
+    def positions(self, grid: Sequence[int]) -> Tensor:
+        """The position table (1, h·w, D) resized to a grid (h, w): bicubic, antialiased.
+
+        By two matrix products, since the gradient of PyTorch's resize has no fixed order of sums on a GPU.
+        """
+        table, trained = cast(Tensor, self.vit.pos_embed), self.vit.patch_embed.grid_size
+        if tuple(grid) == tuple(trained):
+            return table
+        with torch.autocast(table.device.type, enabled=False):
+            rows, columns = (_resize_matrix(old, new, table.device) for old, new in zip(trained, grid))
+            resized = torch.einsum('yg,xk,gkd->yxd', rows, columns, table[0].unflatten(0, trained).float())
+        return resized.flatten(0, 1)[None].to(table.dtype)
 
     def query_block(self, index: int, tokens: Tensor) -> Tensor:
         """Query block ``index`` (0 to N − 1) on tokens (B, Q + 1 + R + h·w, D) → the same shape."""
@@ -124,3 +141,10 @@ class QueryViT(BaseModule):
             remarks.append(f'{number} positions are resized to {grid[0]}x{grid[1]}')
             weights[table] = resample_abs_pos_embed(weights[table], grid, num_prefix_tokens=0)
         return weights, remarks
+
+
+@torch.no_grad()
+def _resize_matrix(old: int, new: int, device: torch.device) -> Tensor:
+    """(new, old) float32: what the bicubic antialiased resize does to one side of an image."""
+    rows = torch.eye(old, device=device)[None, None]  # an image with one row for each pixel of the side
+    return F.interpolate(rows, (old, new), mode='bicubic', antialias=True, align_corners=False)[0, 0].T
