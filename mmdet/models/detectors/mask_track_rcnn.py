@@ -38,6 +38,8 @@ class MaskTrackRCNN(BaseDetector):
         mask_thr: probability above which a pixel belongs to the mask.
         legacy_boxes: x2 and y2 are inclusive and RoIAlign does not shift by half a pixel, as weights published for
             mmdetection 1 need; otherwise boxes are continuous.
+        roi_aligned: whether RoIAlign shifts by half a pixel; None: unless ``legacy_boxes``. Weights of torchvision's
+            Mask R-CNN were trained without (tools/model_converters/torchvision2masktrack.py).
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
@@ -45,6 +47,7 @@ class MaskTrackRCNN(BaseDetector):
     def __init__(self, backbone: dict, neck: dict, rpn_head: dict, bbox_head: dict, mask_head: dict, track_head: dict,
                  tracker: dict, assigner: dict | None = None, sampler: dict | None = None,
                  roi_strides: Sequence[int] = (4, 8, 16, 32), mask_thr: float = 0.5, legacy_boxes: bool = False,
+                 roi_aligned: bool | None = None,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(tracker, data_preprocessor, init_cfg)
         self.convention = BoxConvention(legacy_boxes)
@@ -64,7 +67,7 @@ class MaskTrackRCNN(BaseDetector):
             assigner or dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5),
             default_args=legacy)
         self.sampler = TASK_UTILS.build(sampler or dict(type='RandomBoxSampler', num=512, pos_fraction=0.25))
-        self.roi_extractor = RoIExtractor(roi_strides, legacy_boxes=legacy_boxes)
+        self.roi_extractor = RoIExtractor(roi_strides, legacy_boxes=legacy_boxes, aligned=roi_aligned)
         self.mask_thr = mask_thr
 
     def extract_feat(self, images: Tensor) -> Maps:

@@ -8,6 +8,7 @@ Symbols: N clips, T frames, n objects, C channels of the pyramid, H×W input.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
@@ -40,6 +41,12 @@ from mmdet.structures.device_rle import masks_to_rle
 MASK_PIXELS = 2 ** 25  # image-size masks worked on at once: bounds memory whatever the number of objects
 _MASK_PADDING = 1  # torchvision pads region masks by one cell before it pastes them
 _STAGES = (('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',), ('layer4',))  # of the ResNet, in order
+_COUNTER = 'num_batches_tracked'
+_FORMER_NAMES = (
+    (r'^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$', r'\1.0.\2'),
+    (r'^rpn\.head\.conv\.(weight|bias)$', r'rpn.head.conv.0.0.\1'),
+    *((rf'^roi_heads\.mask_head\.mask_fcn{number}\.', f'roi_heads.mask_head.{number - 1}.0.') for number in range(1, 5)),
+)
 COCO_INDICES = 91  # torchvision's outputs: background and COCO's ids 1 to 90, of which 80 are categories
 _PUBLISHED = {'maskrcnn_resnet50_fpn': MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
               'maskrcnn_resnet50_fpn_v2': MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1}
@@ -50,6 +57,16 @@ def coco_categories() -> tuple[list[int], list[str]]:
     names = _PUBLISHED['maskrcnn_resnet50_fpn'].meta['categories']
     ids = [index for index, name in enumerate(names) if name not in ('__background__', 'N/A')]
     return ids, [names[index] for index in ids]
+
+
+def current_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names of torchvision's files of 2019, as the first Mask R-CNN has them → those of its modules today."""
+    renamed = {}
+    for name, value in weights.items():
+        for pattern, replacement in _FORMER_NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
 
 
 @MODELS.register_module()
@@ -110,11 +127,12 @@ class TorchvisionTracker(BaseDetector):
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """torchvision's names → this module's (see :func:`mmdet.checkpoint.load_weights`)."""
         own = {name: value for name, value in weights.items() if name.startswith('net.')}
-        converted = own | {f'net.{name}': value for name, value in weights.items() if name not in own}
-        for name, value in self.state_dict().items():
-            if name.endswith('num_batches_tracked'):  # files may lack it; nothing reads it here
-                converted.setdefault(name, value)
-        return converted
+        theirs = current_names({name: value for name, value in weights.items() if name not in own})
+        converted = own | {f'net.{name}': value for name, value in theirs.items()}
+        # nothing reads these: files may have them where the network does not, and the other way round
+        counters = {name: value for name, value in self.state_dict().items() if name.endswith(_COUNTER)}
+        return counters | {name: value for name, value in converted.items()
+                           if not name.endswith(_COUNTER) or name in counters}
 
     def limit_input_size(self, longest: int) -> None:
         """Lower the sizes that images are resized to, so that no side exceeds ``longest`` pixels."""

@@ -22,13 +22,15 @@ class RoIExtractor:
         strides: of the levels read, each twice the one before.
         finest_scale: regions with √area below twice this (in pixels) read the first level.
         legacy_boxes: x2 and y2 are inclusive, and RoIAlign does not shift by half a pixel.
+        aligned: whether RoIAlign shifts by half a pixel; None: unless ``legacy_boxes``.
     """
 
     def __init__(self, strides: Sequence[int] = (4, 8, 16, 32), finest_scale: float = 56,
-                 legacy_boxes: bool = False) -> None:
+                 legacy_boxes: bool = False, aligned: bool | None = None) -> None:
         self.strides = tuple(strides)
         self.finest_scale = finest_scale
         self.convention = BoxConvention(legacy_boxes)
+        self.aligned = not legacy_boxes if aligned is None else aligned
 
     def levels(self, bboxes: Tensor) -> Tensor:
         """Compute the level of continuous boxes: (n, 4) → (n,)."""
@@ -53,6 +55,6 @@ class RoIExtractor:
         order = levels.argsort()
         rois = torch.cat([image[:, None].to(bboxes), bboxes], dim=1)[order]
         counts = levels.bincount(minlength=len(self.strides)).tolist()
-        pooled = [roi_align(feat, part, size, 1 / stride, sampling_ratio=2, aligned=not self.convention.legacy)
+        pooled = [roi_align(feat, part, size, 1 / stride, sampling_ratio=2, aligned=self.aligned)
                   for feat, part, stride in zip(feats, rois.split(counts), self.strides)]
         return torch.cat(pooled)[order.argsort()]
