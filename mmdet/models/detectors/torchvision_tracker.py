@@ -45,7 +45,7 @@ _COUNTER = 'num_batches_tracked'
 _FORMER_NAMES = (
     (r'^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$', r'\1.0.\2'),
     (r'^rpn\.head\.conv\.(weight|bias)$', r'rpn.head.conv.0.0.\1'),
-    *((rf'^roi_heads\.mask_head\.mask_fcn{number}\.', f'roi_heads.mask_head.{number - 1}.0.') for number in range(1, 5)),
+    *((rf'^roi_heads\.mask_head\.mask_fcn{number + 1}\.', f'roi_heads.mask_head.{number}.0.') for number in range(4)),
 )
 COCO_INDICES = 91  # torchvision's outputs: background and COCO's ids 1 to 90, of which 80 are categories
 _PUBLISHED = {'maskrcnn_resnet50_fpn': MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
