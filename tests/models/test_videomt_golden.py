@@ -219,6 +219,14 @@ def test_positions_are_resized_as_timm_does(model, grid):
                                atol=1e-6, rtol=1e-5)
 
 
+def test_clips_of_one_frame_have_a_gradient_for_every_parameter():
+    model = golden_videomt(criterion=dict(type='QueryMaskCriterion', num_points=64))
+    inputs, samples = synthetic_clips(2, 1, (64, 96), num_classes=5)
+    sum(model(inputs, samples, mode='loss').values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not model.head.query_updater.weight.grad.any()
+
+
 def test_mixed_precision():
     """Training gives finite gradients to all parameters; weights stored halved give what autocast gives."""
     model = golden_videomt(criterion=dict(type='QueryMaskCriterion', num_points=64))

@@ -121,7 +121,11 @@ class VidEoMT(BaseDetector):
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Compute the losses of B clips of T frames; gradients pass through the queries from frame to frame."""
         targets = [ClipTargets.of(clip, (inputs.shape[-2], inputs.shape[-1]), inputs.device) for clip in data_samples]
-        return self.criterion(self.training_predictions(inputs), targets)
+        losses = self.criterion(self.training_predictions(inputs), targets)
+        if inputs.shape[1] == 1:  # no frame follows, and DistributedDataParallel expects a gradient of every parameter
+            losses['loss_ce'] = losses['loss_ce'] + 0 * sum(
+                parameter.sum() for parameter in self.head.query_updater.parameters())
+        return losses
 
     def training_predictions(self, images: Tensor) -> list[Prediction]:
         """Return the final prediction, then one from the tokens that enter each query block but the last.
