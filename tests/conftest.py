@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.device import utils as mmengine_device
+from torch.utils._triton import has_triton
 
 ROOT = Path(__file__).parent.parent
 LEAST_COVERED = 90  # percent; as in the Makefile, there of all files together
@@ -45,7 +46,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         patch.setattr(torch.cuda, 'is_available', lambda: False)
         patch.setattr(torch.cuda, 'device_count', lambda: 0)
         patch.setattr(mmengine_device, 'DEVICE', 'cpu')
-        return (yield)
+        try:
+            return (yield)
+        finally:
+            has_triton.cache_clear()  # remembers whether there is a GPU
 
 
 @pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])

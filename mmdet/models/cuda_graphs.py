@@ -7,6 +7,7 @@ dataclasses: they are flattened to tensors here, and everything else in them cho
 """
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,12 +80,17 @@ class _Recorder:
     @contextmanager
     def record(self) -> Iterator[None]:
         """Capture the code in the context; the steps are known afterwards."""
+        # the collector could destroy the graphs of another model, which CUDA does not permit during a capture
+        collects = gc.isenabled()
+        gc.disable()
         self._begin()
         try:
             with capturing(self._split):
                 yield
         finally:
             self._end()
+            if collects:
+                gc.enable()
 
     def _begin(self) -> None:
         self._graph = torch.cuda.CUDAGraph()

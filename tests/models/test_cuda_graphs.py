@@ -1,5 +1,6 @@
 """Graphs equal plain calls: testing; losses, gradients and memory in training. On the CPU with recorded operators."""
 import copy
+import gc
 import pickle
 from dataclasses import dataclass
 
@@ -84,6 +85,20 @@ def test_weights_that_moved_and_too_many_shapes(device):
     layer.requires_grad_(False)
     frozen, _ = graphs.run(layer.forward, torch.ones(1, 3, device=device), torch.ones(1, 2, device=device))
     assert not frozen.requires_grad
+
+
+def test_garbage_is_not_collected_during_a_capture(device):
+    """Garbage may hold graphs, and destroying one breaks a capture."""
+    collecting = []
+
+    def double(x: Tensor) -> Tensor:
+        collecting.append(gc.isenabled())
+        return 2 * x
+
+    graphs = InferenceGraphs()
+    for _ in range(3):
+        graphs.run(double, torch.ones(2, device=device))
+    assert collecting == [True, True, False] and gc.isenabled()  # as it is, warm-up, capture
 
 
 def test_a_call_before_the_backward_pass_of_the_last_is_an_error(device):
