@@ -12,7 +12,7 @@ from mmdet.checkpoint import load_backbone_weights, load_weights
 from mmdet.errors import UserError
 from mmdet.models.backbones import TimmBackbone, TorchvisionBackbone
 from mmdet.registry import MODELS
-from tests.helpers.two_stage import annotated_frame, build_two_stage, clip, noise
+from tests.helpers.two_stage import annotated_frame, build_two_stage, clip, noise, plain_frames
 
 BACKBONES = {
     'ResNet-18': dict(type='TorchvisionBackbone', name='resnet18'),
@@ -86,6 +86,24 @@ def test_each_detector_trains_a_step_on_each_backbone(backbone, kind):
     unused = [name for name, parameter in model.backbone.named_parameters() if parameter.grad is None]
     assert not unused, 'distributed training would wait for them'
     assert any(not torch.equal(old, new) for old, new in zip(before, model.backbone.parameters()))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_replayed_detection_on_a_gpu_finds_the_same(backbone):
+    """MemCNP replays a frame's detection as a CUDA graph, so nothing of the backbone may wait for the host."""
+    parts = dict(backbone=BACKBONES[backbone], neck=dict(type='FPN', out_channels=32, num_outs=4, start_level=1))
+    if backbone == 'DINOv2 ViT-S':
+        parts['neck']['start_level'] = 0
+    torch.manual_seed(0)
+    model = MODELS.build(DENSE['MemCNP'] | parts).cuda().eval()
+    found = []
+    for model.cuda_graphs in (False, True, True):  # captured, then replayed
+        found.append(model(noise(1, 2).cuda(), [clip(plain_frames([0, 1]))], mode='predict')[0])
+    for frames in zip(*found):
+        eager, *replayed = (frame.pred_track_instances for frame in frames)
+        for other in replayed:
+            torch.testing.assert_close(other.bboxes, eager.bboxes, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize('name', BACKBONES)

@@ -137,6 +137,21 @@ def test_mixed_precision_finds_the_same_kind_of_result(published):
     assert found.bboxes.dtype == found.scores.dtype == torch.float32
 
 
+@pytest.mark.cuda
+def test_results_of_a_gpu_with_masks_encoded_there(published, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    model = ours('maskrcnn_resnet50_fpn', published['maskrcnn_resnet50_fpn'])
+    expected = results(model, clip(2))
+    found = results(model.cuda(), clip(2))
+    for on_gpu, on_cpu in zip(found, expected):
+        assert on_gpu.bboxes.device.type == 'cpu' and len(on_gpu) == len(on_cpu)
+        torch.testing.assert_close(on_gpu.scores, on_cpu.scores, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(on_gpu.bboxes, on_cpu.bboxes, rtol=1e-3, atol=1e-1)
+        assert coco_mask.area(on_gpu.masks).sum() == pytest.approx(coco_mask.area(on_cpu.masks).sum(), rel=0.02)
+    with torch.autocast('cuda', torch.bfloat16):
+        assert len(results(model, clip(1))[0]) > 5
+
+
 def test_frames_of_different_size_share_no_batch(published):
     model = ours('maskrcnn_resnet50_fpn', published['maskrcnn_resnet50_fpn'])
     small = clip(1, seed=1)
