@@ -1,4 +1,5 @@
 """The memory of the conditional neural process, part of ``CNPContrastHead``."""
 from mmdet.models.memory.cnp_memory import CNPMemory
+from mmdet.models.memory.read_statistics import ReadStatistics
 
-__all__ = ['CNPMemory']
+__all__ = ['CNPMemory', 'ReadStatistics']

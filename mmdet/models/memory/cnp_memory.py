@@ -96,6 +96,11 @@ def write_weights(similarity: Tensor, mode: str) -> Tensor:
     return similarity.softmax(dim=1)
 
 
+def read_weights(similarity: Tensor) -> Tensor:
+    """Compute a_nk = softmax_k(s_n), how much location n reads of unit k: (N, M) → (N, M), rows sum to 1."""
+    return similarity.softmax(dim=1)
+
+
 def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float) -> Tensor:
     """Compute the units after one write: u_k ← m·u_k + (1 − m)·Σ_n a_nk·v_n / (Σ_n a_nk + 1e-6).
 
@@ -198,7 +203,7 @@ class CNPMemory(BaseModule):
             # before the sum: it is computed for M units, not N locations
             table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)
             table = table.expand(len(feats), -1, -1)
-            attention = torch.cat(similarities).softmax(dim=1).split(lengths)
+            attention = read_weights(torch.cat(similarities)).split(lengths)
             hidden = torch.cat([weights @ values for weights, values in zip(attention, table)]) + self.mlp.fc1.bias  # type: ignore[operator]
             contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each
             return [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)

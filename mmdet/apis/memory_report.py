@@ -1,0 +1,103 @@
+"""How a trained MemCNP reads its memory, as numbers and pictures. Called by tools/analysis_tools/memory_report.py."""
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from tqdm import tqdm
+
+from mmdet.apis.config import require
+from mmdet.apis.inference import init_model
+from mmdet.errors import UserError
+from mmdet.files import atomic_open
+from mmdet.models.memory import CNPMemory, ReadStatistics
+from mmdet.registry import DATASETS
+from mmdet.visualization.memory_pictures import picture_of_maps, picture_of_units
+
+
+@dataclass
+class MemoryReport:
+    """What :func:`report_memory` found.
+
+    Attributes:
+        strides: of the levels, in pixels.
+        units: M, the units of the memory.
+        norms: (M,) lengths of the units' feature parts; units that win nothing decay towards 0.
+        reads: statistics of each level, and maps of the first frames.
+        images: these frames as the network saw them, (h, w, 3) uint8 RGB.
+    """
+
+    strides: tuple[int, ...]
+    units: int
+    norms: np.ndarray
+    reads: ReadStatistics
+    images: list[np.ndarray]
+
+    def to_json(self) -> dict:
+        """All numbers: per level the summary, and wins and weights of the units as shares of the locations."""
+        levels = [dict(stride=stride, locations=level.locations, **level.summary(),
+                       wins=(level.wins / level.locations).tolist(), weights=(level.weights / level.locations).tolist())
+                  for stride, level in zip(self.strides, self.reads.levels)]
+        return dict(units=self.units, norms=self.norms.tolist(), levels=levels)
+
+
+def report_memory(cfg: Config, checkpoint: str | os.PathLike, frames: int = 32, maps: int = 4,
+                  device: str | None = None) -> MemoryReport:
+    """Run the network over frames of the config's test set and watch the memory.
+
+    Args:
+        cfg: from :func:`mmdet.apis.load_config`; its ``bbox_head`` must have a memory.
+        checkpoint: trained weights.
+        frames: frames at most, evenly spaced over the test set.
+        maps: the first of them whose maps are kept.
+        device: None: the GPU if there is one.
+
+    Raises:
+        UserError: the model has no memory, or config, checkpoint or data are at fault.
+    """
+    require(cfg, 'test_dataloader')
+    model: Any = init_model(cfg, checkpoint, device)
+    head: Any = getattr(model, 'bbox_head', None)
+    memory = getattr(head, 'mem', None)
+    if not isinstance(memory, CNPMemory):
+        raise UserError(f'{cfg.filename}: its model has no memory; give a config of MemCNP with num_units above 0')
+    dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'clip_len': 1})
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(frames, len(dataset))).astype(int))
+    reads = ReadStatistics(keep_maps=maps)
+    images: list[np.ndarray] = []
+    handle = memory.register_forward_hook(reads)
+    try:
+        for index in tqdm(chosen.tolist(), unit=' frames'):
+            item = dataset[index]
+            batch = model.data_preprocessor(pseudo_collate([item]), False)
+            with torch.no_grad():
+                model(batch['inputs'], mode='tensor')
+            if len(images) < maps:
+                images.append(item['inputs'][0].permute(1, 2, 0).flip(-1).numpy())
+    finally:
+        handle.remove()
+    feature_parts = memory.feat_units.weight.detach()[:, :-4]
+    return MemoryReport(head.strides, len(feature_parts), feature_parts.norm(dim=1).cpu().numpy(), reads, images)
+
+
+def write_memory_report(report: MemoryReport, out: Path) -> list[Path]:
+    """Write ``memory.json``, ``units.png`` and ``maps.png`` into a folder; return their paths."""
+    paths = [out / name for name in ('memory.json', 'units.png', 'maps.png')]
+    numbers = report.to_json()
+    with atomic_open(paths[0], 'w') as file:
+        json.dump(numbers, file, indent=1)
+    figures = [picture_of_units([(f'stride {level["stride"]}', np.array(level['wins']), np.array(level['weights']))
+                                 for level in numbers['levels']])]
+    if report.images:
+        figures.append(picture_of_maps(report.images, [maps[0] for maps in report.reads.maps], report.units))
+    for path, figure in zip(paths[1:], figures):
+        with atomic_open(path) as file:
+            figure.savefig(file, format='png', dpi=120)
+    return paths[:1 + len(figures)]
