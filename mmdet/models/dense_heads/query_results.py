@@ -6,6 +6,7 @@ Symbols: T frames of a clip, Q queries, K classes, h×w mask logits, M results o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -103,9 +104,9 @@ class QueryTrackResults:
         """
         class_logits = class_logits.float()
         geometry = MaskGeometry(padded, tuple(frames[0].img_shape[:2]), tuple(frames[0].ori_shape[:2]))
-        sums = class_logits.cumsum(0)
-        if state.logit_sum is not None:
-            sums = sums + state.logit_sum.to(sums.device)
+        start = None if state.logit_sum is None else state.logit_sum.to(class_logits.device)
+        # one by one: clips give what single frames give, and cumsum has no fixed order of sums on a GPU
+        sums = torch.stack(list(accumulate(class_logits, initial=start))[start is not None:])  # (T, Q, K + 1)
         counts = state.num_frames + torch.arange(1, len(frames) + 1, device=sums.device)
         shown = (sums / counts[:, None, None] if self.score == 'mean' else class_logits).softmax(-1)[..., :-1]
         scores, labels = shown.max(-1)  # (T, Q)
