@@ -38,6 +38,11 @@ CASES = {
         [annotation(1, [A] * 3), annotation(2, [B] * 3, category=2)],
         [prediction([A] * 3, .8), prediction([SHIFTED] * 3, .9, category=2), prediction([B] * 3, .7, category=2)],
         .75, {'class': 1}),
+    # right up to .65; from .70 on it stays false in the category that it had, and in no other
+    'a wrong class on an inexact track': (
+        [annotation(1, [A] * 3), annotation(2, [B] * 3), annotation(3, [C] * 3, category=2)],
+        [prediction([SHIFTED] * 3, .9, category=2), prediction([B] * 3, .8), prediction([C] * 3, .7, category=2)],
+        (HALF + .5) / 2, {'class': TWO_THIRDS + (1 - TWO_THIRDS) * (HALF + .5) / 2}),
     'masks beside the object': (
         [annotation(1, [A] * 3)], [prediction([SHIFTED] * 3)], TWO_THIRDS, {'masks': 1}),
     'masks that overlap too little to match': (
@@ -68,6 +73,11 @@ CASES = {
     'one object over two tracks': (
         [annotation(1, [A] * 20)], [prediction([A] * 9 + [NONE] * 11, .9), prediction([NONE] * 9 + [A] * 11, .8)],
         None, {'one object over several tracks': 1, 'id switches': 1}),
+    # gaps that another track fills are no fault of the masks
+    'one object that changes its track and changes back': (
+        [annotation(1, [A] * 12)],
+        [prediction([A] * 4 + [NONE] * 4 + [A] * 4, .9), prediction([NONE] * 4 + [A] * 4 + [NONE] * 4, .8)],
+        TWO_THIRDS, {'one object over several tracks': 1, 'id switches': 1}),
     'two objects in one track': (
         [annotation(1, switching(A, 6, NONE, 3)), annotation(2, switching(NONE, 6, B, 3))],
         [prediction(switching(A, 6, B, 3))], TWO_THIRDS * HALF,
