@@ -59,3 +59,37 @@ def test_imports_point_down(part):
             if top in ('tests', 'tools', 'train', 'test_video') or (top == 'mmdet' and (up or forbidden)):
                 wrong.add((str(path.relative_to(ROOT)), name))
     assert wrong == set()
+
+
+def loaded_at_import(module: str) -> set[str]:
+    """Full names of the modules that importing one of ``mmdet`` loads, as far as the project's own files tell."""
+    found: set[str] = set()
+    remaining = [module]
+    while remaining:
+        name = remaining.pop()
+        if name in found:
+            continue
+        found.add(name)
+        stem = ROOT / name.replace('.', '/')
+        file = next((file for file in (stem.with_suffix('.py'), stem / '__init__.py') if file.is_file()), None)
+        if name.split('.')[0] != 'mmdet' or file is None:
+            continue
+        remaining.append(name.rpartition('.')[0] or name)  # a module's package is imported before it
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                remaining += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                remaining += [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
+    return found
+
+
+@pytest.mark.parametrize(('module', 'heavy'), [
+    ('mmdet.datasets', {'torchvision', 'scipy', 'timm', 'av', 'huggingface_hub', 'safetensors', 'matplotlib'}),
+    ('mmdet.evaluation', {'torchvision', 'scipy', 'timm', 'av', 'huggingface_hub', 'safetensors', 'matplotlib'}),
+    ('mmdet.models', {'scipy', 'av', 'huggingface_hub', 'matplotlib'}),
+])
+def test_heavy_packages_load_only_where_they_are_used(module, heavy):
+    """Importing torchvision takes 130 MB and 2 s, scipy.optimize 35 MB."""
+    loaded = loaded_at_import(module)
+    assert 'mmdet.structures.boxes' in loaded  # the imports are followed
+    assert heavy & {name.split('.')[0] for name in loaded} == set()

@@ -6,7 +6,6 @@ the documentation); non-maximum suppression uses plain ones.
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_area
 
 
 def box_centers(bboxes: Tensor) -> Tensor:
@@ -22,7 +21,7 @@ def pairwise_iou(bboxes: Tensor) -> Tensor:
          - torch.maximum(begin[..., :, None], begin[..., None, :])).clamp(min=0)
         for begin, end in ((bboxes[..., side], bboxes[..., side + 2]) for side in (0, 1)))
     overlap = width * height
-    area = box_area(bboxes.flatten(0, -2)).unflatten(0, bboxes.shape[:-1])
+    area = (bboxes[..., 2] - bboxes[..., 0]) * (bboxes[..., 3] - bboxes[..., 1])
     return overlap / (area[..., :, None] + area[..., None, :] - overlap)
 
 

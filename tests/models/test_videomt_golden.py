@@ -1,11 +1,11 @@
 """VidEoMT against transformers and the authors' network, on small random weights: clips, states, losses, gradients."""
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from pycocotools import mask as coco_mask
 from timm.layers import resample_abs_pos_embed
 
-import mmdet.models.task_modules.hungarian as hungarian
 from mmdet.models.detectors.videomt_weights import to_transformers
 from mmdet.models.task_modules.hungarian import ClipTargets
 from mmdet.structures import DetDataSample
@@ -88,9 +88,10 @@ def first_frames(ids: np.ndarray) -> tuple[int, ...]:
 def recorded_matches(monkeypatch, model) -> tuple[list, list]:
     """What the matcher returns and the cost matrices that the solver gets, call by call."""
     matches, costs = [], []
-    match, solve = model.criterion.matcher.match, hungarian.linear_sum_assignment
+    match, solve = model.criterion.matcher.match, scipy.optimize.linear_sum_assignment
     monkeypatch.setattr(model.criterion.matcher, 'match', lambda *args: matches.append(match(*args)) or matches[-1])
-    monkeypatch.setattr(hungarian, 'linear_sum_assignment', lambda cost: costs.append(cost.copy()) or solve(cost))
+    monkeypatch.setattr(scipy.optimize, 'linear_sum_assignment',
+                        lambda cost: costs.append(cost.copy()) or solve(cost))
     return matches, costs
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmdet.models.losses.point_sampled import pairwise_bce, pairwise_dice, sample_points
@@ -130,6 +129,8 @@ def _to_host(costs: list[Tensor]) -> list[np.ndarray]:
 
 def _assign(costs: list[np.ndarray], groups: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Solve one frame after the other; queries of earlier frames are taken."""
+    from scipy.optimize import linear_sum_assignment  # here: 35 MB that only the training of VidEoMT needs
+
     queries: list[np.ndarray] = [np.zeros(0, np.int64)]
     objects: list[np.ndarray] = [np.zeros(0, np.int64)]
     for cost, rows in zip(costs, groups):
