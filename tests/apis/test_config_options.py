@@ -82,11 +82,11 @@ def test_data_root_reaches_everything_that_was_built_from_it(path):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_pipelines_reach_the_data_sets(path):
     flip = [step.type for step in load_config(path).train_pipeline].index('RandomFlipClip')
-    options = [('test_pipeline.1.scale', '(128, 64)'), (f'train_pipeline.{flip}.prob', '0.25'),
+    options = [('test_pipeline.0.keep_original', 'True'), (f'train_pipeline.{flip}.prob', '0.25'),
                ('data_root', 'there/')]
     cfg = load_config(path, options)
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
-        assert loader.dataset.pipeline[1].scale == (128, 64) and loader.dataset.data_root == 'there/'
+        assert loader.dataset.pipeline[0].keep_original and loader.dataset.data_root == 'there/'
     dataset = cfg.train_dataloader.dataset
     assert dataset.get('datasets', [dataset])[0].pipeline[flip].prob == .25
 
