@@ -1,4 +1,4 @@
-"""What the documents name exists: files and folders in backticks, and the targets of links."""
+"""What the documents name exists: files and folders in backticks, targets of links, scripts and flags of commands."""
 import re
 from pathlib import Path
 
@@ -18,3 +18,23 @@ def test_paths_and_links_of_a_document_exist(document: Path) -> None:
     links = re.findall(r'\]\((?!https?:|#|mailto:)([^)#\s]+)', text) + re.findall(r'<img src="([^"]+)"', text)
     missing += [link for link in links if not (document.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_and_flags_of_the_commands_exist(document: Path) -> None:
+    text = document.read_text().replace('\\\n', ' ')
+    commands = re.findall(r'\bpython (?:-\w )*([\w/]+\.py)([^\n`#]*)', text)
+    wrong = []
+    for script, words in commands:
+        if not (ROOT / script).is_file():
+            wrong.append(script)
+            continue
+        known = (ROOT / script).read_text() + (ROOT / 'mmdet/apis/cli.py').read_text()
+        flags = {flag.replace('-', '_').lstrip('_') for flag in re.findall(r'\s--([\w-]+)', words)}
+        wrong += [f'{script} --{flag}' for flag in sorted(flags) if f"'--{flag}'" not in known]
+    assert not wrong
+
+
+def test_the_table_of_models_names_every_config() -> None:
+    text = (ROOT / 'README.md').read_text()
+    assert [path.stem for path in sorted(ROOT.glob('configs/*.py')) if f'`{path.stem}`' not in text] == []
