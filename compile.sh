@@ -39,5 +39,5 @@ sed -n 's|^mmdet/ops: |compile.sh: |p' "$log"
 
 # Self-check: load what was built and run it on every device it was built for, against the plain PyTorch version.
 cd "$root"
-"$PYTHON" -m mmdet.ops.correlation.selfcheck ||
+"$PYTHON" -m mmdet.ops.correlation.correlation_selfcheck ||
     fail "the built operator does not work; remove $build and run this again, and report the lines above if it stays"

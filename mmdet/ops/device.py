@@ -1,4 +1,4 @@
-"""Helpers for code on a GPU: the current device, constants on a device, CUDA graphs being captured."""
+"""Helpers for code on a GPU: the current device, constants on a device, and the capture of CUDA graphs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ _split_at: ContextVar[Callable[[InPlace, Tensor], None] | None] = ContextVar('sp
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager:
-    """Make a tensor's GPU the current one, on which Triton launches its kernels; do nothing for a tensor on the CPU."""
+    """Make a tensor's GPU the current device, where Triton launches its kernels; do nothing for a tensor on the CPU."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 @cache
 def device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return a float32 tensor (len(values),), made once per device.
+    """Return a float32 tensor (len(values),), created once per device and shared by all callers: never modify it.
 
-    Making it at every call would copy from the host every time, which CUDA graphs cannot capture. They read a constant
-    where it was at the capture, so none is ever dropped. Never write to it: every caller gets the same one.
+    Creating it at every call would copy from the host, which CUDA graphs cannot capture. A graph reads the constant at
+    the address it had during the capture, so the cache is unbounded and never frees one.
     """
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.float32, device=device)
@@ -34,7 +34,7 @@ def capturing(split_at: Callable[[InPlace, Tensor], None]) -> Iterator[None]:
     """Mark the code in the context as captured in a CUDA graph, or as the warm-up of a capture.
 
     Args:
-        split_at: takes the arguments of :func:`call_outside_graphs`.
+        split_at: called with the arguments of :func:`call_outside_graphs`; ends the current graph, and begins the next.
     """
     token = _split_at.set(split_at)
     try:
@@ -44,14 +44,15 @@ def capturing(split_at: Callable[[InPlace, Tensor], None]) -> Iterator[None]:
 
 
 def is_capturing() -> bool:
-    """Return whether the caller is being captured: then shapes must not depend on values, and nothing may synchronise
-    with the GPU.
+    """Return whether a CUDA graph is being captured.
+
+    During a capture, shapes must not depend on values, and nothing may synchronise with the GPU.
     """
     return _split_at.get() is not None
 
 
 def call_outside_graphs(function: InPlace, tensor: Tensor) -> None:
-    """Call ``function(tensor)``, which works in place and which no CUDA graph can hold: a reduction over processes.
+    """Call ``function(tensor)``, an in-place operation that cannot be captured, such as a reduction over processes.
 
     A graph that is being captured ends before the call and another begins after it; replaying calls the function
     between the two.

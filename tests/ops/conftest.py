@@ -1,4 +1,4 @@
-"""The settings over which every path of the correlation operator must agree."""
+"""Parameter settings for which all implementations of the correlation operator must agree."""
 import pytest
 
 NAMES = ('kernel_size', 'patch_size', 'stride', 'padding', 'dilation', 'dilation_patch')
@@ -13,13 +13,14 @@ SETTINGS = [
     ((1, 2, 4, 5), (1, 3, 1, 5, 1, 1), 'padding wider than the input'),
     ((1, 2, 3, 3), (1, 7, 1, 0, 1, 5), 'shifts that leave the image'),
     ((2, 9, 20, 37), (1, 16, 1, 0, 1, 2), 'tiled: as in CMaskTrack R-CNN'),
-    ((1, 70, 21, 40), (1, (5, 17), 1, 0, 1, 1), 'tiled: ragged channels, patch wider than a tile'),
-    ((1, 3, 25, 70), (1, (21, 4), 1, 0, 1, (3, 2)), 'tiled: ragged lattices, patch higher than a tile'),
+    ((1, 70, 21, 40), (1, (5, 17), 1, 0, 1, 1), 'tiled: partial channel block, patch wider than a tile'),
+    ((1, 3, 25, 70), (1, (21, 4), 1, 0, 1, (3, 2)), 'tiled: unequal lattices, patch higher than a tile'),
     ((1, 130, 9, 16), (1, (4, 9), 1, 0, 1, (1, 4)), 'tiled: several channel blocks'),
 ]
 
+
 @pytest.fixture(params=[pytest.param(s, id=s[2].replace(' ', '-')) for s in SETTINGS])
 def setting(request: pytest.FixtureRequest) -> tuple[tuple[int, ...], dict]:
-    """Shape of the inputs and the operator's parameters by name."""
+    """Return the shape of the inputs and the operator's parameters by name."""
     shape, parameters, _ = request.param
     return shape, {n: (p, p) if isinstance(p, int) else p for n, p in zip(NAMES, parameters)}

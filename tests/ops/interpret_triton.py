@@ -1,18 +1,18 @@
-"""Runs the Triton kernels on the CPU against PyTorch; ``test_triton_kernels.py`` starts it in Triton's interpreter."""
+"""Compare the Triton kernels with PyTorch on the CPU; ``test_triton_kernels.py`` runs this in Triton's interpreter."""
 import torch
 import torch.nn.functional as F
 from torchvision.ops import deform_conv2d
 
-from mmdet.ops.deform_conv import ops as deform_ops
-from mmdet.ops.group_norm import ops as norm_ops
-from mmdet.ops.mask_logits.kernels import mask_logits_kernel
+from mmdet.ops.deform_conv.deform_conv import triton_deform_conv
+from mmdet.ops.group_norm.group_norm import triton_group_norm
+from mmdet.ops.mask_logits.mask_logits_triton import mask_logits_kernel
 
 
 def check_deform_conv() -> None:
     x = torch.randn(2, 16, 5, 7, requires_grad=True)
     offset = (3 * torch.randn(2, 72, 5, 7)).requires_grad_()
     weight = torch.randn(6, 16, 3, 3, requires_grad=True)
-    ours = deform_ops._triton_deform_conv(x, offset, weight)
+    ours = triton_deform_conv(x, offset, weight)
     theirs = deform_conv2d(x, offset, weight, padding=1)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     grad = torch.randn_like(ours)
@@ -24,7 +24,7 @@ def check_deform_conv() -> None:
 def check_group_norm() -> None:
     x, weight, bias = torch.randn(2, 64, 5, 9), torch.randn(64), torch.randn(64)
     for relu in (False, True):
-        ours = norm_ops._fused(x.contiguous(memory_format=torch.channels_last), 32, weight, bias, 1e-5, relu)
+        ours = triton_group_norm(x.contiguous(memory_format=torch.channels_last), 32, weight, bias, 1e-5, relu)
         theirs = F.group_norm(x, 32, weight, bias)
         torch.testing.assert_close(ours, theirs.relu() if relu else theirs, rtol=1e-4, atol=1e-5)
 

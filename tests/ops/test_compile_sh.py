@@ -1,4 +1,4 @@
-"""compile.sh in a copy of what it needs: builds from anywhere and again, and says what is wrong in one line."""
+"""compile.sh, run in a copy of the files it needs: works from any directory, repeatedly; errors are one line long."""
 import os
 import shutil
 import subprocess
@@ -64,7 +64,7 @@ def old_toolkit(folder: Path) -> dict:
                  marks=needs_cuda_pytorch),
     pytest.param(old_toolkit, 'is CUDA 9.2, PyTorch', marks=needs_cuda_pytorch),
 ], ids=['no-python', 'no-torch', 'wrong-switch', 'no-compiler', 'old-compiler', 'wrong-cuda-home', 'old-cuda'])
-def test_what_is_wrong_is_said_in_one_line(copy, tmp_path, environment, message):
+def test_errors_are_reported_in_one_line(copy, tmp_path, environment, message):
     done = compile_sh(copy, tmp_path, **environment(tmp_path))
     assert done.returncode == 1
     assert message in done.stderr and done.stderr.startswith('compile.sh: ') and done.stderr.count('\n') == 1

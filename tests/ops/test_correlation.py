@@ -1,4 +1,4 @@
-"""Numbers of the spatial correlation: closed forms, the published ones, and every path against plain PyTorch."""
+"""Results of the spatial correlation against closed forms, golden data, and the plain PyTorch implementation."""
 import inspect
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 from mmdet.errors import UserError
 from mmdet.ops import SpatialCorrelationSampler, spatial_correlation_sample
-from mmdet.ops.correlation import reference
+from mmdet.ops.correlation import correlation_reference
 
 NAMES = tuple(inspect.signature(spatial_correlation_sample).parameters)[2:]
 GOLDEN = Path(__file__).parents[1] / 'data/golden/correlation.npz'
@@ -22,7 +22,7 @@ def random_inputs(shape, dtype=torch.float64, device='cpu', seed=0):
 
 
 def assert_close(actual, expected):
-    """Largest difference within the dtype's tolerance of the largest value."""
+    """Assert that the largest difference is within the dtype's tolerance, relative to the largest value."""
     assert actual.dtype == expected.dtype and actual.shape == expected.shape
     difference = (actual.double().cpu() - expected.double().cpu()).abs().max()
     assert difference <= TOLERANCE[actual.dtype] * expected.double().abs().max().cpu().clamp(min=1)
@@ -40,7 +40,7 @@ def test_identity_patch_is_the_channel_sum(device):
     (16, 2, list(range(-14, 17, 2))),
 ])
 def test_shift_is_the_same_forward_and_backward(device, patch, dilation_patch, shifts):
-    """One lit pixel in each input: the only patch cell and the only gradients that see it name the shift."""
+    """With one non-zero pixel in each input, only the patch cell of their shift and their gradients are non-zero."""
     size = 40
     for cell, shift in enumerate(shifts):
         a, b = (torch.zeros(1, 1, size, size, device=device) for _ in range(2))
@@ -66,11 +66,11 @@ def test_golden(device, case):
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
 def test_agrees_with_plain_pytorch(device, setting, dtype):
-    """Forward and both gradients against the plain version, differentiated by autograd itself."""
+    """Compare the output and both gradients with the plain implementation, differentiated by autograd."""
     shape, parameters = setting
     a, b = random_inputs(shape, dtype, device)
     out = spatial_correlation_sample(a, b, **parameters)
-    expected = reference.correlation(a, b, *parameters.values())
+    expected = correlation_reference.correlation(a, b, *parameters.values())
     assert_close(out, expected)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
     for actual, wanted in zip(torch.autograd.grad(out, (a, b), grad), torch.autograd.grad(expected, (a, b), grad)):
@@ -78,14 +78,14 @@ def test_agrees_with_plain_pytorch(device, setting, dtype):
 
 
 def test_plain_gradients_agree_with_autograd(setting):
-    """The hand-written gradients of the plain version, which the operator uses where nothing is compiled."""
+    """Check the hand-written gradients of the plain implementation, the fallback without compiled kernels."""
     shape, parameters = setting
     a, b = random_inputs(shape)
-    out = reference.correlation(a, b, *parameters.values())
+    out = correlation_reference.correlation(a, b, *parameters.values())
     grad = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     grad1, grad2 = torch.autograd.grad(out, (a, b), grad)
-    assert_close(reference.correlation_grad_input1(grad, b.detach(), *parameters.values()), grad1)
-    assert_close(reference.correlation_grad_input2(grad, a.detach(), *parameters.values()), grad2)
+    assert_close(correlation_reference.correlation_grad_input1(grad, b.detach(), *parameters.values()), grad1)
+    assert_close(correlation_reference.correlation_grad_input2(grad, a.detach(), *parameters.values()), grad2)
 
 
 @pytest.mark.parametrize('parameters', [
@@ -132,7 +132,7 @@ def test_empty(device, shape):
     assert a.grad.shape == b.grad.shape == shape
 
 
-def test_module_is_the_function(device):
+def test_module_equals_the_function(device):
     a, b = random_inputs((1, 3, 6, 7), device=device)
     module = SpatialCorrelationSampler(kernel_size=3, patch_size=(2, 5), padding=1, dilation_patch=2)
     expected = spatial_correlation_sample(a, b, 3, (2, 5), 1, 1, 1, 2)

@@ -1,4 +1,4 @@
-"""The spatial correlation as a PyTorch operator: opcheck, compile, autocast, double backward, streams, size limits."""
+"""The spatial correlation as a PyTorch operator: opcheck, torch.compile, autocast, double backward, streams, sizes."""
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mmdet.ops import spatial_correlation_sample
-from mmdet.ops.correlation import build_summary, library, reference
+from mmdet.ops.correlation import build_summary, compiled_library, correlation_reference
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = ((1, 3), (4, 3), (2, 1), (0, 1), (1, 2), (1, 2))
-needs_cuda = pytest.mark.skipif(not library.has_cuda(), reason='the operator is built without CUDA')
+needs_cuda = pytest.mark.skipif(not compiled_library.has_cuda(), reason='the operator is built without CUDA')
 
 
 def inputs(shape=(2, 3, 7, 9), dtype=torch.float32, device='cpu', requires_grad=True):
@@ -28,22 +28,22 @@ def test_opcheck_forward(device):
 @pytest.mark.parametrize('name', ['spatial_correlation_grad_input1', 'spatial_correlation_grad_input2'])
 def test_opcheck_backward(device, name):
     a, b = inputs(device=device, requires_grad=False)
-    grad = torch.ones_like(reference.correlation(a, b, *PARAMETERS))
+    grad = torch.ones_like(correlation_reference.correlation(a, b, *PARAMETERS))
     torch.library.opcheck(getattr(torch.ops.memcnp, name).default, (grad, b, *PARAMETERS))
 
 
-@pytest.mark.skipif(bool(library.UNAVAILABLE), reason='checks of the compiled operator; run compile.sh')
+@pytest.mark.skipif(bool(compiled_library.UNAVAILABLE), reason='checks of the compiled operator; run compile.sh')
 @pytest.mark.parametrize(('shape', 'parameters', 'message'), [
     ((2, 3, 7, 10), PARAMETERS, 'differ in shape'),
     ((2, 3, 7, 9), ((1, 0), *PARAMETERS[1:]), 'at least 1'),
     ((2, 3, 7, 9), ((8, 1), *PARAMETERS[1:]), 'smaller than the dilated kernel'),
 ])
-def test_compiled_operator_checks_its_arguments_itself(device, shape, parameters, message):
+def test_compiled_operator_checks_its_arguments(device, shape, parameters, message):
     with pytest.raises(ValueError, match=message):
         torch.ops.memcnp.spatial_correlation(inputs(device=device)[0], inputs(shape, device=device)[1], *parameters)
 
 
-def test_second_derivative_is_refused(device):
+def test_double_backward_raises_an_error(device):
     a, b = inputs(device=device)
     grad, = torch.autograd.grad(spatial_correlation_sample(a, b, patch_size=3).square().sum(), a, create_graph=True)
     with pytest.raises(NotImplementedError, match='differentiable once'):
@@ -51,7 +51,7 @@ def test_second_derivative_is_refused(device):
 
 
 def test_compile_whole_graph(device):
-    """Forward and backward under torch.compile, and again with other sizes."""
+    """Run forward and backward under torch.compile, for two input sizes."""
     def loss(a, b):
         return torch.nn.functional.leaky_relu(spatial_correlation_sample(a, b, patch_size=4, dilation_patch=2)).sum()
 
@@ -77,7 +77,7 @@ def test_autocast_runs_in_float32(device, types):
 
 
 def test_half_sums_in_float32(device):
-    """4096 products of 1 and 2^-12 vanish one by one in a float16 sum that has reached 1."""
+    """A float16 sum that has reached 1 would round away each of the 4096 products 1 · 2^-12."""
     a = torch.ones(1, 4097, 4, 4, dtype=torch.float16, device=device)
     b = torch.full_like(a, 2.0 ** -12)
     b[:, 0] = 1
@@ -90,11 +90,11 @@ import logging, sysconfig, torch
 logging.basicConfig(format='%(message)s')
 sysconfig.get_config_vars()['EXT_SUFFIX'] = '.not-built'
 from mmdet.ops import spatial_correlation_sample
-from mmdet.ops.correlation import build_summary, reference
+from mmdet.ops.correlation import build_summary, correlation_reference
 assert 'is not built; run compile.sh' in build_summary()
 a, b = torch.randn(2, 1, 3, 6, 7, dtype=torch.float64).requires_grad_().unbind()
 function = torch.compile(spatial_correlation_sample, fullgraph=True, backend='aot_eager')
-expected = reference.correlation(a, b, (1, 1), (4, 4), (1, 1), (0, 0), (1, 1), (2, 2))
+expected = correlation_reference.correlation(a, b, (1, 1), (4, 4), (1, 1), (0, 0), (1, 1), (2, 2))
 for call in (spatial_correlation_sample, function):
     out = call(a, b, patch_size=4, dilation_patch=2)
     torch.testing.assert_close(out, expected)
@@ -106,7 +106,7 @@ torch.library.opcheck(torch.ops.memcnp.spatial_correlation.default,
 
 
 @pytest.mark.slow
-def test_without_compiled_library_plain_pytorch_runs_and_says_so_once():
+def test_without_compiled_library_plain_pytorch_runs_and_is_logged_once():
     done = subprocess.run([sys.executable, '-c', FALLBACK], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count('uses plain PyTorch') == 1
@@ -119,7 +119,7 @@ def test_build_summary_is_one_line():
 @pytest.mark.cuda
 @needs_cuda
 def test_runs_on_the_current_stream():
-    """Inputs that a side stream finishes late: an operator on another stream would read them too early."""
+    """A side stream finishes the input late, so an operator launched on another stream would read it too early."""
     stream = torch.cuda.Stream()
     for dtype, patch in ((torch.float32, 16), (torch.float64, 3)):
         a, b = inputs((2, 64, 48, 64), dtype, 'cuda', requires_grad=False)
@@ -130,7 +130,7 @@ def test_runs_on_the_current_stream():
             torch.cuda._sleep(50_000_000)
             late.copy_(a)
             out = spatial_correlation_sample(late, b, patch_size=patch)
-        assert not stream.query(), 'the stream was not kept busy, so this shows nothing'
+        assert not stream.query(), 'the stream finished too early for this test to detect an error'
         stream.synchronize()
         assert torch.equal(out, expected)
 
@@ -147,8 +147,8 @@ def test_runs_on_the_device_of_its_inputs():
 @pytest.mark.cuda
 @needs_cuda
 @pytest.mark.parametrize('kernel_size', [1, 3], ids=['tiled', 'general'])
-def test_more_outputs_than_32_bits_count(kernel_size):
-    """The last rows and cells are right, and so is the gradient they make."""
+def test_more_output_elements_than_32_bits_can_index(kernel_size):
+    """The last rows and patch cells, and the gradient computed from them, equal those of a small input."""
     size, patch = 2912, 16
     if torch.cuda.mem_get_info()[0] < 20 * 2 ** 30:
         pytest.skip('needs 20 GiB of GPU memory')
@@ -156,7 +156,7 @@ def test_more_outputs_than_32_bits_count(kernel_size):
     parameters = {'kernel_size': kernel_size, 'patch_size': patch, 'padding': kernel_size // 2}
     out = spatial_correlation_sample(a, b, **parameters)
     assert out.numel() > 2 ** 31
-    # The lower right corner of the image sees only itself, except for the patch's reach.
+    # the lower right corner of the output depends on no other part of the image, except for a margin of the patch size
     corner = [x[..., -64:, -64:].contiguous() for x in (a, b)]
     expected = spatial_correlation_sample(*corner, **parameters)
     assert torch.equal(out[..., -40:, -40:], expected[..., -40:, -40:])

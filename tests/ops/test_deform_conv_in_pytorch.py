@@ -1,14 +1,14 @@
-"""The deformable convolutions in plain PyTorch equal torchvision's, forward and backward, also outside the map."""
+"""The deformable convolutions in plain PyTorch equal torchvision's in outputs and gradients, also outside the map."""
 import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
 from mmdet.ops.deform_conv import deform_conv3x3
-from mmdet.ops.deform_conv.deterministic import deform_conv3x3_deterministic
-from mmdet.ops.deform_conv.on_cpu import deform_conv3x3_on_cpu
+from mmdet.ops.deform_conv.deform_conv_cpu import deform_conv3x3_cpu
+from mmdet.ops.deform_conv.deform_conv_deterministic import deform_conv3x3_deterministic
 
 
-@pytest.mark.parametrize('convolution', [deform_conv3x3_on_cpu, deform_conv3x3_deterministic])
+@pytest.mark.parametrize('convolution', [deform_conv3x3_cpu, deform_conv3x3_deterministic])
 @pytest.mark.parametrize(('batch', 'channels', 'groups', 'height', 'width', 'spread'), [
     (2, 8, 4, 6, 7, 0.0), (2, 8, 4, 6, 7, 1.5), (1, 4, 1, 1, 1, 3.0), (1, 4, 2, 2, 9, 20.0)],
     ids=['plain convolution', 'near', 'one pixel', 'mostly outside'])
@@ -21,20 +21,20 @@ def test_equals_torchvision(convolution, batch, channels, groups, height, width,
     found = convolution(x, offset, weight)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
     direction = torch.randn_like(wanted)
-    # at zero offsets samples lie on pixels, where the slope in the offset has two values
+    # at zero offsets the samples lie on pixel centres, where bilinear sampling is not differentiable in the offset
     inputs = [x, weight] if spread == 0 else [x, offset, weight]
     for gradient, expected in zip(torch.autograd.grad(found, inputs, direction),
                                   torch.autograd.grad(wanted, inputs, direction)):
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_keeps_the_input_type():
+def test_output_has_the_dtype_of_the_input():
     x, offset = torch.randn(1, 4, 3, 3, dtype=torch.bfloat16), torch.zeros(1, 18, 3, 3)
     assert deform_conv3x3(x, offset, torch.randn(2, 4, 3, 3)).dtype == torch.bfloat16
 
 
-def test_offsets_that_are_no_numbers_show_in_the_result():
-    """A diverging training is stopped for its loss, not by an index out of range."""
+def test_non_finite_offsets_make_the_output_non_finite():
+    """Training that diverges must stop with a non-finite loss, not with an index out of range."""
     x, offset = torch.ones(1, 2, 3, 3), torch.zeros(1, 18, 3, 3)
     for place, value in enumerate((torch.nan, torch.inf, -torch.inf)):
         offset[0, 0, place, 0] = value
@@ -43,7 +43,7 @@ def test_offsets_that_are_no_numbers_show_in_the_result():
 
 
 @pytest.mark.cuda
-def test_on_a_gpu_equal_gradients_time_and_again_where_asked():
+def test_gradients_on_a_gpu_are_reproducible_with_deterministic_algorithms():
     torch.manual_seed(0)
     x = torch.randn(2, 64, 40, 60, device='cuda', requires_grad=True)
     offset = (3 * torch.randn(2, 72, 40, 60, device='cuda')).requires_grad_()

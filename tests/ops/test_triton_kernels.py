@@ -1,4 +1,4 @@
-"""The Triton kernels: in the interpreter on any machine, compiled on a GPU, and what replaces them elsewhere."""
+"""The Triton kernels in the interpreter on any machine and compiled on a GPU, and their fallbacks on other devices."""
 import importlib.util
 import os
 import subprocess
@@ -31,7 +31,7 @@ def relative_error(value: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 class TestAgainstFloat32:
-    """Each op in float32 and bfloat16 on each device; off the GPU this is the path that replaces the kernels."""
+    """Each operator in float32 and bfloat16 on each device; on the CPU this tests the fallbacks in plain PyTorch."""
 
     @pytest.fixture(autouse=True)
     def _seed(self):
@@ -77,8 +77,8 @@ class TestAgainstFloat32:
 
 
 @pytest.mark.cuda
-def test_graphs_and_batches_change_nothing():
-    """Ids and masks of a clip at once, frame by frame, replayed as a CUDA graph or not: all the same."""
+def test_cuda_graphs_and_clip_length_do_not_change_results():
+    """Ids and masks are the same with and without CUDA graphs; ids are also the same for one clip and single frames."""
     from tests.helpers.models import build_memcnp
     from tools.analysis_tools.measures.synthetic import synthetic_clips
     model = build_memcnp(test_cfg=dict(score_thr=0.0)).cuda().eval()

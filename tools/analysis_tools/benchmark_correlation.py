@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.apis.inference import find_device
     from mmdet.errors import UserError
     from mmdet.ops import spatial_correlation_sample
-    from mmdet.ops.correlation import build_summary, reference
-    from mmdet.ops.correlation.library import UNAVAILABLE, has_cuda
+    from mmdet.ops.correlation import build_summary, correlation_reference
+    from mmdet.ops.correlation.compiled_library import UNAVAILABLE, has_cuda
     from tools.analysis_tools.measures.hardware import hardware
 
     device = find_device(args.device)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None) -> int:
                   'padding': (args.kernel_size // 2,) * 2, 'dilation': (1, 1),
                   'dilation_patch': (args.dilation_patch,) * 2}
     versions = {'operator': lambda a, b: spatial_correlation_sample(a, b, **parameters),
-                'plain PyTorch': lambda a, b: reference.correlation(a, b, *parameters.values())}
+                'plain PyTorch': lambda a, b: correlation_reference.correlation(a, b, *parameters.values())}
     print(f'{hardware(device)}; {build_summary()}.')
     print(f'Inputs {tuple(args.shape)}, kernel {args.kernel_size}, patch {args.patch_size}, '
           f'dilation_patch {args.dilation_patch}; milliseconds, median.\n')

@@ -1,6 +1,6 @@
 // Schemas of the spatial correlation operators, their argument checks and the registration of the kernels.
-// mmdet/ops/correlation/ops.py adds the fake kernels, autograd and autocast in Python, and checks the same things first
-// with messages that hold the values; the ones here guard direct calls of torch.ops and are plain literals.
+// mmdet/ops/correlation/spatial_correlation.py adds fake kernels, autograd and autocast in Python, and checks arguments
+// before these checks do, with messages that contain the values. The checks here are for direct calls of torch.ops.
 #include <string>
 #include <tuple>
 
@@ -68,11 +68,12 @@ at::Tensor backward(
   const auto g = make_geometry(other.sizes(), {kernel_size, patch_size, stride, padding, dilation, dilation_patch});
   const int64_t expected[] = {g.batch, g.h.patch, g.w.patch, g.h.out, g.w.out};
   TORCH_CHECK_VALUE(
-      grad_output.sizes() == at::IntArrayRef(expected), "spatial correlation: the gradient has not the output's shape");
+      grad_output.sizes() == at::IntArrayRef(expected),
+      "spatial correlation: grad_output must have the output's shape");
   return kernel(grad_output.contiguous(), other.contiguous(), g, which);
 }
 
-// What this library was built with: PyTorch's version, and CUDA's as 1000 * major + 10 * minor or 0.
+// Returns the PyTorch version this library was built with, and CUDA's as 1000 * major + 10 * minor, 0 without CUDA.
 std::tuple<std::string, int64_t> build_info() {
 #if defined(MEMCNP_WITH_CUDA)
   return {TORCH_VERSION, CUDART_VERSION};

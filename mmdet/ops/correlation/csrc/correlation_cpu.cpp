@@ -1,7 +1,7 @@
-// CPU kernels of the spatial correlation. float64 accumulates in float64, every other type in float32.
+// CPU kernels of the spatial correlation.
 //
-// Both kernels give one row of the result to one task and add shifted rows to it: the inner loops run over x with
-// unit stride wherever the operator's stride is 1, so that the compiler vectorises them.
+// In both kernels a task computes one row of the result by adding shifted rows. The inner loops run over x, with unit
+// stride if the operator's stride is 1, so that the compiler vectorises them.
 #include <algorithm>
 #include <vector>
 
@@ -12,7 +12,7 @@
 
 #include "correlation.h"
 
-// A wheel must run on any x86-64, so AVX2 and FMA are asked for where the program runs, not where it was built.
+// A wheel must run on any x86-64 CPU, so support of AVX2 and FMA is checked at run time, not at compile time.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define MEMCNP_AVX2 __attribute__((target("avx2,fma")))
 #define MEMCNP_INLINE __attribute__((always_inline)) inline
@@ -25,7 +25,7 @@ namespace memcnp {
 
 namespace {
 
-// Output positions [begin, end) for which tap i of input1 and its partner at `shift` in input2 are both inside.
+// Output positions [begin, end) for which tap i lies inside input1 and the position shifted by `shift` inside input2.
 struct Range {
   int64_t begin, end;
 };
@@ -46,7 +46,7 @@ bool has_avx2() {
 #endif
 }
 
-// sum[x] += a[x * stride] * b[x * stride] over `channels` planes that lie `plane` elements apart, four at a time.
+// sum[x] += a[x * stride] * b[x * stride] over `channels` planes of `plane` elements each, four at a time.
 template <typename T>
 MEMCNP_INLINE void add_products(
     T* __restrict__ sum, const T* __restrict__ a, const T* __restrict__ b, int64_t count, int64_t stride,
@@ -67,7 +67,7 @@ MEMCNP_INLINE void add_products(
   }
 }
 
-// sum[x * stride] += weight[x] * b[x * stride] in `channels` planes that lie `plane` elements apart, four at a time.
+// sum[x * stride] += weight[x] * b[x * stride] in `channels` planes of `plane` elements each, four at a time.
 template <typename T>
 MEMCNP_INLINE void add_weighted(
     T* __restrict__ sum, const T* __restrict__ weight, const T* __restrict__ b, int64_t count, int64_t stride,
@@ -149,7 +149,7 @@ void forward_rows(const T* in1, const T* in2, T* out, const Geometry& g) {
 
 template <typename T>
 void backward_rows(const T* grad, const T* other, T* result, const Geometry& g, Input which) {
-  constexpr int64_t kBlock = 16;  // channels that meet a weight while it is in the cache
+  constexpr int64_t kBlock = 16;  // channels multiplied by a weight while it is in the cache
   const Loop<T> add = has_avx2() ? add_weighted_avx2<T> : add_weighted_plain<T>;
   const bool first = which == Input::kFirst;
   const int64_t plane = g.h.in * g.w.in;
@@ -161,7 +161,7 @@ void backward_rows(const T* grad, const T* other, T* result, const Geometry& g, 
         const T* source = other + (n * g.channels + c) * plane;
         T* target = result + (n * g.channels + c) * plane + own_row * g.w.in;
         for (int64_t ph = 0; ph < g.h.patch; ++ph) {
-          // r1: this row as seen from input1; other_row: the row it is multiplied with.
+          // r1: row of input1 in the product; other_row: row of `other` that own_row is multiplied with.
           const int64_t r1 = first ? own_row : own_row - g.h.shift(ph);
           const int64_t other_row = first ? own_row + g.h.shift(ph) : r1;
           if (other_row < 0 || other_row >= g.h.in) {
@@ -194,7 +194,7 @@ void backward_rows(const T* grad, const T* other, T* result, const Geometry& g, 
   });
 }
 
-// float32 is the type in which everything narrower is accumulated.
+// float64 accumulates in float64, every other dtype in float32.
 at::ScalarType accumulation_type(const at::Tensor& t) {
   return t.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }

@@ -1,9 +1,9 @@
 // The geometry of a spatial correlation, shared by the CPU and the CUDA kernels.
 //
-// Along each axis an output position y, a kernel tap i and a patch cell p name two input positions:
+// Along each axis an output position y, a kernel tap i and a patch cell p select two input positions:
 //     r1 = y * stride - padding + i * dilation          in input1
 //     r2 = r1 + dilation_patch * (p - centre)           in input2, centre = floor((patch - 1) / 2)
-// and a term counts only if both lie inside the input. Every kernel, forward and backward, uses this one shift.
+// and a term is included only if both lie inside the input. All kernels, forward and backward, use these positions.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ struct Geometry {
   Axis h, w;
 };
 
-// Which input a gradient belongs to.
+// The input whose gradient is computed.
 enum class Input { kFirst, kSecond };
 
 }  // namespace memcnp

@@ -1,14 +1,14 @@
-// The blocked gradient kernel: on each lattice (kernels.h), for the gradient of input1,
+// The tiled gradient kernel: on each lattice (kernels.h), for the gradient of input1,
 //     result[c, t, u] = sum_{ph, pw} weight[ph, pw, t, u] * other[c, t + ph - centre, u + pw - centre]
 // with weight = grad_output and other = input2. The gradient of input2 is the same sum over other = input1 with both
-// patch axes reversed (centre becomes patch - 1 - centre) and weights read where the output pixel was:
+// patch axes reversed (centre becomes patch - 1 - centre) and weights read at the output pixel of the product:
 //     weight[ph, pw, t, u] = grad_output[patch - 1 - ph, patch - 1 - pw, t + ph - centre, u + pw - centre].
 //
-// One block makes kRows x 32 pixels x 64 channels, one thread 8 neighbouring u x 8 channels. The block walks over the
-// patch rows; the rows of `other` it needs stay in a ring in shared memory, one new row per step, next to the weights
-// of kPatch patch columns. A thread multiplies the 23 pixels around its run with the band of weights that meets them;
-// the weights are stored skewed, so that the band's row k for the run is contiguous. The next step's values are fetched
-// into registers meanwhile.
+// A block computes kRows x 32 pixels x 64 channels, a thread 8 neighbouring u x 8 channels. The block iterates over the
+// patch rows; the rows of `other` it needs are kept in a ring buffer in shared memory, one new row per step, next to
+// the weights of kPatch patch columns. A thread multiplies the 23 pixels around its run with a band of weights; the
+// weights are stored skewed, so that row k of the band is contiguous for the run. Meanwhile, the values of the next
+// step are loaded into registers.
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
@@ -26,14 +26,14 @@ constexpr int kChannels = 64;
 constexpr int kThreads = 32 * kRows;
 
 constexpr int kWidth = kRun * kRuns;
-constexpr int kBand = kRun + kPatch - 1;             // pixels that meet a run
+constexpr int kBand = kRun + kPatch - 1;             // pixels of `other` that a run depends on
 constexpr int kOtherWidth = 8 * ((kWidth + kPatch - 1 + 7) / 8);
-constexpr int kPitch = kChannels + 4;                // floats of a pixel of `other`: eight pixels differ in bank
+constexpr int kPitch = kChannels + 4;  // floats of a pixel of `other`: eight pixels are in different banks
 constexpr int kOtherRow = kOtherWidth * kPitch;
 constexpr int kWeightRow = kBand * kWidth;
 constexpr int kSharedBytes = kRows * (kOtherRow + kWeightRow) * sizeof(float);
 
-// A warp brings in 8 pixels x 4 channels at a time; the combinations repeat the same pixels every kOtherWidth / 8 / 2.
+// A warp loads 8 pixels x 4 channels at a time; the same pixels recur after kOtherSlots loads, with other channels.
 constexpr int kPixelGroups = kOtherWidth / 8;
 constexpr int kOtherSlots = kPixelGroups / 2;
 constexpr int kOtherRepeats = kChannels / (2 * kRows);
@@ -69,17 +69,17 @@ __global__ void __launch_bounds__(kThreads, 3)
   const int first_y = next(g.count_h);
   const int64_t n = block;
   if (first_y + t0 * g.step_h >= g.height || first_x + u0 * g.step_w >= g.width) {
-    return;  // a smaller lattice ends before this tile
+    return;  // this lattice is smaller than the first one and does not reach this tile
   }
   other += (n * g.channels + c0) * g.plane;
   result += (n * g.channels + c0) * g.plane;
   grad += n * g.patch_h * g.patch_w * g.plane;
 
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;  // a warp owns row t0 + warp
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;  // a warp computes row t0 + warp
   const int group = lane % 8, run = lane / 8;
   const auto inside_image = [&](int y, int x) { return y >= 0 && y < g.height && x >= 0 && x < g.width; };
 
-  // Rows of `other`: this thread always brings in pixel lane % 8 of a group and every fourth channel.
+  // Rows of `other`: this thread always loads pixel lane % 8 of a group and every fourth channel.
   T fetched[kOtherSlots][kOtherRepeats];
   const auto slot_pixel = [&](int s) { return (warp + kRows * s) % kPixelGroups * 8 + lane % 8; };
   const auto slot_channel = [&](int s) { return (warp + kRows * s) / kPixelGroups * 4 + lane / 8; };
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     }
   };
 
-  // Weights of one patch row: a warp brings in 32 neighbouring pixels of one image row and patch column at a time.
+  // Weights of one patch row: a warp loads 32 neighbouring pixels of one image row and patch column at a time.
   T fetched_weights[kRows][kWeightSlots];
   const auto fetch_weights = [&](int ph, int pw0) {
 #pragma unroll
@@ -178,11 +178,11 @@ __global__ void __launch_bounds__(kThreads, 3)
     }
   }
 
-  // Turn the warp's results round in shared memory, so that neighbouring lanes write neighbouring pixels.
-  float* turned = ring + warp * kOtherRow;
+  // Transpose the warp's results in shared memory, so that neighbouring lanes write neighbouring pixels.
+  float* transposed = ring + warp * kOtherRow;
 #pragma unroll
   for (int u = 0; u < kRun; ++u) {
-    float* pixel = turned + (run * kRun + u) * kPitch + 4 * group;
+    float* pixel = transposed + (run * kRun + u) * kPitch + 4 * group;
     *reinterpret_cast<float4*>(pixel) = make_float4(sum[u][0], sum[u][1], sum[u][2], sum[u][3]);
     *reinterpret_cast<float4*>(pixel + 32) = make_float4(sum[u][4], sum[u][5], sum[u][6], sum[u][7]);
   }
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   if (inside_image(y, x)) {
     result += static_cast<int64_t>(y) * g.width + x;
     for (int c = 0; c < kChannels && c0 + c < g.channels; ++c) {
-      result[c * g.plane] = static_cast<T>(turned[lane * kPitch + c]);
+      result[c * g.plane] = static_cast<T>(transposed[lane * kPitch + c]);
     }
   }
 }

@@ -1,5 +1,5 @@
-// CUDA side of the spatial correlation: allocates the result, picks the tiled or the general kernel, launches it on
-// the current stream of the tensors' device.
+// CUDA implementation of the spatial correlation: allocates the result, selects the tiled or the general kernel, and
+// launches it on the current stream of the tensors' device.
 #include <algorithm>
 #include <limits>
 
@@ -31,9 +31,9 @@ Lattices::Lattices(const Geometry& g)
 
 namespace {
 
-// The tiled kernels need the simple geometry, 32-bit offsets inside a plane, and lattices and patches that fill a
-// good part of a tile; below that the general kernels are as fast.
-bool tiles_pay(const Geometry& g) {
+// The tiled kernels require kernel size 1, stride 1, no padding, and 32-bit offsets inside a plane. They are faster
+// than the general kernels only if lattices and patches fill a good part of a tile.
+bool use_tiled(const Geometry& g) {
   const auto simple = [](const Axis& a) { return a.kernel == 1 && a.stride == 1 && a.padding == 0; };
   const auto filled = [](const Axis& a) {
     return a.patch >= 4 && a.in / a.dilation_patch >= 4 && a.patch * a.dilation_patch < (1 << 26);
@@ -57,7 +57,7 @@ at::Tensor forward_cuda(const at::Tensor& input1, const at::Tensor& input2, cons
         const auto* b = input2.const_data_ptr<scalar_t>();
         auto* out = output.mutable_data_ptr<scalar_t>();
         if constexpr (!std::is_same_v<scalar_t, double>) {
-          if (tiles_pay(g)) {
+          if (use_tiled(g)) {
             forward_tiled(a, b, out, g, stream);
             return;
           }
@@ -81,7 +81,7 @@ at::Tensor backward_cuda(const at::Tensor& grad_output, const at::Tensor& other,
         const auto* source = other.const_data_ptr<scalar_t>();
         auto* out = result.mutable_data_ptr<scalar_t>();
         if constexpr (!std::is_same_v<scalar_t, double>) {
-          if (tiles_pay(g)) {
+          if (use_tiled(g)) {
             backward_tiled(grad, source, out, g, which, stream);
             return;
           }

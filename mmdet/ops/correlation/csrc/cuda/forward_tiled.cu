@@ -1,9 +1,9 @@
-// The blocked forward kernel: on each lattice (kernels.h) the output is a banded matrix product,
+// The tiled forward kernel: on each lattice (kernels.h) the output is a banded matrix product,
 //     out[ph, pw, t, u] = sum_c in1[c, t, u] * in2[c, t + ph - centre, u + pw - centre].
 //
-// One block makes kRows x 16 pixels x 16 x 16 patch cells, one thread 8 neighbouring u x 16 pw for one (t, ph): per
+// A block computes kRows x 16 pixels x 16 x 16 patch cells, a thread 8 neighbouring u x 16 pw for one (t, ph): per
 // channel it reads 8 + 24 floats from shared memory for 128 multiply-adds. kChannels channels at a time are staged in
-// shared memory as float32, the next ones are fetched into registers meanwhile.
+// shared memory as float32, while the next ones are loaded into registers.
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
@@ -23,7 +23,7 @@ constexpr int kWarps = kThreads / 32;
 
 constexpr int kWidth1 = kRun * kRuns;
 constexpr int kWidth2 = kWidth1 + kPatch - 1, kHeight2 = kRows + kPatch - 1;
-constexpr int kPitch2 = 36;  // an odd number of 16-byte units: eight rows read at once fall into different banks
+constexpr int kPitch2 = 36;  // an odd number of 16-byte units: eight rows read at once are in different banks
 constexpr int kSize1 = kRows * kWidth1;
 constexpr int kSlab = kSize1 + kHeight2 * kPitch2;  // floats of one staged channel
 constexpr int kPixels = kSize1 + kHeight2 * kWidth2;
@@ -32,7 +32,7 @@ constexpr int kPitchOut = kWidth1 + 4;
 constexpr int kSharedBytes = 2 * kChannels * kSlab * sizeof(float);
 static_assert(kPitch2 >= kWidth2 + 1 && kPitch2 % 8 == 4, "rows of the second tile are read in 16-byte units");
 static_assert(kWarps * kPatch * kPitchOut * static_cast<int>(sizeof(float)) <= kSharedBytes, "results are staged too");
-static_assert(kWidth1 == 16 && 2 * kPatch == 32, "a warp makes 16 patch rows of 16 pixels");
+static_assert(kWidth1 == 16 && 2 * kPatch == 32, "a warp computes 16 patch rows of 16 pixels");
 
 __device__ inline void load4(float* to, const float* from) {
   const float4 v = *reinterpret_cast<const float4*>(from);
@@ -59,12 +59,12 @@ __global__ void __launch_bounds__(kThreads)
   const int ph0 = next((g.patch_h + kPatch - 1) / kPatch) * kPatch;
   const int64_t n = block;
   if (first_y + t0 * g.step_h >= g.height || first_x + u0 * g.step_w >= g.width) {
-    return;  // a smaller lattice ends before this tile
+    return;  // this lattice is smaller than the first one and does not reach this tile
   }
   in1 += n * g.channels * g.plane;
   in2 += n * g.channels * g.plane;
 
-  // The pixels of the two tiles that this thread brings in, the same for every channel; null outside the image.
+  // The pixels of the two tiles that this thread loads, the same for every channel; null outside the image.
   const T* source[kSlots];
   int target[kSlots];
 #pragma unroll
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   };
 
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;  // a warp owns row t0 + warp
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;  // a warp computes row t0 + warp
   const int ph = lane % kPatch, run = lane / kPatch;
   const int offset1 = warp * kWidth1 + run * kRun;
   const int offset2 = kSize1 + (warp + ph) * kPitch2 + run * kRun;
@@ -152,8 +152,8 @@ __global__ void __launch_bounds__(kThreads)
     other_buffer = done;
   }
 
-  // Turn the warp's results round in shared memory, so that neighbouring lanes write neighbouring pixels.
-  float* turned = shared + warp * kPatch * kPitchOut;
+  // Transpose the warp's results in shared memory, so that neighbouring lanes write neighbouring pixels.
+  float* transposed = shared + warp * kPatch * kPitchOut;
   const int u = u0 + lane % kWidth1;
   const int y = first_y + (t0 + warp) * g.step_h, x = first_x + u * g.step_w;
   const bool inside = y < g.height && x < g.width;
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int p = 0; p < kPatch; ++p) {
 #pragma unroll
     for (int v = 0; v < kRun; v += 4) {
-      *reinterpret_cast<float4*>(turned + ph * kPitchOut + run * kRun + v) =
+      *reinterpret_cast<float4*>(transposed + ph * kPitchOut + run * kRun + v) =
           make_float4(sum[p][v], sum[p][v + 1], sum[p][v + 2], sum[p][v + 3]);
     }
     __syncwarp();
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads)
       const int row = half + lane / kWidth1;
       if (inside && ph0 + row < g.patch_h && pw0 + p < g.patch_w) {
         pixel[(static_cast<int64_t>(ph0 + row) * g.patch_w + pw0 + p) * g.plane] =
-            static_cast<T>(turned[row * kPitchOut + lane % kWidth1]);
+            static_cast<T>(transposed[row * kPitchOut + lane % kWidth1]);
       }
     }
     __syncwarp();

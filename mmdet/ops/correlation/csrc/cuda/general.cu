@@ -1,5 +1,5 @@
-// The general CUDA kernels: any parameters, one thread per element of the result, 64-bit indices, no atomics (the
-// gradients are gathered, so results do not change from run to run). Double accumulates in double, the rest in float.
+// The general CUDA kernels: any parameters, one thread per element of the result, 64-bit indices. Gradients are
+// gathered without atomics, so that results are reproducible. double accumulates in double, every other type in float.
 #include <algorithm>
 
 #include <c10/util/BFloat16.h>
@@ -12,7 +12,7 @@ namespace memcnp {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kMaxBlocks = 1 << 20;  // the kernels stride over what lies beyond
+constexpr int64_t kMaxBlocks = 1 << 20;  // the kernels loop over the remaining elements
 
 template <typename T>
 struct Accumulator {
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The output position that reads input1 position r through tap i, or -1.
+// The output position that uses position r of input1 with tap i, or -1 if there is none.
 __device__ inline int64_t output_of(const Axis& a, int64_t r, int64_t i) {
   const int64_t scaled = r + a.padding - i * a.dilation;
   if (scaled < 0 || scaled % a.stride != 0) {
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
     const T* weights = grad + n * g.h.patch * g.w.patch * out_plane;
     Acc sum = 0;
     for (int64_t ph = 0; ph < g.h.patch; ++ph) {
-      // r1: this pixel's row as seen from input1; other_y: the row it is multiplied with.
+      // r1: row of input1 in the product; other_y: row of `other` that row y is multiplied with.
       const int64_t r1 = which == Input::kFirst ? y : y - g.h.shift(ph);
       const int64_t other_y = which == Input::kFirst ? y + g.h.shift(ph) : r1;
       if (!inside(other_y, g.h.in)) {

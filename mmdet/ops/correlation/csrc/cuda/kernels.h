@@ -1,5 +1,5 @@
-// Launchers of the CUDA kernels. correlation_cuda.cu chooses between them; all pointers are device memory of
-// contiguous tensors, all launches go to `stream`.
+// Launchers of the CUDA kernels, selected by correlation_cuda.cu. All pointers point to device memory of contiguous
+// tensors; all kernels are launched on `stream`.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -14,15 +14,15 @@ void forward_general(const T* in1, const T* in2, T* out, const Geometry& g, cuda
 template <typename T>
 void backward_general(const T* grad, const T* other, T* result, const Geometry& g, Input which, cudaStream_t stream);
 
-// kernel_size 1, stride 1, padding 0 and planes of fewer than 2^31 elements: blocked through shared memory.
+// Tiled in shared memory; only for kernel_size 1, stride 1, padding 0 and planes of fewer than 2^31 elements.
 template <typename T>
 void forward_tiled(const T* in1, const T* in2, T* out, const Geometry& g, cudaStream_t stream);
 template <typename T>
 void backward_tiled(const T* grad, const T* other, T* result, const Geometry& g, Input which, cudaStream_t stream);
 
-// Without padding, kernel and stride, pixels whose coordinates agree modulo dilation_patch meet only each other. The
-// tiled kernels therefore work on dilation_patch_h * dilation_patch_w separate lattices, on each of which the patch
-// is dense. A position (t, u) of lattice (r, q) is the pixel (r + t * step_h, q + u * step_w).
+// With kernel_size 1, stride 1 and padding 0, a pixel is multiplied only with pixels whose coordinates are equal modulo
+// dilation_patch. The tiled kernels therefore work on dilation_patch_h * dilation_patch_w separate lattices, on each of
+// which the patch is dense. A position (t, u) of lattice (r, q) is the pixel (r + t * step_h, q + u * step_w).
 struct Lattices {
   int64_t batch;
   int channels, height, width;
@@ -33,7 +33,7 @@ struct Lattices {
 
   explicit Lattices(const Geometry& g);
 
-  // Positions of the largest lattice, the first one.
+  // Rows and columns of the first lattice, which is the largest.
   MEMCNP_HOST_DEVICE int rows() const {
     return (height + step_h - 1) / step_h;
   }

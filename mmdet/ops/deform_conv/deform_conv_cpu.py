@@ -1,8 +1,8 @@
-"""3×3 deformable convolution on the CPU by ``grid_sample``; :func:`mmdet.ops.deform_conv.deform_conv3x3` uses it there.
+"""3×3 deformable convolution on the CPU by ``grid_sample``; called by ``deform_conv.py``.
 
-torchvision's operator runs its backward pass on one core, ten times slower than this on two.
+The backward pass of torchvision's operator uses a single core and is ten times slower than this one on two cores.
 
-Symbols: B images, C channels in G groups with offsets of their own, O output channels, h×w map.
+Symbols: B images, C input channels, G offset groups, O output channels, h×w map.
 """
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Apply a deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. Float32 or float64.
+def deform_conv3x3_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """Apply a 3×3 deformable convolution v1 with stride 1, padding 1 and no bias, in float32 or float64.
+
+    Samples outside the map are zero.
 
     Args:
-        x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).
+        x: (B, C, h, w).
+        offset: (B, 18·G, h, w), dy, dx in pixels for every group and tap.
+        weight: (O, C, 3, 3).
 
     Returns:
         (B, O, h, w).
@@ -26,21 +30,21 @@ def deform_conv3x3_on_cpu(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     groups = offset.shape[1] // 18
     x_base, y_base = _tap_positions(height, width, x.dtype)
     dy, dx = offset.view(batch, groups, 9, 2, height, width).unbind(3)
-    # a complex number is a pair x, y side by side, made faster than by torch.stack
+    # a complex tensor interleaves x and y; creating it is faster than torch.stack
     grid = torch.view_as_real(torch.complex(torch.add(x_base, dx, alpha=2 / width),
                                             torch.add(y_base, dy, alpha=2 / height)))
     sampled = F.grid_sample(x.reshape(batch * groups, channels // groups, height, width),
                             grid.reshape(batch * groups, 9 * height, width, 2), align_corners=False)
-    # the operator @ would transpose the columns, forward and backward
+    # torch.bmm rather than @, which would transpose the columns in forward and backward
     weights = weight.flatten(1).expand(batch, -1, -1)
     return torch.bmm(weights, sampled.view(batch, channels * 9, height * width)).view(batch, -1, height, width)
 
 
 @lru_cache(maxsize=32)
 def _tap_positions(height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Compute the positions of the nine taps without offsets, x (9, 1, w) and y (9, h, 1), in grid_sample's −1..1.
+    """Return the positions of the nine taps without offsets, x (9, 1, w) and y (9, h, 1).
 
-    They span the outer edges of the outer pixels.
+    Coordinates are normalised as for ``grid_sample`` with align_corners=False: −1 and 1 are the edges of the map.
     """
     with torch.inference_mode(False):
         tap, rows, columns = (torch.arange(n, dtype=dtype) for n in (9, height, width))

@@ -1,7 +1,7 @@
-"""Group norm with ReLU on channels-last maps, for inference in half precision on NVIDIA GPUs.
+"""Group norm fused with ReLU on channels-last maps, for inference in half precision on NVIDIA GPUs.
 
 PyTorch's group norm works on channels-first maps, fast convolutions on channels-last ones: every map between them is
-transposed twice, and the ReLU is one more pass. See ``docs/benchmarks.md``.
+transposed twice, and the ReLU reads and writes it once more. See ``docs/benchmarks.md``.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from mmdet.ops.device import on_device_of
 
 try:
-    from mmdet.ops.group_norm.kernels import normalize_kernel, partial_sums_kernel
+    from mmdet.ops.group_norm.group_norm_triton import normalize_kernel, partial_sums_kernel
 except ImportError:  # no Triton on this platform
     partial_sums_kernel = None
 
@@ -21,10 +21,10 @@ _BLOCK = 32  # positions per program
 
 def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5,
                relu: bool = False) -> Tensor:
-    """Apply group norm, then a ReLU if asked, to (B, C, h, w); statistics in float32.
+    """Apply group norm, then ReLU if ``relu``, to ``x`` (B, C, h, w); statistics are computed in float32.
 
-    Half-precision maps on a GPU that need no gradient and whose C is a power of two take the fused kernel and come back
-    channels-last; all others take PyTorch's.
+    Half-precision maps on a GPU that need no gradient and whose C is a power of two use the fused kernel, which returns
+    a channels-last map; all others use PyTorch's group norm.
     """
     channels = x.shape[1]
     fused = (partial_sums_kernel is not None and x.is_cuda and x.dtype in (torch.bfloat16, torch.float16)
@@ -33,16 +33,17 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: fl
         x = F.group_norm(x, num_groups, weight, bias, eps)
         return x.relu() if relu else x
     with on_device_of(x):
-        return _fused(x.contiguous(memory_format=torch.channels_last), num_groups, weight, bias, eps, relu)
+        return triton_group_norm(x.contiguous(memory_format=torch.channels_last), num_groups, weight, bias, eps, relu)
 
 
-def _fused(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, relu: bool) -> Tensor:
+def triton_group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, relu: bool) -> Tensor:
+    """Apply group norm, then ReLU if ``relu``, to a channels-last ``x`` (B, C, h, w) by the fused kernels."""
     batch, channels, height, width = x.shape
     positions = height * width
     blocks = -(-positions // _BLOCK)
     sums = x.new_empty(batch, blocks, 2, num_groups, dtype=torch.float32)
     partial_sums_kernel[(blocks, batch)](x, sums, positions, blocks, channels, num_groups, BLOCK=_BLOCK)
-    # a fixed order of addition: results do not change from run to run
+    # partial sums are added in a fixed order, without atomics, so that results are reproducible
     mean, square = (sums.sum(dim=1) / (positions * channels // num_groups)).unbind(dim=1)  # (B, G)
     scale = (square - mean * mean).clamp(min=0).add(eps).rsqrt()
     out = torch.empty_like(x)

@@ -1,9 +1,10 @@
-"""3×3 deformable convolution by indexing, for ``--deterministic``; called by ``ops.py``.
+"""3×3 deformable convolution by indexing, for ``--deterministic``; called by ``deform_conv.py``.
 
-On a GPU, the Triton kernel, ``grid_sample`` and torchvision add the gradients of a pixel atomically, in an order that
-changes from run to run. PyTorch can add the gradient of indexing in a fixed order.
+On a GPU, the Triton kernel, ``grid_sample`` and torchvision's operator accumulate gradients with atomic additions, in
+an order that changes from run to run. The backward pass of indexing is deterministic with
+``torch.use_deterministic_algorithms``.
 
-Symbols: B images, C channels in G groups with offsets of their own, O output channels, h×w map.
+Symbols: B images, C input channels, G offset groups, O output channels, h×w map.
 """
 from __future__ import annotations
 
@@ -12,10 +13,14 @@ from torch import Tensor
 
 
 def deform_conv3x3_deterministic(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Apply a deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map. Float32 or float64.
+    """Apply a 3×3 deformable convolution v1 with stride 1, padding 1 and no bias, in float32 or float64.
+
+    Samples outside the map are zero.
 
     Args:
-        x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).
+        x: (B, C, h, w).
+        offset: (B, 18·G, h, w), dy, dx in pixels for every group and tap.
+        weight: (O, C, 3, 3).
 
     Returns:
         (B, O, h, w).
@@ -26,7 +31,8 @@ def deform_conv3x3_deterministic(x: Tensor, offset: Tensor, weight: Tensor) -> T
     tap, rows = tap.view(9, 1, 1), rows.view(height, 1)
     dy, dx = offset.view(batch, groups, 9, 2, height, width).unbind(3)  # (B, G, 9, h, w)
     at_y, at_x = dy + rows + tap.div(3, rounding_mode='floor') - 1, dx + columns + tap % 3 - 1
-    # offsets of a diverging training may be NaN: they must not become an index; the fractions below pass them on
+    # When training diverges, offsets may be NaN: they must not be used as indices, but reach the output through the
+    # interpolation weights below.
     top, left = (position.detach().floor().nan_to_num(-2) for position in (at_y, at_x))
     pixels = x.view(batch * groups, channels // groups, -1).transpose(1, 2).reshape(-1, channels // groups)
     first = torch.arange(batch * groups, device=x.device).view(batch, groups, 1, 1, 1) * (height * width)

@@ -1,12 +1,12 @@
 """Positions of the terms of a spatial correlation along one axis, and checks of the parameters.
 
-Output position y, kernel tap i and patch cell p name the input positions
+Output position y, kernel tap i and patch cell p select the input positions
 
     r1 = y * stride - padding + i * dilation    in input1
     r2 = r1 + dilation_patch * (p - centre)     in input2, centre = floor((patch - 1) / 2)
 
-and a term counts only if both lie inside the input. csrc/geometry.h says the same in C++. ops.py and reference.py
-call this.
+and a term is included only if both lie inside the input. csrc/geometry.h is the same in C++. Called by
+spatial_correlation.py and correlation_reference.py.
 """
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from mmdet.errors import UserError
 
 
 class Axis(NamedTuple):
-    """One axis of the operator; all in pixels of the input."""
+    """Parameters of the operator along one axis: kernel and patch in cells, all others in pixels of the input."""
 
     kernel: int
     patch: int
@@ -25,14 +25,14 @@ class Axis(NamedTuple):
     dilation_patch: int
 
     def output_size(self, size: int) -> int:
-        """Compute the length of the output for an input of length `size`; less than 1 where the kernel does not fit."""
+        """Return the length of the output for an input of length `size`; less than 1 if the kernel does not fit."""
         return (size + 2 * self.padding - (self.kernel - 1) * self.dilation - 1) // self.stride + 1
 
     def terms(self, size: int) -> Iterator[tuple[int, slice, slice, slice]]:
-        """Yield every (patch cell, kernel tap) that has terms inside an input of length `size`.
+        """Iterate over all pairs of a patch cell and a kernel tap that have terms inside an input of length `size`.
 
         Yields:
-            The patch cell and the slices of the output, of input1 and of input2 whose elements belong together.
+            The patch cell, and three slices with corresponding elements: of the output, of input1 and of input2.
         """
         for p in range(self.patch):
             shift = self.dilation_patch * (p - (self.patch - 1) // 2)

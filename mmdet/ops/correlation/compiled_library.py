@@ -1,6 +1,7 @@
-"""Finds and loads what `compile.sh` or `pip install .` built, once, when `mmdet.ops` is imported.
+"""Load the library built by `compile.sh` or `pip install .`, once, when `mmdet.ops` is imported.
 
-A missing or unusable library is no error: `UNAVAILABLE` then says why, and ops.py uses plain PyTorch.
+A missing or unusable library is not an error: `UNAVAILABLE` then holds the reason, and spatial_correlation.py falls
+back to plain PyTorch.
 """
 import sysconfig
 from pathlib import Path
@@ -11,13 +12,13 @@ REMEDY = 'run compile.sh to build it'
 
 
 def _load() -> str:
-    """Load the library built for this Python; returns '' or one line that says why it cannot be used."""
+    """Load the library built for this Python; return '' or, in one line, the reason why it cannot be used."""
     path = Path(__file__).with_name(f'_C{sysconfig.get_config_var("EXT_SUFFIX")}')
     if not path.exists():
         return f'is not built; {REMEDY}'
     try:
         torch.ops.load_library(path)
-    except OSError as error:  # built for another PyTorch or CUDA: symbols or libraries are missing
+    except OSError as error:  # built for another version of PyTorch or CUDA: symbols or libraries are missing
         return f'{path.name} does not load with PyTorch {torch.__version__} ({str(error).splitlines()[0]}); {REMEDY}'
     return ''
 
@@ -31,7 +32,7 @@ def has_cuda() -> bool:
 
 
 def build_summary() -> str:
-    """Return one line that says what is built for this Python, or why it is not used."""
+    """Describe in one line the library built for this Python, or why it cannot be used."""
     if UNAVAILABLE:
         return f'spatial correlation: the compiled operator {UNAVAILABLE}'
     torch_version, cuda_version = torch.ops.memcnp.correlation_build_info()

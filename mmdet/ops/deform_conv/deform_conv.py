@@ -1,11 +1,12 @@
-"""3×3 deformable convolution v1 for the heads: Triton on NVIDIA GPUs, ``grid_sample`` on CPUs, else torchvision's.
+"""3×3 deformable convolution v1 for the heads.
 
-With ``torch.use_deterministic_algorithms`` it is computed by indexing on every GPU.
+Computed by Triton kernels on NVIDIA GPUs, by ``grid_sample`` on CPUs, and by torchvision's operator elsewhere. With
+``torch.use_deterministic_algorithms``, gradients on a GPU are computed by indexing.
 
-torchvision's operator does not support bfloat16 and samples one channel at a time in float32; that was a third of the
+torchvision's operator does not support bfloat16 and samples one channel at a time in float32, which took a third of the
 head's time (``docs/benchmarks.md``).
 
-Symbols: B images, C channels in G groups with offsets of their own, O output channels, h×w map, P = B·h·w positions.
+Symbols: B images, C input channels, G offset groups, O output channels, h×w map, P = B·h·w positions.
 """
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
-from mmdet.ops.deform_conv.deterministic import deform_conv3x3_deterministic
-from mmdet.ops.deform_conv.on_cpu import deform_conv3x3_on_cpu
+from mmdet.ops.deform_conv.deform_conv_cpu import deform_conv3x3_cpu
+from mmdet.ops.deform_conv.deform_conv_deterministic import deform_conv3x3_deterministic
 from mmdet.ops.device import on_device_of
 
 try:
-    from mmdet.ops.deform_conv.kernels import sample_backward_kernel, sample_kernel
+    from mmdet.ops.deform_conv.deform_conv_triton import sample_backward_kernel, sample_kernel
 except ImportError:  # no Triton on this platform
     sample_kernel = None
 
@@ -28,31 +29,33 @@ _BLOCK = 32  # positions per program
 
 
 def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Apply a deformable convolution v1, 3×3, stride 1, padding 1, no bias; zero outside the map.
+    """Apply a 3×3 deformable convolution v1 with stride 1, padding 1 and no bias. Samples outside the map are zero.
 
     Args:
-        x: (B, C, h, w). offset: (B, 18·G, h, w), per group and tap dy, dx in pixels. weight: (O, C, 3, 3).
+        x: (B, C, h, w).
+        offset: (B, 18·G, h, w), dy, dx in pixels for every group and tap.
+        weight: (O, C, 3, 3).
 
     Returns:
-        (B, O, h, w) of x's type; under autocast the sampling and the product run in autocast's type, positions in
-        float32.
+        (B, O, h, w) in x's dtype. Under autocast on NVIDIA GPUs, sampling and product use autocast's dtype; sampling
+        positions are always float32.
     """
-    ordered = x.device.type != 'cpu' and torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled()
-    if sample_kernel is not None and x.is_cuda and not ordered:
+    deterministic = x.device.type != 'cpu' and torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled()
+    if sample_kernel is not None and x.is_cuda and not deterministic:
         if torch.is_autocast_enabled('cuda'):
             x = x.to(torch.get_autocast_dtype('cuda'))
-        return _triton_deform_conv(x, offset.float(), weight.to(x.dtype))
+        return triton_deform_conv(x, offset.float(), weight.to(x.dtype))
     # neither grid_sample on a CPU nor torchvision's operator has a bfloat16 kernel
     with torch.autocast(x.device.type, enabled=False):
         if x.device.type == 'cpu':
-            return deform_conv3x3_on_cpu(x.float(), offset.float(), weight.float()).to(x.dtype)
-        if ordered:
+            return deform_conv3x3_cpu(x.float(), offset.float(), weight.float()).to(x.dtype)
+        if deterministic:
             return deform_conv3x3_deterministic(x.float(), offset.float(), weight.float()).to(x.dtype)
         return torchvision_deform_conv2d(x.float(), offset.float(), weight.float(), padding=1).to(x.dtype)
 
 
 def _launch(kernel: Any, x: Tensor, offset: Tensor, *others: Tensor) -> None:
-    """Launch a kernel; x: (B, h, w, C) contiguous; offset: (B, 18·G, h, w) contiguous."""
+    """Launch a kernel for contiguous x (B, h, w, C) and offset (B, 18·G, h, w)."""
     batch, height, width, channels = x.shape
     groups = offset.shape[1] // 18
     positions = batch * height * width
@@ -66,7 +69,7 @@ def _launch(kernel: Any, x: Tensor, offset: Tensor, *others: Tensor) -> None:
 
 @torch.library.custom_op('mmdet::deform_sample', mutates_args=())
 def _sample(x: Tensor, offset: Tensor) -> Tensor:
-    """(B, h, w, C), (B, 18·G, h, w) → columns (P, 9·C) of x's type."""
+    """Sample x (B, h, w, C) at offset (B, 18·G, h, w) into columns (P, 9·C) of x's dtype."""
     columns = x.new_empty(x.shape[0] * x.shape[1] * x.shape[2], 9 * x.shape[3])
     _launch(sample_kernel, x, offset, columns)
     return columns
@@ -93,7 +96,10 @@ def _(x: Tensor, offset: Tensor, grad_columns: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op('mmdet::deform_conv3x3', mutates_args=())
 def _deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """(B, h, w, C), (B, 18·G, h, w), (9·C, O) → (P, O). The columns are not kept: the backward pass samples again."""
+    """Convolve x (B, h, w, C), offset (B, 18·G, h, w), weight (9·C, O) to (P, O).
+
+    The columns are not saved for the backward pass, which samples them again.
+    """
     return _sample(x, offset) @ weight
 
 
@@ -116,8 +122,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 _deform_conv.register_autograd(_backward, setup_context=_setup_context)
 
 
-def _triton_deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def triton_deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """Apply the convolution by the Triton kernels; arguments and result as of :func:`deform_conv3x3`."""
     batch, _, height, width = x.shape
-    flat_weight = weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])  # (9·C, O), taps first like the columns
+    flat_weight = weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])  # (9·C, O), ordered as the columns
     out = _deform_conv(x.permute(0, 2, 3, 1).contiguous(), offset.contiguous(), flat_weight)
     return out.view(batch, height, width, -1).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Triton kernels of group norm on channels-last maps; called by ``ops.py``.
+"""Triton kernels for group norm on channels-last maps; called by ``group_norm.py``.
 
 Symbols: B images, h×w map of P = h·w positions, C channels in G groups.
 """
@@ -9,7 +9,7 @@ import triton.language as tl
 @triton.jit
 def partial_sums_kernel(x_ptr, sums_ptr, num_positions, num_blocks, channels: tl.constexpr, groups: tl.constexpr,
                         BLOCK: tl.constexpr):
-    """sums[b, block, :, g] = sum and sum of squares of a block of positions. Grid: (P / BLOCK, B)."""
+    """Compute sums[b, block, :, g], the sum and the sum of squares of a block of positions. Grid: (P / BLOCK, B)."""
     block = tl.program_id(0)
     image = tl.program_id(1)
     position = block * BLOCK + tl.arange(0, BLOCK)
@@ -26,7 +26,7 @@ def partial_sums_kernel(x_ptr, sums_ptr, num_positions, num_blocks, channels: tl
 @triton.jit
 def normalize_kernel(x_ptr, mean_ptr, scale_ptr, weight_ptr, bias_ptr, out_ptr, num_positions, channels: tl.constexpr,
                      groups: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):
-    """out = (x − mean)·scale·weight + bias, clamped at 0 with RELU. Grid: (P / BLOCK, B)."""
+    """Compute out = (x − mean)·scale·weight + bias, then ReLU if RELU. Grid: (P / BLOCK, B)."""
     image = tl.program_id(1)
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     channel = tl.arange(0, channels)

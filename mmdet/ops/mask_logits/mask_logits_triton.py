@@ -1,6 +1,6 @@
-"""Triton kernel of mask logits; called by ``ops.py``.
+"""Triton kernel for mask logits; called by ``mask_logits.py``.
 
-Symbols: B images, C channels, h×w coarse map, D detections, F the upsampling factor.
+Symbols: B images, C channels, h×w coarse map, D detections.
 """
 import triton
 import triton.language as tl
@@ -9,16 +9,17 @@ import triton.language as tl
 @triton.jit
 def mask_logits_kernel(map_ptr, coefficients_ptr, out_ptr, height, width, num_detections, channels: tl.constexpr,
                        FACTOR: tl.constexpr, DETECTIONS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
-    """out[b, d, y, x] = Σ_c coefficients[b, d, c] · ReLU(map upsampled bilinearly)[b, c, y, x].
+    """Compute out[b, d, y, x] = Σ_c coefficients[b, d, c] · ReLU(map upsampled bilinearly by FACTOR)[b, c, y, x].
 
-    Grid: (pixels / BLOCK, B).
+    Grid: (upsampled pixels / BLOCK, B). A program computes BLOCK pixels of DETECTIONS ≥ D detections, CHUNK channels at
+    a time.
     """
     image = tl.program_id(1)
     fine_width = width * FACTOR
     num_pixels = height * FACTOR * fine_width
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = pixel < num_pixels
-    # align_corners=False: the centre of a fine pixel in coarse pixels, not before the first one's
+    # centre of the upsampled pixel in coordinates of the coarse map, align_corners=False; clamped to the first pixel's
     y = tl.maximum((pixel // fine_width + 0.5) / FACTOR - 0.5, 0.0)
     x = tl.maximum((pixel % fine_width + 0.5) / FACTOR - 0.5, 0.0)
     y0 = y.to(tl.int32)

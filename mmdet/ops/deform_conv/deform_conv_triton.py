@@ -1,9 +1,9 @@
-"""Triton kernels of the 3×3 deformable convolution v1: sampling (im2col) and its two gradients.
+"""Triton kernels for the 3×3 deformable convolution v1: sampling (im2col) and its two gradients.
 
-Called by ``ops.py``. Channels lie last: the four neighbours of a sampling position are contiguous runs of channels.
+Called by ``deform_conv.py``. The map is channels-last, so that the channels of each neighbour of a sampling position
+are contiguous in memory.
 
-Symbols: B images, C channels in G groups with offsets of their own, h×w map, P = B·h·w positions, 9 taps. Columns are
-(P, 9·C).
+Symbols: B images, C channels, G offset groups, h×w map, P = B·h·w positions, 9 taps. Columns are (P, 9·C).
 """
 import triton
 import triton.language as tl
@@ -11,14 +11,17 @@ import triton.language as tl
 
 @triton.jit
 def _neighbours(offset_ptr, position, valid, tap, group, num_groups, height, width):
-    """Fractions and neighbours of the sampling positions: dy, dx in offset's pixels, zero outside (−1, size)."""
+    """Compute image index, upper left neighbour y0, x0 and fractions of the sampling positions p + tap + (dy, dx).
+
+    Positions further than one pixel outside the map, whose samples are zero, are clamped.
+    """
     plane = height * width
     image = position // plane
     pixel = position % plane
     base = offset_ptr + (image * (num_groups * 18) + group * 18 + 2 * tap) * plane + pixel
     y = tl.load(base, mask=valid, other=0.0).to(tl.float32) + (pixel // width + tap // 3 - 1)
     x = tl.load(base + plane, mask=valid, other=0.0).to(tl.float32) + (pixel % width + tap % 3 - 1)
-    # keep far positions, all of whose neighbours are outside, within the range of integers
+    # positions far outside have no neighbour inside the map: clamp them so that they fit into int32
     y = tl.minimum(tl.maximum(y, -2.0), height + 1.0)
     x = tl.minimum(tl.maximum(x, -2.0), width + 1.0)
     y0 = tl.floor(y)
@@ -28,7 +31,7 @@ def _neighbours(offset_ptr, position, valid, tap, group, num_groups, height, wid
 
 @triton.jit
 def _corner(image, y, x, valid, height, width):
-    """Index of a neighbour among the B·h·w pixels, and whether it exists."""
+    """Compute the index of a neighbour among the B·h·w pixels, and whether it lies inside the map."""
     exists = valid & (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return (image * height + y) * width + x, exists
 
@@ -36,7 +39,7 @@ def _corner(image, y, x, valid, height, width):
 @triton.jit
 def sample_kernel(x_ptr, offset_ptr, columns_ptr, num_positions, height, width, num_groups, channels: tl.constexpr,
                   group_channels: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr):
-    """columns[p, tap, c] = bilinear sample of x at the tap's displaced position. Grid: (P / BLOCK, 9, G)."""
+    """Compute columns[p, tap, c], the bilinear sample of x at the offset position. Grid: (P / BLOCK, 9, G)."""
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tap = tl.program_id(1)
     group = tl.program_id(2)
@@ -68,7 +71,7 @@ def sample_kernel(x_ptr, offset_ptr, columns_ptr, num_positions, height, width, 
 def sample_backward_kernel(x_ptr, offset_ptr, grad_columns_ptr, grad_x_ptr, grad_offset_ptr, num_positions, height,
                            width, num_groups, channels: tl.constexpr, group_channels: tl.constexpr, BLOCK: tl.constexpr,
                            CHUNK: tl.constexpr):
-    """Scatter the columns' gradient to x (float32, added atomically), reduce it to the offsets.
+    """Compute the gradients of x (float32, accumulated with atomic additions) and of the offsets from the columns'.
 
     Grid: (P / BLOCK, 9, G).
     """

@@ -1,14 +1,14 @@
-"""Spatial correlation in plain PyTorch: the fallback where nothing is compiled, and the reference of the tests.
+"""Spatial correlation in plain PyTorch: the fallback without compiled kernels, and the reference of the tests.
 
-One vectorised step per patch cell and kernel tap; sums are float32, for float64 inputs float64. ops.py registers
-these three functions as the operator's kernels on devices without a compiled one.
+One vectorised step per patch cell and kernel tap; sums are float32, or float64 for float64 inputs.
+spatial_correlation.py registers these three functions as the operator's kernels on devices without a compiled one.
 """
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .geometry import axes, output_shape
+from .correlation_axes import axes, output_shape
 
 
 def _accumulable(*tensors: Tensor) -> list[Tensor]:
@@ -16,12 +16,12 @@ def _accumulable(*tensors: Tensor) -> list[Tensor]:
 
 
 def correlation(input1: Tensor, input2: Tensor, *parameters: Sequence[int]) -> Tensor:
-    """Compute out[n, ph, pw, y, x] = Σ over channels and taps of input1 · shifted input2; differentiable by autograd.
+    """Sum the products of input1 and shifted input2 over channels and kernel taps; differentiable by autograd.
 
     Args:
         input1: (N, C, h, w).
         input2: (N, C, h, w), same dtype.
-        parameters: kernel_size, patch_size, stride, padding, dilation, dilation_patch, each (vertical, horizontal).
+        *parameters: kernel_size, patch_size, stride, padding, dilation, dilation_patch, each (vertical, horizontal).
 
     Returns:
         (N, P_h, P_w, oH, oW) in the inputs' dtype.
@@ -37,7 +37,7 @@ def correlation(input1: Tensor, input2: Tensor, *parameters: Sequence[int]) -> T
 
 
 def correlation_grad_input1(grad_output: Tensor, input2: Tensor, *parameters: Sequence[int]) -> Tensor:
-    """Compute the gradient of `correlation` for input1: (N, C, h, w), gathered from grad_output · input2."""
+    """Compute the gradient of `correlation` with respect to input1, (N, C, h, w)."""
     vertical, horizontal = axes(*parameters)
     grad, b = _accumulable(grad_output, input2)
     result = torch.zeros_like(b, memory_format=torch.contiguous_format)
@@ -49,7 +49,7 @@ def correlation_grad_input1(grad_output: Tensor, input2: Tensor, *parameters: Se
 
 
 def correlation_grad_input2(grad_output: Tensor, input1: Tensor, *parameters: Sequence[int]) -> Tensor:
-    """Compute the gradient of `correlation` for input2: (N, C, h, w), gathered from grad_output · input1."""
+    """Compute the gradient of `correlation` with respect to input2, (N, C, h, w)."""
     vertical, horizontal = axes(*parameters)
     grad, a = _accumulable(grad_output, input1)
     result = torch.zeros_like(a, memory_format=torch.contiguous_format)

@@ -1,8 +1,8 @@
 """Registration of the spatial correlation operator: schema, kernels, fake kernels, autograd, autocast.
 
-csrc/ registers the compiled kernels for CPU and CUDA by TORCH_LIBRARY. Where a device has none, plain PyTorch
-(reference.py) is the kernel, chosen once by registration and logged once when it first runs. geometry.py defines the
-semantics of forward and backward. Called by CMaskTrack R-CNN's calibration in training and in testing.
+csrc/ registers the compiled kernels for CPU and CUDA with TORCH_LIBRARY. On a device without one, the kernel is plain
+PyTorch (correlation_reference.py), chosen by registration and logged at its first call. correlation_axes.py defines
+which terms are summed. Called by CMaskTrack R-CNN's calibration in training and in testing.
 """
 import functools
 import logging
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserError
 
-from . import reference
-from .geometry import axes, output_shape
-from .library import REMEDY, UNAVAILABLE
+from . import correlation_reference
+from .compiled_library import REMEDY, UNAVAILABLE
+from .correlation_axes import axes, output_shape
 
 logger = logging.getLogger(__name__)
 
@@ -32,28 +32,29 @@ _library = torch.library.Library('memcnp', 'FRAGMENT')
 
 
 @functools.cache
-def _say_fallback(device_type: str) -> None:
-    reason = UNAVAILABLE or f'has no {device_type.upper()} kernels; {REMEDY} where a {device_type.upper()} compiler is'
+def _log_fallback(device_type: str) -> None:
+    reason = UNAVAILABLE or (f'has no {device_type.upper()} kernels; {REMEDY} on a machine with a '
+                             f'{device_type.upper()} compiler')
     logger.warning('spatial correlation uses plain PyTorch, which is slower: the compiled operator %s.', reason)
 
 
 def _fallback(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap `function` as a kernel of the operator, below autograd, which logs once that it is the fallback."""
+    """Wrap `function` as a kernel of the operator, below autograd, that logs its first call on each type of device."""
 
     @functools.wraps(function)
     def kernel(a: Tensor, b: Tensor, *parameters: Sequence[int]) -> Tensor:
-        _say_fallback(a.device.type)
+        _log_fallback(a.device.type)
         with torch.no_grad():
             return function(a, b, *parameters)
 
     return kernel
 
 
-for _name, _function in zip(_SCHEMAS, (reference.correlation, reference.correlation_grad_input1,
-                                       reference.correlation_grad_input2)):
+for _name, _function in zip(_SCHEMAS, (correlation_reference.correlation, correlation_reference.correlation_grad_input1,
+                                       correlation_reference.correlation_grad_input2)):
     if UNAVAILABLE:
         _library.define(f'{_name}({_SCHEMAS[_name]}, {_PARAMETERS}) -> Tensor')
-    # Kernels of csrc/ are registered for a device and win over this one.
+    # The kernels of csrc/ are registered for a device and take precedence over this one.
     _library.impl(_name, _fallback(_function), 'CompositeExplicitAutograd')
 
 
@@ -93,7 +94,7 @@ torch.library.register_autograd('memcnp::spatial_correlation', _backward, setup_
 for _name in ('spatial_correlation_grad_input1', 'spatial_correlation_grad_input2'):
     torch.library.register_autograd(f'memcnp::{_name}', _refuse_second_derivative, lib=_library)
 # Like torch.sum and torch.cdist, the operator runs in float32 under autocast: the sum over the channels is not
-# normalised, and 256 channels of values around 16 already overflow float16.
+# normalised, so that 256 channels of values around 16 already overflow float16.
 for _device_type in ('cpu', 'cuda'):
     torch.library.register_autocast('memcnp::spatial_correlation', _device_type, torch.float32, lib=_library)
 
@@ -116,27 +117,30 @@ def spatial_correlation_sample(
     dilation: int | Sequence[int] = 1,
     dilation_patch: int | Sequence[int] = 1,
 ) -> Tensor:
-    """Correlate every window of `input1` with the windows of `input2` around it.
+    """Correlate every window of `input1` with the windows of `input2` around the same position.
 
-    Sums are float32 for every dtype but float64, and are not divided by the number of channels. Under autocast the
-    operator runs in float32. Differentiable once in both inputs; the shift between the windows is
-    dilation_patch · (p − floor((P − 1)/2)) on every path, so an even patch reaches one step further right and down.
+    The windows are shifted by dilation_patch · (p − floor((P − 1)/2)) pixels for patch cell p, so an even patch reaches
+    one step further right and down than left and up. Products are summed in float32 for every dtype except float64, and
+    not divided by the number of channels. Under autocast the operator runs in float32. Differentiable once in both
+    inputs.
+
+    Each parameter is an int or a pair (vertical, horizontal).
 
     Args:
         input1: (N, C, h, w), float64, float32, float16 or bfloat16; need not be contiguous; N and C may be 0.
         input2: same shape, dtype and device.
-        kernel_size: window that is summed over, in taps.
+        kernel_size: size of a window, in taps.
         patch_size: number of shifts P_h, P_w.
-        stride: step of the output over input1, in pixels.
+        stride: step between window positions in input1, in pixels.
         padding: zeros around both inputs, in pixels.
-        dilation: distance of the taps of a window, in pixels.
-        dilation_patch: distance of the shifts, in pixels. Each parameter is an int or (vertical, horizontal).
+        dilation: distance between the taps of a window, in pixels.
+        dilation_patch: distance between shifts, in pixels.
 
     Returns:
         (N, P_h, P_w, oH, oW), o = floor((in + 2·padding − (kernel_size − 1)·dilation − 1) / stride) + 1.
 
     Raises:
-        UserError: shapes, dtypes or devices of the inputs differ, or a parameter is out of range.
+        UserError: if shapes, dtypes or devices of the inputs differ, or a parameter is out of range.
     """
     parameters = [_pair(name, value) for name, value in (
         ('kernel_size', kernel_size), ('patch_size', patch_size), ('stride', stride), ('padding', padding),
@@ -156,7 +160,7 @@ def spatial_correlation_sample(
 
 
 class SpatialCorrelationSampler(nn.Module):
-    """`spatial_correlation_sample` with fixed parameters; see there for their meaning, shapes and errors."""
+    """Module of :func:`spatial_correlation_sample` with fixed parameters; see there for parameters and errors."""
 
     def __init__(
         self,
@@ -173,7 +177,7 @@ class SpatialCorrelationSampler(nn.Module):
             ('dilation', dilation), ('dilation_patch', dilation_patch))}
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
-        """(N, C, h, w) twice → (N, P_h, P_w, oH, oW)."""
+        """Correlate two inputs (N, C, h, w) to (N, P_h, P_w, oH, oW)."""
         return spatial_correlation_sample(input1, input2, **self.parameters_by_name)
 
     def extra_repr(self) -> str:
