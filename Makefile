@@ -1,28 +1,28 @@
-# `make demo` and `make test` do their whole set-up; `make PYTHON=/path/to/python3.12 ...` chooses the interpreter.
+# `make demo` and `make test` include the set-up; `make PYTHON=/path/to/python3.12 ...` chooses the interpreter.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 10 ] && echo 10 || echo $$n)
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
-# Python 3.12 counts lines itself, faster than a tracer
+# From Python 3.12 on, coverage uses sys.monitoring, which is faster than a trace function.
 MEASURED = COVERAGE_CORE=$$(.venv/bin/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
-# with ARGS only some tests run, and what they leave out says nothing
+# With ARGS only some of the tests run, so no minimum of coverage is required.
 COVERAGE = $(if $(ARGS),,--cov=mmdet --cov-report=json:.pytest_cache/coverage.json --cov-fail-under=90)
 OPS_SOURCES = compile.sh setup.py $(shell find mmdet/ops -path '*csrc*' -type f)
 
 .PHONY: help setup demo test coverage lint clean
 
 help:
-	@echo "make demo      AP table and pictures of the shipped model, then a training (on the CPU, in minutes)"
-	@echo "make test      the tests, with the coverage of mmdet, at least 90 %; ARGS='tests/apis -x' chooses some"
-	@echo "make coverage  the tests, with the coverage of every file"
-	@echo "make lint      ruff and mypy"
-	@echo "make setup     only .venv"
-	@echo "make clean     removes .venv and what make demo and compile.sh made"
+	@echo "make demo      test the shipped model, then train and test a small one (on the CPU, some minutes)"
+	@echo "make test      run the tests and require 90 % coverage of mmdet; ARGS='tests/apis -x' chooses some of them"
+	@echo "make coverage  run the tests and print the coverage of every file"
+	@echo "make lint      run ruff and mypy"
+	@echo "make setup     create .venv and install the packages"
+	@echo "make clean     remove .venv and the output of make demo and compile.sh"
 
 setup:
 	@cmp -s env_pip.txt .venv/env_pip.installed || PYTHON="$(PYTHON)" tools/setup_env.sh
 
-# the custom op runs as plain PyTorch where it cannot be compiled, and its tests with it
+# If the custom operator cannot be compiled, it runs as plain PyTorch, and so do its tests.
 .venv/ops.built: $(OPS_SOURCES) | setup
-	@./compile.sh || echo "make: going on without the compiled operator"
+	@./compile.sh || echo "make: continuing without the compiled operator"
 	@touch $@
 
 demo: setup

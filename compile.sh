@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the custom operators of mmdet/ops in place. Not needed to use MemCNP: without it they run as plain PyTorch.
+# Builds the custom operators of mmdet/ops in place. This is optional: without it they run as plain PyTorch, slower.
 #
 #   ./compile.sh                 CUDA kernels if this machine has a GPU and a CUDA toolkit, CPU kernels always
 #   FORCE_CUDA=1 ./compile.sh    CUDA kernels also on a machine without a GPU; FORCE_CUDA=0 never builds them
 #
-# Runs from any directory, any number of times. Builds for $PYTHON, else the repository's .venv, else python3.
+# May be run from any directory and repeatedly. Builds for $PYTHON, else the repository's .venv, else python3.
 # TORCH_CUDA_ARCH_LIST, MAX_JOBS, CUDA_HOME and CXX are respected.
 set -euo pipefail
 
@@ -20,14 +20,14 @@ if [[ -z ${PYTHON:-} ]]; then
 fi
 PYTHON=$(command -v "$PYTHON") || fail "there is no Python '$PYTHON'; set PYTHON to the one that runs MemCNP-VIS"
 
-# One build folder for each Python, so that their object files never mix. It holds no pyproject.toml: nothing but the
-# extension is configured from there, whatever the version of setuptools.
+# Each Python version has its own build folder, so that their object files do not mix. The folder contains no
+# pyproject.toml, so that every version of setuptools configures only the extension.
 tag=$("$PYTHON" -c 'import sys; print(sys.implementation.cache_tag)') || fail "$PYTHON does not run"
 build=$root/build/ops-$tag
 log=$build/compile.log
 mkdir -p "$build"
 cd "$build"
-# ninja of the same environment, also where that is not activated
+# Use ninja of the same environment even if that is not activated.
 export PATH="$(dirname "$PYTHON"):$PATH"
 
 echo "compile.sh: building mmdet/ops for $PYTHON, log in $log"
@@ -37,7 +37,7 @@ if ! "$PYTHON" "$root/setup.py" build_ext --force --build-lib "$root" --build-te
 fi
 sed -n 's|^mmdet/ops: |compile.sh: |p' "$log"
 
-# Self-check: load what was built and run it on every device it was built for, against the plain PyTorch version.
+# Self-check: load the library, run it on every device it was built for and compare with the plain PyTorch version.
 cd "$root"
 "$PYTHON" -m mmdet.ops.correlation.correlation_selfcheck ||
     fail "the built operator does not work; remove $build and run this again, and report the lines above if it stays"

@@ -1,9 +1,9 @@
-"""Builds the custom operators of mmdet/ops: for `pip install .`, and in place for `compile.sh`.
+"""Build the custom operators of mmdet/ops: for `pip install .`, and in place for `compile.sh`.
 
-Metadata is in pyproject.toml. The library has CUDA kernels where this machine has a GPU and a CUDA toolkit that fits
-the installed PyTorch; FORCE_CUDA=1 asks for them without a GPU, FORCE_CUDA=0 leaves them out. Environment: CUDA_HOME,
-CXX, TORCH_CUDA_ARCH_LIST, MAX_JOBS. Every mistake ends in one line with its remedy; without any C++ compiler pip
-installs the Python code alone, since nothing but speed depends on the library.
+The metadata is in pyproject.toml. The library contains CUDA kernels if this machine has a GPU and a CUDA toolkit that
+fits the installed PyTorch; FORCE_CUDA=1 builds them without a GPU, too, and FORCE_CUDA=0 never builds them. These
+environment variables are respected: CUDA_HOME, CXX, TORCH_CUDA_ARCH_LIST, MAX_JOBS. Each error is reported in one line
+with its remedy. Without a C++ compiler pip installs the Python code alone: the library only makes it faster.
 """
 import os
 import re
@@ -22,7 +22,7 @@ except ImportError as error:
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = Path('mmdet/ops/correlation/csrc')
-# Turing, Ampere to Ada, Hopper; newer GPUs compile the PTX at their first start.
+# Turing, Ampere to Ada, Hopper; newer GPUs compile the PTX when they first load it.
 DEFAULT_ARCHITECTURES = '7.5;8.0;9.0+PTX'
 
 
@@ -31,7 +31,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess:
 
 
 def toolkit_of(nvcc: str) -> Path | None:
-    """The toolkit an nvcc belongs to, asked from nvcc itself: the one on the PATH may be a wrapper or a link."""
+    """Return the toolkit that an nvcc reports as its own: the nvcc on the PATH may be a wrapper or a link."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, 'empty.cu')
         source.touch()
@@ -40,7 +40,7 @@ def toolkit_of(nvcc: str) -> Path | None:
 
 
 def find_cuda() -> Path | None:
-    """The CUDA toolkit: CUDA_HOME or CUDA_PATH, else the nvcc on the PATH, else the usual install locations."""
+    """Find the CUDA toolkit: CUDA_HOME or CUDA_PATH, else that of the nvcc on the PATH, else the usual locations."""
     for name in ('CUDA_HOME', 'CUDA_PATH'):
         if os.environ.get(name):
             home = Path(os.environ[name])
@@ -54,7 +54,7 @@ def find_cuda() -> Path | None:
 
 
 def choose_cuda() -> Path | None:
-    """The toolkit to build CUDA kernels with, or None for a CPU-only library."""
+    """Return the toolkit to build CUDA kernels with, or None for a CPU-only library."""
     wish = os.environ.get('FORCE_CUDA', '')
     if wish not in ('', '0', '1'):
         sys.exit(f'mmdet/ops: FORCE_CUDA={wish} is neither 0 nor 1')
@@ -74,7 +74,7 @@ def choose_cuda() -> Path | None:
 
 
 def check_compilers(cxx: str, cuda_home: Path | None) -> None:
-    """Compile one line with each compiler, so that what does not fit is said before the build, in one line."""
+    """Compile a short test program with each compiler and exit with a one-line message if that fails."""
     if shutil.which(cxx) is None:
         sys.exit(f'mmdet/ops: there is no C++ compiler {cxx}; install g++ 9 or newer, or set CXX')
     with tempfile.TemporaryDirectory() as folder:
@@ -108,20 +108,20 @@ def extensions(cuda_home: Path | None) -> tuple[list, dict]:
     from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
 
     folders = [SOURCES, SOURCES / 'cuda'] if cuda_home else [SOURCES]
-    # compile.sh builds from a folder of its own, where pip builds from the root with relative names.
+    # compile.sh builds from another folder and needs absolute paths; pip builds from the root and needs relative ones.
     base = Path() if Path.cwd() == ROOT else ROOT
     sources = sorted(str(base / path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).glob('*.c*')
                      if path.is_file())
     extension = (CUDAExtension if cuda_home else CppExtension)(
         'mmdet.ops.correlation._C', sources,
         define_macros=[('MEMCNP_WITH_CUDA', None)] if cuda_home else [],
-        # at::parallel_for is a template: without OpenMP here it would run on one thread.
+        # at::parallel_for is a template: compiled without OpenMP, it would run on one thread.
         extra_compile_args={'cxx': ['-O3', '-fopenmp'], 'nvcc': ['-O3']}, extra_link_args=['-fopenmp'])
     return [extension], {'build_ext': BuildExtension}
 
 
 def main() -> None:
-    # What is not Python and belongs into a wheel all the same.
+    # Files other than Python modules that belong in the wheel.
     data = {'mmdet.ops.correlation': ['LICENSE'],
             'mmdet.visualization.report': ['report.html', 'report.css', 'report.js']}
     cxx = os.environ.setdefault('CXX', 'c++' if shutil.which('c++') else 'g++')

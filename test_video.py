@@ -7,24 +7,25 @@ from mmdet.apis.launch import start_processes
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser(prog='test_video.py', description='Test a model on videos. Flags may have - for _.')
+    parser = CommandParser(prog='test_video.py', description='Test a model on videos. Flags may contain - for _.')
     parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
     parser.add_argument('checkpoint', nargs='?',
                         help='trained weights: path, address (https://, hf://) or name (tools/weights.py list); not '
                              'needed with --load_result')
-    parser.add_argument('--out', metavar='X.pkl', help='write results per frame, and the result file X.pkl.json')
-    parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='score against the annotations')
-    parser.add_boolean('--show', help='draw the results: PNG frames and a GIF per video')
-    parser.add_boolean('--uncertainty', help='for --show: how sure a box is, as ellipses at its corners')
-    parser.add_argument('--save_vis_path', metavar='DIR', help='for --show (default: visualisations beside checkpoint)')
+    parser.add_argument('--out', metavar='X.pkl', help='write the results of each frame and the result file X.pkl.json')
+    parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='compute AP and AR of these')
+    parser.add_boolean('--show', help='draw the results: PNG frames and a GIF for each video')
+    parser.add_boolean('--uncertainty', help='with --show: draw the uncertainty of boxes as ellipses at their corners')
+    parser.add_argument('--save_vis_path', metavar='DIR',
+                        help='folder for --show (default: visualisations, beside the checkpoint)')
     parser.add_argument('--thresh', type=float, default=0.5, help='draw objects with a score above this (default: 0.5)')
-    parser.add_argument('--load_result', metavar='X.pkl', help='score results of an earlier --out instead of testing')
+    parser.add_argument('--load_result', metavar='X.pkl', help='evaluate results of an earlier --out; no testing')
     parser.add_boolean('--dump_bbox', help='add the boxes to X.pkl.json')
-    parser.add_boolean('--zip', help='also write X.pkl.zip, as scoring servers take it')
+    parser.add_boolean('--zip', help='also write X.pkl.zip, which evaluation servers accept')
     parser.add_argument('--report', metavar='DIR',
-                        help='write DIR/index.html: scores, curves, videos with annotation beside prediction')
-    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
-    parser.add_boolean('--amp', help='mixed precision')
+                        help='write DIR/index.html: scores, curves, annotations beside predictions')
+    parser.add_boolean('--full_float32', help='use float32 instead of TF32 for convolutions on a GPU (slower)')
+    parser.add_boolean('--amp', help='use mixed precision')
     parser.add_argument('--work_dir', help='folder for logs (default: work_dirs/<config>)')
     add_launch_arguments(parser)
     parser.add_config_options()

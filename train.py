@@ -7,23 +7,23 @@ from mmdet.apis.launch import start_processes
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser(prog='train.py', description='Train a model. Flags may have - for _.')
+    parser = CommandParser(prog='train.py', description='Train a model. Flags may be written with - for _.')
     parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
     parser.add_argument('--work_dir', help='folder for checkpoints and logs (default: work_dirs/<config>)')
     parser.add_argument('--load_from', type=checkpoint_source, metavar='WEIGHTS',
                         help='start from these weights of a detector or a backbone: path, address (https://, hf://) '
                              'or name (tools/weights.py list)')
     parser.add_argument('--resume_from', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='continue this training; without a path, from the newest whole checkpoint of the work_dir')
+                        help='resume from this checkpoint; without a path, from the newest complete one')
     parser.add_argument('--resume', dest='resume_from', action='store_const', const='auto',
-                        help='--resume_from without a path')
-    parser.add_boolean('--new_schedule', help='with --resume: follow the learning rate and schedule of the config, not '
-                                              'of the checkpoint')
-    parser.add_boolean('--validate', help='score the validation set after each epoch and keep the best checkpoint')
-    parser.add_argument('--seed', type=int, help='of all random numbers (default: the config\'s, 42)')
-    parser.add_boolean('--deterministic', help='the same numbers in every run, where torch can (slower)')
-    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
-    parser.add_boolean('--amp', help='mixed precision')
+                        help='the same as --resume_from without a path')
+    parser.add_boolean('--new_schedule', help='with --resume: use the learning rate and schedule of the config instead '
+                                              'of those of the checkpoint')
+    parser.add_boolean('--validate', help='evaluate on the validation set after each epoch, keep the best checkpoint')
+    parser.add_argument('--seed', type=int, help='seed of all random numbers (default: the config\'s, 42)')
+    parser.add_boolean('--deterministic', help='use deterministic algorithms, so that runs are reproducible (slower)')
+    parser.add_boolean('--full_float32', help='use float32 instead of TF32 for convolutions on a GPU (slower)')
+    parser.add_boolean('--amp', help='use mixed precision')
     add_launch_arguments(parser)
     parser.add_config_options()
     return parser

@@ -1,36 +1,33 @@
-"""The one exception a user can cause: its text is the whole message, a single line that names thing and remedy.
-
-Also the exit statuses of the command lines, lists of names in messages, and numbers given as strings.
-"""
+"""The exception for errors of the user, the exit statuses of the command lines, and helpers for messages."""
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 EXIT_USER_ERROR = 2
-EXIT_PREEMPTED = 75  # sysexits' EX_TEMPFAIL: stopped by SIGTERM, the work is saved; run again with --resume
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: stopped by SIGTERM after saving; run again with --resume
 
 
 class UserError(ValueError):
-    """Wrong input from outside (file, flag, config key). Command lines print its text and exit with status 2.
+    """An error of the user: an invalid file, flag or config key. Command lines print its text and exit with status 2.
 
     Args:
-        message: one line that names the file, key or value and says what to do about it.
+        message: one line with the file or key, the value and the remedy.
     """
 
 
 def shortened(names: Sequence[str], shown: int = 6) -> str:
-    """Names for a message: the first ones, the rest counted."""
+    """Join names for a message: the first ``shown`` of them and the number of the others."""
     rest = len(names) - shown
     return ', '.join(names[:shown]) + (f' and {rest} more' if rest > 0 else '')
 
 
 def missing_package(error: ImportError, user: str, requirement: str) -> UserError:
-    """Say which optional package is missing and how to install it.
+    """Return an error that names a missing optional package and the command that installs it.
 
     Args:
-        error: of the import. The package that is not there may be one that the wanted package needs.
-        user: what needs the package: a flag, a class.
-        requirement: the wanted package as pip takes it: ``'trackeval==1.3.0'``.
+        error: error of the import. The missing package may also be a dependency of the required one.
+        user: what requires the package: a flag or a class.
+        requirement: the required package, as an argument of pip: ``'trackeval==1.3.0'``.
     """
     wanted = requirement.partition('==')[0]
     absent = (error.name or wanted).partition('.')[0] if isinstance(error, ModuleNotFoundError) else wanted
@@ -42,9 +39,9 @@ def missing_package(error: ImportError, user: str, requirement: str) -> UserErro
 
 
 def require_number(name: str, value: Any, whole: bool = False) -> None:
-    """Raises UserError unless an argument is a number (of Python or NumPy), or with ``whole`` a whole one.
+    """Raise UserError unless an argument is a number of Python or NumPy; ``whole``: an integer.
 
-    In Python, ``thresh='0.3'`` would fail somewhere behind, or compare as a string.
+    Without this check, ``thresh='0.3'`` passed in Python code would fail much later, or be compared as a string.
     """
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise UserError(f'{name} {value!r}: is a {type(value).__name__}, not a {"whole " * whole}number such as '

@@ -1,6 +1,6 @@
-"""Reading and writing of files: JSON, text, and files that appear complete or not at all.
+"""Reading of JSON and text files, and atomic writing of files.
 
-Results, reports, annotations and, by ``engine/atomic_backend.py``, checkpoints are written by :func:`atomic_open`.
+Results, reports, annotations and, through ``engine/atomic_backend.py``, checkpoints are written by :func:`atomic_open`.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_json(path: str | os.PathLike) -> Any:
 
 
 def load_text(path: str | os.PathLike) -> str:
-    """The content of a text file in UTF-8, with or without a byte-order mark, or in UTF-16 with one.
+    """Return the content of a text file in UTF-8, with or without a byte-order mark, or in UTF-16 with one.
 
     Raises:
         UserError: the file cannot be read, or has another encoding.
@@ -47,20 +47,20 @@ def load_text(path: str | os.PathLike) -> str:
 
 
 def check_writable(path: str | os.PathLike, flag: str) -> None:
-    """Raise UserError, before long work starts, unless :func:`atomic_open` could create the file; change nothing.
+    """Raise UserError unless :func:`atomic_open` can create the file. To be called before long work starts.
 
-    Missing folders will be created, so the nearest existing one must be writable.
+    Nothing is changed. Missing folders are created later, so the nearest existing folder must be writable.
 
     Args:
         path: path of the file.
-        flag: what the user gave, for the message: ``'--out X.pkl'``.
+        flag: the flag with its value, for the message: ``'--out X.pkl'``.
     """
     path = Path(path)
     folder = next(parent for parent in path.parents if os.path.lexists(parent))
     trial = _partial(folder / path.name)
     try:
         with suppress(FileNotFoundError):
-            os.lstat(path)  # a name that is too long
+            os.lstat(path)  # raises OSError if the name is too long
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         trial.touch()
@@ -73,7 +73,7 @@ def check_writable(path: str | os.PathLike, flag: str) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A hidden name beside the file; of long names only the start is part of it, for names have at most 255 bytes."""
+    """Return a hidden path beside the file. Long names are cut off, because names have at most 255 bytes."""
     name = os.fsencode(path.name)
     start = os.fsdecode(name[:180])
     return path.with_name(f'.{start}.{zlib.crc32(name):08x}.{os.getpid()}.partial')
@@ -81,12 +81,13 @@ def _partial(path: Path) -> Path:
 
 @contextmanager
 def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
-    """Open a file that takes its name only once it is complete and on the disk.
+    """Open a file for writing that replaces the file at ``path`` only when it is complete and on the disk.
 
-    A former version stays until then. After an error nothing of the new one is left; SIGKILL leaves a hidden file.
+    Until then an earlier version stays in place. After an error the incomplete file is removed; only SIGKILL leaves a
+    hidden file behind.
 
     Raises:
-        UserError: it cannot be written (no space, no permission).
+        UserError: the file cannot be written (no space, no permission).
     """
     path = Path(path)
     partial = _partial(path)
@@ -109,7 +110,10 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO]:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make the new name survive a crash of the machine, unless the file system refuses (some shared ones do)."""
+    """Write the folder's entries to the disk, so that a new name survives a crash of the machine.
+
+    Some shared file systems do not support this; their errors are ignored.
+    """
     with suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:

@@ -29,22 +29,22 @@ TASK_UTILS = Registry('task util', parent=MMENGINE_TASK_UTILS, locations=['mmdet
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, locations=['mmdet.datasets'], scope='mmdet')
 # steps of a data pipeline
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, locations=['mmdet.datasets.transforms'], scope='mmdet')
-# which clips a process reads, and in which order
+# samplers: the clips that a process reads, and their order
 DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, locations=['mmdet.datasets'], scope='mmdet')
 # YouTube-VIS and OVIS average precision
 METRICS = Registry('metric', parent=MMENGINE_METRICS, locations=['mmdet.evaluation'], scope='mmdet')
-# what happens around the iterations of a runner
+# hooks of the runner
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['mmdet.engine'], scope='mmdet')
 # training, validation and test loops
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['mmdet.engine'], scope='mmdet')
-# pictures of results
+# drawing of results
 VISUALIZERS = Registry('visualizer', parent=MMENGINE_VISUALIZERS, locations=['mmdet.visualization'], scope='mmdet')
 # BFloat16OptimWrapper
 OPTIM_WRAPPERS = Registry('optim wrapper', parent=MMENGINE_OPTIM_WRAPPERS, locations=['mmdet.engine'], scope='mmdet')
-# Pretrained, the strict one
+# Pretrained, which raises an error for weights that do not fit
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=MMENGINE_WEIGHT_INITIALIZERS, locations=['mmdet.checkpoint'], scope='mmdet')
-# nothing of our own: these, and their location, keep mmengine from warning that the scope has none
+# Registries without entries of this project: they and their locations prevent mmengine's warning of a missing scope.
 OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, locations=['mmdet.engine'], scope='mmdet')
 OPTIM_WRAPPER_CONSTRUCTORS = Registry('optim wrapper constructor', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
                                       locations=['mmdet.engine'], scope='mmdet')

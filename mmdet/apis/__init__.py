@@ -1,6 +1,6 @@
-"""What train.py, test_video.py and a notebook call.
+"""The public functions and classes, which train.py, test_video.py and notebooks call.
 
-Names load on first use, so that the command lines report wrong flags before torch loads.
+They are imported on first use, so that the command lines report wrong flags before torch is imported.
 """
 from importlib import import_module
 from typing import Any

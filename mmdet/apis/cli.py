@@ -1,6 +1,6 @@
-"""What the command lines share: flags in both spellings, booleans, one-line errors. Imports nothing heavy.
+"""Shared by all command lines: flags in both spellings, boolean flags, one-line errors.
 
-Called by train.py, test_video.py and the tools.
+Used by train.py, test_video.py and the tools. Imports no slow packages, so that wrong flags are reported at once.
 """
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from typing import Any, NoReturn
 from mmdet.errors import EXIT_USER_ERROR, UserError
 from mmdet.zoo import find_weights
 
-_ECHO = re.compile(r'(?i)\bnccl|gloo|\bpeer\b')  # what a process says whose neighbour is gone
+_ECHO = re.compile(r'(?i)\bnccl|gloo|\bpeer\b')  # in the errors of a process after another process has failed
 _TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse with ``--like_this`` and ``--like-this`` for every flag, and faults as one line on stderr, status 2."""
+    """``ArgumentParser`` that accepts ``--like_this`` and ``--like-this``; errors are one line on stderr, status 2."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
@@ -38,7 +38,7 @@ class CommandParser(argparse.ArgumentParser):
         return super().add_argument(*names, *spellings, **kwargs)
 
     def add_boolean(self, name: str, help: str) -> None:
-        """A flag that stands alone or takes True or False."""
+        """Add a flag that is given alone or with True or False."""
         self._booleans += [name, name.replace('_', '-')]
         self.add_argument(name, type=_boolean, nargs='?', const=True, default=False, metavar='True|False', help=help)
 
@@ -48,7 +48,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
-        # a boolean that stands alone must not swallow the word behind it
+        # a boolean flag without a value must not consume the next argument
         for index, argument in enumerate(arguments):
             following = arguments[index + 1].lower() if index + 1 < len(arguments) else ''
             if argument in self._booleans and following not in _TRUE + _FALSE:
@@ -80,7 +80,7 @@ def _key_value(text: str) -> tuple[str, str]:
 
 
 def existing_file(text: str) -> str:
-    """Argument type: a file that is there (``~`` expanded)."""
+    """Argument type: an existing file (``~`` is expanded)."""
     path = Path(text).expanduser()
     if not path.is_file():
         near = [str(candidate) for candidate in sorted(path.parent.glob(f'*{path.suffix}'))[:5]] if path.suffix else []
@@ -89,45 +89,45 @@ def existing_file(text: str) -> str:
 
 
 def checkpoint_source(text: str) -> str:
-    """Argument type: a file that is there, an address, or the name of published weights."""
+    """Argument type: an existing file, an address, or the name of published weights."""
     return text if find_weights(text) else existing_file(text)
 
 
 def positive_int(text: str) -> int:
-    """Argument type: a whole number of at least 1."""
+    """Argument type: an integer of at least 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
     return int(text)
 
 
 def add_launch_arguments(parser: CommandParser) -> None:
-    """``--gpus``, ``--launcher`` and what old launchers pass."""
+    """Add ``--gpus``, ``--launcher``, and ``--local_rank``, which old launchers pass."""
     parser.add_argument('--gpus', type=int, metavar='N',
-                        help='GPUs of this machine, one process each; 0: the CPU (default: a GPU if there is one)')
+                        help='number of GPUs, with one process each; 0: use the CPU (default: a GPU if there is one)')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
-                        help='what started the processes, if not --gpus (see tools/dist_train.sh and slurm_train.sh)')
+                        help='launcher that started the processes (see tools/dist_train.sh and slurm_train.sh)')
     parser.add_argument('--local_rank', type=int, help=argparse.SUPPRESS)
 
 
 def one_line(error: UserError) -> str:
-    """The error's text in one line; out of a data loader's worker it arrives as the last line of a traceback."""
+    """Return the error's text in one line; errors of a data loader's worker contain it below a traceback."""
     text = str(error).strip()
     if 'Traceback (most recent call last)' in text:
         text = text.splitlines()[-1].removeprefix('mmdet.errors.UserError: ')
-    return re.sub(r'\s+', ' ', text, flags=re.ASCII)  # file names may hold other spaces, such as U+202F
+    return re.sub(r'\s+', ' ', text, flags=re.ASCII)  # file names may contain other spaces, such as U+202F
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Exit with the status of ``main``; print a UserError as ``error: …`` on stderr and exit with status 2.
 
-    A process of several exits immediately when it fails: a regular shutdown would wait for the others.
+    One of several processes exits immediately when it fails: a regular shutdown would wait for the others.
     """
     in_job = os.environ.get('WORLD_SIZE', '1') != '1'
     try:
         sys.exit(main(None))
     except UserError as error:
         if os.environ.get('RANK', '0') != '0':
-            time.sleep(3)  # the same fault in every process is reported by rank 0, whose end stops this one
+            time.sleep(3)  # an error common to all processes is reported by rank 0, whose exit ends this one
         status = EXIT_USER_ERROR
         sys.stdout.flush()
         print(f'error: {one_line(error)}', file=sys.stderr, flush=True)
@@ -136,12 +136,12 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         print('interrupted', file=sys.stderr, flush=True)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at shutdown
             sys.exit(128 + signal.SIGPIPE)
         if not in_job:
             raise
         if _ECHO.search(str(error)):
-            # another process has failed; the launcher ends this one before its traceback hides the other's message
+            # another process has failed; wait for the launcher, so that no traceback hides that process's message
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(5)
         status = 1
@@ -153,7 +153,7 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
 
 
 def _nobody_reads() -> bool:
-    """Whether what reads the output has ended, such as ``head``."""
+    """Return whether the reader of stdout has exited, such as ``head``."""
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
     return any(event & select.POLLERR for _, event in output.poll(0))

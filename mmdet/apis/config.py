@@ -1,6 +1,7 @@
-"""Config files: reading them, ``--cfg-options``, and finding unknown names before anything is built.
+"""Reading of config files with ``--cfg-options``, and detection of unknown names before anything is built.
 
-Called by the command lines. Configs are Python files, which may name others in ``_base_``; reading one runs it.
+Called by the command lines. Configs are Python files, which may inherit from others by ``_base_``. Reading a config
+executes it.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from mmdet.apis.config_options import apply_options
 from mmdet.datasets.layout import find_annotations
 from mmdet.errors import UserError
 
-# of at least this; where -1 is allowed, it means never, or all
+# minimum values of integers; -1, where it is allowed, means "never" or "all"
 _WHOLE_NUMBERS = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_dataloader.batch_size': 1,
                   'train_dataloader.num_workers': 0, 'test_dataloader.batch_size': 1, 'test_dataloader.num_workers': 0,
                   'train_cfg.val_interval': 1, 'default_hooks.logger.interval': 1,
@@ -28,16 +29,16 @@ _WHOLE_NUMBERS = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_da
 def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()) -> Config:
     """Read a config, change it by ``KEY=VALUE`` pairs and check every name in it.
 
-    Data sets without a ``num_classes`` of their own get the model's, to compare it with their annotation files.
+    Data sets without ``num_classes`` get that of the model, which is compared with their annotation files.
 
     Args:
         path: the config file.
-        options: dotted keys and their values as text, see :func:`mmdet.apis.config_options.parse_value`. Variables of
-            the config's files, such as ``data_root``, reach what the files build from them.
+        options: dotted keys and their values as text, see :func:`mmdet.apis.config_options.parse_value`. A new value of
+            a variable of the config's files, such as ``data_root``, also applies to all values built from it.
 
     Raises:
         UserError: unreadable file, no model in it, unknown key, unknown registry name, unknown constructor argument,
-            an option of another kind than the former value, parts of the model with different numbers of classes.
+            an option of another type than the previous value, parts of the model with different numbers of classes.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -46,8 +47,8 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
         raise UserError(f'{path}: configs are Python files, named *.py')
     try:
         cfg = Config.fromfile(path)
-        list(typed_dicts(cfg._cfg_dict, ''))  # mmengine imports what a config imports only when it is looked at
-    except Exception as error:  # a config is a program: anything may go wrong in it
+        list(typed_dicts(cfg._cfg_dict, ''))  # mmengine imports lazily: access every value to find failing imports
+    except Exception as error:  # a config is a program, which may raise any exception
         text = ' '.join(str(error).split())[:300]
         raise UserError(f'{path}: cannot be read as a config: {type(error).__name__}: {text}') from error
     if not isinstance(cfg.get('model'), dict):
@@ -59,7 +60,7 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
 
 
 def check_config(cfg: Config) -> None:
-    """Look up every ``type`` and every argument beside it; raise UserError for unknown ones."""
+    """Raise UserError if a ``type`` or one of its arguments is unknown."""
     for where, node in typed_dicts(cfg._cfg_dict, ''):
         classes = find_types(node['type'], where)
         unknown = [sorted(set(node) - names) for names in map(arguments_of, classes) if names is not None]
@@ -71,7 +72,7 @@ def check_config(cfg: Config) -> None:
 
 
 def require(cfg: Config, *keys: str) -> None:
-    """Raise UserError unless the config has the keys and the numbers that a command reads are in their ranges."""
+    """Raise UserError unless the config has the keys and the numbers that a command reads are in range."""
     missing = [key for key in keys if not cfg.get(key)]
     if missing:
         raise UserError(f'{cfg.filename} has no {", ".join(missing)}; take them over with _base_, as the other configs '
@@ -81,7 +82,7 @@ def require(cfg: Config, *keys: str) -> None:
         first, *between = parent.split('.')
         node = cfg[first] if first in keys else {}
         for part in between:
-            # a hook that is None is left out
+            # a hook that is None is disabled
             node = node.get(part) or {} if isinstance(node, dict) else node
         if not isinstance(node, dict):
             raise UserError(f'config key {parent}: {node!r} must be a dict')
@@ -94,9 +95,9 @@ def require(cfg: Config, *keys: str) -> None:
 
 
 def find_scored_annotations(evaluator: ConfigDict) -> None:
-    """Point an evaluator's ``ann_file`` to where the data set finds it, which may be the archives' own layout.
+    """Set an evaluator's ``ann_file`` to the path at which the data set finds it, see ``mmdet.datasets.layout``.
 
-    A file that does not exist is left for the data set or the metric to report.
+    A missing file is not an error here; the data set or the metric reports it.
     """
     if isinstance(evaluator, dict) and evaluator.get('ann_file'):
         with suppress(UserError):
@@ -116,6 +117,6 @@ def _share_num_classes(cfg: Config) -> None:
 
 
 def pretrained_nodes(cfg: Config) -> list[tuple[str, ConfigDict]]:
-    """The parts of a config, with their dotted keys, that start from a file of pre-trained weights."""
+    """Return the parts of a config, with their dotted keys, that are initialised from pre-trained weights."""
     return [(where, node) for where, node in typed_dicts(cfg._cfg_dict, '')
             if isinstance(node.get('init_cfg'), dict) and node['init_cfg'].get('type') == 'Pretrained']

@@ -1,4 +1,4 @@
-"""What the names in a config stand for: registered classes, and the arguments that these take.
+"""Lookup of the names in a config: registered classes and their arguments.
 
 Called by the modules that read configs and ``--cfg-options``.
 """
@@ -17,7 +17,7 @@ import mmdet.checkpoint  # noqa: F401  registers the initialiser Pretrained
 from mmdet import registry as mmdet_registry
 from mmdet.errors import UserError
 
-# read by a builder before the constructor sees the dict
+# keys that a builder removes before it calls the constructor
 BUILDERS_OWN = {
     'type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'requires_grad'}
 TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
@@ -25,7 +25,7 @@ TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
 
 
 def typed_dicts(node: Any, where: str) -> Iterator[tuple[str, dict]]:
-    """The dicts with a ``type`` in a nested value, each with its dotted key, which begins with ``where``."""
+    """Yield the dicts with a ``type`` in a nested value, each with its dotted key, which begins with ``where``."""
     if isinstance(node, dict):
         if 'type' in node:
             yield where, node
@@ -39,19 +39,19 @@ def typed_dicts(node: Any, where: str) -> Iterator[tuple[str, dict]]:
 
 
 def _registries() -> list[Registry]:
-    """This project's registries, then mmengine's."""
+    """Return this project's registries, then mmengine's."""
     return [value for module in (mmdet_registry, mmengine_registry) for value in vars(module).values()
             if isinstance(value, Registry)]
 
 
 def find_types(type_: Any, where: str) -> list[Any]:
-    """Every class or function registered under a name."""
+    """Return every class or function that is registered under a name."""
     if not isinstance(type_, str):
         return [type_]
     registries = _registries()
     for registry in registries:
         registry.import_from_location()
-    # Registry.get would take an unknown name for a module and search the disk for it, in every registry
+    # Registry.get would search the disk for a module of an unknown name, once for every registry
     found = [registry.module_dict[type_] for registry in registries if type_ in registry.module_dict]
     if not found:  # with a scope or a path, such as mmengine.StepLR
         found = [entry for registry in registries if (entry := registry.get(type_)) is not None]
@@ -62,7 +62,7 @@ def find_types(type_: Any, where: str) -> list[Any]:
 
 
 def arguments_of(target: Any) -> set[str] | None:
-    """Names that a constructor or function takes from a config; None if it takes any."""
+    """Return the names of the arguments that a constructor or function accepts; None if it accepts any name."""
     if not inspect.isclass(target):
         parameters = inspect.signature(target).parameters.values()
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -79,11 +79,11 @@ def arguments_of(target: Any) -> set[str] | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message: up to three of the known names that resemble this one."""
+    """Return the end of a message with up to three known names that are similar to this one."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f'; did you mean {" or ".join(close)}?' if close else ''
 
 
 def type_name(type_: Any) -> str:
-    """A ``type`` for a message."""
+    """Return the name of a ``type`` for a message."""
     return type_ if isinstance(type_, str) else getattr(type_, '__name__', str(type_))

@@ -1,4 +1,4 @@
-"""``--cfg-options KEY=VALUE``: what the text means, and where it goes. Called by :func:`mmdet.apis.load_config`."""
+"""Parsing and applying ``--cfg-options KEY=VALUE``. Called by :func:`mmdet.apis.load_config`."""
 from __future__ import annotations
 
 import ast
@@ -13,18 +13,18 @@ from mmdet.apis.config_names import BUILDERS_OWN, TOP_LEVEL, arguments_of, did_y
 from mmdet.apis.config_variables import is_variable, read_with_variables
 from mmdet.errors import UserError
 
-_WORDS = {'true': True, 'false': False, 'null': None}  # JSON's; Python's are constants of its grammar
+_WORDS = {'true': True, 'false': False, 'null': None}  # of JSON; Python's constants are parsed by ast
 _DICTS, _LISTS = ('paramwise_cfg', 'clip_grad', 'init_cfg'), ('custom_hooks', 'vis_backends')
-# parts of a config that a model and its test pipeline do without
+# top-level keys of a config that inference does not read
 UNREAD_BY_INFERENCE = TOP_LEVEL - {'model', 'test_dataloader', 'default_scope', 'env_cfg', 'randomness'}
 _BY_FLAG = {'launcher': '--launcher', 'cfg': 'the path of a config file'}
 
 
 def apply_options(cfg: Config, options: Sequence[tuple[str, str]]) -> Config:
-    """The config with these values; a variable reaches everything that the config's files build from it.
+    """Return the config with new values; a variable's value also applies to everything the files build from it.
 
     Raises:
-        UserError: unknown key, a value that is not of the kind of the former one, a variable that nothing depends on.
+        UserError: unknown key, a value of another type than the previous one, a variable that nothing depends on.
     """
     variables: list[tuple[str, str]] = []
     direct: list[tuple[str, str]] = []
@@ -44,7 +44,7 @@ def apply_options(cfg: Config, options: Sequence[tuple[str, str]]) -> Config:
 
 
 def report_unread(options: Sequence[tuple[str, str]], unread: Collection[str], command: str) -> None:
-    """Print one line that names the options whose part of the config a command does not read, if there are any."""
+    """Print one line that names the options that have no effect because the command does not read them, if any."""
     keys = [key for key, _ in options if key.partition('.')[0] in unread]
     if keys and os.environ.get('RANK', '0') == '0':
         parts = sorted({key.partition('.')[0] for key in keys})
@@ -55,12 +55,12 @@ def report_unread(options: Sequence[tuple[str, str]], unread: Collection[str], c
 
 
 def parse_value(text: str) -> Any:
-    """What a value stands for: a number, True, None, a list, a tuple, a dict, ``dict(...)``, JSON, else a string.
+    """Parse a value: a number, True, None, a list, a tuple, a dict, ``dict(...)`` or JSON, otherwise a string.
 
-    Words need no quotes: ``[cat,dog]``, ``dict(type=EMAHook)``. Values between commas without brackets are a list.
+    Words need no quotes: ``[cat,dog]``, ``dict(type=EMAHook)``. Values separated by commas without brackets are a list.
 
     Raises:
-        ValueError: brackets that are not balanced, or a dict that cannot be read.
+        ValueError: the brackets are not balanced, or a dict cannot be parsed.
     """
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' and text[0] not in text[1:-1]:
@@ -75,7 +75,7 @@ def parse_value(text: str) -> Any:
 
 
 def _unparsed(text: str) -> Any:
-    """Text that is not Python, such as the path ``data/2021/01``, alone or in a list."""
+    """Parse a text that is not valid Python, such as the path ``data/2021/01``, alone or in a list."""
     if text.startswith('{') or re.search(r'\bdict\(', text):
         raise ValueError('cannot be read as a dict; write dict(key=value) or JSON, and quote strings that are not '
                          'plain words')
@@ -111,7 +111,7 @@ def _evaluate(node: ast.expr, text: str) -> Any:
 
 
 def _value(cfg: Config, key: str, text: str) -> Any:
-    """The value of an option, of the same kind as the former one; raises UserError where the key is unknown."""
+    """Return the value of an option. Raise UserError if the key is unknown or the previous value has another type."""
     former = _look_up(cfg, key)
     try:
         value = parse_value(text)
@@ -129,11 +129,11 @@ def _value(cfg: Config, key: str, text: str) -> Any:
         case dict():
             wanted = None if isinstance(value, dict) else 'a dict'
         case list() | tuple() if isinstance(value, dict) and 'type' in value:
-            value = [value]  # of one scheduler, of one hook
+            value = [value]  # a list of one scheduler or hook
         case list() | tuple():
             wanted = None if isinstance(value, (list, tuple, dict)) else f'a list, such as {former!r:.80}'
         case str() if isinstance(value, (bool, int, float)):
-            value = text  # a folder named 2021
+            value = text  # such as a folder named 2021
         case None:
             wanted = ('a dict' if last in _DICTS and not isinstance(value, dict) else
                       'a list of dicts' if last in _LISTS and not isinstance(value, list) else None)
@@ -143,7 +143,7 @@ def _value(cfg: Config, key: str, text: str) -> Any:
 
 
 def _look_up(cfg: Config, key: str) -> Any:
-    """The former value, None if there was none; raises UserError unless the config has or may have the key."""
+    """Return the previous value, or None if there is none. Raise UserError if the config cannot have the key."""
     node: Any = cfg._cfg_dict
     seen: list[str] = []
     for part in key.split('.'):
@@ -156,7 +156,7 @@ def _look_up(cfg: Config, key: str) -> Any:
             node = node[part]
         elif isinstance(node, dict):
             _check_new_key(node, part, key, seen)
-            node.pop(part, None)  # None cannot be merged into
+            node.pop(part, None)  # a new value cannot be merged into None
             return None
         else:
             raise UserError(f'--cfg-options {key}: {".".join(seen)} is {node!r}, it has no keys')

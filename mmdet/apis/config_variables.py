@@ -1,7 +1,7 @@
-"""Variables of config files: names such as ``data_root`` and ``test_pipeline`` that the files build other values from.
+"""New values for variables of config files, such as ``data_root`` and ``test_pipeline``, from ``--cfg-options``.
 
-A config that has been read no longer knows what was built from a variable. So the files are read once more, from
-copies in which the variable has the new value wherever it is assigned. Called for ``--cfg-options``.
+Config files build other values from their variables, but a config that has been read does not record which. Therefore
+the files are read again, from copies in which the variable has the new value wherever it is assigned.
 """
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _BASE = '_base_'
 
 
 def is_variable(cfg: Config, name: str) -> bool:
-    """Whether a top-level name of the config is read by nothing but the config's own files."""
+    """Return whether a top-level name of the config is used only by the config files themselves."""
     return name in cfg and name not in TOP_LEVEL and not name.startswith('_') and name != 'custom_imports'
 
 
 def read_with_variables(cfg: Config, edits: Sequence[tuple[str, Any]]) -> Config:
-    """The config that its files give when their variables have these values.
+    """Read the config's files again with new values of their variables.
 
     Args:
-        cfg: what the files give as they are.
-        edits: dotted keys, which begin with the name of a variable, and values of plain data.
+        cfg: the config as read from the unchanged files.
+        edits: pairs of a dotted key, which begins with the name of a variable, and its value of plain data.
 
     Raises:
-        UserError: a variable that nothing else is built from, or files that cannot be read in this way.
+        UserError: no other value is built from the variable, or the files cannot be read with the new value.
     """
     for key, value in edits:
         alone = _read(cfg, [(key, value)])
@@ -49,7 +49,7 @@ def _without(cfg: Config, name: str) -> dict:
 
 
 def _instead(cfg: Config, key: str) -> str:
-    """The keys of the config that end as the option's does."""
+    """Return the end of a message with the keys of the config that have the same ending as the option's key."""
     name, _, rest = key.partition('.')
     ending = f'.{rest or name}'
     known = [where for where in _keys(cfg._cfg_dict, '') if where.endswith(ending) and not where.startswith(name)]
@@ -68,14 +68,14 @@ def _read(cfg: Config, edits: Sequence[tuple[str, Any]]) -> Config:
     try:
         with tempfile.TemporaryDirectory() as folder:
             return Config.fromfile(_copy(Path(cfg.filename), edits, Path(folder)))
-    except Exception as error:  # a config is a program: anything may go wrong in it
+    except Exception as error:  # a config is a program, which may raise any exception
         keys = ' '.join(key for key, _ in edits)
         raise UserError(f'--cfg-options {keys}: {cfg.filename} cannot be read with this value: '
                         f'{type(error).__name__}: {" ".join(str(error).split())[:200]}') from error
 
 
 def _copy(path: Path, edits: Sequence[tuple[str, Any]], folder: Path) -> Path:
-    """Copy a file, and those that it is based on, with the edits behind each assignment of their variables."""
+    """Copy a file and its ``_base_`` files, with the edits inserted after each assignment of their variables."""
     text = path.read_text(encoding='utf-8')
     lines = text.splitlines()
     for statement in reversed(ast.parse(text).body):
@@ -89,19 +89,19 @@ def _copy(path: Path, edits: Sequence[tuple[str, Any]], folder: Path) -> Path:
         for key, value in edits:
             if key.partition('.')[0] in names:
                 lines[last:last] = _assignment(key, value)
-    # a folder of its own for each: the names stay, which configs may read
+    # each copy is in a separate folder, so that it keeps its name, which configs may read
     copy = Path(tempfile.mkdtemp(dir=folder)) / path.name
     copy.write_text('\n'.join([*lines, '']), encoding='utf-8')
     return copy
 
 
 def _assigned(statement: ast.stmt) -> set[str]:
-    """Names that a statement of a file's top level gives a value to."""
+    """Return the names that a top-level statement assigns."""
     return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def _assignment(key: str, value: Any) -> list[str]:
     name, *parts = key.split('.')
     target = name + ''.join(f'[{part}]' if part.isdecimal() else f'[{part!r}]' for part in parts)
-    # of several files, one may hold another list, which the last one replaces
+    # in one of several files the variable may have another structure, which a later file replaces
     return [f'try: {target} = {value!r}', 'except (KeyError, IndexError, TypeError): pass']

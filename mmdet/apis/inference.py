@@ -19,13 +19,13 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
     """Build the model of a config for inference.
 
     Args:
-        config: file, or what :func:`mmdet.apis.load_config` returned.
-        checkpoint: trained weights, given as :func:`mmdet.checkpoint.find_checkpoint` takes them; None: random ones.
-        device: None: the GPU if there is one.
+        config: config file, or a result of :func:`mmdet.apis.load_config`.
+        checkpoint: trained weights, as :func:`mmdet.checkpoint.find_checkpoint` accepts them; None: random weights.
+        device: device of the model; None: the GPU if there is one.
 
     Returns:
-        The model in evaluation mode, with ``cfg`` (the config) and ``dataset_meta`` (a dict with ``classes``, if the
-        checkpoint knows them) as attributes.
+        The model in evaluation mode, with the attributes ``cfg`` (the config) and ``dataset_meta`` (a dict, with
+        ``classes`` if the checkpoint contains them).
 
     Raises:
         UserError: the config or the checkpoint is invalid, they do not fit each other, or the device does not exist.
@@ -45,7 +45,7 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """Return the device of that name; None: the GPU if there is one. Raise UserError if this machine lacks it."""
+    """Return the device of a name; None: the GPU if there is one. Raise UserError if it does not exist."""
     try:
         found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         torch.empty(0, device=found)

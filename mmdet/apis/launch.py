@@ -1,4 +1,4 @@
-"""Which processes run the job: one here, or one per GPU through torch's launcher. Called first by the command lines."""
+"""Start of one process per GPU by torch's launcher (``--gpus``). Called first by the command lines."""
 from __future__ import annotations
 
 import logging
@@ -14,17 +14,17 @@ def start_processes(gpus: int | None, launcher: str, argv: Sequence[str]) -> int
     """Start one process per GPU and return their exit status, or return None if this process runs the job itself.
 
     Args:
-        gpus: what ``--gpus`` said.
-        launcher: what ``--launcher`` said; anything but ``'none'`` means that the processes are already there.
-        argv: the command, script first, to repeat in every process.
+        gpus: value of ``--gpus``.
+        launcher: value of ``--launcher``; with any other value than ``'none'``, the processes are already running.
+        argv: the command to run in every process: script and arguments.
 
     Raises:
-        UserError: more GPUs are asked for than there are.
+        UserError: more GPUs are requested than exist.
     """
     if launcher != 'none':
         return None
     if gpus == 0:
-        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # before torch looks
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # before torch initialises CUDA
     import torch
     available = torch.cuda.device_count()
     if gpus is not None and (gpus < 0 or gpus > max(available, 1)):
@@ -39,7 +39,7 @@ def _run_on_gpus(count: int, argv: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-    # the processes report their own errors; the agent's log lines would hide them
+    # the processes report their own errors; the launcher's log lines would hide them
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend='c10d',
                           rdzv_endpoint='localhost:0', run_id=str(os.getpid()), max_restarts=0)

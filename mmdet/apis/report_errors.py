@@ -1,4 +1,4 @@
-"""The report's section on where AP is lost. Called by :func:`mmdet.apis.write_report`."""
+"""The report's section on errors and calibration. Called by :func:`mmdet.apis.write_report`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -26,8 +26,9 @@ def error_section(truth: GroundTruth, tracks: Sequence[Track],
     """Analyse the errors of a result, see :func:`~mmdet.evaluation.error_analysis.analyse_errors`.
 
     Args:
-        truth: annotations, not only crowds. tracks: predictions for them.
-        frames: per video in the order of the annotation file, of results that have them.
+        truth: annotations, at least one of which is not a crowd.
+        tracks: predictions for them.
+        frames: results of each frame of each video, in the order of the annotation file; None if there are none.
     """
     analysis = analyse_errors(truth, tracks)
     uncertainties = calibrate_uncertainties(list(truth.videos.values()), frames, truth.tracks) if frames else None

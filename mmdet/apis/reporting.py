@@ -39,9 +39,9 @@ HEADLINE = ('AP', 'AP50', 'AP75', 'AR1', 'AR10')
 RANGES = ('APs', 'APm', 'APl', 'APso', 'APmo', 'APho')
 SHOWN_IOU = (0.5, 0.6, 0.7, 0.8, 0.9)
 GIF_FRAMES, GIF_FPS = 32, 8
-HALF_WIDTH, GAP = 160, 4  # pixels of each half of a GIF, and between them
-SAME_OBJECT = 0.1  # overlap from which a prediction gets the annotation's colour
-BACKDROP = 60  # grey of frames whose images are not there
+HALF_WIDTH, GAP = 160, 4  # width of each half of a GIF and of the gap between them, in pixels
+SAME_OBJECT = 0.1  # minimum video IoU for a prediction to get the annotation's colour
+BACKDROP = 60  # grey level of frames without an image
 
 
 def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out: str | os.PathLike, *,
@@ -51,19 +51,19 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
 
     Args:
         annotations: YouTube-VIS or OVIS annotation file with ground truth.
-        results: result file: JSON, the zip for a server, or ``X.pkl``, which alone has uncertainties of boxes.
-        out: folder, made if missing.
-        images: folder that the annotation file's ``file_names`` start from; None: masks on grey.
-        log: training log (``scalars.json``), or a folder whose newest one is taken; None: no training curves.
-        title: of the page.
-        thresh: tracks with a score above it are drawn, in [0, 1].
-        gallery: videos in it at most: the best and the worst.
+        results: result file: JSON, the zip for a server, or ``X.pkl``, the only one that contains box uncertainties.
+        out: output folder, created if it does not exist.
+        images: folder to which the annotation file's ``file_names`` are relative; None: draw the masks on grey.
+        log: training log (``scalars.json``), or a folder whose newest log is used; None: no training curves.
+        title: title of the page.
+        thresh: score threshold in [0, 1]; only tracks with a higher score are drawn.
+        gallery: maximum number of videos in the gallery, which shows the best and the worst.
 
     Returns:
-        The page's path.
+        The path of the page.
 
     Raises:
-        UserError: a file is missing or damaged, or they do not belong together.
+        UserError: a file is missing or damaged, or the results are not for these annotations.
     """
     require_number('--thresh', thresh)
     require_number('--gallery', gallery, whole=True)
@@ -97,26 +97,26 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
 
 
 def check_report(cfg: Config) -> None:
-    """Before a test: raises UserError unless its results can be reported."""
+    """Raise UserError unless the results of a test can be reported. To be called before the test."""
     if cfg.test_evaluator.type != 'YouTubeVISMetric':
         raise UserError(f'--report: {cfg.filename} is scored by {cfg.test_evaluator.type}; reports are of videos')
     _ground_truth(cfg.test_evaluator.ann_file)
 
 
 def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thresh: float) -> None:
-    """After a test: :func:`write_report` of the config's test set.
+    """Write the report of a test on the config's test set, see :func:`write_report`.
 
     Args:
-        cfg: the test's config.
-        result: ``X.pkl``.
+        cfg: config of the test.
+        result: path of ``X.pkl``.
         out: folder of the page.
-        checkpoint: the weights tested; training curves come from the log beside it, if there is one.
+        checkpoint: path of the tested weights; the training curves are read from a log beside it, if there is one.
         thresh: see :func:`write_report`.
     """
     dataset = cfg.test_dataloader.dataset
     try:
         images = find_images(dataset.get('data_root', ''), dataset.get('data_prefix', {}).get('img_path', ''))
-    except UserError:  # results can be scored where the images are not
+    except UserError:  # results can be evaluated without images
         images = None
     try:
         log = find_log(Path(checkpoint).expanduser().parent) if checkpoint else None
@@ -129,10 +129,10 @@ def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thre
 
 
 def find_log(path: str | os.PathLike) -> Path:
-    """A training log: the file itself, or the newest ``scalars.json`` below a folder.
+    """Return the path of a training log: ``path`` itself, or the newest ``scalars.json`` below it if it is a folder.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder contains no log.
     """
     path = Path(path).expanduser()
     if not path.is_dir():
@@ -156,7 +156,7 @@ def _scores(result: VISEvalResult, names: Sequence[str]) -> list[Score]:
 
 
 def _category_bars(result: VISEvalResult, truth: GroundTruth) -> list[Bar]:
-    """Best category first; those without annotations are left out."""
+    """Return a bar for each category with annotations, the best category first."""
     counts = Counter(track.category_id for track in truth.tracks)
     rows = sorted((-result.per_category[key], name, counts[key]) for key, name in result.category_names.items()
                   if counts[key])
@@ -164,7 +164,7 @@ def _category_bars(result: VISEvalResult, truth: GroundTruth) -> list[Bar]:
 
 
 def _precision_recall(result: VISEvalResult) -> Markup:
-    """The mean over the categories, at some overlap thresholds."""
+    """Draw precision against recall, averaged over the categories, at several IoU thresholds."""
     precision = result.precision[:, :, :, 0, -1]
     defined = precision[0, 0] > -1  # a category is defined at all points or at none
     curves = [Curve(f'IoU {threshold:.2f}', np.stack([RECALL_POINTS, values[:, defined].mean(axis=1)], axis=1))
@@ -179,7 +179,7 @@ def _training_charts(log: Path) -> list[tuple[str, Any]]:
         group = 'Losses' if 'loss' in name else 'Learning rate' if name.endswith('lr') else 'Validation'
         if np.isfinite(scalars[name]).all(axis=1).any():
             groups[group].append(name)
-    # of the validation's many numbers those at the top of the page
+    # of the many statistics of the validation, only those at the top of the page
     groups['Validation'] = [name for name in groups['Validation'] if name.split('_')[-1] in HEADLINE]
     if 'lr' in groups['Learning rate']:
         groups['Learning rate'] = ['lr']
@@ -194,7 +194,7 @@ def _training_charts(log: Path) -> list[tuple[str, Any]]:
 
 def _gallery(truth: GroundTruth, tracks: list[Track], content: dict, images: Path | None, thresh: float,
              limit: int) -> tuple[list[Card], str]:
-    """Cards, best video first, and which videos they are."""
+    """Return the cards, the best video first, and a note on the choice of videos."""
     files = {entry['id']: [str(name) for name in entry.get('file_names') or ()] for entry in content['videos']}
     annotated, predicted = _by_video(truth.tracks), _by_video(tracks)
     scores = {key: score_tracks(GroundTruth(truth.source, {key: truth.videos[key]}, truth.categories, annotated[key]),
@@ -227,7 +227,7 @@ def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
 
 
 class _Painter:
-    """Make the GIFs: annotation left, prediction right."""
+    """Draws the GIFs: annotations on the left, predictions on the right."""
 
     def __init__(self, truth: GroundTruth, thresh: float) -> None:
         self.labels = {key: label for label, key in enumerate(truth.categories)}
@@ -235,7 +235,7 @@ class _Painter:
 
     def gif(self, video: Video, annotated: list[Track], predicted: list[Track], files: list[str],
             images: Path | None) -> tuple[bytes, tuple[int, int], int]:
-        """The file's bytes, its (width, height), and how many images could not be read."""
+        """Return the content of the GIF, its (width, height), and the number of images that could not be read."""
         scale = HALF_WIDTH / video.width
         size = (HALF_WIDTH, max(1, round(video.height * scale)))
         ids = _shared_ids(annotated, predicted)
@@ -263,7 +263,7 @@ class _Painter:
 
 
 def _shared_ids(annotated: list[Track], predicted: list[Track]) -> list[int]:
-    """A number for each prediction: that of the annotation it overlaps most, if none does more, else a new one."""
+    """Return an id for each prediction: that of its annotation in a greedy matching by video IoU, else a new one."""
     ids = list(range(len(annotated), len(annotated) + len(predicted)))
     if not annotated or not predicted:
         return ids

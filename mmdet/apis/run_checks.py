@@ -1,4 +1,4 @@
-"""What can be wrong with the hooks, loggers and schedule of a run, found before data sets and weights are read.
+"""Checks of the hooks, loggers and schedule of a run before data sets and weights are read.
 
 Called by :func:`mmdet.apis.train` and :func:`mmdet.apis.test`.
 """
@@ -16,7 +16,7 @@ from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 from mmdet.errors import UserError, shortened
 from mmdet.evaluation.functional import coco_ap, vis_eval
 
-# modules that a backend imports when it gets the first number, and what pip calls them
+# modules that a backend imports when the first value is logged, and their names for pip
 _BACKENDS = {'WandbVisBackend': {'wandb': 'wandb'}, 'MLflowVisBackend': {'mlflow': 'mlflow'},
              'ClearMLVisBackend': {'clearml': 'clearml'}, 'NeptuneVisBackend': {'neptune': 'neptune'},
              'DVCLiveVisBackend': {'dvclive': 'dvclive', 'pygit2': 'pygit2'}, 'AimVisBackend': {'aim': 'aim'},
@@ -24,7 +24,7 @@ _BACKENDS = {'WandbVisBackend': {'wandb': 'wandb'}, 'MLflowVisBackend': {'mlflow
 _METRICS = {'YouTubeVISMetric': ('segm', (*vis_eval.AP_AREA, *vis_eval.AP_OCCLUSION, *vis_eval.AR_AREA,
                                           *vis_eval.AR_OCCLUSION)),
             'CocoMetric': ('bbox', coco_ap.STATISTICS)}
-_WATCHES = ('monitor', 'save_best')  # arguments of hooks that name a statistic of the validation
+_WATCHES = ('monitor', 'save_best')  # arguments of hooks whose value is the name of a validation statistic
 
 
 def check_backends(cfg: Config) -> None:
@@ -39,9 +39,9 @@ def check_backends(cfg: Config) -> None:
 
 
 def infer_rules(cfg: Config) -> None:
-    """Give hooks that watch a statistic (``EarlyStoppingHook``, ``save_best``) the rule that belongs to it.
+    """Set ``rule`` of hooks that monitor a statistic (``EarlyStoppingHook``, ``save_best``) unless it is given.
 
-    Losses and errors are better when less, all other statistics when greater. A rule that is given stays.
+    Losses and errors are better when lower (``'less'``), all other statistics when higher (``'greater'``).
     """
     for _, hook, argument, names in _watched(cfg):
         if hook.get('rule') is None:
@@ -50,7 +50,7 @@ def infer_rules(cfg: Config) -> None:
 
 
 def check_watched_statistics(cfg: Config, validate: bool) -> None:
-    """Raise UserError where a hook watches a statistic, without validation or one that its metric does not have."""
+    """Raise UserError if a hook monitors a statistic, but there is no validation or the metric does not have it."""
     for where, _, argument, names in _watched(cfg):
         if not validate:
             raise UserError(f'config key {where}.{argument}: {shortened(names)} is a statistic of the validation; add '
@@ -59,7 +59,7 @@ def check_watched_statistics(cfg: Config, validate: bool) -> None:
 
 
 def _watched(cfg: Config) -> Iterator[tuple[str, ConfigDict, str, list[str]]]:
-    """Hooks that watch a statistic: dotted key, config, the argument that names the statistics, and these."""
+    """Yield the hooks that monitor statistics: dotted key, config, name of the argument, names of the statistics."""
     for where, hook in _hooks(cfg):
         for argument in _WATCHES:
             if watched := hook.get(argument):
@@ -81,7 +81,7 @@ def _check_names(evaluator: Any, names: Sequence[str], where: str) -> None:
 
 
 def _hooks(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
-    """The hooks' configs with their dotted keys."""
+    """Yield the configs of the hooks with their dotted keys."""
     for name, hook in (cfg.get('default_hooks') or {}).items():
         if isinstance(hook, dict):
             yield f'default_hooks.{name}', hook
@@ -91,11 +91,11 @@ def _hooks(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def check_schedule(cfg: Config) -> None:
-    """Raise UserError unless optimizer and schedulers can be built, tried with parameters of one number."""
+    """Raise UserError unless optimizer and schedulers can be built, which is tried with parameters of one element."""
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
-        schedulers = [schedulers] if 'type' in schedulers else []  # else by the names of several optimizers
-    # schedulers for a part of the model look for its parameters
+        schedulers = [schedulers] if 'type' in schedulers else []  # without type: a dict over several optimizers
+    # a scheduler for a part of the model requires a parameter group of that part
     groups = [dict(params=[torch.nn.Parameter(torch.zeros(1))], part=part)
               for part in {scheduler.get('part') for scheduler in schedulers} or {None}]
     part = 'optim_wrapper.optimizer'

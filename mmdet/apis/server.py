@@ -41,7 +41,7 @@ class TrackingServer(ThreadingHTTPServer):
     """HTTP server for ``POST /videos``, ``POST /streams/NAME``, ``DELETE /streams/NAME`` and ``GET /``.
 
     Args:
-        address: host and port; port 0: a free one, see ``server_port``.
+        address: host and port; 0 selects a free port, see ``server_port``.
         inferencer: shared by all requests.
         thresh: score in [0, 1]; only objects with a higher score are sent, unless a request has ``?thresh=``.
         max_streams: maximum number of streams of posted frames; the least recently used is dropped for a new one.
@@ -71,7 +71,7 @@ class TrackingServer(ThreadingHTTPServer):
 
     @contextmanager
     def stream(self, name: str) -> Iterator[StreamState]:
-        """Give the state of the stream of that name, a new one if there is none, to this thread alone."""
+        """Yield the state of a stream, which is created if it does not exist, for exclusive use by this thread."""
         with self._streams_lock:
             stream = self._streams.setdefault(name, _Stream(self.inferencer.new_stream()))
             self._streams.move_to_end(name)
@@ -87,7 +87,7 @@ class TrackingServer(ThreadingHTTPServer):
 
 
 class _Failure(Exception):
-    """Error response: status and one line."""
+    """An error response: HTTP status and a message of one line."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         except UserError as error:
             self._send({'error': str(error)}, HTTPStatus.BAD_REQUEST)
         except ConnectionError:
-            self.close_connection = True  # the client has gone
+            self.close_connection = True  # the client has closed the connection
 
     def _describe(self, url: Any) -> None:
         if url.path != '/':
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send({'dropped': name})
 
     def _track_video(self, thresh: float) -> None:
-        """Body: a video file. Response: a JSON line per frame, as soon as it is there."""
+        """Body: a video file. Response: a JSON line for each frame, sent as soon as it is processed."""
         with tempfile.NamedTemporaryFile(prefix='video') as file:
             self._read_body(file.file)
             file.flush()
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = np.frombuffer(body.getvalue(), np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         if image is None:
-            raise UserError('the body is no image that OpenCV reads; post a JPEG or PNG file')
+            raise UserError('the body is not an image that OpenCV can read; post a JPEG or PNG file')
         with self.server.stream(name) as state:
             frame, = self.server.inferencer.track([image], [state], thresh=thresh)
         self._send(self._result(frame))
@@ -199,14 +199,14 @@ class _Handler(BaseHTTPRequestHandler):
             file.write(chunk)
             left -= len(chunk)
         if left:
-            raise ConnectionError('the client ended in the middle of the body')
+            raise ConnectionError('the client closed the connection in the middle of the body')
 
     def _send(self, content: dict, status: HTTPStatus = HTTPStatus.OK) -> None:
         self._send_head('application/json', status)
         self.wfile.write(_line(content))
 
     def _send_head(self, content_type: str, status: HTTPStatus = HTTPStatus.OK) -> None:
-        """HTTP/1.0: the end of the connection is the end of the response."""
+        """Send status and headers. With HTTP/1.0, closing the connection ends the response."""
         self.send_response(status)
         self.send_header('Content-Type', content_type)
         self.end_headers()

@@ -18,7 +18,7 @@ from mmdet.errors import UserError, require_number
 from mmdet.evaluation.result_files import check_result_name
 from mmdet.files import check_writable
 
-# parts of a config that a test leaves aside
+# keys of a config that testing does not read
 UNREAD = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'val_dataloader',
           'val_cfg', 'val_evaluator')
 
@@ -28,43 +28,44 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
          load_result: str | None = None, dump_bbox: bool = False, zip_result: bool = False, report: str | None = None,
          amp: bool = False, full_float32: bool = False, work_dir: str | None = None,
          launcher: str = 'none') -> dict[str, float]:
-    """Run a trained model over the config's test set, write the results and score them.
+    """Run a trained model on the config's test set, write the results and evaluate them.
 
     Args:
-        cfg: from :func:`mmdet.apis.load_config`.
-        checkpoint: trained weights, given as :func:`mmdet.checkpoint.find_checkpoint` takes them; not needed with
+        cfg: result of :func:`mmdet.apis.load_config`.
+        checkpoint: trained weights, as :func:`mmdet.checkpoint.find_checkpoint` accepts them; not needed with
             ``load_result``.
-        out: ``X.pkl``, results per frame; ``X.pkl.json`` is the result file of YouTube-VIS servers.
-        metrics: some of ``'segm'`` and ``'bbox'``; empty: nothing is scored.
+        out: path ``X.pkl`` for the results of each frame; the result file for YouTube-VIS servers is ``X.pkl.json``.
+        metrics: any of ``'segm'`` and ``'bbox'``; empty: no evaluation.
         show: draw the results.
-        save_vis_path: folder for that; None: ``visualisations`` beside the checkpoint, in ``work_dir`` if that was
-            downloaded.
-        thresh: objects with a score above it are drawn, in [0, 1].
-        uncertainty: with ``show``, draw ellipses at the corners of boxes, of detectors that say how sure they are.
-        load_result: score this ``X.pkl`` of an earlier test instead of running the model.
-        dump_bbox: boxes, too, in ``X.pkl.json``.
+        save_vis_path: folder for the drawn frames; None: ``visualisations`` beside the checkpoint, or in ``work_dir``
+            if the checkpoint was downloaded.
+        thresh: score threshold in [0, 1]; only objects with a higher score are drawn.
+        uncertainty: with ``show``, draw the uncertainty of boxes as ellipses at their corners, for detectors that
+            estimate it.
+        load_result: evaluate this ``X.pkl`` of an earlier test instead of running the model.
+        dump_bbox: also write boxes to ``X.pkl.json``.
         zip_result: also write ``X.pkl.zip``.
-        report: folder for a page of scores, curves and videos (:func:`mmdet.apis.write_report`); results go there too,
-            as ``result.pkl``, unless ``out`` names another file.
-        amp: mixed precision, see :func:`mmdet.apis.train`.
-        full_float32: on a GPU, convolve in float32 where PyTorch's default is TF32.
+        report: folder for a page of scores, curves and videos (:func:`mmdet.apis.write_report`). Unless ``out`` is
+            given, the results are also written there, as ``result.pkl``.
+        amp: use mixed precision, see :func:`mmdet.apis.train`.
+        full_float32: on a GPU, compute convolutions in float32 instead of PyTorch's default, TF32.
         work_dir: folder for logs; None: the config's, else ``work_dirs/<name of the config>``.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Returns:
-        The statistics by name (``segm_AP``, ...), in [0, 1] or -1 where undefined; empty without ``metrics``.
+        The statistics by name (``segm_AP``, ...), in [0, 1], or -1 if undefined; empty without ``metrics``.
 
     Raises:
-        UserError: for everything wrong with config, data, checkpoint and result file.
+        UserError: the config, the data, the checkpoint or the result file is invalid.
     """
     if not (out or metrics or show or report):
         raise UserError('nothing to do with the results: give --out X.pkl, --eval segm, --report DIR or --show')
     if out:
         check_result_name(out)
     if (save_vis_path or uncertainty) and not show:
-        raise UserError('--save_vis_path and --uncertainty are about the pictures of --show: add it')
+        raise UserError('--save_vis_path and --uncertainty have no effect without --show: add --show')
     if (dump_bbox or zip_result) and not (out or report):
-        raise UserError('--dump_bbox and --zip are about the files of --out: add --out X.pkl')
+        raise UserError('--dump_bbox and --zip have no effect without --out: add --out X.pkl')
     require_number('--thresh', thresh)
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
@@ -87,7 +88,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
             report_test(cfg, out, report, checkpoint, thresh)
         return statistics
     if not checkpoint:
-        raise UserError('no checkpoint: give the trained weights behind the config, or --load_result X.pkl')
+        raise UserError('no checkpoint: give the trained weights after the config, or --load_result X.pkl')
     weights = find_checkpoint(checkpoint)
     _prepare(cfg, str(weights), work_dir, launcher)
     check_backends(cfg)
@@ -97,7 +98,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     if amp:
         cfg.test_cfg.amp_dtype = amp_dtype()
     if show:
-        # beside the checkpoint, but not in the cache of downloaded ones
+        # beside the checkpoint, but not in the cache of downloads
         beside = weights.parent if Path(checkpoint).expanduser() == weights else Path(cfg.work_dir)
         _add_pictures(cfg, save_vis_path or str(beside / 'visualisations'), thresh, uncertainty)
     init_processes(launcher)
@@ -110,16 +111,16 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
 
 
 def _prepare(cfg: Config, checkpoint: str, work_dir: str | None, launcher: str) -> None:
-    """A config for testing only."""
+    """Change the config so that the runner only tests."""
     cfg.launcher = launcher
     cfg.work_dir = default_work_dir(cfg, work_dir)
     cfg.load_from, cfg.resume = checkpoint, False
     for name in UNREAD:
         cfg[name] = None
     for _, node in pretrained_nodes(cfg):
-        node.init_cfg = None  # the checkpoint has everything
+        node.init_cfg = None  # the checkpoint contains all weights
     if cfg.get('visualizer'):
-        # a test draws no curves, and TensorBoard takes a second to load
+        # a test logs no curves, and importing TensorBoard takes a second
         cfg.visualizer.vis_backends = [backend for backend in cfg.visualizer.get('vis_backends') or []
                                        if backend.type != 'TensorboardVisBackend']
     cfg.default_hooks = {name: hook for name, hook in cfg.default_hooks.items()

@@ -23,7 +23,7 @@ from mmdet.files import load_json
 from mmdet.zoo import find_weights
 
 AUTO = 'auto'
-UNREAD = ('test_dataloader', 'test_cfg', 'test_evaluator')  # parts of a config that a training leaves aside
+UNREAD = ('test_dataloader', 'test_cfg', 'test_evaluator')  # keys of a config that training does not read
 UNREAD_WITHOUT_VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 
 
@@ -33,24 +33,25 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
     """Train the config's model on the config's data.
 
     Args:
-        cfg: from :func:`mmdet.apis.load_config`.
+        cfg: result of :func:`mmdet.apis.load_config`.
         work_dir: folder for checkpoints and logs; None: the config's, else ``work_dirs/<name of the config>``.
-        load_from: checkpoint to start from: a whole detector, or a bare backbone (MAE, torchvision, timm), given as
-            :func:`mmdet.checkpoint.find_checkpoint` takes it.
-        resume_from: checkpoint to continue, or ``'auto'`` for the newest whole one of ``work_dir``.
-        new_schedule: with ``resume_from``, follow the config's learning rate and schedule, not the checkpoint's.
-        validate: score the validation set after every epoch, and keep the best checkpoint as ``best_*.pth``.
-        seed: of all random numbers; None: the config's.
-        deterministic: algorithms that give the same numbers again, slower; an operation without one is a UserError.
-        full_float32: on a GPU, convolve in float32 where PyTorch's default is TF32.
-        amp: mixed precision: bfloat16 where the hardware has it, else float16 with a loss scale.
+        load_from: initial weights: a whole detector or only a backbone (MAE, torchvision, timm), as
+            :func:`mmdet.checkpoint.find_checkpoint` accepts them.
+        resume_from: checkpoint to resume from, or ``'auto'`` for the newest complete one in ``work_dir``.
+        new_schedule: with ``resume_from``, use the learning rate and schedule of the config instead of those of the
+            checkpoint.
+        validate: evaluate on the validation set after every epoch, and keep the best checkpoint as ``best_*.pth``.
+        seed: seed of all random numbers; None: the config's.
+        deterministic: use deterministic algorithms, which are slower; an operation without one raises UserError.
+        full_float32: on a GPU, compute convolutions in float32 instead of PyTorch's default, TF32.
+        amp: use mixed precision: bfloat16 if the hardware supports it, else float16 with a loss scale.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Returns:
         The trained model.
 
     Raises:
-        UserError: for everything wrong with config, data and checkpoints.
+        UserError: the config, the data or a checkpoint is invalid.
     """
     cfg = cfg.copy()
     require(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper', 'default_hooks')
@@ -87,7 +88,7 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
 
 
 def default_work_dir(cfg: Config, work_dir: str | None) -> str:
-    """The folder asked for, the config's, or ``work_dirs/<name of the config>``."""
+    """Return the requested folder, else the config's, else ``work_dirs/<name of the config>``."""
     chosen = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem if cfg.filename else "unnamed"}'
     path = Path(chosen).expanduser()
     if path.exists() and not path.is_dir():
@@ -96,7 +97,7 @@ def default_work_dir(cfg: Config, work_dir: str | None) -> str:
 
 
 def make_work_dir(path: str) -> None:
-    """Create the folder of logs and checkpoints; raise UserError if that is not possible."""
+    """Create the folder for logs and checkpoints; raise UserError if that is not possible."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -104,7 +105,7 @@ def make_work_dir(path: str) -> None:
 
 
 def amp_dtype() -> str:
-    """``'bfloat16'`` where the hardware computes in it, else ``'float16'``."""
+    """Return ``'bfloat16'`` if the hardware supports it, else ``'float16'``."""
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         return 'float16'
     return 'bfloat16'
@@ -123,7 +124,7 @@ def _keep_best(cfg: Config) -> None:
 
 
 def _check_annotated(evaluator: ConfigDict) -> None:
-    """Raise UserError without annotations, before an epoch is trained that cannot be scored."""
+    """Raise UserError if the file has no annotations, before an epoch is trained that cannot be evaluated."""
     path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
     if path and Path(path).is_file():
         content = load_json(path)
@@ -165,13 +166,13 @@ def _choose_start(cfg: Config, load_from: str | None, resume_from: str | None) -
         cfg.load_from = str(find_checkpoint(load_from or cfg.load_from, 'leave --load_from out'))
     for where, node in pretrained_nodes(cfg):
         if cfg.get('load_from'):
-            node.init_cfg = None  # would be overwritten
+            node.init_cfg = None  # load_from overwrites these weights
         else:
             _find_pretrained(where, node.init_cfg.checkpoint)
 
 
 def _find_pretrained(where: str, checkpoint: str) -> None:
-    """Download pre-trained weights before any long work starts; raise UserError if there are none."""
+    """Download pre-trained weights before any long work starts; raise UserError if they do not exist."""
     otherwise = f'start from random weights with --cfg-options {where}.init_cfg=None'
     if not (Path(checkpoint).expanduser().is_file() or find_weights(checkpoint)):
         raise UserError(f'{checkpoint}: no such file (config key {where}.init_cfg.checkpoint); put the pre-trained '

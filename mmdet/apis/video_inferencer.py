@@ -36,28 +36,28 @@ _READERS = ('LoadTrackFrames', 'LoadTrackAnnotations')  # steps of a data set's 
 
 
 class VideoInferencer:
-    """Find and track the objects of videos. Each call is one video:
+    """Finds and tracks the objects of videos. Each call processes one video:
 
         inferencer = VideoInferencer('configs/memcnp_toy.py', 'checkpoint.pth')
         for clip in inferencer('cat.mp4', out='pictures'):
             for frame in clip:
                 print(frame.frame_id, frame.pred_track_instances.instances_id)
 
-    Decoding runs ahead in a thread, drawing and writing follow in a process. Each is at most a few frames away from the
-    network, so that memory does not grow with the length of the video.
+    Decoding runs ahead in a thread; drawing and writing follow in a separate process. Each is at most a few frames
+    ahead of or behind the network, so that memory does not grow with the length of the video.
 
     Several videos may be processed at the same time: by interleaved iterators, by threads, or by inferencers that share
     a model. Each video gets the same ids as alone, because its stream state belongs to its iterator. The network
     processes one thread at a time. :meth:`track` is for frames that arrive one by one.
 
     Args:
-        config: config file, what :func:`mmdet.apis.load_config` returned, or what :func:`mmdet.apis.init_model` did.
+        config: config file, result of :func:`mmdet.apis.load_config`, or model from :func:`mmdet.apis.init_model`.
         checkpoint: trained weights, unless a model is given; None: random weights.
-        device: None: the GPU if there is one (a model given stays where it is and keeps its weights, which others may
-            use).
+        device: device of the model; None: the GPU if there is one. A model that is given is neither moved nor
+            converted, because others may use it.
         batch: number of frames in a batch of the network; more are faster on a GPU and increase the latency.
-        max_size: longest side in pixels of the network's input; a limit to the config's test scale.
-        amp: mixed precision.
+        max_size: maximum length in pixels of the longer side of the network's input; limits the config's test scale.
+        amp: use mixed precision.
 
     Raises:
         UserError: config or checkpoint do not fit, or the model does not track; see :func:`mmdet.apis.init_model`.
@@ -82,8 +82,8 @@ class VideoInferencer:
         self._amp = getattr(torch, amp_dtype()) if amp else None
         if self._amp is None and any(parameter.dtype in (torch.bfloat16, torch.float16)
                                      for parameter in self.model.parameters()):
-            raise UserError('the model has weights of half precision, which VideoInferencer(..., amp=True) made of its '
-                            'own model; give amp=True here, too, or another model')
+            raise UserError('the model has weights of half precision: an earlier VideoInferencer(..., amp=True) '
+                            'converted them; give amp=True here, too, or another model')
         if self._amp is not None and hasattr(self.model, 'halve_weights') and not isinstance(config, nn.Module):
             self.model.halve_weights(self._amp)
         if self.model.new_stream() is None:
@@ -186,7 +186,7 @@ class VideoInferencer:
         if 'json' in outputs:
             consumers.append(VideoResultWriter(out / source.name, self.category_ids, self.class_names))
         if kinds := [kind for kind in outputs if kind != 'json']:
-            # objects below the threshold were removed before
+            # objects below the threshold have already been removed
             visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
             consumers.append(SequenceVisualizer(out, fps=fps or source.fps, outputs=kinds, visualizer=visualizer,
                                                 use_times=fps is None))
@@ -195,7 +195,7 @@ class VideoInferencer:
     def _clips(self, source: VideoSource) -> Iterator[dict]:
         """Yield preprocessed clips of ``batch`` consecutive frames and their context on either side."""
         window: deque[dict] = deque()
-        first = 0  # position in the window of the first frame that has been in no clip
+        first = 0  # position in the window of the first frame that is not yet part of a clip
         try:
             for frame_id, frame in enumerate(source):
                 window.append(_frame_dict(frame, frame_id, source.length, source.name))
@@ -213,7 +213,7 @@ class VideoInferencer:
 
     def _pack(self, window: Iterable[dict], first: int) -> dict:
         after = first + self.batch
-        # copies: transforms change the dicts, and frames of context are used again
+        # copies, because transforms change the dicts, and frames of context are used again
         data = self._packed([dict(frame, is_context=not first <= place < after) for place, frame in enumerate(window)
                              if first - self._context <= place < after + self._context])
         return {key: [value] for key, value in data.items()}
@@ -249,7 +249,7 @@ class VideoInferencer:
 
 
 def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
-    """Build the config's test pipeline without the steps that read images, its scale limited."""
+    """Build the config's test pipeline with a limited scale and without the steps that read images."""
     init_default_scope('mmdet')
     chosen = []
     for step in steps:
@@ -262,7 +262,7 @@ def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
 
 
 def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, name: str = 'video') -> dict:
-    """Return a frame as ``LoadTrackFrames`` does; ``length`` and ``name`` are those of its video."""
+    """Return a frame in the format of ``LoadTrackFrames``; ``length`` and ``name`` are those of its video."""
     shape = frame.image.shape[:2]
     return dict(img=frame.image, ori_img=frame.image, img_path=frame.path, video_id=1, frame_id=frame_id,
                 video_length=length, ori_shape=shape, img_shape=shape, scale_factor=1., flip=False,

@@ -1,14 +1,14 @@
-"""Work beside the main thread: iterators that run ahead in a thread, consumers in a thread or a process.
+"""Background work: iterators that run ahead in a thread, and consumers in a thread or a process.
 
 ============================  ======================================================================================
-:func:`in_background`         the items of an iterator, made ahead in a thread: frames of videos
-:class:`OnDemandIterator`     the same, one item ahead and only after a permit: batches of a training
-:class:`BackgroundThread`     calls a function with each item in a thread: encoders of GIF and MP4
-:class:`BackgroundProcess`    the same in a forked process: drawing and writing of frames
+:func:`in_background`         iterates in a thread, several items ahead; used for frames of videos
+:class:`OnDemandIterator`     iterates in a thread, one item ahead, on request; used for training batches
+:class:`BackgroundThread`     calls a function with each item in a thread; used for GIF and MP4 encoders
+:class:`BackgroundProcess`    the same in a forked process; used for drawing and writing frames
 ============================  ======================================================================================
 
-All of them hold a bounded number of items, keep their order, raise errors in the thread that uses them, and end when
-they are closed.
+All of them hold a bounded number of items, keep the order, raise errors in the calling thread, and end when they are
+closed.
 """
 from .consumer import BackgroundConsumer, BackgroundThread
 from .iterator import OnDemandIterator, in_background

@@ -1,6 +1,6 @@
-"""What consumes items beside the main thread: the interface, and a thread.
+"""Consumers that process items in the background: the interface, and the implementation with a thread.
 
-A consumer is made of two functions: ``work`` takes each item, ``finish`` ends the work and returns its result.
+A consumer is built from two functions: ``work`` processes an item, ``finish`` ends the work and returns its result.
 """
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ class BackgroundConsumer(Protocol):
     """The interface of :class:`BackgroundThread` and :class:`mmdet.concurrency.BackgroundProcess`."""
 
     def put(self, *item: Any) -> None:
-        """Hand over the next item; waits while too many are in line.
+        """Add an item to the queue; block while the queue is full.
 
         Raises:
-            Exception: what ``work`` raised since the last call. Items from the one that failed on are dropped.
+            Exception: an error that ``work`` raised since the last call. After an error all later items are dropped.
         """
 
     def close(self) -> Any:
-        """Wait for the items in line, call ``finish`` and return its result.
+        """Wait for the items in the queue, call ``finish`` and return its result.
 
         Raises:
-            Exception: what ``work`` raised since the last call, or what ``finish`` raised.
+            Exception: an error that ``work`` raised since the last call, or that ``finish`` raised.
         """
 
 
 class BackgroundThread:
-    """Call a function with each item in a thread of its own, in order.
+    """Call a function with each item in a separate thread, in order.
 
     Args:
-        work: called with each item. Items must not be changed after they were handed over.
+        work: called with each item. Items must not be changed after :meth:`put`.
         finish: called once by :meth:`close`, also after an error.
-        ahead: items that wait; :meth:`put` waits when there are more.
-        name: of the thread.
+        ahead: size of the queue; :meth:`put` blocks while it is full.
+        name: name of the thread.
     """
 
     def __init__(self, work: Callable[..., object], finish: Callable[[], Any], ahead: int = 8,
@@ -52,7 +52,7 @@ class BackgroundThread:
         self._room.acquire()
         try:
             self._pool.submit(self._run, item)
-        except RuntimeError:  # the interpreter is ending, and pools accept nothing more
+        except RuntimeError:  # the interpreter is shutting down, and pools accept no more items
             self._pool.shutdown()
             self._run(item)
 

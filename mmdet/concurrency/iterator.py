@@ -1,4 +1,4 @@
-"""Iterators that run ahead in a thread of their own.
+"""Iterators that run ahead in a separate thread.
 
 Used for the frames of videos (``mmdet/apis/video_inferencer.py``) and for training batches
 (``mmdet/engine/prefetch.py``).
@@ -11,12 +11,12 @@ from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
-_POLL = 0.1  # seconds after which a waiting thread checks whether it should stop
-_PATIENCE = 5.0  # seconds that closing waits for a source that does not answer, such as a camera that was unplugged
+_POLL = 0.1  # seconds after which a blocked thread checks whether it should stop
+_PATIENCE = 5.0  # seconds that closing waits for a source that does not respond, such as an unplugged camera
 
 
 class _End:
-    """Follows the last item; ``error`` is what ended the iterator."""
+    """Marks the end of the items; ``error`` is the exception that ended the iterator, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -26,10 +26,10 @@ def in_background(items: Iterator[Item], ahead: int, name: str = 'frames') -> Ge
     """Yield the items of an iterator that runs in a thread, at most ``ahead`` of them in advance.
 
     Args:
-        items: used by the thread alone; a generator is closed there when this one ends or is closed. What it raises is
-            raised here, after the items before.
-        ahead: at least 1.
-        name: of the thread.
+        items: used by the thread alone; a generator is closed there when this one ends or is closed. Its exception is
+            raised here, after the preceding items.
+        ahead: maximum number of items in advance, at least 1.
+        name: name of the thread.
     """
     ready: queue.Queue = queue.Queue(ahead)
     stopped = threading.Event()
@@ -69,23 +69,23 @@ def in_background(items: Iterator[Item], ahead: int, name: str = 'frames') -> Ge
 
 
 class OnDemandIterator(Generic[Item]):
-    """Iterate over items that a thread takes one by one, each once :meth:`begin` was called or the item is requested.
+    """Iterate in a thread that fetches one item each time :meth:`begin` is called or an item is requested.
 
-    All methods are for one thread, the one that iterates.
+    All methods must be called from the same thread, the one that iterates.
 
     Args:
-        items: used by the thread alone; what it raises is raised where the item is requested.
-        name: of the thread.
+        items: used by the thread alone; its exception is raised where the item is requested.
+        name: name of the thread.
     """
 
     def __init__(self, items: Iterator[Item], name: str) -> None:
         self._items = items
-        self._permits = threading.Semaphore(0)  # items that the thread may still take
+        self._permits = threading.Semaphore(0)  # number of items that the thread may still fetch
         self._begun = self._closed = False
         self._ready = in_background(self._permitted(), 1, name)
 
     def _permitted(self) -> Generator[Item, None, None]:
-        """Run in the thread."""
+        """Yield an item for each permit; runs in the thread."""
         while self._permits.acquire() and not self._closed:
             try:
                 yield next(self._items)
@@ -93,7 +93,7 @@ class OnDemandIterator(Generic[Item]):
                 return
 
     def begin(self) -> None:
-        """Let the thread take the next item; without effect if it was allowed to already."""
+        """Let the thread fetch the next item; no effect if this was called since the last item."""
         if not self._begun:
             self._begun = True
             self._permits.release()

@@ -1,7 +1,7 @@
-"""A consumer in a forked process. Images travel in shared memory, everything else through a pipe.
+"""A consumer in a forked process. Images are passed in shared memory, everything else through a pipe.
 
-Used by :class:`mmdet.video.frame_sink.FrameSink`: drawing in a thread would cost a fast network a third of its frames
-and more, because Python runs one thread at a time.
+Used by :class:`mmdet.video.frame_sink.FrameSink`: drawing in a thread would slow a fast network down by a third or
+more, because Python runs one thread at a time.
 """
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ import numpy as np
 
 from mmdet.errors import UserError
 
-SLOT_BYTES = 2 ** 25  # of shared memory per item; larger images go through the pipe. Only what is used takes memory
+SLOT_BYTES = 2 ** 25  # shared memory for each item, allocated on first use; larger images go through the pipe
 
 
 class BackgroundProcess:
-    """Call a function with each item in a process of its own, in order; for the interface see
-    :class:`mmdet.concurrency.BackgroundConsumer`.
+    """Call a function with each item in a separate process, in order.
 
-    The process is forked at once: open no decoder and start no thread before. It ignores SIGINT and SIGTERM, and calls
-    ``finish`` when this process closes it, ends, or is killed.
+    It implements :class:`mmdet.concurrency.BackgroundConsumer`. The process is forked by the constructor, so no decoder
+    may be open and no thread may run at that time. It ignores SIGINT and SIGTERM, and calls ``finish`` when the
+    consumer is closed and when the main process exits or is killed.
 
     Args:
-        work: called with each item there: an image (or None) that is valid during the call, and what was given with it.
+        work: called in the process with each item: an image (or None), which is valid during the call only, and the
+            other arguments of :meth:`put`.
         finish: called once at the end, also after an error; its result must be picklable.
-        ahead: items that wait; :meth:`put` waits when there are more.
-        name: of the process.
-        slot_bytes: of shared memory per item.
+        ahead: size of the queue; :meth:`put` blocks while it is full.
+        name: name of what the process writes, for messages.
+        slot_bytes: size of the shared memory for each item.
     """
 
     def __init__(self, work: Callable[..., object], finish: Callable[[], Any], ahead: int = 8,
@@ -53,7 +54,7 @@ class BackgroundProcess:
         items, self._items = context.Pipe(duplex=False)
         self._replies, replies = context.Pipe(duplex=False)
         threads = cv2.getNumThreads()
-        cv2.setNumThreads(0)  # OpenCV's threads are not forked, yet the new process would wait for them
+        cv2.setNumThreads(0)  # OpenCV's threads are not forked, but the new process would wait for them
         try:
             self._process = context.Process(
                 target=_serve, name=name,
@@ -66,18 +67,21 @@ class BackgroundProcess:
 
     @staticmethod
     def available() -> bool:
-        """Whether this platform and this process can fork one: processes of a pool may have no children."""
+        """Return whether this process can fork: daemonic processes, such as those of a pool, may have no children."""
         return sys.platform == 'linux' and not multiprocessing.current_process().daemon
 
     def put(self, image: np.ndarray | None, *others: Any) -> None:
-        """Hand over the next item: an image, best uint8, and picklable objects."""
+        """Add an item to the queue: an image (uint8 is fastest) and picklable objects. Block while the queue is full.
+
+        See :class:`mmdet.concurrency.BackgroundConsumer`.
+        """
         while not self._free or self._replies.poll():
             self._take_reply()
         slot = self._free.popleft()
         shape = self._memory.put(slot, image)
         message = (slot, shape, image if shape is None else None, others)
-        with suppress(BrokenPipeError):  # the reply that never comes tells why
-            self._items.send_bytes(pickle.dumps(message))  # send() takes twice the time
+        with suppress(BrokenPipeError):  # the missing reply is reported by _take_reply
+            self._items.send_bytes(pickle.dumps(message))  # send() takes twice as long
 
     def close(self) -> Any:
         """See :class:`mmdet.concurrency.BackgroundConsumer`."""
@@ -97,7 +101,7 @@ class BackgroundProcess:
         return self._result
 
     def _take_reply(self) -> None:
-        """Take a slot that is free again, the result at the end, or an error, which is raised."""
+        """Receive one reply: a slot that is free again, the final result, or an error, which is raised."""
         try:
             kind, reply = self._replies.recv()
         except EOFError:
@@ -121,7 +125,7 @@ class _Slots:
         self._memory = mmap.mmap(-1, number * slot_bytes)
 
     def put(self, slot: int, image: np.ndarray | None) -> tuple[int, ...] | None:
-        """Copy an image into its slot; returns its shape, or None where it does not fit or is not uint8."""
+        """Copy an image into a slot; return its shape, or None if it does not fit or is not uint8."""
         if image is None or image.dtype != np.uint8 or image.nbytes > self._slot_bytes:
             return None
         np.copyto(self.get(slot, image.shape), image)
@@ -133,38 +137,38 @@ class _Slots:
 
 def _serve(work: Callable[..., object], finish: Callable[[], Any], memory: _Slots, items: Connection,
            replies: Connection, *theirs: Connection) -> None:
-    """Run the process: call ``work`` until the items end or nobody is left to send more, then ``finish``.
+    """Run the process: call ``work`` for each item until the main process sends None or exits, then ``finish``.
 
     Args:
         work, finish: see :class:`BackgroundProcess`.
-        memory: holds images.
-        items: brings (slot, shape, image if it is not in the slot, others), at last None.
-        replies: takes ('free', slot), ('error', exception), at last ('result', what ``finish`` returned).
-        theirs: the other ends, which must close when the process that forked this one ends.
+        memory: shared memory of the images.
+        items: yields (slot, shape, image unless it is in the slot, others), and None at the end.
+        replies: receives ('free', slot), ('error', exception), and at the end ('result', result of ``finish``).
+        theirs: the main process's ends of the pipes. They are closed here, so that they close when that process exits.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    gc.freeze()  # nothing of the other process, tensors on a GPU for example, is collected here
+    gc.freeze()  # objects of the main process, such as tensors on a GPU, must not be collected here
     for end in theirs:
         end.close()
 
     def tell(kind: str, reply: Any) -> None:
-        with suppress(BrokenPipeError):  # nobody is left to hear it, but the work must be finished
+        with suppress(BrokenPipeError):  # the main process has exited, but the work must be finished
             replies.send((kind, reply))
 
     def tell_error(error: Exception) -> None:
-        if not isinstance(error, UserError):  # whose text is the whole message
+        if not isinstance(error, UserError):  # the text of a UserError needs no traceback
             error.add_note(traceback.format_exc())
         try:
             tell('error', error)
-        except Exception:  # it cannot be pickled
+        except Exception:  # the error cannot be pickled
             tell('error', RuntimeError(traceback.format_exc()))
 
     going, result = True, None
     while message := _next(items):
         slot, shape, image, others = message
         try:
-            if going:  # after an error the rest is dropped
+            if going:  # after an error the remaining items are dropped
                 work(image if shape is None else memory.get(slot, shape), *others)
         except Exception as error:
             going = False
@@ -178,8 +182,8 @@ def _serve(work: Callable[..., object], finish: Callable[[], Any], memory: _Slot
 
 
 def _next(items: Connection) -> tuple | None:
-    """The next item; None when no more comes."""
+    """Return the next item; None at the end."""
     try:
         return items.recv()
-    except (EOFError, OSError):  # OSError: the other process ended within a message
+    except (EOFError, OSError):  # OSError: the main process exited while it sent a message
         return None

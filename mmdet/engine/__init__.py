@@ -1,4 +1,4 @@
-"""What mmengine's Runner lacks: exact resuming, stopping, processes, determinism. Called by mmdet.apis."""
+"""Additions to mmengine's Runner: exact resuming, stopping, processes, determinism. Called by mmdet.apis."""
 from mmdet.engine.atomic_backend import ATOMIC, AtomicBackend
 from mmdet.engine.determinism import prepare_cublas, use_full_float32
 from mmdet.engine.distributed import init_processes, leave_processes

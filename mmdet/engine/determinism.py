@@ -1,4 +1,4 @@
-"""Reproducible numbers: what ``--deterministic`` needs of PyTorch, its refusals, and float32 without TF32.
+"""Reproducibility: settings and errors of PyTorch for ``--deterministic``, and float32 without TF32.
 
 Used by ``mmdet.apis.train`` and ``mmdet.apis.test``, the runner and ``tools/video_demo.py``.
 """
@@ -16,12 +16,12 @@ _NAME, _VALUE = 'CUBLAS_WORKSPACE_CONFIG', ':4096:8'
 
 
 def prepare_cublas() -> None:
-    """Give cuBLAS a fixed workspace for each stream; to be called before the first matrix product on a GPU."""
+    """Set a fixed cuBLAS workspace for each stream; to be called before the first matrix product on a GPU."""
     os.environ.setdefault(_NAME, _VALUE)
 
 
 def use_full_float32() -> None:
-    """Compute float32 products and convolutions on GPUs in float32, in this process.
+    """Disable TF32 in this process: compute matrix products and convolutions of float32 tensors in float32.
 
     PyTorch's default for convolutions is TF32, which rounds their inputs to 10 bits of mantissa (float32 has 23).
     """
@@ -31,7 +31,7 @@ def use_full_float32() -> None:
 
 @contextmanager
 def refusals_in_one_line() -> Iterator[None]:
-    """Raise UserError where PyTorch refuses a non-deterministic operation."""
+    """Convert PyTorch's errors about non-deterministic operations to UserError."""
     try:
         yield
     except RuntimeError as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserError
 
-# rank, number of processes, rank on this machine
+# environment variables of rank, number of processes and rank on this machine
 _VARIABLES = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
@@ -53,10 +53,11 @@ def leave_processes() -> None:
 
 
 def match_grad_strides(model: nn.Module) -> None:
-    """Before ``DistributedDataParallel``: gradients of 1×1 convolutions get the strides of their weights.
+    """Give the gradients of 1×1 convolutions the strides of their weights, for ``DistributedDataParallel``.
 
-    Where maps have their channels side by side, cuDNN gives such a gradient (O, I, 1, 1) the strides (I, 1, I, I). In
-    memory that is the weight's own order, (I, 1, 1, 1), but DDP compares the numbers and warns of slow copies.
+    For feature maps in channels-last format, cuDNN returns such a gradient (O, I, 1, 1) with the strides (I, 1, I, I).
+    The memory layout is the same as with the weight's strides, (I, 1, 1, 1), but DDP compares the strides and warns
+    about slow copies. To be called before the model is wrapped.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.weight.requires_grad:

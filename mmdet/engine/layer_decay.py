@@ -1,4 +1,4 @@
-"""Learning rates that fall from block to block towards a transformer's input (ELECTRA, arXiv 2003.10555; BEiT).
+"""Layer-wise learning rate decay: rates decrease from a transformer's output to its input (ELECTRA, arXiv 2003.10555).
 
 Built by the runner from ``optim_wrapper.constructor``. The parts of the groups are read by
 :class:`mmdet.engine.warmup_poly.WarmupPolyLR`.
@@ -18,19 +18,19 @@ DECAYED, OTHER = 'decayed', 'other'  # parts
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor(DefaultOptimWrapperConstructor):
-    """One parameter group for each depth: lr · rate^depth.
+    """Makes one parameter group for each depth, with learning rate lr · rate^depth.
 
-    A module that has blocks says how deep its parameters are by a method ``lr_depth(name)`` (0: nearest to the output;
+    A module with blocks defines the depth of its parameters by a method ``lr_depth(name)`` (0: nearest to the output;
     ``name`` as in the module's ``named_parameters()``). All other parameters have the full rate. Weight decay is the
-    same for all parameters, norms and biases included. Groups have ``part``: ``'decayed'`` for parameters of modules
-    with ``lr_depth``, ``'other'`` for the rest, which come first.
+    same for all parameters, including norms and biases. Groups have a key ``part``: ``'decayed'`` for parameters of
+    modules with ``lr_depth``, ``'other'`` for all others, which come first.
 
     Args:
-        optim_wrapper_cfg: config of the wrapper with ``optimizer``, whose ``lr`` and ``weight_decay`` count.
-        paramwise_cfg: ``layer_decay_rate``, in (0, 1].
+        optim_wrapper_cfg: config of the wrapper with ``optimizer``, whose ``lr`` and ``weight_decay`` are used.
+        paramwise_cfg: a dict with ``layer_decay_rate``, in (0, 1].
 
     Raises:
-        UserError: another rate or another key.
+        UserError: the rate is out of range, or there is another key.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -40,11 +40,11 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             raise UserError(f'optim_wrapper.paramwise_cfg={paramwise_cfg}: LayerDecayConstructor takes '
                             'layer_decay_rate, a number above 0 and up to 1, such as dict(layer_decay_rate=0.6)')
         super().__init__(optim_wrapper_cfg)
-        # without it, mmengine would give all parameters to the optimizer as they are
+        # if this were empty, mmengine would pass all parameters to the optimizer without calling add_params
         self.paramwise_cfg = dict(layer_decay_rate=self.rate)
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any) -> None:
-        """Called by mmengine: append the groups of a whole model to ``params``."""
+        """Append the parameter groups of a whole model to ``params``; called by mmengine."""
         deep = [(name, part) for name, part in module.named_modules() if hasattr(part, 'lr_depth')]
         if not deep:
             raise UserError(f'{type(module).__name__} has no part with layer-wise learning rates (lr_depth); remove '

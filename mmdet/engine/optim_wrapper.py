@@ -1,4 +1,4 @@
-"""Mixed precision without a loss scaler. Chosen by ``train.py --amp`` where the hardware computes in bfloat16."""
+"""Mixed precision without a loss scaler. Used by ``train.py --amp`` if the hardware supports bfloat16."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from mmdet.registry import OPTIM_WRAPPERS
 class BFloat16OptimWrapper(OptimWrapper):
     """``OptimWrapper`` whose forward pass runs under bfloat16 autocast.
 
-    bfloat16 has float32's range: gradients neither vanish nor overflow, so nothing is scaled and no step is skipped.
-    Takes the arguments of mmengine's ``OptimWrapper``.
+    bfloat16 has the range of float32: gradients do not underflow or overflow, so no loss scale is needed. The arguments
+    are those of mmengine's ``OptimWrapper``.
     """
 
     @contextmanager

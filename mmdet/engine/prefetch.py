@@ -1,7 +1,7 @@
-"""Load the next training batch and bring it to the GPU while that works on the current one.
+"""Prefetching: load and preprocess the next training batch on the GPU during the current training step.
 
-:func:`prefetched` wraps a pass over the data loader, from outside: loader, data preprocessor and model do not know it.
-Called by the training loop and by the benchmark of training (tools/analysis_tools/measures/speed.py).
+:func:`prefetched` wraps a pass over the data loader from outside; loader, data preprocessor and model do not depend on
+it. Called by the training loop and by the benchmark of training (tools/analysis_tools/measures/speed.py).
 """
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mmdet.concurrency import OnDemandIterator
 
 
 class ReadyBatch(dict):
-    """A batch as the loader made it, for hooks.
+    """A batch as returned by the loader, with its preprocessed version.
 
     Attributes:
-        ready: what the data preprocessor returned for it; None once it was used. A hook that changes the batch sets it
-            to None, and the batch is preprocessed again.
+        ready: output of the data preprocessor for the batch; None after it was used. A hook that changes the batch must
+            set it to None, so that the batch is preprocessed again.
     """
 
     ready: Any = None
@@ -31,29 +31,32 @@ class ReadyBatch(dict):
 @contextmanager
 def prefetched(batches: Iterable[dict], loader: DataLoader, model: nn.Module,
                preprocessor: nn.Module | None) -> Iterator[Iterable[dict]]:
-    """Make a pass over a loader yield batches that are preprocessed on the GPU already.
+    """Prefetch the batches of a pass over a loader and preprocess them on the GPU.
 
-    Within the context the preprocessor, called with such a :class:`ReadyBatch`, returns what is ready. A thread starts
-    with a batch when the model's forward pass over the one before has ended on the host, and is done before the next
-    forward pass begins. So it does not keep the interpreter from launching that pass, and no CUDA graph is captured
-    beside it. The thread works on a stream of its own, which the stream of the training waits for.
+    Within the context the preprocessor, called with a :class:`ReadyBatch`, returns the prefetched result. A thread
+    starts to prepare a batch when the model's forward pass for the preceding batch has returned on the host, and
+    finishes before the next forward pass begins. Therefore it does not delay the kernel launches of that pass, and no
+    CUDA graph is captured at the same time. The thread uses a separate CUDA stream, with which the training's stream is
+    synchronised.
 
-    Every operation and its inputs are the same as without, only stream and time differ. So the losses are bit-equal
-    wherever the training is deterministic (``--deterministic``).
+    Operations and inputs are the same as without prefetching, so that the losses are bit-equal if the training is
+    deterministic (``--deterministic``).
 
-    The batches are passed on unchanged without a GPU; without workers, because data loaded in this process may draw
-    from random numbers that the training seeds and draws from; and unless the preprocessor is known to draw no random
-    numbers and to keep no state: the class that defines ``forward`` says so by ``deterministic_forward = True``.
+    The batches are passed through unchanged in three cases: without a GPU; without workers, because loading in this
+    process may use the random number generators that the training seeds and uses; and unless the preprocessor uses no
+    random numbers and has no state, which the class that defines ``forward`` declares by ``deterministic_forward =
+    True``.
 
     Args:
-        batches: of the loader; used by the thread alone. Take ``iter(loader)`` before: it draws a random number.
-        loader: where they come from.
-        model: the end of its forward pass starts the next batch; unwrapped (no ``DistributedDataParallel``).
-        preprocessor: called with ``(batch, True)``, without autocast. None: the batches are passed on unchanged.
+        batches: iterator of the loader, used by the thread alone. Create it with ``iter(loader)`` before the call,
+            because that draws a random number.
+        loader: the data loader of the batches.
+        model: the model without ``DistributedDataParallel``; the end of its forward pass starts the next batch.
+        preprocessor: called with ``(batch, True)``, without autocast. None: the batches are passed through unchanged.
 
     Yields:
-        An iterator. Leaving the context ends the thread; a batch that is ready is discarded. What the loader or the
-        preprocessor raises is raised where that batch is requested.
+        An iterator over the batches. Leaving the context ends the thread and discards a prefetched batch. Exceptions of
+        the loader and the preprocessor are raised where their batch is requested.
     """
     if preprocessor is None or not (_on_gpu(model) and loader.num_workers and _is_deterministic(preprocessor)):
         yield batches
@@ -69,7 +72,7 @@ def prefetched(batches: Iterable[dict], loader: DataLoader, model: nn.Module,
         ready, data.ready = data.ready, None
         return ready
 
-    # as torch.cuda.make_graphed_callables does with a module: its class does not change
+    # replace forward of the instance, as torch.cuda.make_graphed_callables does; the class does not change
     preprocessor.forward = forward
     try:
         yield map(side.hand_over, ahead)
@@ -84,13 +87,13 @@ def _on_gpu(model: nn.Module) -> bool:
 
 
 def _is_deterministic(preprocessor: nn.Module) -> bool:
-    """Ask the class that defines ``forward``: one that overrides it may compute something else."""
+    """Return the attribute of the class that defines ``forward``; a subclass that overrides it must declare it, too."""
     owner = next(cls for cls in type(preprocessor).__mro__ if 'forward' in vars(cls))
     return vars(owner).get('deterministic_forward', False)
 
 
 class SideStream:
-    """Preprocess batches on a stream beside the current one.
+    """Preprocesses batches on a separate CUDA stream.
 
     Args:
         preprocess: called with a batch and True.
@@ -100,29 +103,29 @@ class SideStream:
     def __init__(self, preprocess: Callable[[dict, bool], Any], device: torch.device) -> None:
         self.preprocess = preprocess
         self.stream = torch.cuda.Stream(device)
-        self.stream.wait_stream(torch.cuda.current_stream(device))  # that writes the preprocessor's constants
+        self.stream.wait_stream(torch.cuda.current_stream(device))  # which writes the preprocessor's constants
 
     def prepare(self, batch: dict) -> tuple[ReadyBatch, list[Tensor], torch.cuda.Event]:
-        """Preprocess a batch; also returns a tensor of each piece of its memory, and the event when that is written."""
+        """Preprocess a batch; also return a tensor of each of its storages and the event of their completion."""
         batch = ReadyBatch(batch)
-        # a thread's device is the first GPU until it says otherwise
+        # the current device of a new thread is the first GPU
         with torch.cuda.device(self.stream.device), torch.cuda.stream(self.stream):
             batch.ready = self.preprocess(batch, True)
             memory = {tensor.untyped_storage().data_ptr(): tensor for tensor in _cuda_tensors(batch.ready)}
             return batch, list(memory.values()), self.stream.record_event()
 
     def hand_over(self, prepared: tuple[ReadyBatch, list[Tensor], torch.cuda.Event]) -> ReadyBatch:
-        """In the thread that trains: return the batch, which its current stream may use from here on."""
+        """Return the batch for use on the current stream of the calling thread, the one that trains."""
         batch, memory, written = prepared
         current = torch.cuda.current_stream(self.stream.device)
         current.wait_event(written)
-        while memory:  # emptied: nothing may keep the memory but the batch
-            memory.pop().record_stream(current)  # freed, it is not used again before the training's stream is done
+        while memory:  # emptied, so that only the batch keeps references to the memory
+            memory.pop().record_stream(current)  # after it is freed, its reuse waits for the training's stream
         return batch
 
 
 def _cuda_tensors(data: Any) -> Iterator[Tensor]:
-    """Yield all tensors on GPUs of a nested structure."""
+    """Yield all CUDA tensors of a nested structure."""
     if isinstance(data, Tensor):
         if data.is_cuda:
             yield data

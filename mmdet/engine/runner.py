@@ -1,4 +1,4 @@
-"""mmengine's Runner, with weights read safely and strictly. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
+"""mmengine's Runner with safe and strict loading of weights. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
 from __future__ import annotations
 
 import logging
@@ -32,7 +32,7 @@ from mmdet.errors import UserError, shortened
 
 @contextmanager
 def faults_of(part: str) -> Iterator[None]:
-    """Raise UserError for what mmengine raises where a part of the config does not make sense to it."""
+    """Convert the exceptions that mmengine raises for an invalid part of the config to UserError."""
     try:
         yield
     except UserError:
@@ -42,37 +42,39 @@ def faults_of(part: str) -> Iterator[None]:
 
 
 def _not_of_a_parameter(record: logging.LogRecord) -> bool:
-    """Whether a message is none of those that mmengine logs for each of hundreds of parameters."""
+    """Return False for the messages that mmengine logs for every single parameter."""
     return not re.match(r'paramwise_options|\S+ is (skipped|duplicate)', record.getMessage())
 
 
 class VideoRunner(Runner):
-    """mmengine's, except that no file can run code, weights that do not fit are an error, and resuming is exact."""
+    """mmengine's Runner, except that checkpoints cannot execute code, unsuitable weights are an error, and resuming
+    is exact.
+    """
 
-    _changes: Sequence[str] = ()  # of the schedule, between checkpoint and config
+    _changes: Sequence[str] = ()  # differences between the schedules of checkpoint and config
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Move the model to its device and wrap it in DistributedDataParallel for several processes, also on CPUs."""
+        """Move the model to its device; with several processes wrap it in DistributedDataParallel, on CPUs as well."""
         if self._train_dataloader is None:
             return model.to(get_device())
         if self.distributed:
             match_grad_strides(model)
         if self.distributed and get_device() == 'cpu':
-            # mmengine always names a GPU
+            # mmengine always sets a GPU
             model_wrapper_cfg = {'type': 'MMDistributedDataParallel', 'broadcast_buffers': False,
                                  'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
                                  **(model_wrapper_cfg or {}), 'device_ids': None}
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Register the config's hooks and the one that gives each video of a test set its stream state."""
+        """Register the config's hooks and :class:`StreamHook`."""
         with faults_of('default_hooks or custom_hooks'):
             super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StreamHook())
 
     def train(self) -> nn.Module:
         """Train, then stop the workers of the data loaders."""
-        # a fault of its config shows before data sets are read
+        # built first, so that an error in its config is reported before data sets are read
         self.optim_wrapper: Any = self.build_optim_wrapper(self.optim_wrapper)
         try:
             with refusals_in_one_line():
@@ -92,7 +94,11 @@ class VideoRunner(Runner):
             stop_workers(getattr(loop, 'dataloader', None))
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
-        """mmengine's; a fault of its config is one line, and what it says of each parameter is in the log file only."""
+        """Build the optimizer wrapper. Messages about single parameters go to the log file only.
+
+        Raises:
+            UserError: the config is invalid.
+        """
         consoles = [handler for handler in self.logger.handlers if type(handler) is logging.StreamHandler]
         for handler in consoles:
             handler.addFilter(_not_of_a_parameter)
@@ -104,36 +110,35 @@ class VideoRunner(Runner):
                 handler.removeFilter(_not_of_a_parameter)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
-        """mmengine's; a fault of its config is one line."""
+        """Build the visualizer; raise UserError if its config is invalid."""
         with faults_of('visualizer'):
             return super().build_visualizer(visualizer)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
                          diff_rank_seed: bool = False) -> DataLoader:
-        """mmengine's loader, whose workers leave stopping to this process; ``num_workers=0`` loads without any."""
+        """Build a data loader whose workers are stopped only by this process, see :class:`WorkerStart`."""
         if isinstance(dataloader, dict) and not torch.cuda.is_available():
-            dataloader = dict(dataloader, pin_memory=False)  # torch would warn
+            dataloader = dict(dataloader, pin_memory=False)  # without a GPU, True raises a warning
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
-            dataloader = dict(dataloader, num_workers=0, persistent_workers=False)  # torch would refuse
+            dataloader = dict(dataloader, num_workers=0, persistent_workers=False)  # True needs workers
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
         return loader
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: Sequence = ()) -> dict:
-        """Load the model's weights; a training may also start from a bare backbone or from other classes.
+        """Load the model's weights. Training may also start from a backbone alone or from weights for other classes.
 
         Args:
             filename: path of the file.
             map_location: as in ``torch.load``.
-            strict: always on; here for mmengine's signature, like ``revise_keys``.
-            revise_keys: not used.
+            strict, revise_keys: unused, part of mmengine's signature; loading is always strict.
 
         Raises:
-            UserError: see :func:`mmdet.checkpoint.load_model`, and where a training starts,
-                :func:`mmdet.checkpoint.load_initial_weights`; when resuming, also a file that no training wrote; when
-                testing, also one that was trained on other classes than those of the test set.
+            UserError: see :func:`mmdet.checkpoint.load_model`, and at the start of a training
+                :func:`mmdet.checkpoint.load_initial_weights`. When resuming, also for a file that is not a checkpoint
+                of a training; when testing, also for one that was trained on other classes than those of the test set.
         """
         checkpoint = read_checkpoint(filename, map_location)
         if self._resume:
@@ -154,7 +159,10 @@ class VideoRunner(Runner):
         return checkpoint
 
     def _check_classes(self, filename: str, checkpoint: dict) -> None:
-        """YouTube-VIS 2019 and 2021 both have 40 classes, in another order: only their names tell."""
+        """Raise UserError unless the checkpoint was trained on the classes of the test set.
+
+        The names are compared, because YouTube-VIS 2019 and 2021 both have 40 classes, but in another order.
+        """
         trained = trained_classes(checkpoint)
         dataset = self.test_dataloader.dataset
         tested = dataset.metainfo.get('classes') or ()
@@ -179,8 +187,8 @@ class VideoRunner(Runner):
                map_location: str | Callable = 'default') -> None:
         """Resume a training at the iteration at which it was saved.
 
-        It follows the checkpoint's learning rate and schedule; with the config's ``new_schedule=True`` the config's.
-        Where they differ, one line is logged.
+        Learning rate and schedule are those of the checkpoint, or with ``new_schedule=True`` in the config, those of
+        the config. If they differ, one line is logged.
         """
         new_schedule = bool(self.cfg.get('new_schedule'))
         values = hyperparameters(self.optim_wrapper)
@@ -196,12 +204,12 @@ class VideoRunner(Runner):
                                 f'{shortened(self._changes)}{remedy}')
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """mmengine's; what hooks build at the beginning of a run is checked as what the runner builds."""
+        """Call the hooks; raise UserError if a hook cannot build its parts from the config at the start of a run."""
         with faults_of('custom_hooks') if fn_name == 'before_run' else nullcontext():
             super().call_hook(fn_name, **kwargs)
 
     def load_or_resume(self) -> None:
-        """Load what the config names, and warn in one line where training and schedule differ in length."""
+        """Load or resume from the config's checkpoint; warn in one line if training and schedule differ in length."""
         resumes = self._resume and not self._has_loaded
         super().load_or_resume()
         loop: Any = self._train_loop

@@ -1,7 +1,7 @@
-"""Which schedule a resumed training follows, and schedules of another length than the training. Used by the runner.
+"""The schedule of a resumed training, and warnings if schedule and training differ in length. Used by the runner.
 
-A checkpoint holds the optimizer's hyperparameters and the state of the schedulers. A resumed training follows those,
-also where the config has changed since, unless it is told to follow the config (``--new_schedule``).
+A checkpoint contains the optimizer's hyperparameters and the state of the schedulers. A resumed training uses these
+even if the config has changed since, unless the user chooses those of the config (``--new_schedule``).
 """
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mmengine.optim.scheduler.param_scheduler import INF
 
 from mmdet.errors import UserError, shortened
 
-# of a parameter group: not hyperparameters, or only a choice of kernels
+# keys of a parameter group that are not hyperparameters, or that only choose kernels
 _NOT_COMPARED = ('params', 'fused', 'foreach', 'capturable', 'differentiable')
-_PROGRESS = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose')  # of a scheduler
+_PROGRESS = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose')  # keys of a scheduler's progress
 _STRETCHED = ('milestones', 'step_size', 'T_max', 'end')  # keys of a scheduler's config that count epochs
 
 
 def check_resumable_optimizer(wrapper: OptimWrapper, state: Mapping[str, Any], source: str) -> None:
-    """Raise UserError unless a checkpoint's optimizer state is that of such an optimizer with such parameters."""
+    """Raise UserError unless a checkpoint's optimizer state fits the optimizer and its parameters."""
     saved, own = state.get('param_groups', ()), wrapper.optimizer.param_groups
     sizes = [[len(group['params']) for group in groups] for groups in (saved, own)]
     if sizes[0] != sizes[1]:
@@ -38,14 +38,14 @@ def check_resumable_optimizer(wrapper: OptimWrapper, state: Mapping[str, Any], s
 
 def schedule_changes(wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler], checkpoint: Mapping[str, Any],
                      ) -> list[str]:
-    """Where the checkpoint and what was built from the config differ: ``lr 0.001 (config: 0.01)``.
+    """List the differences between the checkpoint's schedule and the config's: ``lr 0.001 (config: 0.01)``.
 
     To be called before the checkpoint's states are loaded.
     """
     changes = []
     for saved, own in zip(checkpoint['optimizer']['param_groups'], wrapper.optimizer.param_groups):
         common = (set(saved) & set(own)) - set(_NOT_COMPARED)
-        # schedules move lr, and keep where it began
+        # schedulers change lr and keep its initial value as initial_lr
         for name in sorted(common - {initial.removeprefix('initial_') for initial in common if 'initial_' in initial}):
             if not _equal(saved[name], own[name]):
                 changes.append(f'{name.removeprefix("initial_")} {_plain(saved[name])} (config: {_plain(own[name])})')
@@ -64,7 +64,7 @@ def schedule_changes(wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler
 
 
 def hyperparameters(wrapper: OptimWrapper) -> list[dict[str, Any]]:
-    """Of each parameter group, as they are now."""
+    """Return the current hyperparameters of each parameter group."""
     return [{name: value for name, value in group.items() if name != 'params'}
             for group in wrapper.optimizer.param_groups]
 
@@ -74,16 +74,16 @@ def follow_config(wrapper: OptimWrapper, values: Sequence[Mapping[str, Any]], sc
     """Advance newly built schedulers to a later iteration.
 
     Args:
-        wrapper: its optimizer's parameter groups get the values.
+        wrapper: optimizer wrapper, whose parameter groups get the values.
         values: hyperparameters of the first iteration, see :func:`hyperparameters`.
-        schedulers: just built.
-        iterations: how many are behind.
-        epoch_length: iterations of an epoch.
+        schedulers: newly built schedulers.
+        iterations: number of completed iterations.
+        epoch_length: number of iterations in an epoch.
     """
     for group, own in zip(wrapper.optimizer.param_groups, values):
         group.update(own)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)  # no optimizer step between two of the schedulers'
+        warnings.simplefilter('ignore', UserWarning)  # of missing optimizer steps between those of the schedulers
         for done in range(1, iterations + 1):
             for scheduler in schedulers:
                 if not scheduler.by_epoch or done % epoch_length == 0:
@@ -92,15 +92,15 @@ def follow_config(wrapper: OptimWrapper, values: Sequence[Mapping[str, Any]], sc
 
 def coverage(schedulers: Sequence[_ParamScheduler], configs: Sequence[Mapping[str, Any]], length: int,
              epoch_length: int, resumed: bool, unit: str = 'epochs') -> str | None:
-    """A warning if the schedule is longer or shorter than the training, else None.
+    """Return a warning if the schedule is longer or shorter than the training, else None.
 
     Args:
-        schedulers: as the training uses them.
+        schedulers: schedulers of the training.
         configs: the config's ``param_scheduler``.
-        length: of the training.
-        epoch_length: iterations of an epoch.
-        resumed: whether the schedulers are a checkpoint's.
-        unit: of the length: ``'epochs'`` or ``'iterations'``.
+        length: length of the training.
+        epoch_length: number of iterations in an epoch.
+        resumed: whether the state of the schedulers comes from a checkpoint.
+        unit: unit of the length: ``'epochs'`` or ``'iterations'``.
     """
     per_epoch = 1 if unit == 'epochs' else epoch_length
     ends = {index: scheduler.end * per_epoch / (1 if scheduler.by_epoch else epoch_length)
@@ -131,7 +131,7 @@ def _stretched(index: int, config: Mapping[str, Any], factor: float) -> Iterator
 
 
 def _plain(value: Any) -> Any:
-    """A value for a message. A scheduler keeps its milestones as a Counter."""
+    """Format a value for a message. A scheduler stores its milestones as a Counter."""
     if isinstance(value, float):
         return f'{value:.6g}'
     return sorted(value) if isinstance(value, Mapping) else value

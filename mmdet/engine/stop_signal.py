@@ -1,6 +1,6 @@
-"""A request to stop (Ctrl-C, SIGTERM of a cluster) that waits until the work in hand is saved.
+"""Deferred handling of Ctrl-C and of a cluster's SIGTERM, so that the current work can be saved before exiting.
 
-Used by the hook that saves training and by the test loop.
+Used by the hook that saves training, by the test loop and by tools/video_demo.py.
 """
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from types import FrameType
 
 from mmdet.errors import EXIT_PREEMPTED
 
-_PATIENCE = 2.0  # seconds; a second Ctrl-C after that ends at once
-# seconds; less than torch's launcher waits (30) before it kills, so that a job ends within them
+_PATIENCE = 2.0  # seconds after which a second Ctrl-C ends the process immediately
+# seconds, less than the 30 after which torch's launcher kills the processes
 _STUCK = 20.0
 
 
 class StopSignal:
-    """Record SIGINT and SIGTERM instead of ending the process, as a context manager.
+    """Context manager that records SIGINT and SIGTERM instead of ending the process.
 
-    One process of several may never read the record: when another one has died, it waits for its data indefinitely. So
-    with a limit, a thread ends the process unless :attr:`received` is read in time.
+    If another process of the job has died, this process may wait for its data indefinitely and never read the record.
+    Therefore, with a limit, a thread ends the process unless :attr:`received` is read in time.
 
     Args:
-        stuck_after: longest time in seconds between two reads of :attr:`received` after a signal; None: no limit.
+        stuck_after: maximum time in seconds between two reads of :attr:`received` after a signal; None: no limit.
     """
 
     def __init__(self, stuck_after: float | None = None) -> None:
@@ -37,14 +37,14 @@ class StopSignal:
 
     @classmethod
     def of_job(cls, processes: int) -> StopSignal:
-        """A signal for one of ``processes`` processes that wait for each other."""
+        """Return an instance for a job of ``processes`` processes; with several, it has a time limit."""
         return cls(_STUCK if processes > 1 else None)
 
     def __enter__(self) -> StopSignal:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
         if self.stuck_after is not None:
-            # Python's handlers wait for the main thread, which may be stuck; the byte in this pipe does not
+            # Python's signal handlers run in the main thread, which may be blocked; the pipe is written immediately
             self._pipe = os.pipe()
             os.set_blocking(self._pipe[1], False)
             signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
@@ -58,7 +58,7 @@ class StopSignal:
         self.no_limit()
 
     def no_limit(self) -> None:
-        """Stop the watching thread: what follows (saving, exiting) has no time limit."""
+        """Remove the time limit, for saving and exiting."""
         if self._pipe is not None:
             signal.set_wakeup_fd(-1)
             os.close(self._pipe[1])
@@ -88,7 +88,7 @@ class StopSignal:
 
     @property
     def received(self) -> int:
-        """The signal's number, 0 before one came."""
+        """The number of the received signal, or 0."""
         self._looked = True
         return self._received
 
@@ -98,5 +98,5 @@ class StopSignal:
 
     @property
     def exit_status(self) -> int:
-        """75 after SIGTERM, 130 after Ctrl-C."""
+        """The exit status: 75 after SIGTERM, 130 after Ctrl-C."""
         return EXIT_PREEMPTED if self._received == signal.SIGTERM else 128 + self._received

@@ -1,4 +1,4 @@
-"""mmengine's test loop with mixed precision and without loss of results when it is interrupted.
+"""mmengine's test loop with mixed precision, which writes partial results when it is interrupted.
 
 Built by the runner from ``test_cfg``.
 """
@@ -20,9 +20,9 @@ _DTYPES = {None: torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.flo
 
 @LOOPS.register_module()
 class InterruptibleTestLoop(TestLoop):
-    """One pass over the test set; Ctrl-C and SIGTERM end it after the current batch, with partial results written.
+    """Test loop that Ctrl-C and SIGTERM end after the current batch; the partial results are written.
 
-    Each clip comes with the stream state of its video, see :class:`mmdet.engine.hooks.StreamHook`.
+    Each clip is passed with the stream state of its video, see :class:`mmdet.engine.hooks.StreamHook`.
 
     Args:
         runner: the runner.

@@ -1,4 +1,4 @@
-"""mmengine's training by epochs, resumable at any iteration. Built by the runner from ``train_cfg``."""
+"""mmengine's training loop by epochs, resumable at any iteration. Built by the runner from ``train_cfg``."""
 from __future__ import annotations
 
 import itertools
@@ -16,13 +16,13 @@ from mmdet.registry import LOOPS
 class ResumableTrainLoop(EpochBasedTrainLoop):
     """Training by epochs; a resumed run continues with the batch after the last one of the interrupted run.
 
-    Batch samplers with ``skip(batches)``, as this project's, skip the batches that are done; with others these
-    are loaded and discarded.
+    Batch samplers with a method ``skip(batches)``, such as this project's, skip the completed batches; with other
+    samplers, these batches are loaded and discarded.
 
     Args:
-        *args, **kwargs: of mmengine's ``EpochBasedTrainLoop``.
-        prefetch: on a GPU, preprocess the next batch there during the current training step. Hooks see the batch as it
-            was loaded; one that changes it sets its attribute ``ready`` to None, see :mod:`mmdet.engine.prefetch`.
+        *args, **kwargs: arguments of mmengine's ``EpochBasedTrainLoop``.
+        prefetch: on a GPU, preprocess the next batch there during the current training step. Hooks get the batch as
+            loaded. A hook that changes it must set its attribute ``ready`` to None, see :mod:`mmdet.engine.prefetch`.
     """
 
     _iter: int
@@ -32,7 +32,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.prefetch = prefetch
 
     def restore(self, iterations_per_epoch: int) -> None:
-        """Scale the resumed iteration if an epoch had another length (other processes) when it was saved."""
+        """Scale the resumed iteration if an epoch had another length when it was saved, with other processes."""
         length = len(self.dataloader)
         if iterations_per_epoch != length:
             saved, self._iter = self._iter, round(self._iter * length / iterations_per_epoch)
@@ -41,7 +41,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
                 f'continuing at iteration {self._iter} instead of {saved}')
 
     def run_epoch(self) -> None:
-        """The rest of the current epoch."""
+        """Run the rest of the current epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)

@@ -1,4 +1,4 @@
-"""Warm-up and polynomial decay of the learning rate, with a curve of its own for each part of a model.
+"""Warm-up and polynomial decay of the learning rate, with a separate schedule for each part of a model.
 
 Built by the runner from ``param_scheduler``.
 """
@@ -15,19 +15,20 @@ from mmdet.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupPolyLR(_ParamScheduler):
-    """0 for ``delay`` steps, linear up to the full rate for ``warmup`` steps, then (1 − (s − w) / (end − w))^power.
+    """Multiplies the learning rate by a factor with a delay, a linear warm-up and a polynomial decay.
 
-    That is the share of the full rate; s counts steps from 0, w = delay + warmup. Only groups with the given ``part``
-    change, so that several of these give each part its own curve
+    At step s, counted from 0, the factor is 0 for the first ``delay`` steps, increases linearly to 1 during the next
+    ``warmup`` steps, and is then (1 − (s − w) / (end − w))^power with w = delay + warmup. Only parameter groups with
+    the given ``part`` change, so that each part can have its own scheduler
     (:class:`mmdet.engine.layer_decay.LayerDecayConstructor` makes such groups).
 
     Args:
-        optimizer: or its wrapper.
-        end: steps of the training; the rate stays at its last value if there are more.
-        warmup, delay: steps.
-        power: of the decay.
-        part: of the groups; None: all groups.
-        last_step, by_epoch, verbose: see mmengine; steps are iterations.
+        optimizer: the optimizer or its wrapper.
+        end: number of steps of the training; after them the rate keeps its last value.
+        warmup, delay: numbers of steps.
+        power: exponent of the decay.
+        part: part of the parameter groups that change; None: all groups.
+        last_step, by_epoch, verbose: see mmengine; ``by_epoch`` must be False, because steps are iterations.
 
     Raises:
         UserError: the training ends within the warm-up, or no group has the part.
@@ -48,7 +49,7 @@ class WarmupPolyLR(_ParamScheduler):
                          verbose=verbose)
 
     def factor(self, step: int) -> float:
-        """Share of the full rate at a step."""
+        """Return the factor at a step, in [0, 1]."""
         step -= self.delay
         if step < self.warmup:
             return step / self.warmup if step > 0 else 0.0

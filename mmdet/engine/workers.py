@@ -11,20 +11,20 @@ from torch.utils.data import DataLoader
 
 
 class WorkerStart:
-    """Initialise a worker so that it ignores signals.
+    """Initialises a worker so that it ignores SIGINT, and SIGTERM unless the main process sends it.
 
-    Ctrl-C and a cluster's SIGTERM go to all processes of a job; a worker that died of one would end the main process
-    before it could save. So a worker ends only when the main process tells it to, or is gone.
+    Ctrl-C and a cluster's SIGTERM are sent to all processes of a job. A worker that they kill would end the main
+    process before it could save. Therefore a worker exits only on request of the main process or after its end.
 
     Args:
-        inner: the loader's own ``worker_init_fn``.
+        inner: the ``worker_init_fn`` of the loader, called afterwards.
     """
 
     def __init__(self, inner: Callable[[int], None] | None) -> None:
         self.inner = inner
 
     def __call__(self, worker: int) -> None:
-        signal.set_wakeup_fd(-1)  # the main process's, see StopSignal
+        signal.set_wakeup_fd(-1)  # inherited from the main process, see StopSignal
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
@@ -35,7 +35,7 @@ class WorkerStart:
 def stop_workers(loader: DataLoader | None) -> None:
     """Stop a loader's persistent workers.
 
-    Otherwise PyTorch waits five seconds for each at the end of the process: it does not tell them to end.
+    Otherwise PyTorch waits five seconds for each at the end of the process, because it does not ask them to exit.
     """
     iterator: Any = getattr(loader, '_iterator', None)
     if loader is not None and iterator is not None:
@@ -44,9 +44,9 @@ def stop_workers(loader: DataLoader | None) -> None:
 
 
 def stop_pass(iterator: Any) -> None:
-    """Stop the workers of one pass over a loader, ``iter(loader)``, that was interrupted.
+    """Stop the workers of an interrupted pass over a loader, ``iter(loader)``.
 
-    Otherwise they live as long as the error that ended it, and PyTorch then waits five seconds for each.
+    Otherwise they run as long as the exception that interrupted it exists; then PyTorch waits five seconds for each.
     """
     if hasattr(iterator, '_shutdown_workers'):
         iterator._shutdown_workers()

@@ -17,5 +17,5 @@ def test_pictures_of_an_earlier_run_are_said_once(tmp_path, old):
     hook = ShowHook(str(tmp_path), 0.5)
     hook.before_test_epoch(runner)
     hook.after_test_epoch(runner)
-    line = f'{tmp_path} holds PNG files already; those that are not written again stay among the new ones'
+    line = f'{tmp_path} already contains PNG files; those that are not overwritten remain beside the new ones'
     assert said == [line] * old

@@ -1,4 +1,4 @@
-"""Checkpoints after each epoch: whole or absent, small, equal for equal trainings. A default hook of every config."""
+"""Checkpoints after each epoch: written atomically, small and reproducible. A default hook of every config."""
 from __future__ import annotations
 
 import os.path as osp
@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmdet.engine.atomic_backend import ATOMIC
 from mmdet.registry import HOOKS
 
-# what a resumed run needs of mmengine's message hub; the curves are in the log files
+# entries of mmengine's message hub that a resumed run needs; the curves are in the log files
 _PATHS = ('best_ckpt', 'last_ckpt')
 _REMEMBERED = (*_PATHS, 'best_score', 'keep_ckpt_ids')
 
@@ -20,11 +20,11 @@ _REMEMBERED = (*_PATHS, 'best_score', 'keep_ckpt_ids')
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook writing through :class:`mmdet.engine.atomic_backend.AtomicBackend`.
 
-    A file holds ``state_dict``, ``optimizer``, ``param_schedulers``, ``message_hub`` and ``meta`` (config text,
-    category names, seed, epoch, iteration), all of it plain data, and no clock time or absolute path.
+    A file contains ``state_dict``, ``optimizer``, ``param_schedulers``, ``message_hub`` and ``meta`` (config text,
+    category names, seed, epoch, iteration). All of it is plain data without dates or absolute paths.
 
     Args:
-        kwargs: mmengine's arguments (``interval``, ``by_epoch``, ``save_best``, ``max_keep_ckpts``, ...).
+        kwargs: arguments of mmengine's hook (``interval``, ``by_epoch``, ``save_best``, ``max_keep_ckpts``, ...).
     """
 
     best_ckpt_path: str | None
@@ -33,7 +33,7 @@ class AtomicCheckpointHook(CheckpointHook):
         super().__init__(**kwargs, backend_args=ATOMIC)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remove what differs between equal trainings, and what only a running process needs."""
+        """Remove entries that differ between runs of the same training, and those that only a running process needs."""
         for key in ('time', 'experiment_name'):
             checkpoint['meta'].pop(key, None)
         cfg = runner.cfg.copy()
@@ -47,12 +47,12 @@ class AtomicCheckpointHook(CheckpointHook):
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=kept, resumed_keys=dict.fromkeys(kept, True))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Find the best and the last file in the present working directory."""
+        """Restore the paths of the best and the last checkpoint, which are in the current ``work_dir``."""
         info = checkpoint.get('message_hub', {}).get('runtime_info', {})
         info.update({key: osp.join(runner.work_dir, osp.basename(info[key])) for key in _PATHS if key in info})
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """As mmengine's, but delete the former best file after the new one is written, not before."""
+        """Save the best checkpoint and delete the previous one afterwards; mmengine deletes it before."""
         if not self.save_best:
             return
         former, self.best_ckpt_path = self.best_ckpt_path, None

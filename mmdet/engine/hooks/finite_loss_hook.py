@@ -22,15 +22,15 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Check loss and gradient between the backward pass and the optimizer step, so that NaN never reaches the weights.
+    """Checks loss and gradient before the optimizer step, so that NaN and Inf never reach the weights.
 
-    All processes skip a step together. Each one whose loss was bad writes ``bad_loss_iter_N_rank_R.pth``: the model
-    before the step, the batch (``inputs`` and, per clip and frame, annotations and file names), the losses. It is plain
-    data (``torch.load(..., weights_only=True)``). Float16 with a loss scale overflows now and then by design: there
-    only the loss counts, the scaler sees to the gradient.
+    All processes skip a step together. Each process with a loss that is not finite writes
+    ``bad_loss_iter_N_rank_R.pth``: the model before the step, the batch (``inputs``, and the annotations and file names
+    of each frame) and the losses, all of it plain data (``torch.load(..., weights_only=True)``). With a loss scale for
+    float16, gradients overflow occasionally by design and the scaler handles them; then only the loss is checked.
 
     Args:
-        max_skipped: bad steps of one run that are skipped with a warning; the next one stops it.
+        max_skipped: number of steps in a run that are skipped with a warning; the next one stops the training.
     """
 
     priority = 'ABOVE_NORMAL'  # before checkpoints
@@ -56,7 +56,7 @@ class FiniteLossHook(Hook):
             handle.remove()
 
     def _reset(self) -> None:
-        self._mine = torch.zeros((), device=self._device)  # this process's losses since the last step, added up
+        self._mine = torch.zeros((), device=self._device)  # sum of this process's losses since the last step
         self._stepped_over: bool | None = None
 
     def _see_losses(self, module: torch.nn.Module, args: tuple, output: Any) -> None:
@@ -66,7 +66,7 @@ class FiniteLossHook(Hook):
                     self._mine = self._mine + value.detach().sum()
 
     def _see_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        """Called before the optimizer's step: without gradients it changes nothing, neither weights nor momenta."""
+        """Remove the gradients before an optimizer step that must be skipped, so that it changes no weight or state."""
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         self._stepped_over = self._bad(False if self._scaled else self._bad_gradient([p.grad for p in parameters]))
         if self._stepped_over:
@@ -77,12 +77,12 @@ class FiniteLossHook(Hook):
         if not gradients:
             return False
         if self._optim.clip_grad_kwargs and self._optim.grad_name == 'grad_norm':
-            # clipping has just measured it
+            # already computed by gradient clipping
             return not math.isfinite(self._optim.message_hub.get_scalar('train/grad_norm').current())
         return ~get_total_norm(gradients).isfinite()
 
     def _bad(self, bad_gradient: bool | Tensor = False) -> bool:
-        """Whether loss or gradient is bad; the same answer in all processes."""
+        """Return whether loss or gradient is not finite in any process; all processes get the same result."""
         bad = (~self._mine.isfinite() | bad_gradient).float()
         all_reduce(bad, 'max')
         return bool(bad)
@@ -90,8 +90,8 @@ class FiniteLossHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
         if not runner.optim_wrapper.should_update():
-            return  # gradients are still being added up
-        # a loss scaler leaves out the optimizer's step without asking
+            return  # gradients are still being accumulated
+        # a loss scaler skips the optimizer's step without calling its hooks
         bad = self._bad() if self._stepped_over is None else self._stepped_over
         if bad:
             self._report(runner, data_batch, outputs or {})
@@ -100,7 +100,7 @@ class FiniteLossHook(Hook):
     def _report(self, runner: Runner, data_batch: Any, outputs: dict) -> None:
         at_fault = all_gather_object(not bool(self._mine.isfinite()))
         found = None
-        # a gradient that is not finite although all losses are is reported by all processes
+        # if the gradient is not finite although all losses are, all processes report it
         if at_fault[runner.rank] or not any(at_fault):
             losses = {name: float(value) for name, value in outputs.items() if 'loss' in name}
             bad = [name for name, value in losses.items() if not math.isfinite(value)]
@@ -136,7 +136,7 @@ def _files(data_batch: dict) -> list[str]:
 
 
 def _plain(frame: Any) -> dict:
-    """A frame's annotations as tensors, and where they come from."""
+    """Return a frame's annotations as tensors, with its file name and ids."""
     gt = frame.gt_instances.to_tensor() if 'gt_instances' in frame else {}
     return {'img_path': str(frame.get('img_path', '')), 'video_id': frame.get('video_id'),
             'frame_id': frame.get('frame_id'), **{name: value.cpu() for name, value in gt.items()}}

@@ -1,4 +1,4 @@
-"""Random numbers of a training step as a function of seed, process and iteration. A default hook of every config."""
+"""Seeds each training step from seed, rank and iteration. A default hook of every config."""
 from __future__ import annotations
 
 import random
@@ -14,7 +14,7 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
-    """Seed Python, NumPy and torch before each step: processes draw differently, a resumed run draws the same."""
+    """Seeds Python, NumPy and torch before each step, so that processes differ and a resumed run is reproducible."""
 
     priority = 'VERY_HIGH'
 

@@ -1,4 +1,4 @@
-"""A bar with frames per second and the time left, while testing and validating. A default hook of every config."""
+"""Progress bar with frames per second and remaining time for testing and validation. A default hook of every config."""
 from __future__ import annotations
 
 import sys
@@ -13,7 +13,7 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Count this process's frames, shown by the first process."""
+    """Shows a progress bar in the first process. The rate is that of this process times the number of processes."""
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         if mode == 'train':

@@ -1,4 +1,4 @@
-"""Pictures of the results while testing (``test_video.py --show``). Added to the hooks by ``mmdet.apis.test``."""
+"""Drawing of the results during testing (``test_video.py --show``). Added to the hooks by ``mmdet.apis.test``."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,12 +14,12 @@ from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 @HOOKS.register_module()
 class ShowHook(Hook):
-    """Hand every tested frame to a :class:`mmdet.visualization.SequenceVisualizer` in a process of its own.
+    """Passes every tested frame to a :class:`mmdet.visualization.SequenceVisualizer` in a separate process.
 
     Args:
-        folder: gets a folder of PNG frames and a GIF per video.
-        score_thr: objects above this score are drawn.
-        draw_uncertainty: with ellipses at the corners of boxes, of detectors that say how sure they are of them.
+        folder: output folder; for each video, a folder of PNG frames and a GIF are written to it.
+        score_thr: score threshold; only objects with a higher score are drawn.
+        draw_uncertainty: draw the uncertainty of boxes as ellipses at their corners, for detectors that estimate it.
     """
 
     def __init__(self, folder: str, score_thr: float, draw_uncertainty: bool = False) -> None:
@@ -31,8 +31,8 @@ class ShowHook(Hook):
         names = runner.test_dataloader.dataset.metainfo['classes']
         visualizer = TrackVisualizer(names, self.score_thr, draw_uncertainty=self.draw_uncertainty)
         if any(Path(self.folder).glob('*/*.png')):
-            runner.logger.warning(f'{self.folder} holds PNG files already; those that are not written again stay among '
-                                  'the new ones')
+            runner.logger.warning(f'{self.folder} already contains PNG files; those that are not overwritten remain '
+                                  'beside the new ones')
         self._sink = FrameSink(SequenceVisualizer(self.folder, visualizer=visualizer))
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

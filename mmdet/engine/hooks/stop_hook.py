@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: save after the running iteration, then end. A default hook of every config."""
+"""Ctrl-C and SIGTERM during training: save after the current iteration, then exit. A default hook of every config."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from mmdet.registry import HOOKS
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """Write ``iter_N.pth`` and exit with status 75 after SIGTERM, 130 after Ctrl-C.
+    """Writes ``iter_N.pth`` and exits with status 75 after SIGTERM, 130 after Ctrl-C.
 
-    During validation, too: the rest of it is skipped, and a resumed training continues after it.
+    During validation, the rest of the validation is skipped, and a resumed training continues after it.
 
     Args:
-        interval: with several processes, iterations from one agreement about stopping to the next (an agreement waits
-            for the device).
+        interval: with several processes, number of iterations between two all-reduces of the received signals, each of
+            which synchronises with the GPU.
     """
 
     priority = 'LOWEST'
@@ -48,13 +48,13 @@ class StopHook(Hook):
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                        outputs: Sequence | None = None) -> None:
-        """No agreement: validating processes do not wait for each other, and a launcher tells all of them to stop."""
+        """Stop without an all-reduce: validating processes do not wait for each other, and each gets the signal."""
         if self.signal.received:
             self._save(runner, runner.iter)
             self._exit()
 
     def _agreed(self, runner: Runner) -> bool:
-        """Whether any process received a signal to stop; the same answer in all."""
+        """Return whether any process received a signal to stop; all processes get the same result."""
         mine = self.signal.received
         if runner.world_size == 1:
             return bool(mine)

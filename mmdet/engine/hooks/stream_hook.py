@@ -13,9 +13,9 @@ from mmdet.structures import VideoStreams
 
 @HOOKS.register_module()
 class StreamHook(Hook):
-    """Add ``'streams'`` to each batch: the state of each clip's video, see :class:`VideoStreams`.
+    """Adds ``'streams'`` to each batch: the state of each clip's video, see :class:`VideoStreams`.
 
-    Models without ``new_stream`` get their batches unchanged.
+    Batches of models without ``new_stream`` are not changed.
     """
 
     _streams: VideoStreams | None = None
