@@ -34,10 +34,14 @@ custom_hooks = [dict(type='EMAHook', momentum=0.5)]
 """
 
 
-@pytest.fixture(autouse=True)
-def logs_of_its_own():
+def forget_visualizers():
     """mmengine keeps the first visualiser of a process, and its folder."""
     Visualizer._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own():
+    forget_visualizers()
 
 
 def config_of(folder: Path, toy_root: Path, more: str = '') -> Path:
@@ -56,6 +60,7 @@ def trained(toy_root, tmp_path_factory):
     """A config, and a folder with the checkpoints of two epochs."""
     folder = tmp_path_factory.mktemp('videomt')
     config = config_of(folder, toy_root)
+    forget_visualizers()
     mmdet.apis.train(load_config(config), work_dir=str(folder / 'work'))
     return config, folder / 'work'
 

@@ -102,7 +102,7 @@ class TorchvisionTracker(BaseDetector):
         super().__init__(tracker, data_preprocessor, init_cfg)
         if name not in _PUBLISHED:
             raise UserError(f'TorchvisionTracker name={name!r} is unknown; use one of {", ".join(_PUBLISHED)}')
-        self._check_preprocessor()
+        _check_preprocessor(data_preprocessor or {})
         indices = coco_categories()[0] if num_classes == 80 else range(1, num_classes + 1)
         self.net = _build(name, COCO_INDICES if num_classes == 80 else num_classes + 1, trainable_layers,
                           dict(min_size=min_size, max_size=max_size) | (net_args or {}))
@@ -114,15 +114,6 @@ class TorchvisionTracker(BaseDetector):
         self.register_buffer('_label_of_index', label_of_index, persistent=False)
         # pasting follows torchvision: boxes truncated to whole pixels, x2 and y2 inclusive
         self._pasting, self._annotations = BoxConvention(legacy=True), BoxConvention(legacy=False)
-
-    def _check_preprocessor(self) -> None:
-        preprocessor = self.data_preprocessor
-        if hasattr(preprocessor, 'mean') and not (
-                (preprocessor.mean == 0).all() and (preprocessor.std == 255).all() and preprocessor.bgr_to_rgb
-                and preprocessor.pad_size_divisor == 1):
-            raise UserError('TorchvisionTracker normalises and pads by itself; set model.data_preprocessor=dict('
-                            "type='TrackDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True, "
-                            'pad_size_divisor=1)')
 
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """torchvision's names → this module's (see :func:`mmdet.checkpoint.load_weights`)."""
@@ -213,3 +204,11 @@ def _build(name: str, num_outputs: int, trainable_layers: int, arguments: dict) 
         if stage < len(_STAGES) - trainable_layers:
             parameter.requires_grad_(False)
     return net
+
+
+def _check_preprocessor(config: Mapping[str, Any]) -> None:
+    expected = dict(mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True, pad_size_divisor=1)
+    if any(name in config and config[name] != value for name, value in expected.items()):
+        raise UserError('TorchvisionTracker normalises and pads by itself; set model.data_preprocessor=dict('
+                        "type='TrackDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True, "
+                        'pad_size_divisor=1)')
