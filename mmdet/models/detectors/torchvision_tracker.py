@@ -30,6 +30,7 @@ from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import FrozenBatchNorm2d
 
+from mmdet.checkpoint import ClassRows
 from mmdet.errors import UserError
 from mmdet.models.detectors.base import BaseDetector, is_context
 from mmdet.models.roi_heads.mask_paste import paste_masks
@@ -95,6 +96,9 @@ class TorchvisionTracker(BaseDetector):
     """
 
     net: Any  # torchvision's detectors have parts that nn.Module does not declare
+    class_layers = {'net.roi_heads.box_predictor.cls_score': ClassRows(background='first'),
+                    'net.roi_heads.box_predictor.bbox_pred': ClassRows(4, background='first'),
+                    'net.roi_heads.mask_predictor.mask_fcn_logits': ClassRows(background='first')}
 
     def __init__(self, name: str, tracker: dict, num_classes: int = 80, min_size: int = 800, max_size: int = 1333,
                  mask_thr: float = 0.5, trainable_layers: int = 3, net_args: dict | None = None,
@@ -208,7 +212,8 @@ def _build(name: str, num_outputs: int, trainable_layers: int, arguments: dict) 
 
 def _check_preprocessor(config: Mapping[str, Any]) -> None:
     expected = dict(mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True, pad_size_divisor=1)
-    if any(name in config and config[name] != value for name, value in expected.items()):
+    given = dict(pad_size_divisor=1) | {name: config[name] for name in expected if name in config}
+    if config and given != expected:
         raise UserError('TorchvisionTracker normalises and pads by itself; set model.data_preprocessor=dict('
                         "type='TrackDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True, "
                         'pad_size_divisor=1)')
