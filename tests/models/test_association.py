@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData
 from mmdet.errors import UserError
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.models.trackers import AssociationTracker
-from mmdet.models.trackers.association_tracker import association_scores, resolve_claims
+from mmdet.models.trackers.association_tracker import association_scores, resolve_claims, resolve_greedily
 from mmdet.structures import legacy_iou
 
 
@@ -42,6 +42,26 @@ def test_scores_are_the_sum_of_their_terms():
 ])
 def test_claims(matrix, winners, columns):
     assert resolve_claims(np.array(matrix, float)) == (winners, columns)
+
+
+@pytest.mark.parametrize(('matrix', 'columns'), [
+    ([[1, 0], [2, 0]], [0, 0]),  # both new
+    ([[0, 1], [0, 2]], [0, 1]),  # one track: the better one has it, the other is new
+    ([[0, 2], [0, 2]], [1, 0]),  # a tie: the first
+    ([[0, 5, 4], [0, 6, 1]], [2, 1]),  # the loser takes its second choice
+    ([[3, 5, 2], [0, 6, 1]], [0, 1]),  # unless that is worse than a new object
+])
+def test_greedy_assignment_drops_nothing(matrix, columns):
+    assert resolve_greedily(np.array(matrix, float)) == ([0, 1], columns)
+
+
+def test_a_new_object_may_be_made_more_likely():
+    """Cosine .8 and the same class, without overlap: the track of 8 > 6, but not of 8 < 9."""
+    for new_logit, expected in ((6.0, 0), (9.0, 1)):
+        tracker = AssociationTracker(new_logit=new_logit, temperature=0.1, assignment='greedy')
+        state = tracker.new_state()
+        tracker.track(found([[1, 0]], [[0, 0, 9, 9]]), state)
+        assert tracker.track(found([[0.8, 0.6]], [[50, 50, 59, 59]]), state).instances_id.tolist() == [expected]
 
 
 def test_objects_keep_their_ids_by_appearance():

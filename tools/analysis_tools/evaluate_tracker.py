@@ -34,9 +34,15 @@ COMMON: dict[str, Any] = dict(similarity='cosine', assignment='greedy', max_trac
 NO_APPEARANCE = 1e9  # as a temperature: all similarities are 0
 # arguments of AssociationTracker beside COMMON: rows of the table
 VARIANTS: dict[str, dict[str, Any]] = {
-    'overlap': dict(match_coeff=(1., 10., 0.), new_logit=1., temperature=NO_APPEARANCE),
-    'overlap + class': dict(match_coeff=(1., 10., 3.), new_logit=1., temperature=NO_APPEARANCE),
-    'overlap + class + appearance': dict(match_coeff=(1., 10., 3.), new_logit=6., temperature=0.1),
+    'overlap': dict(match_coeff=(1., 20., 0.), new_logit=2., temperature=NO_APPEARANCE),
+    'overlap + class': dict(match_coeff=(1., 10., 3.), new_logit=0.5, temperature=NO_APPEARANCE),
+    # of the configs of TorchvisionTracker
+    'overlap + class + appearance': dict(match_coeff=(1., 20., 10.), new_logit=6., temperature=0.1),
+    'the same, new objects less likely': dict(match_coeff=(1., 20., 10.), new_logit=2., temperature=0.1),
+    'overlap + class, rivals dropped': dict(
+        match_coeff=(1., 10., 3.), new_logit=0.5, temperature=NO_APPEARANCE, assignment='claims'),
+    'overlap + class + appearance, rivals dropped': dict(
+        match_coeff=(1., 5., 3.), new_logit=2., temperature=0.2, assignment='claims'),
     'as published for MemCNP': dict(match_coeff=(1., 2., 10.), new_logit=0., temperature=0.1, assignment='claims'),
 }
 # what --tune tries
