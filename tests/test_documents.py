@@ -20,6 +20,18 @@ def test_paths_and_links_of_a_document_exist(document: Path) -> None:
     assert not missing
 
 
+def anchors(document: Path) -> set[str]:
+    """Anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r'^#+ (.+)$', document.read_text(), re.M)
+    return {re.sub(r'[^\w -]', '', heading).strip().lower().replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_linked_sections_of_a_document_exist(document: Path) -> None:
+    links = re.findall(r'\]\(([\w./-]*)#([\w-]+)\)', document.read_text())
+    assert [link for link in links if link[1] not in anchors(document.parent / link[0] if link[0] else document)] == []
+
+
 @pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_scripts_and_flags_of_the_commands_exist(document: Path) -> None:
     text = document.read_text().replace('\\\n', ' ')
