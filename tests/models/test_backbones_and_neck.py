@@ -1,4 +1,4 @@
-"""ViT, ResNet and FPN: shapes, names, what is frozen, closed forms. Their numbers are in the golden tests."""
+"""ViT, ResNet and FPN: shapes, parameter names, frozen parts, closed forms. Golden tests check their outputs."""
 import math
 
 import pytest
@@ -28,9 +28,9 @@ def test_vit_strides_at_any_depth(depth):
     assert [tuple(x.shape) for x in maps] == [(2, 16, 8, 12), (2, 16, 4, 6), (2, 16, 2, 3)]
 
 
-def test_vit_takes_its_stages_after_the_quarters():
+def test_vit_outputs_are_those_after_each_quarter_of_the_blocks():
     model = ViT(embed_dims=16, depth=8, num_heads=2).eval()
-    for block in model.blocks[6:]:  # the last quarter changes nothing
+    for block in model.blocks[6:]:  # make the last quarter the identity
         torch.nn.init.zeros_(block.attn.proj.weight)
         torch.nn.init.zeros_(block.mlp.fc2.weight)
     with torch.no_grad():
@@ -45,8 +45,8 @@ def test_vit_positions_have_no_gradient():
 @pytest.mark.parametrize(('bad', 'message'), [
     (dict(depth=10), 'ViT depth=10 .*multiple of 4'), (dict(depth=0), 'ViT depth=0 '),
     (dict(embed_dims=90, num_heads=2), 'embed_dims=90.*multiple of 4'),
-    (dict(embed_dims=96, num_heads=5), 'num_heads=5.*use for example 768 and 12')])
-def test_vits_that_cannot_be_built_are_user_errors(bad, message):
+    (dict(embed_dims=96, num_heads=5), 'num_heads=5.*use values such as 768 and 12')])
+def test_invalid_arguments_of_vit_are_user_errors(bad, message):
     with pytest.raises(UserError, match=message):
         ViT(**bad)
 
@@ -77,7 +77,7 @@ def test_resnet_freezes_stem_and_first_stage_and_keeps_norms_in_eval():
 
 
 @pytest.mark.parametrize('bad', [dict(depth=34), dict(style='tensorflow')])
-def test_unknown_resnets_are_user_errors(bad):
+def test_invalid_arguments_of_resnet_are_user_errors(bad):
     with pytest.raises(UserError, match=str(next(iter(bad.values())))):
         ResNet(**bad)
 
@@ -92,7 +92,7 @@ def test_fpn_levels():
     assert torch.equal(outs[4], outs[3][..., ::2, ::2])
 
 
-def test_fpn_adds_what_lies_above():
+def test_fpn_adds_the_upsampled_coarser_level():
     neck = FPN([1, 1], out_channels=1, num_outs=2)
     with torch.no_grad():
         for conv in (*neck.lateral_convs, *neck.fpn_convs):
@@ -106,6 +106,6 @@ def test_fpn_adds_what_lies_above():
 
 
 @pytest.mark.parametrize('bad', [dict(num_outs=1), dict(num_outs=5, extra_levels='sum')])
-def test_impossible_pyramids_are_user_errors(bad):
+def test_invalid_arguments_of_fpn_are_user_errors(bad):
     with pytest.raises(UserError):
         FPN([8, 16], **bad)

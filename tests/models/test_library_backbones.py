@@ -1,4 +1,4 @@
-"""Backbones of timm and torchvision: maps, published weights, freezing, and a training step in each detector."""
+"""Backbones of timm and torchvision: maps, published weights, frozen stages, and a training step in each detector."""
 from functools import cache
 
 import pytest
@@ -24,7 +24,7 @@ BACKBONES = {
     'Swin-T': dict(type='TimmBackbone', name='swin_tiny_patch4_window7_224'),
     'DINOv2 ViT-S': dict(type='TimmBackbone', name='vit_small_patch14_dinov2'),
 }
-# plain transformers small enough for a test: their names in timm and what makes them small
+# plain transformers of timm by name, with arguments that make them small enough for a test
 SMALL_PLAIN = {
     'DINOv2': ('vit_small_patch14_reg4_dinov2', dict(depth=4, embed_dim=32, num_heads=2)),
     'DINOv3': ('vit_small_patch16_dinov3', dict(depth=4, embed_dim=64, num_heads=2)),
@@ -37,7 +37,7 @@ SMALL_PLAIN = {
 
 @cache
 def built(name: str) -> nn.Module:
-    """One of :data:`BACKBONES`, built once: the four detectors take turns with it."""
+    """Build one of :data:`BACKBONES`, once: the tests of the four detectors share it."""
     torch.manual_seed(0)
     return MODELS.build(BACKBONES[name])
 
@@ -57,7 +57,7 @@ DENSE = {
 
 
 def detector(kind: str, backbone: str) -> BaseModel:
-    """A detector with small heads; neither channels nor levels are given but where a plain transformer needs them."""
+    """Build a detector with small heads; levels are set only where a plain transformer needs it, channels never."""
     plain = getattr(built(backbone), 'is_plain', False)
     parts = dict(backbone=dict(type='BuiltBackbone', of=backbone))
     if kind == 'MaskTrack R-CNN':
@@ -84,14 +84,14 @@ def test_each_detector_trains_a_step_on_each_backbone(backbone, kind):
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     assert all(torch.isfinite(value) for value in losses.values()), losses
     unused = [name for name, parameter in model.backbone.named_parameters() if parameter.grad is None]
-    assert not unused, 'distributed training would wait for them'
+    assert not unused, 'distributed training fails if a parameter has no gradient'
     assert any(not torch.equal(old, new) for old, new in zip(before, model.backbone.parameters()))
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize('backbone', BACKBONES)
-def test_replayed_detection_on_a_gpu_finds_the_same(backbone):
-    """MemCNP replays a frame's detection as a CUDA graph, so nothing of the backbone may wait for the host."""
+def test_replayed_detection_on_a_gpu_has_the_same_results(backbone):
+    """MemCNP replays the detection in a frame as a CUDA graph, so the backbone must not synchronise with the host."""
     parts = dict(backbone=BACKBONES[backbone], neck=dict(type='FPN', out_channels=32, num_outs=4, start_level=1))
     if backbone == 'DINOv2 ViT-S':
         parts['neck']['start_level'] = 0
@@ -108,7 +108,7 @@ def test_replayed_detection_on_a_gpu_finds_the_same(backbone):
 
 @pytest.mark.parametrize('name', BACKBONES)
 @pytest.mark.parametrize('size', [(64, 96), (50, 71)])
-def test_maps_of_any_image_size_have_the_strides_they_claim(name, size):
+def test_maps_of_any_image_size_have_the_documented_strides(name, size):
     model = built(name).eval()
     with torch.no_grad():
         maps = model(torch.randn(1, 3, *size))
@@ -119,7 +119,7 @@ def test_maps_of_any_image_size_have_the_strides_they_claim(name, size):
 
 
 @pytest.mark.parametrize('case', SMALL_PLAIN)
-def test_plain_transformers_give_three_strides(case):
+def test_plain_transformers_have_maps_of_three_strides(case):
     name, arguments = SMALL_PLAIN[case]
     model = TimmBackbone(name, model_args=arguments, frozen_stages=2).train()
     maps = model(torch.randn(2, 3, 50, 71))
@@ -127,12 +127,12 @@ def test_plain_transformers_give_three_strides(case):
     sum(x.square().mean() for x in maps).backward()
     learns = {parameter for parameter, value in model.named_parameters() if value.requires_grad}
     assert learns == {parameter for parameter, value in model.named_parameters() if value.grad is not None}
-    # two of four blocks, and all before them, are frozen
+    # the stem and the first two of four blocks are frozen
     assert learns and all(parameter.startswith(('net.blocks.2.', 'net.blocks.3.')) for parameter in learns)
 
 
-def test_plain_transformer_follows_the_rule_of_the_projects_own():
-    """Patch size 16: the tokens of timm's blocks after 2, 3 and 4 quarters, resized by 2, 1 and ½."""
+def test_maps_of_a_plain_transformer_are_computed_as_those_of_vit():
+    """With patch size 16: tokens after 2, 3 and 4 quarters of the blocks, resized by 2, 1 and ½."""
     torch.manual_seed(0)
     model = TimmBackbone('vit_small_patch16_224', model_args=dict(depth=8, embed_dim=32, num_heads=2)).eval()
     image = torch.randn(1, 3, 64, 96)
@@ -145,7 +145,7 @@ def test_plain_transformer_follows_the_rule_of_the_projects_own():
 
 
 def test_patch_size_14_keeps_positions():
-    """A ramp over the image stays a ramp: each map samples the tokens at the centres of its own cells."""
+    """A linear ramp over the tokens is a linear ramp in each map: tokens are sampled at the centres of its cells."""
     model = TimmBackbone('vit_small_patch14_dinov2', model_args=dict(depth=4, embed_dim=32, num_heads=2)).eval()
 
     def ramp_of_tokens(image, **_):
@@ -160,7 +160,7 @@ def test_patch_size_14_keeps_positions():
 
 
 @pytest.mark.parametrize('name', ['mobilenetv2_100', 'swin_tiny_patch4_window7_224'])
-def test_timms_own_file_gives_timms_maps(name):
+def test_a_file_of_timm_gives_the_maps_of_timm(name):
     torch.manual_seed(0)
     theirs = timm.create_model(name, dynamic_img_size=True) if 'swin' in name else timm.create_model(name)
     model = TimmBackbone(name, out_indices=(1, 2)).eval()
@@ -170,14 +170,14 @@ def test_timms_own_file_gives_timms_maps(name):
         maps = theirs.eval().forward_intermediates(image, intermediates_only=True)[-3:-1]
         for ours, expected in zip(model(image), maps):
             assert torch.equal(ours, expected)
-    # what a detector saves is loaded whole
+    # weights saved by a detector are loaded with strict keys
     copy = TimmBackbone(name, out_indices=(1, 2))
     load_weights(nn.ModuleDict(dict(backbone=copy)),
                  {f'backbone.{key}': value for key, value in model.state_dict().items()}, 'file')
     assert all(torch.equal(value, copy.state_dict()[key]) for key, value in model.state_dict().items())
 
 
-def test_torchvisions_own_file_gives_torchvisions_maps():
+def test_a_file_of_torchvision_gives_the_maps_of_torchvision():
     torch.manual_seed(0)
     theirs = torchvision.models.mobilenet_v2().eval()
     model = TorchvisionBackbone('mobilenet_v2').eval()
@@ -190,7 +190,7 @@ def test_torchvisions_own_file_gives_torchvisions_maps():
 
 
 def test_files_of_another_image_size_are_converted():
-    """DINOv2's file has positions of 37×37 patches and a mask token that only pre-training needs."""
+    """DINOv2's file has position embeddings of 37×37 patches, and a mask token that is used in pre-training only."""
     arguments = dict(depth=4, embed_dim=32, num_heads=2)
     theirs = timm.create_model('vit_small_patch14_dinov2', **arguments).state_dict()
     assert theirs['pos_embed'].shape == (1, 1 + 37 * 37, 32)
@@ -200,7 +200,7 @@ def test_files_of_another_image_size_are_converted():
     assert torch.equal(model.net.blocks[1].ls1.gamma, theirs['blocks.1.ls1.gamma'])
 
 
-def test_unknown_names_are_taken_by_position_if_every_shape_is_the_same():
+def test_unknown_keys_are_loaded_by_position_if_all_shapes_are_equal():
     theirs = timm.create_model('tf_efficientnet_lite0').state_dict()
     renamed = {f'_{key}': value for key, value in theirs.items()}
     model = TimmBackbone('tf_efficientnet_lite0')
@@ -216,12 +216,12 @@ def test_unknown_names_are_taken_by_position_if_every_shape_is_the_same():
     (dict(type='TorchvisionBackbone', name='mobilenet_v2', frozen_stages=1), 'features.3.', 'features.4.'),
     (dict(type='TimmBackbone', name='mobilenetv2_100', frozen_stages=1), 'blocks.1.', 'blocks.2.'),
     (dict(type='TimmBackbone', name='resnet18', frozen_stages=0), 'conv1', 'layer1')])
-def test_frozen_stages_learn_nothing_and_stay_in_eval_mode(config, frozen, free):
+def test_frozen_stages_have_no_gradient_and_stay_in_eval_mode(config, frozen, free):
     model = MODELS.build(config | dict(norm_eval=False)).train()
     learns = [name.removeprefix('net.') for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert not any(name.startswith(frozen) for name in learns)
     assert any(name.startswith(free) for name in learns)
-    # everything before the first parameter that learns is frozen
+    # all parameters before the first trained one are frozen
     names = [name.removeprefix('net.') for name, _ in model.named_parameters()]
     assert learns == names[-len(learns):]
     norms = {name: module for name, module in model.net.named_modules() if isinstance(module, nn.BatchNorm2d)}
@@ -243,7 +243,7 @@ def test_norm_eval_keeps_running_statistics(config):
 @pytest.mark.parametrize('config', [
     dict(type='TorchvisionBackbone', name='vgg11_bn'), dict(type='TimmBackbone', name='mobilenetv2_100'),
     dict(type='TimmBackbone', name='vit_small_patch14_dinov2', model_args=dict(depth=4, embed_dim=32, num_heads=2))])
-def test_recomputing_activations_changes_no_gradient(config):
+def test_activation_checkpointing_does_not_change_gradients(config):
     gradients = []
     for with_cp in (False, True):
         torch.manual_seed(0)
@@ -254,8 +254,8 @@ def test_recomputing_activations_changes_no_gradient(config):
         torch.testing.assert_close(first, second)
 
 
-def test_published_weights_come_through_the_librarys_cache(monkeypatch):
-    """``pretrained=True`` fetches when the weights are initialised, not when the model is built."""
+def test_published_weights_are_downloaded_by_the_library(monkeypatch):
+    """With ``pretrained=True`` they are downloaded when weights are initialised, not when the model is built."""
     reference = torchvision.models.mobilenet_v2().state_dict()
     fetched = []
     monkeypatch.setattr(torchvision.models.MobileNet_V2_Weights, 'get_state_dict',
@@ -267,16 +267,16 @@ def test_published_weights_come_through_the_librarys_cache(monkeypatch):
     assert torch.equal(model.net.features[0][0].weight, reference['features.0.0.weight'])
 
 
-def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch):
+def test_weights_that_cannot_be_downloaded_are_a_user_error(monkeypatch):
     def no_network(*_, **__):
         raise OSError('Network is unreachable\nmore')
 
     monkeypatch.setattr(torchvision.models.MobileNet_V2_Weights, 'get_state_dict', no_network)
-    with pytest.raises(UserError, match=r'could not be fetched \(Network is unreachable\); give a file'):
+    with pytest.raises(UserError, match=r'could not be downloaded \(Network is unreachable\); set a file'):
         TorchvisionBackbone('mobilenet_v2', pretrained=True).init_weights()
 
 
-def test_a_file_is_given_as_pretrained(tmp_path):
+def test_pretrained_may_be_a_file(tmp_path):
     theirs = torchvision.models.mobilenet_v2().state_dict()
     torch.save(theirs, tmp_path / 'mobilenet.pth')
     model = TorchvisionBackbone('mobilenet_v2', pretrained=str(tmp_path / 'mobilenet.pth'))
@@ -286,17 +286,17 @@ def test_a_file_is_given_as_pretrained(tmp_path):
 
 @pytest.mark.parametrize(('config', 'message'), [
     (dict(type='TimmBackbone', name='mobilnet'), r"name='mobilnet': timm .* has no such network"),
-    (dict(type='TimmBackbone', name='hiera_tiny_224'), r'images of 224×224 pixels only'),
-    (dict(type='TimmBackbone', name='mobilenetv2_100', model_args=dict(depth=3)), r"model_args=\{'depth': 3\} do not"),
+    (dict(type='TimmBackbone', name='hiera_tiny_224'), r'accepts only images of 224×224 pixels'),
+    (dict(type='TimmBackbone', name='mobilenetv2_100', model_args=dict(depth=3)), r"model_args=\{'depth': 3\} are not"),
     (dict(type='TimmBackbone', name='resnet18', out_indices=(3, 4)), r'out_indices=\(3, 4\).* 3 \(stride 32\)'),
     (dict(type='TimmBackbone', name='dla34', with_cp=True), r'set with_cp=False'),
     (dict(type='TorchvisionBackbone', name='mobilenet_v9'), r'torchvision .* has no such network; it has alexnet'),
     (dict(type='TorchvisionBackbone', name='vit_b_16'), r"name='vit_base_patch16_224'"),
-    (dict(type='TorchvisionBackbone', name='alexnet'), r'has these maps: none'),
+    (dict(type='TorchvisionBackbone', name='alexnet'), r'has only these maps: none'),
     (dict(type='TorchvisionBackbone', name='resnet18', frozen_stages=5), r'frozen_stages=5 must be from -1 to 4'),
     (dict(type='TorchvisionBackbone', name='resnet18', pretrained=True, init_cfg=dict(type='Pretrained')),
-     r'give one of them')])
-def test_what_cannot_be_built_is_one_line(config, message):
+     r'set one of them')])
+def test_invalid_arguments_are_user_errors(config, message):
     with pytest.raises(UserError, match=message):
         MODELS.build(config)
 
@@ -305,12 +305,12 @@ def test_what_cannot_be_built_is_one_line(config, message):
     (dict(neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], start_level=1, num_outs=4)),
      r'set model\.neck\.in_channels=None .* or \[64, 128, 256, 512\]'),
     (dict(neck=dict(type='FPN', start_level=0, num_outs=4)), r'set model\.neck\.start_level=1')])
-def test_a_neck_that_does_not_fit_says_the_right_value(changes, message):
+def test_errors_of_a_mismatched_neck_contain_the_correct_value(changes, message):
     with pytest.raises(UserError, match=message):
         MODELS.build(DENSE['MemCNP'] | dict(backbone=dict(type='BuiltBackbone', of='ResNet-18')) | changes)
 
 
-def test_strides_of_a_two_stage_model_that_do_not_fit_say_the_right_value():
+def test_errors_of_mismatched_strides_of_a_two_stage_model_contain_the_correct_value():
     parts = dict(backbone=dict(type='BuiltBackbone', of='DINOv2 ViT-S'), neck=dict(type='FPN', num_outs=4))
     with pytest.raises(UserError, match=r'set model\.rpn_head\.strides=\[8, 16, 32, 64\]'):
         build_two_stage(**parts, rpn_head=dict(type='RPNHead', strides=[4, 8, 16, 32]))

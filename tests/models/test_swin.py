@@ -1,4 +1,4 @@
-"""Swin backbone: closed-form checks of padding and masking, equality with timm, loading of other namings, freezing."""
+"""Swin backbone: padding and masking in closed form, equality with timm, conversion of keys, frozen stages."""
 import pytest
 import timm
 import torch
@@ -13,7 +13,7 @@ TINY = dict(depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=7)
 
 
 def timm_model(**kwargs) -> TimmSwin:
-    """Detection code always partitions, also where a map is no larger than a window."""
+    """Build timm's Swin with random weights; as in detection code, maps smaller than a window are partitioned, too."""
     torch.manual_seed(0)
     model = TimmSwin(embed_dim=16, always_partition=True, num_classes=3, **(TINY | kwargs))
     for parameter in model.parameters():
@@ -22,7 +22,10 @@ def timm_model(**kwargs) -> TimmSwin:
 
 
 def original_naming(weights: dict, window: int = 7) -> dict:
-    """timm's weights as Microsoft's files hold them: merging at the end of a stage, constants stored, a bare head."""
+    """Convert timm's weights to the keys of Microsoft's files.
+
+    There, patch merging is at the end of a stage, constants are stored, and the classifier is called ``head``.
+    """
     named = {}
     for name, value in weights.items():
         parts = name.split('.')
@@ -55,7 +58,7 @@ def test_loaded_file_gives_timms_maps(tmp_path, naming):
 
 
 def test_real_variant_has_the_published_names():
-    """Every name and shape of timm's Swin-S except classifier and final norm, four output norms besides."""
+    """All names and shapes of timm's Swin-S except those of classifier and final norm, and four output norms."""
     theirs = original_naming(timm.create_model('swin_small_patch4_window7_224').state_dict())
     expected = {name: tuple(value.shape) for name, value in theirs.items()
                 if not name.startswith(('head.', 'norm.')) and not name.endswith(('_mask', 'relative_position_index'))}
@@ -64,8 +67,8 @@ def test_real_variant_has_the_published_names():
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == expected
 
 
-def test_detectors_file_loads_whole():
-    """A detector's file holds the output norms and the stored constants behind a prefix."""
+def test_weights_of_a_detector_are_loaded_with_strict_keys():
+    """A detector's file contains output norms and stored constants with the prefix ``backbone``."""
     source, target = (torch.nn.ModuleDict(dict(backbone=SwinTransformer(embed_dims=16, **TINY))) for _ in range(2))
     torch.nn.init.normal_(source.backbone.norm2.weight)
     weights = source.state_dict() | {'backbone.layers.0.blocks.1.attn_mask': torch.zeros(4, 49, 49)}
@@ -76,7 +79,7 @@ def test_detectors_file_loads_whole():
         load_weights(target, weights, 'file')
 
 
-def test_window_of_another_size_takes_resized_tables():
+def test_relative_position_biases_of_another_window_size_are_resized():
     weights = timm_model(window_size=7).state_dict()
     model = SwinTransformer(embed_dims=16, **(TINY | dict(window_size=4)))
     converted = model.convert_weights(original_naming(weights))
@@ -84,15 +87,15 @@ def test_window_of_another_size_takes_resized_tables():
     assert set(converted) - {'head.weight', 'head.bias'} == set(model.state_dict())
 
 
-def test_opposite_edges_do_not_see_each_other():
-    """A map whose side is no multiple of the window: a shifted block must not join its edges."""
+def test_opposite_edges_do_not_attend_to_each_other():
+    """If the size of a map is not a multiple of the window's, shifted windows must not connect opposite edges."""
     torch.manual_seed(0)
     block = SwinBlock(8, 2, window=4, shifted=True).double()
     x = torch.randn(1, 9, 10, 8, dtype=torch.float64, requires_grad=True)
     mask = shift_mask(12, 12, 4, x.device, x.dtype)
     block(x, mask)[:, -1].sum().backward(retain_graph=True)
     seen = x.grad.abs().sum((0, 2, 3))
-    # exp(-100) is not quite nothing in double precision
+    # exp(-100) is not exactly 0 in double precision
     assert (seen[:6] < 1e-30).all() and (seen[6:] > 1e-3).all()  # rows 6 to 9 are the last shifted window
     x.grad = None
     block(x, mask)[:, :, -1].sum().backward()
@@ -116,7 +119,7 @@ def test_any_input_size(size):
         (1, 8 * 2 ** i, -(-size[0] // (4 * 2 ** i)), -(-size[1] // (4 * 2 ** i))) for i in (1, 3)]
 
 
-def test_recomputing_changes_no_gradient():
+def test_activation_checkpointing_does_not_change_gradients():
     torch.manual_seed(0)
     plain, recomputing = (SwinTransformer(embed_dims=8, **TINY, drop_path_rate=0.0, with_cp=cp) for cp in (False, True))
     recomputing.load_state_dict(plain.state_dict())

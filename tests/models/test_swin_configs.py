@@ -1,4 +1,4 @@
-"""The Swin configs with few channels: strides that the head assumes, one training step, one test frame."""
+"""The Swin configs with few channels: strides equal the head's; one training step and one test frame run."""
 from pathlib import Path
 
 import pytest

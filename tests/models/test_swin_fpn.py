@@ -1,4 +1,4 @@
-"""SwinFPN: strides, the pixel shuffle by hand, gradients reach everything."""
+"""SwinFPN: strides, pixel shuffle in closed form, gradients of all parameters."""
 import pytest
 import torch
 
@@ -26,7 +26,7 @@ def test_expanding_takes_channels_modulo_four():
 
 
 def test_odd_maps_and_gradients():
-    """A 5x7 map expanded is resized to its 10x13 neighbour; every parameter and input used gets a gradient."""
+    """A 5x7 map is expanded and resized to 10x13; all parameters and used inputs have gradients."""
     torch.manual_seed(0)
     neck = SwinFPN(**SMALL)
     shapes = ((8, 40, 52), (16, 20, 26), (32, 10, 13), (64, 5, 7))

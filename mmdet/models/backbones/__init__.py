@@ -1,4 +1,4 @@
-"""Images to feature maps: ViT, ResNet, Swin, ViT with queries, and any network of timm and torchvision."""
+"""Backbones: ViT, ResNet, Swin, ViT with query tokens, and any network of timm and torchvision."""
 from mmdet.models.backbones.query_vit import QueryViT
 from mmdet.models.backbones.resnet import ResNet
 from mmdet.models.backbones.swin import SwinTransformer

@@ -1,5 +1,7 @@
-"""Plain vision transformer with registers whose last blocks also take query tokens (EoMT, arXiv 2503.19108; VidEoMT,
-arXiv 2602.17807, section 3). Built from a config by name; called by the detector ``VidEoMT``.
+"""Plain vision transformer with registers whose last blocks also process query tokens.
+
+EoMT (arXiv 2503.19108) and VidEoMT (arXiv 2602.17807, section 3). Built from a config by name; called by the detector
+``VidEoMT``.
 
 Symbols: B images, H×W padded input, P patch size, h×w = H/P × W/P patches, D embedding channels, R registers,
 L blocks, N query blocks, G side of the trained grid of positions, Q queries.
@@ -24,10 +26,11 @@ from mmdet.registry import MODELS
 
 @MODELS.register_module()
 class QueryViT(BaseModule):
-    """timm's ViT as DINOv2 has it (class token, registers, LayerScale; positions of patches only), in two parts.
+    """timm's ViT in DINOv2's variant (class token, registers, LayerScale; patches alone have positions), in two parts.
 
-    :meth:`encode` runs the first L − N blocks, which see one frame each; :meth:`query_block` the last N, whose tokens
-    are ``[queries, class token, registers, patches]``. Positions are resized to any input (bicubic, antialiased).
+    :meth:`encode` runs the first L − N blocks, each frame on its own; :meth:`query_block` runs one of the last N, whose
+    tokens are ``[queries, class token, registers, patches]``. Position embeddings are resized to the size of the input
+    (bicubic, antialiased).
 
     Args:
         embed_dims: D. ViT-S 384, B 768, L 1024.
@@ -37,13 +40,13 @@ class QueryViT(BaseModule):
         num_registers: R.
         patch_size: P, in pixels.
         image_size: side of the square image whose grid the position table has, P·G, in pixels.
-        layer_scale: initial value of LayerScale; DINOv2's 1e-5 suits its weights, 0.1 or 1 a start from random ones.
+        layer_scale: initial value of LayerScale; 1e-5 for DINOv2's weights, 0.1 or 1 for training from random weights.
         with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
-        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes a DINOv2 file of timm with four
-            registers. Its patch kernel and its positions are resized to this model's.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` loads a DINOv2 file of timm with four
+            registers. Its patch kernel and position embeddings are resized to this model's.
 
     Raises:
-        UserError: sizes do not fit together.
+        UserError: if the sizes are inconsistent.
     """
 
     def __init__(self, embed_dims: int = 384, depth: int = 12, num_heads: int = 6, query_blocks: int = 3,
@@ -51,8 +54,8 @@ class QueryViT(BaseModule):
                  with_cp: bool = False, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if embed_dims % num_heads:
-            raise UserError(f'QueryViT embed_dims={embed_dims} is not a multiple of num_heads={num_heads}; use for '
-                            'example 384 and 6')
+            raise UserError(f'QueryViT embed_dims={embed_dims} is not a multiple of num_heads={num_heads}; use values '
+                            'such as 384 and 6')
         if not 1 <= query_blocks < depth:
             raise UserError(f'QueryViT query_blocks={query_blocks} must be at least 1 and below depth={depth}')
         if image_size % patch_size:
@@ -68,7 +71,11 @@ class QueryViT(BaseModule):
             dynamic_img_size=True)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), sides multiples of P → tokens (B, 1 + R + h·w, D) before the first query block."""
+        """Compute the tokens (B, 1 + R + h·w, D) before the first query block.
+
+        Args:
+            images: (B, 3, H, W), H and W multiples of P.
+        """
         vit, batch = self.vit, len(images)
         patches = vit.patch_embed(images)  # (B, h, w, D)
         prefix = [token.expand(batch, -1, -1) for token in (vit.cls_token, vit.reg_token) if token is not None]
@@ -78,9 +85,9 @@ class QueryViT(BaseModule):
         return tokens
 
     def positions(self, grid: Sequence[int]) -> Tensor:
-        """The position table (1, h·w, D) resized to a grid (h, w): bicubic, antialiased.
+        """Resize the position embeddings to a grid (h, w), bicubic and antialiased: (1, h·w, D).
 
-        By two matrix products, since the gradient of PyTorch's resize has no fixed order of sums on a GPU.
+        Computed as two matrix products, since the gradient of PyTorch's resize is not deterministic on a GPU.
         """
         table, trained = cast(Tensor, self.vit.pos_embed), self.vit.patch_embed.grid_size
         if tuple(grid) == tuple(trained):
@@ -91,7 +98,7 @@ class QueryViT(BaseModule):
         return resized.flatten(0, 1)[None].to(table.dtype)
 
     def query_block(self, index: int, tokens: Tensor) -> Tensor:
-        """Query block ``index`` (0 to N − 1) on tokens (B, Q + 1 + R + h·w, D) → the same shape."""
+        """Apply query block ``index`` (0 to N − 1) to tokens (B, Q + 1 + R + h·w, D)."""
         return self._run(self.vit.blocks[len(self.vit.blocks) - self.query_blocks + index], tokens)
 
     def norm(self, tokens: Tensor) -> Tensor:
@@ -103,8 +110,9 @@ class QueryViT(BaseModule):
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
     def lr_depth(self, name: str) -> int:
-        """Return the number of blocks above a parameter, for layer-wise decay: L − 1 for what comes before the
-        blocks, L − 1 − i for block i, 0 for the final norm.
+        """Return the number of blocks after a parameter, for layer-wise learning rate decay.
+
+        L − 1 for parameters before the blocks, L − 1 − i for block i, 0 for the final norm.
 
         Args:
             name: as in ``named_parameters()``.
@@ -120,15 +128,15 @@ class QueryViT(BaseModule):
         return block(tokens)
 
     def adapt_pretrained(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Convert weights of timm's DINOv2 (``vit_*_patch14_reg4_dinov2``) under this module's names and at its sizes.
+        """Convert weights of timm's DINOv2 (``vit_*_patch14_reg4_dinov2``) to this module's names and sizes.
 
-        The patch kernel is resized by the pseudo-inverse of the bicubic resize (FlexiViT, arXiv 2212.08013), positions
-        bicubically, both antialiased.
+        The patch kernel is resized by the pseudo-inverse of the bicubic resize (FlexiViT, arXiv 2212.08013), position
+        embeddings bicubically, both antialiased.
 
         Returns:
-            The weights, and remarks on what was resized.
+            The weights, and one remark for each resized tensor.
         """
-        if 'cls_token' not in weights:  # they have this module's names
+        if 'cls_token' not in weights:  # already this module's names
             return dict(weights), []
         weights, remarks = {f'vit.{name}': value for name, value in weights.items()}, []
         kernel, table = 'vit.patch_embed.proj.weight', 'vit.pos_embed'
@@ -145,6 +153,6 @@ class QueryViT(BaseModule):
 
 @torch.no_grad()
 def _resize_matrix(old: int, new: int, device: torch.device) -> Tensor:
-    """(new, old) float32: what the bicubic antialiased resize does to one side of an image."""
-    rows = torch.eye(old, device=device)[None, None]  # an image with one row for each pixel of the side
+    """Return the matrix (new, old), float32, of the bicubic antialiased resize along one axis."""
+    rows = torch.eye(old, device=device)[None, None]  # an image whose rows are the unit vectors of the axis
     return F.interpolate(rows, (old, new), mode='bicubic', antialias=True, align_corners=False)[0, 0].T

@@ -1,4 +1,4 @@
-"""ResNet-50/101 as a feature extractor, on torchvision's; parameter names are torchvision's, as in published weights.
+"""torchvision's ResNet-50/101 as a feature extractor, with torchvision's parameter names, as in published weights.
 
 Built from a config by name; called by the detectors in training and testing.
 """
@@ -24,14 +24,13 @@ class ResNet(BaseModule):
 
     Args:
         depth: 50 or 101.
-        style: where a bottleneck that halves the size has its stride: ``'pytorch'`` the 3×3, ``'caffe'`` the first 1×1
-            convolution.
+        style: convolution of a bottleneck that has stride 2: ``'pytorch'`` the 3×3, ``'caffe'`` the first 1×1.
         out_indices: stages whose outputs are returned, 0..3.
         frozen_stages: −1 trains everything, 0 freezes the stem, k also ``layer1`` … ``layerk``.
         norm_eval: keep every batch norm in eval mode (running statistics), also in training.
         norm_requires_grad: train the affine parameters of the batch norms.
         with_cp: recompute stage activations in the backward pass instead of keeping them.
-        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes torchvision's or timm's file.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` loads torchvision's or timm's file.
     """
 
     def __init__(self, depth: int = 50, style: str = 'pytorch', out_indices: Sequence[int] = (0, 1, 2, 3),
@@ -76,7 +75,7 @@ class ResNet(BaseModule):
         return self
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) → maps (B, 256·2^i, H/(4·2^i), W/(4·2^i)) for i in ``out_indices``."""
+        """Compute maps (B, 256·2^i, H/(4·2^i), W/(4·2^i)) of images (B, 3, H, W) for i in ``out_indices``."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         outputs = []
         for index, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)):

@@ -1,7 +1,7 @@
 """Swin transformer as a feature extractor, with the parameter names of the original's detection code.
 
-Built from a config by name; called by the detectors in training and testing. ``mmdet.checkpoint`` passes weights
-through :meth:`SwinTransformer.convert_weights`, so files of the original and of timm load.
+Built from a config by name; called by the detectors in training and testing. ``mmdet.checkpoint`` converts weights by
+:meth:`SwinTransformer.convert_weights`, so that files of the original and of timm can be loaded.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmdet.models.layers.swin_blocks import SwinStage, init_linear
 from mmdet.registry import MODELS
 
 _TABLE = 'relative_position_bias_table'
-# constants that old files store; here they are computed
+# buffers stored in old files; this implementation computes them
 _STORED_CONSTANTS = ('relative_position_index', 'attn_mask')
 
 
@@ -40,11 +40,12 @@ class SwinTransformer(BaseModule):
         num_heads: attention heads of each stage.
         window_size: side of a window in tokens: 7, or 12 for weights trained at 384×384.
         mlp_ratio: hidden channels of a block's MLP over its channels.
-        drop_path_rate: probability of leaving out the last block's branches; it grows linearly from 0 at the first.
+        drop_path_rate: stochastic depth: the drop probability grows linearly from 0 in the first block to this value
+            in the last.
         out_indices: stages whose outputs are returned, 0..3.
         frozen_stages: −1 trains everything, 0 freezes the patch embedding, k also the first k stages.
         with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
-        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes the original's or timm's file.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` loads the original's or timm's file.
     """
 
     def __init__(self, embed_dims: int = 96, depths: Sequence[int] = (2, 2, 6, 2),
@@ -53,10 +54,10 @@ class SwinTransformer(BaseModule):
                  with_cp: bool = False, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if len(depths) != len(num_heads):
-            raise UserError(f'SwinTransformer has {len(depths)} depths and {len(num_heads)} num_heads; give one of '
-                            'each a stage')
+            raise UserError(f'SwinTransformer has {len(depths)} depths and {len(num_heads)} num_heads; set one value '
+                            'of each per stage')
         if not out_indices or not all(0 <= index < len(depths) for index in out_indices):
-            raise UserError(f'SwinTransformer out_indices={tuple(out_indices)} must name stages 0 to {len(depths) - 1}')
+            raise UserError(f'SwinTransformer out_indices={tuple(out_indices)} must be from 0 to {len(depths) - 1}')
         if not -1 <= frozen_stages <= len(depths):
             raise UserError(f'SwinTransformer frozen_stages={frozen_stages} must be from -1 to {len(depths)}')
         self.out_indices = tuple(sorted(out_indices))
@@ -70,7 +71,8 @@ class SwinTransformer(BaseModule):
         for index, (heads, stage_rates) in enumerate(zip(num_heads, rates)):
             channels = embed_dims * 2 ** index
             if channels % heads:
-                raise UserError(f'SwinTransformer stage {index}: {channels} channels do not divide into {heads} heads')
+                raise UserError(f'SwinTransformer stage {index}: {channels} channels are not a multiple of the number '
+                                f'of heads, {heads}; choose other num_heads')
             stage = SwinStage(channels, heads, window_size, stage_rates.tolist(), mlp_ratio, with_cp)
             if index + 1 < len(depths):
                 stage.downsample = PatchMerging(channels)
@@ -94,7 +96,7 @@ class SwinTransformer(BaseModule):
         return self
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) → maps (B, C·2^i, ⌈H/(4·2^i)⌉, ⌈W/(4·2^i)⌉) for i in ``out_indices``."""
+        """Compute maps (B, C·2^i, ⌈H/(4·2^i)⌉, ⌈W/(4·2^i)⌉) of images (B, 3, H, W) for i in ``out_indices``."""
         x = self.patch_embed(x)
         outputs = []
         for index, stage in enumerate(self.layers[:self.out_indices[-1] + 1]):
@@ -109,9 +111,9 @@ class SwinTransformer(BaseModule):
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert weights of this backbone from the original's or timm's names to its own.
 
-        Stored constants are dropped; timm's patch merging moves from the start of a stage to the end of the one before;
-        the final norm of an ImageNet model gives way to this model's own output norms, which such files lack; tables of
-        relative positions of another window size are resized.
+        Stored buffers are dropped. timm's patch merging moves from the start of a stage to the end of the previous one.
+        The final norm of an ImageNet model is dropped, and this model's output norms, which such files lack, keep their
+        values. Relative position biases of another window size are resized.
         """
         timm_order = not any(name.startswith('layers.0.downsample.') for name in weights)
         own = self.state_dict()

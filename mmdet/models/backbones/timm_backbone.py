@@ -1,4 +1,4 @@
-"""Any backbone of timm, by its name there; vision transformers without a pyramid get one (paper section 3.1).
+"""Any backbone of timm, selected by name; plain vision transformers get a feature pyramid (paper section 3.1).
 
 Built from a config by name; called by the detectors in training and testing.
 
@@ -28,25 +28,25 @@ _QUARTERS = 4
 class TimmBackbone(LibraryBackbone):
     """A network of timm with outputs at strides 4, 8, 16 and 32, or at 8, 16 and 32 if it is a plain transformer.
 
-    A plain transformer (ViT, DINOv2, DINOv3, EVA, BEiT, SAM's) has one grid of tokens. Its maps are made by the rule of
+    A plain transformer (ViT, DINOv2, DINOv3, EVA, BEiT, SAM's) has a single grid of tokens. Its maps are computed as in
     :class:`~mmdet.models.backbones.ViT`: the tokens after the second quarter of the blocks at stride 8, after the third
     at stride 16, after the fourth at stride 32, each bilinearly resized from the grid of stride P. Its input is padded
     with zeros at the bottom and the right to a multiple of P.
 
     Args:
-        name: timm's, with a tag if wanted: ``'mobilenetv2_100'``, ``'vit_small_patch14_dinov2.lvd142m'``.
-        pretrained: see :class:`~mmdet.models.backbones.library_backbone.LibraryBackbone`; a file may have timm's
-            names or those of the authors, if timm knows how to convert them.
-        out_indices: maps returned, by their stride: 0 for 4, 1 for 8, 2 for 16, 3 for 32. None: all that there are.
+        name: timm's name, optionally with a tag: ``'mobilenetv2_100'``, ``'vit_small_patch14_dinov2.lvd142m'``.
+        pretrained: see :class:`~mmdet.models.backbones.library_backbone.LibraryBackbone`; the keys of a file may be
+            timm's, or those of the original authors if timm can convert them.
+        out_indices: maps returned, by stride: 0 for 4, 1 for 8, 2 for 16, 3 for 32. None returns all available ones.
         frozen_stages: a stage of a plain transformer is a quarter of its blocks.
         norm_eval, with_cp, init_cfg: see the base class.
         model_args: further arguments of timm's constructor, such as ``dict(drop_path_rate=0.1)``.
 
     Raises:
-        UserError: no such network, or one without feature maps, or stages that it does not have.
+        UserError: if timm has no network of this name, or the network has no feature maps or lacks the stages.
     """
 
-    net: Any  # timm's networks have methods that nn.Module lacks
+    net: Any  # timm's networks have methods that nn.Module does not have
 
     def __init__(self, name: str, pretrained: bool | str = False, out_indices: Sequence[int] | None = None,
                  frozen_stages: int = -1, norm_eval: bool = True, with_cp: bool = False,
@@ -62,7 +62,7 @@ class TimmBackbone(LibraryBackbone):
         strides = [level['reduction'] for level in info]
         self.is_plain = len(set(strides)) == 1 and len(strides) >= _QUARTERS
         if self.is_plain:
-            # stage k ends with block D·k/4; the first gives no map
+            # stage k ends with block D·k/4; the first stage has no output map
             ends = [len(info) * quarter // _QUARTERS - 1 for quarter in range(1, _QUARTERS + 1)]
             levels = dict(zip((1, 2, 3), ends[1:]))
         else:
@@ -81,14 +81,14 @@ class TimmBackbone(LibraryBackbone):
             self._checkpoint(True)
 
     def _create(self, pretrained: bool = False) -> Any:
-        """Build the complete network, for inputs of any size where timm supports it."""
+        """Build the complete network, accepting inputs of any size if timm supports it."""
         try:
             timm.get_pretrained_cfg(self.name, allow_unregistered=False)
         except RuntimeError:
             similar = timm.list_models(f'*{self.name.split(".")[0].split("_")[0]}*')[:4]
             hint = f', such as {", ".join(similar)}' if similar else ''
             raise UserError(f'TimmBackbone name={self.name!r}: timm {timm.__version__} has no such network; '
-                            f'timm.list_models() names them all{hint}') from None
+                            f'timm.list_models() lists all names{hint}') from None
         attempts: tuple[dict[str, Any], ...] = (dict(dynamic_img_size=True), {})
         for sizes in attempts:
             try:
@@ -96,30 +96,31 @@ class TimmBackbone(LibraryBackbone):
                 break
             except TypeError as error:  # not every network has the argument
                 if not sizes or 'dynamic_img_size' not in str(error):
-                    raise UserError(f'TimmBackbone {self.name}: model_args={self.model_args} do not fit: '
+                    raise UserError(f'TimmBackbone {self.name}: model_args={self.model_args} are not accepted: '
                                     f'{error}') from None
         if net.pretrained_cfg['fixed_input_size'] and not sizes:
             self._check_sizes(net)
         if not hasattr(net, 'forward_intermediates') or not getattr(net, 'feature_info', None):
-            raise UserError(f'TimmBackbone {self.name}: timm gives no feature maps of this network; choose another')
+            raise UserError(f'TimmBackbone {self.name}: timm does not provide feature maps of this network; choose '
+                            'another')
         return net
 
     @torch.no_grad()
     def _check_sizes(self, net: Any) -> None:
-        """Raise a UserError if the network takes images of one size only."""
+        """Raise a UserError if the network accepts images of one size only."""
         try:
             net.eval()(torch.zeros(1, 3, COARSEST, 2 * COARSEST))
         except (AssertionError, RuntimeError):
             side = net.pretrained_cfg['input_size'][-1]
-            raise UserError(f'TimmBackbone {self.name}: this network takes images of {side}×{side} pixels only, videos '
-                            'have other sizes; choose one that takes any, such as convnext_tiny') from None
+            raise UserError(f'TimmBackbone {self.name}: this network accepts only images of {side}×{side} pixels, but '
+                            'videos have other sizes; choose one for any size, such as convnext_tiny') from None
         net.train()
 
     def _stages(self, stage_ends: Sequence[str]) -> dict[str, int]:
-        """Return the stage of every parameter: 0 before the first stage, else the first that ends at or after it."""
+        """Return the stage of every parameter by name; 0 is the stem, before the first stage."""
         if self.frozen_stages >= 0 and not hasattr(self.net, 'group_matcher'):
-            raise UserError(f'TimmBackbone {self.name}: timm does not say in which order its layers come; set '
-                            'frozen_stages=-1')
+            raise UserError(f'TimmBackbone {self.name}: frozen_stages={self.frozen_stages}, but timm does not provide '
+                            'the order of the layers of this network; set frozen_stages=-1')
         if not hasattr(self.net, 'group_matcher'):
             return {name: len(STAGE_STRIDES) for name, _ in self.net.named_parameters()}
         group = group_parameters(self.net, self.net.group_matcher(coarse=True), reverse=True)
@@ -135,8 +136,8 @@ class TimmBackbone(LibraryBackbone):
         try:
             self.net.set_grad_checkpointing(enable)
         except (AttributeError, AssertionError):
-            raise UserError(f'TimmBackbone {self.name}: timm cannot recompute activations of this network; set '
-                            'with_cp=False') from None
+            raise UserError(f'TimmBackbone {self.name}: timm does not support activation checkpointing for this '
+                            'network; set with_cp=False') from None
 
     def train(self, mode: bool = True) -> TimmBackbone:
         super().train(mode)
@@ -148,21 +149,21 @@ class TimmBackbone(LibraryBackbone):
         return self._create(pretrained=True).state_dict()
 
     def convert_library_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        net = self._create()  # the complete one, for which files are
+        net = self._create()  # complete, since files contain all weights
         names = net.state_dict()
-        # each module of timm has its function of this name, if its authors' files name weights in another way
+        # a module of timm defines this function if the files of the original authors have other keys
         convert = getattr(sys.modules[type(net).__module__], 'checkpoint_filter_fn', None)
         if convert is not None:
             weights = convert(weights, net)
         shapes = [value.shape for value in names.values()]
         if not set(names).intersection(weights) and [value.shape for value in weights.values()] == shapes:
             print_log(f"TimmBackbone {self.name}: no key of the file is one of timm's; its {len(weights)} tensors have "
-                      'the shapes of this network in the same order and are taken by position', 'current')
+                      'the shapes of this network in the same order and are loaded by position', 'current')
             weights = dict(zip(names, weights.values()))
         return weights
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) → maps (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of the strides s_i in ``out_strides``."""
+        """Compute maps (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of images (B, 3, H, W) for the strides s_i in ``out_strides``."""
         size = x.shape[-2:]
         maps = self.net.forward_intermediates(self.pad(x, self.patch_size if self.is_plain else 1),
                                               indices=self._taken, intermediates_only=True)

@@ -1,4 +1,4 @@
-"""Any convolutional or Swin classification network of torchvision, by its name there, as a feature extractor.
+"""Any convolutional or Swin classification network of torchvision, selected by name, as a feature extractor.
 
 Built from a config by name; called by the detectors in training and testing.
 """
@@ -18,30 +18,31 @@ from mmdet.errors import UserError
 from mmdet.models.backbones.library_backbone import STAGE_STRIDES, LibraryBackbone
 from mmdet.registry import MODELS
 
-# modules whose children run one after the other, and what follows the last feature map
+# modules whose children run in sequence, and modules after the last feature map
 _CONTAINERS = ('features', 'trunk_output', 'layers')
 _HEADS = ('avgpool', 'classifier', 'fc', 'head', 'norm')
-# networks that take no image of any size, or whose modules do not run in the order of their names
+# networks for a fixed image size, or whose modules do not run in the order of their definition: prefix of the name →
+# network of timm to use instead
 _UNSUPPORTED = {'vit': 'vit_base_patch16_224', 'maxvit': 'maxvit_tiny_tf_224', 'inception': 'inception_v4',
                 'googlenet': 'inception_v4'}
-_PROBE = 64  # side of the image that finds the strides
+_PROBE = 64  # side in pixels of the image with which strides are measured
 
 
 @MODELS.register_module()
 class TorchvisionBackbone(LibraryBackbone):
     """A network of torchvision with outputs at strides 4, 8, 16 and 32: the last map of each stride.
 
-    The parameter names are torchvision's behind a prefix ``net.``.
+    Parameter names are torchvision's with the prefix ``net.``.
 
     Args:
-        name: torchvision's, such as ``'mobilenet_v2'`` or ``'convnext_tiny'``.
+        name: torchvision's name, such as ``'mobilenet_v2'`` or ``'convnext_tiny'``.
         pretrained: see :class:`~mmdet.models.backbones.library_backbone.LibraryBackbone`; also the name of one of
-            torchvision's weights for it, such as ``'IMAGENET1K_V1'`` (``True`` takes the best).
-        out_indices: maps returned, by their stride: 0 for 4, 1 for 8, 2 for 16, 3 for 32. None: all that there are.
+            torchvision's weights, such as ``'IMAGENET1K_V1'`` (``True`` selects torchvision's default weights).
+        out_indices: maps returned, by stride: 0 for 4, 1 for 8, 2 for 16, 3 for 32. None returns all available ones.
         frozen_stages, norm_eval, with_cp, init_cfg: see the base class.
 
     Raises:
-        UserError: no such network, one that cannot be taken apart, or stages that it does not have.
+        UserError: if torchvision has no network of this name, it is not supported, or it lacks the stages.
     """
 
     def __init__(self, name: str, pretrained: bool | str = False, out_indices: Sequence[int] | None = None,
@@ -52,7 +53,7 @@ class TorchvisionBackbone(LibraryBackbone):
                             f'network; it has {", ".join(list_models(module=torchvision.models))}')
         other = next((ours for theirs, ours in _UNSUPPORTED.items() if name.startswith(theirs)), None)
         if other:
-            raise UserError(f'TorchvisionBackbone {name}: this network cannot be a feature extractor here; use '
+            raise UserError(f'TorchvisionBackbone {name}: this network is not supported as a feature extractor; use '
                             f"dict(type='TimmBackbone', name='{other}')")
         published = get_model_weights(name)
         self._published: WeightsEnum = published.DEFAULT
@@ -73,14 +74,14 @@ class TorchvisionBackbone(LibraryBackbone):
         self.out_channels = tuple(sizes[ends[index]][1] for index in self.out_indices)
         self._keep_until(ends[self.out_indices[-1]])
         names = list(sizes)
-        first = names[0] if sizes[names[0]][0] in STAGE_STRIDES else None  # a patch embedding is no stage
+        first = names[0] if sizes[names[0]][0] in STAGE_STRIDES else None  # a patch embedding belongs to the stem
         self._stage = {layer: 0 if layer == first else sum(stride > end for end in (2, *STAGE_STRIDES[:-1]))
                        for layer, (stride, _) in sizes.items()}
         self._finish(complete, lambda parameter: next(
             stage for layer, stage in self._stage.items() if parameter.startswith(f'{layer}.')))
 
     def _layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """Return the parts that run one after the other, up to the last feature map, with their names in ``net``."""
+        """Yield the layers that run in sequence, up to the last feature map, with their names in ``net``."""
         for name, child in self.net.named_children():
             if name in _HEADS:
                 return
@@ -91,7 +92,7 @@ class TorchvisionBackbone(LibraryBackbone):
 
     @torch.no_grad()
     def _measure(self) -> dict[str, tuple[int, int]]:
-        """Return stride (0: none that divides the image) and channels of the map after each part."""
+        """Return stride and channels of the map after each layer; 0 if the stride is not a whole number."""
         self.net.eval()
         x = next(self.net.parameters()).new_zeros(1, 3, _PROBE, _PROBE)
         sizes = {}
@@ -103,7 +104,7 @@ class TorchvisionBackbone(LibraryBackbone):
         return sizes
 
     def _keep_until(self, last: str) -> None:
-        """Remove the layers after the last map used."""
+        """Remove the layers after the layer ``last``."""
         kept = set()
         for name, _ in self._layers():
             kept |= {name, name.split('.')[0]}
@@ -120,10 +121,10 @@ class TorchvisionBackbone(LibraryBackbone):
         return dict(self._published.get_state_dict(progress=True, check_hash=True))
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) → maps (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of the strides s_i in ``out_strides``."""
+        """Compute maps (B, C_i, ⌈H/s_i⌉, ⌈W/s_i⌉) of images (B, 3, H, W) for the strides s_i in ``out_strides``."""
         size, maps = x.shape[-2:], []
         x = self.pad(x)
-        # by stages: a part may overwrite its input, but the first part of a stage does not
+        # checkpointed by stage: a layer may modify its input in place, but not the first layer of a stage
         for _, layers in groupby(self._layers(), key=lambda layer: self._stage[layer[0]]):
             names, modules = zip(*layers)
             stage = nn.Sequential(*modules)

@@ -21,11 +21,11 @@ from mmdet.errors import UserError
 from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 
-_PRETRAIN_SIZE = 224  # MAE pre-trains on 224×224 images; the stored position table has that grid
+_PRETRAIN_SIZE = 224  # MAE pre-trains on 224×224 images; stored position embeddings have the grid of that size
 
 
 def sincos_position_embedding(channels: int, grid: tuple[int, int]) -> Tensor:
-    """Compute MAE's fixed 2-D sine-cosine table: (1 + h·w, channels); the first row, the class token's, is zero.
+    """Compute MAE's fixed 2-D sine-cosine embedding (1 + h·w, channels); the first row, the class token's, is zero.
 
     The first half of the channels encodes x, the second y; within a half, sines come before cosines.
     """
@@ -41,22 +41,22 @@ def sincos_position_embedding(channels: int, grid: tuple[int, int]) -> Tensor:
 class ViT(BaseModule):
     """ViT-B/L/H with outputs at strides 8, 16 and 32.
 
-    After every quarter of the depth the class token is reset to its initial embedding (the published weights were
-    trained so). The patch tokens after the second quarter are upsampled ×2, after the third kept, after the fourth
-    downsampled ×½.
+    After every quarter of the blocks the class token is reset to its initial embedding, as in the training of the
+    published weights. The patch tokens after the second quarter are upsampled ×2, after the third they keep their size,
+    after the fourth they are downsampled ×½.
 
     Args:
         embed_dims: channels of a token, a multiple of 4 and of ``num_heads``. ViT-B 768, L 1024, H 1280.
         depth: number of blocks, a multiple of 4. ViT-B 12, L 24, H 32.
         num_heads: attention heads. ViT-B 12, L 16, H 16.
         mlp_ratio: hidden channels of a block's MLP over ``embed_dims``.
-        patch_size: side of a patch in pixels. The strides above are those of 16; MAE's published ViT-H has 14 and does
-            not fit then.
+        patch_size: side of a patch in pixels. The strides above are those of 16; for 14, as in MAE's published ViT-H,
+            they are 7, 14 and 28.
         with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
-        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` takes MAE's file or a plain dict.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` loads MAE's file or a state dict.
 
     Raises:
-        UserError: depth, channels and heads do not fit together.
+        UserError: if depth, channels and heads are inconsistent.
     """
 
     def __init__(self, embed_dims: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
@@ -66,7 +66,7 @@ class ViT(BaseModule):
             raise UserError(f'ViT depth={depth} does not divide into four stages; use a multiple of 4, such as 12')
         if embed_dims % 4 or embed_dims % num_heads:
             raise UserError(f'ViT embed_dims={embed_dims}, num_heads={num_heads}: embed_dims must be a multiple of 4 '
-                            'and of num_heads; use for example 768 and 12')
+                            'and of num_heads; use values such as 768 and 12')
         self.with_cp = with_cp
         self.stage_depth = depth // 4
         self.out_channels = (embed_dims,) * 3
@@ -78,7 +78,7 @@ class ViT(BaseModule):
         self.pos_embed = nn.Parameter(table[None], requires_grad=False)
         self.blocks = nn.ModuleList(Block(embed_dims, num_heads, mlp_ratio, qkv_bias=True, norm_layer=nn.LayerNorm)
                                     for _ in range(depth))
-        # MAE's last norm: part of the checkpoint but not of the computation, so it takes no gradient
+        # MAE's last norm is part of the checkpoint but not used, so it has no gradient
         self.norm = nn.LayerNorm(embed_dims).requires_grad_(False)
         self._reset_parameters()
         self._positions: dict[tuple, Tensor] = {}
@@ -94,20 +94,20 @@ class ViT(BaseModule):
                     nn.init.zeros_(module.bias)
 
     def adapt_pretrained(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Fit pre-trained weights to this model where the two may differ; called when a bare backbone is loaded.
+        """Adapt pre-trained weights to this model; called when weights are loaded into the backbone alone.
 
-        A position table of another grid is resized. Files without a table get MAE's, which is fixed, and files without
-        the last norm (MAE's fine-tuned ones have ``fc_norm`` in its place) this model's own, which nothing reads.
+        Position embeddings of another grid are resized. If they are missing, MAE's fixed ones are used. If the last
+        norm is missing (MAE's fine-tuned files have ``fc_norm`` instead), this model's own is kept, which is unused.
 
         Returns:
-            The weights, and a remark for each change that the features depend on.
+            The weights, and a remark for each change that affects the features.
         """
         weights, remarks = dict(weights), []
         own = self.state_dict()
         weights |= {name: own[name] for name in ('norm.weight', 'norm.bias') if name not in weights}
         if 'pos_embed' not in weights:
             weights['pos_embed'] = own['pos_embed']
-            remarks.append('it has no pos_embed: the sine-cosine table is used')
+            remarks.append('it has no pos_embed: the sine-cosine embedding is used')
         table = weights['pos_embed']
         side = math.isqrt(max(table.shape[1] - 1, 0)) if table.ndim == 3 else 0
         if side != self.grid and side > 0 and table.shape == (1, 1 + side ** 2, own['pos_embed'].shape[2]):
@@ -120,9 +120,9 @@ class ViT(BaseModule):
         return super().train(mode)
 
     def _position(self, height: int, width: int) -> Tensor:
-        """Resize the position table of the patches to a grid: (1, C, height, width); cached per size.
+        """Resize the position embeddings of the patches to a grid: (1, C, height, width); cached per size.
 
-        Not while a training step is captured as a CUDA graph, which would outlive it.
+        Not cached while a training step is captured as a CUDA graph: the graph could outlive the cached tensor.
         """
         if self.training and self.pos_embed.is_cuda and torch.cuda.is_current_stream_capturing():
             return self._resized_position(height, width)
@@ -136,8 +136,13 @@ class ViT(BaseModule):
         return F.interpolate(table, (height, width), mode='bicubic', align_corners=False)
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W), H and W multiples of 2·P → for P = 16 maps (B, C, H/8, W/8), (B, C, H/16, W/16) and
-        (B, C, H/32, W/32).
+        """Compute three maps, for P = 16 of strides 8, 16 and 32.
+
+        Args:
+            x: images (B, 3, H, W), H and W multiples of 2·P.
+
+        Returns:
+            (B, C, H/8, W/8), (B, C, H/16, W/16) and (B, C, H/32, W/32).
         """
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
@@ -152,6 +157,6 @@ class ViT(BaseModule):
                 x = x[:, 1:]
                 stages.append(x)
         _, half, third, last = (stage.transpose(1, 2).unflatten(2, (height, width)) for stage in stages)
-        if not x.is_cuda:  # there group norm is fifty times slower where channels lie side by side, as tokens do
+        if not x.is_cuda:  # on the CPU, group norm is fifty times slower on channels-last maps, which these are
             half, third, last = half.contiguous(), third.contiguous(), last.contiguous()
         return resize(half, 2), third, resize(last, 0.5)

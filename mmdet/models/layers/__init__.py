@@ -1,1 +1,1 @@
-"""Modules and functions that several heads or backbones share."""
+"""Modules and functions shared by several heads or backbones."""

@@ -9,25 +9,25 @@ from mmdet.ops.group_norm import group_norm
 
 
 class FusedGroupNorm(nn.GroupNorm):
-    """``nn.GroupNorm`` with the same parameters, followed by a ReLU if asked.
+    """``nn.GroupNorm``, with the same parameters, followed by ReLU if ``relu``.
 
     Args:
         num_channels, num_groups, eps: as of ``nn.GroupNorm``.
-        relu: clamp the result at 0.
+        relu: apply ReLU to the result.
 
     Raises:
-        UserError: the channels do not divide into the groups.
+        UserError: if the number of channels is not a multiple of the number of groups.
     """
 
     def __init__(self, num_channels: int, num_groups: int = 32, eps: float = 1e-5, relu: bool = False) -> None:
         if num_channels % num_groups:
-            raise UserError(f'group norm: {num_channels} channels do not divide into {num_groups} groups; set the '
+            raise UserError(f'group norm: {num_channels} channels are not divisible by {num_groups} groups; set the '
                             f"head's in_channels and the neck's out_channels to a multiple of {num_groups}")
         super().__init__(num_groups, num_channels, eps)
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) → the same shape."""
+        """Normalise a map (B, C, h, w)."""
         return group_norm(x, self.num_groups, self.weight, self.bias, self.eps, self.relu)
 
 
@@ -37,7 +37,7 @@ def conv_tower(channels: int, depth: int, last_relu: bool = True, num_groups: in
     Args:
         channels: of input and output; a multiple of ``num_groups``.
         depth: number of convolutions.
-        last_relu: False leaves out the ReLU after the last one.
+        last_relu: whether ReLU follows the last convolution, too.
         num_groups: of the norm.
     """
     return nn.Sequential(*(

@@ -1,6 +1,6 @@
-"""Deformable convolution, and one whose offsets are computed from predicted boxes.
+"""Deformable convolution, and feature alignment, whose offsets are computed from predicted boxes.
 
-Layers of the SipMask and MemCNP heads (paper section 3.3); the plain one also of CMaskTrack R-CNN's calibration.
+Used by the SipMask and MemCNP heads (paper section 3.3); the convolution also by CMaskTrack R-CNN's calibration.
 """
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ class DeformConv3x3(nn.Module):
         nn.init.normal_(self.weight, std=0.01)
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        """(B, in, h, w) and offsets (B, groups·18, h, w), per group and tap dy, dx in cells → (B, out, h, w)."""
+        """Convolve a map.
+
+        Args:
+            x: (B, in_channels, h, w).
+            offset: (B, 18·groups, h, w), dy, dx in cells of the map for every group and tap.
+
+        Returns:
+            (B, out_channels, h, w).
+        """
         return deform_conv3x3(x, offset, self.weight)
 
 
@@ -34,8 +42,8 @@ class FeatureAlign(BaseModule):
 
     Args:
         in_channels, out_channels: of the feature.
-        offset_groups: groups of channels with offsets of their own.
-        num_groups: of the norm.
+        offset_groups: groups of channels that share offsets.
+        num_groups: groups of the norm.
     """
 
     def __init__(self, in_channels: int, out_channels: int, offset_groups: int = 4, num_groups: int = 32) -> None:
@@ -47,8 +55,16 @@ class FeatureAlign(BaseModule):
         nn.init.normal_(self.conv_offset.weight, std=0.01)
 
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
-        """(B, in, h, w) feature and (B, 4, h, w) box map in cells of the level → (B, out, h, w), non-negative."""
-        # bfloat16 is too coarse for sampling positions in pixels
+        """Align a feature to predicted boxes.
+
+        Args:
+            x: (B, in_channels, h, w).
+            boxes: (B, 4, h, w), the box distances of every location in cells of the level.
+
+        Returns:
+            (B, out_channels, h, w), non-negative.
+        """
+        # bfloat16 is not precise enough for sampling positions in pixels
         with torch.autocast(x.device.type, enabled=False):
             offset = self.conv_offset(boxes.float())
         return self.norm(self.conv_adaption(x, offset))

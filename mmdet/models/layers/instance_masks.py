@@ -16,7 +16,7 @@ from mmdet.ops.mask_logits import mask_logits
 
 
 def inside_boxes(bboxes: Tensor, height: int, width: int) -> Tensor:
-    """Mark the pixels in boxes: x1 ≤ x < x2 and y1 ≤ y < y2 at integer x, y.
+    """Return a mask of the pixels inside boxes: x1 ≤ x < x2 and y1 ≤ y < y2 for integer x, y.
 
     Args:
         bboxes: (..., 4) in pixels of the map.
@@ -40,9 +40,10 @@ def coefficient_masks(coarse_map: Tensor, coefficients: Tensor, bboxes: Tensor, 
     """Compute sigmoid(coefficients · mask map), zero outside the boxes.
 
     Args:
-        coarse_map: (B, C, h/factor, w/factor), the mask map before its upsampling. coefficients: (B, P, C).
+        coarse_map: (B, C, h/factor, w/factor), the mask map before its upsampling.
+        coefficients: (B, P, C).
         bboxes: (B, P, 4) in pixels of the mask map.
-        factor: of the upsampling.
+        factor: upsampling factor.
 
     Returns:
         (B, P, h, w) float32 probabilities.
@@ -56,10 +57,17 @@ def coefficient_masks(coarse_map: Tensor, coefficients: Tensor, bboxes: Tensor, 
 
 
 def parts_along(low: Tensor, high: Tensor, size: int, parts: int) -> Tensor:
-    """Return which part of its box each pixel of an axis lies in: ends of boxes (…) → (…, size) int64.
+    """Return the part of the box that each pixel of an axis lies in; arbitrary outside the box.
 
-    Arbitrary outside the box. The published 0.1 keeps a pixel at the far end below ``parts``; it moves the parts'
-    borders by a fraction of it.
+    The published 0.1 keeps the part of a pixel at the far end below ``parts``; it shifts the boundaries between the
+    parts by a fraction of 0.1 pixels.
+
+    Args:
+        low, high: (…) ends of the boxes along the axis, in pixels.
+        size: number of pixels of the axis.
+
+    Returns:
+        (…, size) int64 in [0, parts).
     """
     position = torch.arange(size, device=low.device, dtype=low.dtype)
     part = (position - low[..., None]) / ((high - low + 0.1) / parts)[..., None]
@@ -67,28 +75,28 @@ def parts_along(low: Tensor, high: Tensor, size: int, parts: int) -> Tensor:
 
 
 def crop_split(masks: Tensor, bboxes: Tensor, parts: int = 2) -> Tensor:
-    """Take each pixel from the map of the part of the box it lies in (SipMask's CropSplit); 0 outside the box.
+    """Select each pixel from the map of the part of the box it lies in (SipMask's CropSplit); 0 outside the box.
 
-    Differentiable in ``masks`` (only the map a pixel was taken from gets its gradient), not in ``bboxes``.
+    Differentiable in ``masks`` (a pixel's gradient flows only to the map it was selected from), not in ``bboxes``.
 
     Args:
         masks: (…, c², h, w), maps ordered by row, then column of the part: for c = 2 top left, top right, bottom left,
             bottom right.
-        bboxes: (…, 4), x1, y1, x2, y2 in pixels of the map; may reach beyond it, be empty or not finite.
+        bboxes: (…, 4), x1, y1, x2, y2 in pixels of the map; may extend beyond it, be empty or not finite.
         parts: c.
 
     Returns:
-        (…, h, w) in the type of ``masks``.
+        (…, h, w) in the dtype of ``masks``.
 
     Raises:
-        ValueError: ``masks`` does not hold c² maps for every box.
+        ValueError: if ``masks`` does not contain c² maps for every box.
     """
     height, width = masks.shape[-2:]
     if masks.shape[:-2] != (*bboxes.shape[:-1], parts ** 2):
-        raise ValueError(f'crop_split: masks {tuple(masks.shape)} do not hold {parts ** 2} maps for each of the boxes '
-                         f'{tuple(bboxes.shape)}')
+        raise ValueError(f'crop_split: masks {tuple(masks.shape)} do not contain {parts ** 2} maps for each of the '
+                         f'boxes {tuple(bboxes.shape)}')
     bboxes = bboxes.detach()
-    # half precision would misplace pixels beyond 256 and round the 0.1 away
+    # half precision cannot represent all pixel coordinates above 256, nor the 0.1 added to them
     x1, y1, x2, y2 = (bboxes if bboxes.dtype == torch.float64 else bboxes.float()).unbind(-1)
     rows, columns = parts_along(y1, y2, height, parts), parts_along(x1, x2, width, parts)
     part = rows[..., :, None] * parts + columns[..., None, :]  # (…, h, w)
@@ -100,7 +108,9 @@ def split_masks(bases: Tensor, coefficients: Tensor, bboxes: Tensor, parts: int)
     """Compute the mask probabilities of the few boxes of a test frame, zero outside the boxes.
 
     Args:
-        bases: (B, M, h, w). coefficients: (B, P, c²·M), part by part. bboxes: (B, P, 4) in pixels of the bases.
+        bases: (B, M, h, w) basis masks.
+        coefficients: (B, P, c²·M), ordered by part.
+        bboxes: (B, P, 4) in pixels of the bases.
         parts: c.
 
     Returns:
@@ -127,7 +137,7 @@ def split_mask_logits(bases: Tensor, coefficients: Tensor, bboxes: Tensor, parts
     for part, weights in enumerate(coefficients.to(bases.dtype).chunk(parts ** 2, dim=2)):
         value = (weights @ flat).unflatten(2, (height, width)).float()
         mine = (row == part // parts) & (column == part % parts)
-        # part by part: autograd saves only the choice, not c² maps per box
+        # one part at a time: autograd saves only the selection, not c² maps per box
         logits = value if logits is None else torch.where(mine, value, logits)
     assert logits is not None
     return logits
@@ -138,13 +148,15 @@ def split_mask_logits(bases: Tensor, coefficients: Tensor, bboxes: Tensor, parts
 
 
 def resize_and_fit(masks: Tensor, factor: float, shape: tuple[int, int]) -> Tensor:
-    """Resize probabilities by a factor, threshold at ½, then crop or zero-pad at the end.
+    """Resize probabilities by a factor, threshold at ½, then crop or zero-pad at the bottom and the right.
 
-    The factor itself defines the sampling grid; the resized size is its floor. Rows and columns are treated alike, so
-    the masks may be transposed.
+    The factor itself defines the sampling grid; the resized size is rounded down. Rows and columns are treated alike,
+    so that the masks may be transposed.
 
     Args:
-        masks: (n, h, w) in [0, 1]. factor: output pixels per input pixel. shape: (height, width) of the result.
+        masks: (n, h, w) in [0, 1].
+        factor: output pixels per input pixel.
+        shape: (height, width) of the result.
 
     Returns:
         (n, height, width) bool.

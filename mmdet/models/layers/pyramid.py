@@ -1,6 +1,6 @@
 """Concatenation and fusion of the levels of a pyramid; called by the dense heads (FCOS, SipMask, MemCNP).
 
-Symbols: B images, levels l with h_l×w_l maps, each half as large as the one before, N = Σ h_l·w_l locations.
+Symbols: B images, levels l with h_l×w_l maps, each half the size of the previous one, N = Σ h_l·w_l locations.
 """
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
 def fuse_levels(levels: Sequence[Tensor], conv: nn.Conv2d) -> Tensor:
     """Resize levels (B, c, h_l, w_l) to the first, concatenate, apply a 1×1 convolution: (B, out, h_0, w_0).
 
-    Computed as the sum of each level's own convolution, resized after it: the two commute, same values, less work.
+    Computed as a sum of convolutions of each level, resized afterwards: resizing and a 1×1 convolution commute, so that
+    the values are the same, with less computation.
     """
     first, *coarser = conv.weight.chunk(len(levels), dim=1)
     fused = F.conv2d(levels[0], first, conv.bias)

@@ -1,9 +1,10 @@
 """Self-attention within windows on maps of any size; blocks of the Swin backbone and the Swin feature pyramid.
 
-Attention, MLP and patch merging are timm's. Padding, shifting and masking are here because timm's blocks shift before
-they pad, which lets opposite edges of a map see each other wherever its size is no multiple of the window's.
+Attention, MLP and patch merging are timm's. Padding, shifting and masking are implemented here because timm's blocks
+shift before they pad, so that opposite edges of a map attend to each other if its size is not a multiple of the
+window's.
 
-Symbols: B images, H×W map, C channels, w side of a window, T = w² its tokens, L number of windows. Maps are
+Symbols: B images, H×W map, C channels, w side of a window, T = w² tokens of a window, L number of windows. Maps are
 channels-last: (B, H, W, C).
 """
 from __future__ import annotations
@@ -17,24 +18,24 @@ from timm.models.swin_transformer import WindowAttention, window_partition, wind
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_BLOCKED = -100.0  # added to the attention of two tokens that are not neighbours; the original's value
+_MASKED = -100.0  # added to the attention logits of two tokens from different regions; the original's value
 
 
 def shift_mask(height: int, width: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Compute the bias of the attention of a map shifted by half a window: (L, T, T), 0 or −100.
+    """Compute the attention mask (L, T, T), 0 or −100, of a map that is shifted by half a window.
 
     Args:
-        height, width: of the map, multiples of ``window``.
+        height, width: size of the map, multiples of ``window``.
     """
     row, column = (_bands(side, window, device) for side in (height, width))
     region = (3 * row[:, None] + column).reshape(1, height, width, 1)
     region = window_partition(region, (window, window)).flatten(1)  # (L, T)
     apart = region[:, :, None] != region[:, None, :]
-    return torch.zeros(apart.shape, device=device, dtype=dtype).masked_fill_(apart, _BLOCKED)
+    return torch.zeros(apart.shape, device=device, dtype=dtype).masked_fill_(apart, _MASKED)
 
 
 def _bands(side: int, window: int, device: torch.device) -> Tensor:
-    """Return 0 before the last window, 1 in it, 2 where the shift has moved tokens of the other edge: (side,)."""
+    """Return the region of each position (side,): 0 before the last window, 1 in it, 2 for cyclically shifted ones."""
     position = torch.arange(side, device=device)
     return (position >= side - window).long() + (position >= side - window // 2).long()
 
@@ -46,9 +47,9 @@ class SwinBlock(nn.Module):
         channels: C.
         num_heads: attention heads, a divisor of C.
         window: side of a window in tokens.
-        shifted: lay the windows half a window further down and right.
+        shifted: shift the windows down and right by half a window.
         mlp_ratio: hidden channels of the MLP over C.
-        drop_path: probability of leaving a branch out, per image.
+        drop_path: stochastic depth: drop probability of a residual branch, per image.
     """
 
     def __init__(self, channels: int, num_heads: int, window: int, shifted: bool, mlp_ratio: float = 4.0,
@@ -62,7 +63,7 @@ class SwinBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, H, W, C) → the same shape; ``mask`` of the padded map for a shifted block, see :func:`shift_mask`."""
+        """Transform a map (B, H, W, C); a shifted block uses the ``mask`` of the padded map, see :func:`shift_mask`."""
         x = x + self.drop_path(self._attend(self.norm1(x), mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -86,11 +87,11 @@ class SwinStage(nn.Module):
 
     Args:
         channels, num_heads, window, mlp_ratio: see :class:`SwinBlock`.
-        drop_path: probability per block; its length is the number of blocks.
+        drop_path: drop probability of each block; its length is the number of blocks.
         with_cp: recompute block activations in the backward pass instead of keeping them.
     """
 
-    # set by the owner of the stage, if the resolution changes after it
+    # set by the backbone or neck if the resolution changes after this stage
     downsample: nn.Module
     upsample: nn.Module
 
@@ -102,7 +103,7 @@ class SwinStage(nn.Module):
                                     for index, rate in enumerate(drop_path))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) → the same shape, the blocks only."""
+        """Apply the blocks to a map (B, H, W, C), without down- or upsampling."""
         height, width = (side + -side % self.window for side in x.shape[1:3])
         mask = shift_mask(height, width, self.window, x.device, x.dtype)
         for block in self.blocks:
@@ -111,7 +112,7 @@ class SwinStage(nn.Module):
 
 
 def init_linear(module: nn.Module) -> None:
-    """Initialise as the original does: weights of linear layers from a truncated normal of .02, biases 0."""
+    """Initialise linear layers as the original: weights from a truncated normal distribution of std 0.02, biases 0."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             trunc_normal_(part.weight, std=0.02)

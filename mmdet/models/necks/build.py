@@ -1,4 +1,4 @@
-"""Builds the neck that fits a backbone and the heads behind it; called by the detectors' constructors."""
+"""Build a neck and check it against the backbone and the head; called by the detectors' constructors."""
 from __future__ import annotations
 
 import logging
@@ -13,25 +13,26 @@ from mmdet.registry import MODELS
 
 def build_neck(neck: dict, backbone: nn.Module, head_strides: Sequence[int] | None = None,
                option: str = 'bbox_head.strides') -> nn.Module:
-    """Build a neck; ``in_channels`` may be left out of its config or None: then they are the backbone's.
+    """Build a neck; if ``in_channels`` is missing in its config or None, it is taken from the backbone.
 
     Args:
         neck: config.
-        backbone: with ``out_channels`` and ``out_strides`` of its maps; one without them needs ``in_channels``.
-        head_strides: strides that the head takes the levels for; None: not compared.
-        option: config key of ``head_strides``, for the message.
+        backbone: its ``out_channels`` and ``out_strides`` describe its maps; without them, the config needs
+            ``in_channels``.
+        head_strides: strides of the levels that the head expects; None skips this check.
+        option: config key of ``head_strides``, for the error message.
 
     Raises:
-        UserError: channels or strides do not fit together; the message has the right values.
+        UserError: if channels or strides are inconsistent; the message contains the correct values.
     """
     channels = getattr(backbone, 'out_channels', None)
     given = neck.get('in_channels')
     name = f'{type(backbone).__name__} {getattr(backbone, "name", "")}'.rstrip()
     if given is None and channels is None:
-        raise UserError(f'model.neck.in_channels is missing and {name} does not say its channels; set it to a list '
+        raise UserError(f'model.neck.in_channels is missing and {name} has no attribute out_channels; set it to a list '
                         'with the channels of each backbone output')
     if given is not None and channels is not None and list(given) != list(channels):
-        raise UserError(f'model.neck.in_channels={list(given)}, but {name} gives {list(channels)} channels; set '
+        raise UserError(f'model.neck.in_channels={list(given)}, but {name} has {list(channels)} output channels; set '
                         f'model.neck.in_channels=None (taken from the backbone) or {list(channels)}')
     strides = getattr(backbone, 'out_strides', None)
     start = neck.get('start_level', 0)
@@ -43,7 +44,7 @@ def build_neck(neck: dict, backbone: nn.Module, head_strides: Sequence[int] | No
             while len(levels) < len(head_strides):
                 levels.append(last := 2 * last)
             raise UserError(f'model.{option}={list(head_strides)}, but {name} has maps of strides {list(strides)} and '
-                            f'the neck starts with number model.neck.start_level={start}; set '
+                            f'the neck starts with the map of index model.neck.start_level={start}; set '
                             + (f'model.neck.start_level={strides.index(head_strides[0])}' if head_strides[0] in strides
                                else f'model.{option}={levels[:len(head_strides)]}'))
     return MODELS.build({**neck, 'in_channels': list(given or channels or ())})
@@ -61,5 +62,6 @@ def check_normalization(backbone: nn.Module, data_preprocessor: nn.Module | None
     if not same or not data_preprocessor.bgr_to_rgb:
         rounded = [[round(value, 3) for value in values] for values in expected]
         print_log(f'{type(backbone).__name__} {backbone.name} was trained on images normalised with mean {rounded[0]} '
-                  f'and std {rounded[1]} of RGB values, the config has others: set model.data_preprocessor.mean and '
-                  '.std to these and .bgr_to_rgb=True, or its weights are worth little', 'current', logging.WARNING)
+                  f'and std {rounded[1]} of RGB values, but the config has other values: set '
+                  'model.data_preprocessor.mean and .std to these values and .bgr_to_rgb=True, or accuracy will suffer',
+                  'current', logging.WARNING)

@@ -14,17 +14,17 @@ from mmdet.registry import MODELS
 
 @MODELS.register_module()
 class FPN(BaseModule):
-    """Lateral 1×1 convolutions, nearest top-down sums, 3×3 output convolutions, extra levels at the end.
+    """Lateral 1×1 convolutions, top-down sums with nearest upsampling, 3×3 output convolutions, then extra levels.
 
     Args:
-        in_channels: channels of each backbone output; in a detector's config None or left out, see
+        in_channels: channels of each backbone output; may be None or missing in a detector's config, see
             :func:`~mmdet.models.necks.build_neck`.
         out_channels: channels of every output.
         num_outs: number of output levels, at least the number of inputs used.
         start_level: first backbone output used.
-        extra_levels: how levels beyond the inputs are made: ``'conv'`` by stride-2 3×3 convolutions, the first of the
-            last output, later ones of the ReLU of the previous; ``'pool'`` by taking every second pixel (1×1 stride-2
-            max-pool).
+        extra_levels: how the levels after those of the inputs are computed: ``'conv'`` by stride-2 3×3 convolutions,
+            the first of the last output, later ones of the ReLU of the previous level; ``'pool'`` by subsampling (1×1
+            max-pool with stride 2).
         init_cfg: mmengine's; Xavier-uniform by default.
     """
 
@@ -46,8 +46,9 @@ class FPN(BaseModule):
                                   for _ in range(self.num_extra))
 
     def forward(self, feats: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Backbone maps (B, C_i, h_i, w_i) → ``num_outs`` maps (B, out_channels, h_i, w_i), each extra level
-        half as large.
+        """Compute ``num_outs`` maps (B, out_channels, h_i, w_i) of backbone maps (B, C_i, h_i, w_i).
+
+        Each extra level has half the size of the previous one.
         """
         laterals = [conv(feat) for conv, feat in zip(self.lateral_convs, feats[self.start_level:])]
         for i in range(len(laterals) - 1, 0, -1):

@@ -1,7 +1,7 @@
-"""Feature pyramid whose top-down path is made of Swin blocks; called by the detectors between backbone and head.
+"""Feature pyramid whose top-down path consists of Swin blocks; called by the detectors between backbone and head.
 
-The published one gives maps of strides 4 to 64 to a head that takes them for 8 to 128. This one starts at stride 8 and
-makes its last level with ``extra_conv``, which the published one has but never calls.
+The published implementation passes maps of strides 4 to 64 to a head that assumes strides 8 to 128. This one starts at
+stride 8 and computes its last level by ``extra_conv``, which the published one has but never calls.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmdet.registry import MODELS
 
 
 class PatchExpanding(nn.Module):
-    """Doubles a map and halves its channels: (B, h, w, C) → (B, 2h, 2w, C/2); the reverse of patch merging."""
+    """The inverse of patch merging: double the size of a map, halve its channels: (B, h, w, C) → (B, 2h, 2w, C/2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,19 +31,19 @@ class PatchExpanding(nn.Module):
 
 @MODELS.register_module()
 class SwinFPN(BaseModule):
-    """Swin stages from the deepest input up, each expanded and added to the next; 1×1 convolutions to the outputs.
+    """Swin stages from the coarsest input to the finest, each upsampled and added to the next; 1×1 output convolutions.
 
-    Inputs of strides 4, 8, 16, 32 and ``start_level=1`` give five levels of strides 8, 16, 32, 64, 128: one a used
-    input, then the deepest input at half its size, then a stride-2 convolution.
+    Inputs of strides 4, 8, 16, 32 and ``start_level=1`` give five levels of strides 8, 16, 32, 64, 128: one per used
+    input, then the coarsest input at half its size, then a stride-2 convolution.
 
     Args:
-        in_channels: channels of each backbone output, each twice the one before.
+        in_channels: channels of each backbone output, each twice the previous one.
         out_channels: channels of every output.
         start_level: first backbone output used.
-        depths: blocks of each used level, deepest first.
-        num_heads: attention heads of each used level, deepest first.
+        depths: blocks of each used level, coarsest first.
+        num_heads: attention heads of each used level, coarsest first.
         window_size: side of a window in tokens.
-        drop_path_rate: probability of leaving out a block's branches.
+        drop_path_rate: stochastic depth: drop probability of every block.
         with_cp: recompute block activations in the backward pass instead of keeping them.
         init_cfg: mmengine's.
     """
@@ -55,10 +55,10 @@ class SwinFPN(BaseModule):
         used = list(in_channels)[start_level:][::-1]
         if not len(used) == len(depths) == len(num_heads):
             raise UserError(f'SwinFPN uses {len(used)} inputs (start_level={start_level}) but has {len(depths)} depths '
-                            f'and {len(num_heads)} num_heads; give one of each an input used')
+                            f'and {len(num_heads)} num_heads; set one value of each per used input')
         for channels, heads, finer in zip(used, num_heads, [*used[1:], used[-1] // 2]):
             if channels != 2 * finer or channels % 4 or channels % heads:
-                raise UserError(f'SwinFPN in_channels={list(in_channels)}: each must be twice the one before, a '
+                raise UserError(f'SwinFPN in_channels={list(in_channels)}: each must be twice the previous one, a '
                                 f'multiple of 4 and of its num_heads ({heads} for {channels})')
         self.start_level = start_level
         self.layers = nn.ModuleList(SwinStage(channels, heads, window_size, [drop_path_rate] * depth, with_cp=with_cp)
@@ -74,9 +74,9 @@ class SwinFPN(BaseModule):
             nn.init.zeros_(conv.bias)
 
     def forward(self, feats: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Backbone maps (B, C_i, h_i, w_i), finest first → maps (B, out_channels, ...), finest first.
+        """Compute maps (B, out_channels, ...) of backbone maps (B, C_i, h_i, w_i), both finest first.
 
-        One of each used input's size, then two further ones, each half as large as the one before.
+        One map has the size of each used input; two more follow, each with half the size of the previous one.
         """
         used = feats[self.start_level:][::-1]
         coarser = self.laterals[0](used[0][..., ::2, ::2])
