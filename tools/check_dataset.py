@@ -13,14 +13,15 @@ from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_comma
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/check_dataset.py', description=(
         'Lists every fault of a YouTube-VIS annotation file and its images: ids, sizes, masks, boxes, missing frames, '
-        'objects annotated twice. Status 0: none, 1: some, 2: the file cannot be read at all.'))
+        'objects annotated twice. The exit status is 0 without faults, 1 with faults, 2 if the file cannot be read.'))
     parser.add_argument('annotations', type=existing_file, help='annotation file')
     parser.add_argument('--images', type=Path, metavar='DIR',
-                        help='folder that file_names start from (default: unchecked)')
-    parser.add_boolean('--decode', help='decode the images, to find those that are cut off or damaged inside')
+                        help='folder to which file_names are relative (default: images are not checked)')
+    parser.add_boolean('--decode', help='decode the images, to find truncated and damaged files')
     parser.add_argument('--overlap', type=float, default=.9, metavar='IOU',
-                        help='masks of two objects in a video more alike than this are a fault (default: 0.9)')
-    parser.add_argument('--workers', type=positive_int, default=4, help='processes that read images (default: 4)')
+                        help='report two objects of a video whose masks have a higher IoU than this (default: 0.9)')
+    parser.add_argument('--workers', type=positive_int, default=4,
+                        help='number of processes that read images (default: 4)')
     return parser
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.files import load_json
     from mmdet.structures.vis_json import Video, check_outline, read_annotation_entries
 
-    cv2.setNumThreads(0)  # OpenCV's threads do not survive the start of the processes that decode images
+    cv2.setNumThreads(0)  # OpenCV's threads are not copied to the forked processes that decode images
     if not 0 < args.overlap <= 1:
         raise UserError(f'--overlap {args.overlap} must lie above 0 and be at most 1')
     if args.decode and not args.images:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None) -> int:
     data = load_json(args.annotations)
     check_outline(data, args.annotations)
     if args.images and not args.images.is_dir():
-        raise UserError(f'{args.images} is no folder; give the one that file_names start from')
+        raise UserError(f'{args.images} is not a folder; give the one to which file_names are relative')
     faults = 0
     for fault in tqdm(check_annotations(data, args.overlap), desc='annotations', unit=' faults'):
         tqdm.write(f'{args.annotations}: {fault}')

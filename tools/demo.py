@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The whole way on toy videos, on the CPU: data, training, test, AP table, pictures. Called by ``make demo``."""
+"""All steps on toy videos, on the CPU: data, training, test, AP table, drawn results. Called by ``make demo``."""
 import re
 import shutil
 import subprocess
@@ -15,15 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path('demo_output')
 SHIPPED_CONFIG, SHIPPED = 'configs/memcnp_toy_textured.py', 'checkpoints/memcnp_toy_textured.pth'
 CONFIG = 'configs/memcnp_toy.py'
-TEXTURED, EASY = 'data/toy_demo', 'data/toy_demo_easy'  # its own: data/toy may hold any videos of the user's
+TEXTURED, EASY = 'data/toy_demo', 'data/toy_demo_easy'  # not data/toy, which may contain videos of the user
 SHOWN = re.compile(r'Epoch\(train\)|^error:')
 
 
 def run(title: str, *words: str, shown: re.Pattern | None = None) -> str:
-    """Runs a command of the project, keeps its output in a log and prints the lines that match.
+    """Run a command of the project, write its output to a log and print the lines that match ``shown``.
+
+    If the command fails, the demo exits with the same status.
 
     Returns:
-        The output. A command that fails ends the demo with its status.
+        The output of the command.
     """
     print(f'\n== {title}\n$ python {" ".join(words)}', flush=True)
     lines = []
@@ -42,13 +44,13 @@ def run(title: str, *words: str, shown: re.Pattern | None = None) -> str:
 
 
 def make_videos(title: str, folder: str, *options: str) -> None:
-    """Makes toy videos unless they are there."""
+    """Make toy videos unless they exist."""
     if not list((ROOT / folder / 'annotations').glob('*_valid.json')):
         run(title, 'tools/make_toy_vis.py', folder, *options)
 
 
 def test(title: str, config: str, checkpoint: str, folder: Path, thresh: str, *options: str) -> None:
-    """Tests with pictures in ``folder`` and prints the table of scores."""
+    """Test a model, draw the results into ``folder`` and print the table of scores."""
     shutil.rmtree(ROOT / folder, ignore_errors=True)
     text = run(title, 'test_video.py', config, checkpoint, '--gpus', '0', '--work_dir', f'{folder}/logs',
                '--out', f'{folder}/result.pkl', '--eval', 'segm', '--show', '--save_vis_path', f'{folder}/pictures',
@@ -58,8 +60,8 @@ def test(title: str, config: str, checkpoint: str, folder: Path, thresh: str, *o
 
 def main() -> None:
     CommandParser(prog='tools/demo.py', description=(
-        'Shows what the shipped model finds in toy videos, then trains a small model of its own, tests it and draws '
-        'its results, all in demo_output/; on the CPU, some minutes.')).parse_args()
+        'Tests the shipped model on toy videos, then trains and tests a small model, and draws the results. Everything '
+        'is written to demo_output/. This takes some minutes on the CPU.')).parse_args()
     start = time.monotonic()
     (ROOT / OUTPUT).mkdir(exist_ok=True)
 
@@ -80,9 +82,9 @@ def main() -> None:
          '--cfg_options', f'test_dataloader.dataset.data_root={EASY}/',
          f'test_evaluator.ann_file={EASY}/annotations/instances_valid.json')
     print(f'Done in {time.monotonic() - start:.0f} s. In {OUTPUT}/:\n'
-          '  shipped/, test/   of the shipped and of your model:\n'
-          '    pictures/*.gif    one film per video, pictures/<video>/*.png its frames\n'
-          '    result.pkl.json   the result file of YouTube-VIS servers, result.pkl the same per frame\n'
+          '  shipped/, test/   results of the shipped and of the newly trained model:\n'
+          '    pictures/*.gif    an animation of each video; its frames are pictures/<video>/*.png\n'
+          '    result.pkl.json   the result file for YouTube-VIS servers; result.pkl has the results of each frame\n'
           '  train/            checkpoints and logs')
 
 

@@ -20,22 +20,23 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/make_toy_vis.py', description=(
-        'Makes a toy data set for video instance segmentation: shapes that move and hide each other, in the layout and '
-        'format of YouTube-VIS or OVIS.'))
-    parser.add_argument('out', help='folder to write')
-    parser.add_argument('--videos', type=int, default=20, help='training videos (default: 20)')
-    parser.add_argument('--val_videos', type=int, default=5, help='validation videos (default: 5)')
-    parser.add_argument('--frames', type=int, default=20, help='frames of each video (default: 20)')
+        'Makes a toy data set for video instance segmentation: moving shapes that occlude each other, in the layout '
+        'and format of YouTube-VIS or OVIS.'))
+    parser.add_argument('out', help='output folder')
+    parser.add_argument('--videos', type=int, default=20, help='number of training videos (default: 20)')
+    parser.add_argument('--val_videos', type=int, default=5, help='number of validation videos (default: 5)')
+    parser.add_argument('--frames', type=int, default=20, help='number of frames in each video (default: 20)')
     parser.add_argument('--size', type=parse_size, default=(320, 192), metavar='WIDTHxHEIGHT',
-                        help='of the frames, width first: 320x192 is 320 pixels wide and 192 high (default: 320x192)')
-    parser.add_argument('--classes', type=int, help='shape classes, 1 to 10 (default: 3 with --easy, else 6)')
-    parser.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+                        help='size of the frames: 320x192 is 320 pixels wide and 192 high (default: 320x192)')
+    parser.add_argument('--classes', type=int, help='number of classes, 1 to 10 (default: 3 with --easy, else 6)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of all random numbers (default: 0)')
     parser.add_argument('--format', choices=('yvis', 'ovis'), default='yvis',
-                        help='of the annotations and file names (default: yvis)')
-    parser.add_argument('--first_category_id', type=int, default=1, help='the others follow it (default: 1)')
+                        help='format of the annotations and file names (default: yvis)')
+    parser.add_argument('--first_category_id', type=int, default=1,
+                        help='id of the first category; the others are consecutive (default: 1)')
     parser.add_argument('--workers', type=positive_int, default=os.cpu_count() or 1,
-                        help='processes (default: one per core)')
-    parser.add_boolean('--easy', help='solid colours, calm background, 1 to 3 objects')
+                        help='number of processes (default: one per core)')
+    parser.add_boolean('--easy', help='solid colours, plain background, 1 to 3 objects')
     return parser
 
 

@@ -12,25 +12,26 @@ from mmdet.video.video_options import check_video_options
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/serve.py', description=(
-        'Answers POST /videos (a video file; a JSON line per frame) and POST /streams/NAME (an image, the next frame '
-        'of that stream; JSON). Requests may come at the same time. There is no authentication: see --host.'))
+        'Serves POST /videos (body: a video file; response: a JSON line for each frame) and POST /streams/NAME (body: '
+        'an image, the next frame of that stream; response: JSON). Several requests may be processed at the same time. '
+        'There is no authentication, see --host.'))
     parser.add_argument('config', type=existing_file, help='config file')
     parser.add_argument('checkpoint', type=checkpoint_source,
                         help='trained weights: path, address (https://, hf://) or name (tools/weights.py list)')
     parser.add_argument('--host', default='127.0.0.1',
-                        help='address to listen on (default: 127.0.0.1, which only this machine reaches)')
-    parser.add_argument('--port', type=int, default=8000, help='0: a free one (default: 8000)')
+                        help='address to listen on (default: 127.0.0.1, which only this machine can access)')
+    parser.add_argument('--port', type=int, default=8000, help='port; 0 selects a free one (default: 8000)')
     parser.add_argument('--thresh', type=float, default=0.5,
-                        help='objects with a score above this are sent (default: 0.5)')
+                        help='send objects with a score above this (default: 0.5)')
     parser.add_argument('--batch', type=positive_int, default=1, metavar='N',
                         help='number of frames in a batch of the network (default: 1)')
     parser.add_argument('--max_size', type=int, metavar='PIXELS',
-                        help='longest side of the network input, if the config has more')
+                        help='maximum longer side of the network input')
     parser.add_argument('--max_streams', type=positive_int, default=64, metavar='N',
                         help='number of streams kept; the least recently used is dropped for a new one (default: 64)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
-    parser.add_boolean('--amp', help='mixed precision')
-    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
+    parser.add_boolean('--amp', help='use mixed precision')
+    parser.add_boolean('--full_float32', help='use float32 instead of TF32 for convolutions on a GPU (slower)')
     parser.add_config_options()
     return parser
 

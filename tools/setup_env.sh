@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv from env_pip.txt. Called by `make setup`; PYTHON chooses the interpreter (default: python3.12, 3.11 or 3).
+# Creates .venv from env_pip.txt. Called by `make setup`; PYTHON chooses the interpreter (default: python3.12, 3.11, 3).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,10 +24,10 @@ fi
 echo "Installing the packages of env_pip.txt into .venv (a few minutes the first time)"
 .venv/bin/python -m pip install --disable-pip-version-check --quiet -r env_pip.txt
 
-# opencv-python needs libGL, which machines without a screen may lack; the headless build of the same version does not
+# opencv-python needs libGL, which machines without a display may lack; the headless package of that version does not
 if ! .venv/bin/python -c 'import cv2' >/dev/null 2>&1; then
     version=$(sed -n 's/^opencv-python==//p' env_pip.txt)
-    echo "opencv-python does not load here (no libGL?): putting opencv-python-headless $version in its place"
+    echo "opencv-python cannot be imported here (no libGL?): replacing it by opencv-python-headless $version"
     .venv/bin/python -m pip uninstall --yes --quiet opencv-python
     .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --force-reinstall "opencv-python-headless==$version"
     .venv/bin/python -c 'import cv2'

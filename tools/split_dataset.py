@@ -14,11 +14,12 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/split_dataset.py', description=(
         'Splits an annotation file by video, stratified by category, into DIR/instances_train.json and '
-        'DIR/instances_valid.json. Ids and file names stay, so both read the same image folder.'))
+        'DIR/instances_valid.json. Ids and file names do not change; both files use the image folder.'))
     parser.add_argument('annotations', type=existing_file, help='YouTube-VIS annotation file with ground truth')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the two files')
-    parser.add_argument('--share', type=float, default=.2, help='share of the validation videos (default: 0.2)')
-    parser.add_argument('--seed', type=int, default=0, help='order of videos that are alike (default: 0)')
+    parser.add_argument('--share', type=float, default=.2, help='fraction of validation videos (default: 0.2)')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='seed for the choice among videos with the same categories (default: 0)')
     return parser
 
 
@@ -36,11 +37,11 @@ def main(argv: Sequence[str] | None) -> int:
     paths = {name: args.out / f'instances_{name}.json' for name in ('train', 'valid')}
     if Path(args.annotations).resolve() in [path.resolve() for path in paths.values()]:
         raise UserError(f'--out {args.out}: {args.annotations} itself would be overwritten; choose another folder')
-    read_youtube_vis(args.annotations)  # a damaged file is an error here rather than in two files
+    read_youtube_vis(args.annotations)  # raises UserError for a damaged file before anything is written
     data = load_json(args.annotations)
     videos, annotations = data['videos'], data.get('annotations') or []
     if len(videos) < 2:
-        raise UserError(f'{args.annotations} has one video only; it takes two to split')
+        raise UserError(f'{args.annotations} has fewer than two videos and cannot be split')
     counts: dict[int, Counter] = {video['id']: Counter() for video in videos}
     for annotation in annotations:
         counts[annotation['video_id']][annotation['category_id']] += 1

@@ -30,43 +30,44 @@ def build_parser() -> CommandParser:
         prog='tools/video_demo.py',
         usage='%(prog)s VIDEO [VIDEO ...] [CONFIG CHECKPOINT | --model NAME] [--out DIR] [flags]',
         description=(
-            'Finds and tracks the objects of videos, frame by frame, and writes pictures and results as they come. '
-            'Ctrl-C ends it; what is written by then is complete.'))
+            'Finds and tracks the objects of videos, frame by frame, and writes drawn frames and results as soon as '
+            'they are computed. Ctrl-C ends it; all files are valid up to that frame.'))
     parser.add_argument('words', nargs='+', metavar='VIDEO ... CONFIG CHECKPOINT', help=(
         'videos: files, folders or globs of frames or of videos, addresses (rtsp://...), numbers of cameras; the '
         'config file; trained weights: path, address (https://, hf://) or name (tools/weights.py list)'))
     parser.add_argument('--model', choices=MODELS, metavar='NAME', help=(
-        'a trained model instead of CONFIG CHECKPOINT, its weights are downloaded once: '
+        'a trained model instead of CONFIG CHECKPOINT, whose weights are downloaded once: '
         f'{", ".join(MODELS)} (default: {DEFAULT})'))
     parser.add_argument('--out', type=Path, default=Path('demo_output'), metavar='DIR',
-                        help='folder for what is written (default: demo_output)')
+                        help='output folder (default: demo_output)')
     parser.add_argument('--outputs', nargs='+', choices=OUTPUTS, default=['mp4', 'json'],
                         help='what to write (default: mp4 json)')
-    parser.add_argument('--start', type=int, default=0, metavar='N', help='first frame, from 0')
-    parser.add_argument('--end', type=int, metavar='N', help='the frame before which to stop')
-    parser.add_argument('--stride', type=int, default=1, metavar='N', help='take every Nth frame')
+    parser.add_argument('--start', type=int, default=0, metavar='N', help='index of the first frame, counted from 0')
+    parser.add_argument('--end', type=int, metavar='N', help='index of the frame to stop before')
+    parser.add_argument('--stride', type=int, default=1, metavar='N', help='process every Nth frame')
     parser.add_argument('--max_size', type=int, metavar='PIXELS',
-                        help='longest side of what the network sees, if the config has more; pictures keep their size')
+                        help='maximum longer side of the network input; drawn frames keep their size')
     parser.add_argument('--thresh', type=float, default=0.5,
-                        help='objects with a score above this are drawn and written (default: 0.5)')
-    parser.add_argument('--classes', nargs='+', default=[], metavar='NAME', help='only these (default: all)')
+                        help='draw and write objects with a score above this (default: 0.5)')
+    parser.add_argument('--classes', nargs='+', default=[], metavar='NAME',
+                        help='draw and write only these classes (default: all)')
     parser.add_argument('--batch', type=int, default=1, metavar='N',
-                        help='frames the network sees at once (default: 1)')
+                        help='number of frames in a batch of the network (default: 1)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
-    parser.add_boolean('--amp', help='mixed precision')
-    parser.add_boolean('--full_float32', help='float32 instead of TF32 for convolutions on a GPU (slower)')
-    parser.add_argument('--fps', type=float, help='frames per second of MP4 and GIF (default: the times of the video)')
+    parser.add_boolean('--amp', help='use mixed precision')
+    parser.add_boolean('--full_float32', help='use float32 instead of TF32 for convolutions on a GPU (slower)')
+    parser.add_argument('--fps', type=float, help='frame rate of MP4 and GIF (default: the timestamps of the video)')
     parser.add_argument('--trails', type=int, default=0, metavar='N',
-                        help='draw where objects were in the last N frames')
+                        help='draw the paths of the objects over the last N frames')
     parser.add_argument('--on_bad_frame', choices=('error', 'skip'), default='error',
                         help='skip: leave out image files that cannot be read (default: error)')
-    parser.add_boolean('--uncertainty', help='draw how sure the detector is of a box, as ellipses at its corners')
+    parser.add_boolean('--uncertainty', help='draw the uncertainty of boxes as ellipses at their corners')
     parser.add_config_options()
     return parser
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The flags, with ``videos``, ``config`` and ``checkpoint``, which may stand between flags."""
+    """Parse the command line; ``videos``, ``config`` and ``checkpoint`` may be given between flags."""
     parser = build_parser()
     args = parser.parse_intermixed_args(argv)
     if args.model:
@@ -109,12 +110,12 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.files import check_writable
     from mmdet.video.video_list import check_outputs, list_videos
 
-    # a wrong name shows before the model is loaded
+    # report wrong names before the model is loaded
     videos, out = list_videos(args.videos), args.out.expanduser()
     chosen = (args.start, args.end, args.stride, args.on_bad_frame)
     first = videos[0].open(*chosen)
     for video in videos[1:]:
-        if video.path is not None:  # cameras and addresses may take one reader only
+        if video.path is not None:  # cameras and addresses may allow only one reader
             video.open(*chosen).close()
     check_outputs([video.name for video in videos], [video.path for video in videos], out, args.outputs)
     for video in videos:
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None) -> int:
             except UserError as error:
                 if len(videos) == 1:
                     raise
-                status = EXIT_USER_ERROR  # the other videos are none the worse
+                status = EXIT_USER_ERROR  # continue with the other videos
                 print(f'error: {one_line(error)}', file=sys.stderr, flush=True)
             if stop.received:
                 return stop.exit_status
@@ -140,7 +141,7 @@ def main(argv: Sequence[str] | None) -> int:
 
 
 def run(inferencer: VideoInferencer, source: VideoSource, args: Namespace, stop: StopSignal, several: bool) -> None:
-    """Run one video, and print one line about it."""
+    """Process one video and print one line about it."""
     from tqdm import tqdm
 
     from mmdet.paths import shown

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score a YouTube-VIS or OVIS result: python tools/vis_eval.py RESULT.json ANNOTATIONS.json; see --help."""
+"""Evaluate a YouTube-VIS or OVIS result: python tools/vis_eval.py RESULT.json ANNOTATIONS.json; see --help."""
 import json
 import sys
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser(prog='tools/vis_eval.py', description='Score a YouTube-VIS or OVIS result.')
-    parser.add_argument('result', type=existing_file, help='result list (.json), or a .zip with results.json')
+    parser = CommandParser(prog='tools/vis_eval.py', description='Evaluates a YouTube-VIS or OVIS result.')
+    parser.add_argument('result', type=existing_file, help='list of results (.json), or a .zip with results.json')
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
     parser.add_argument('--metric', nargs='+', choices=('segm', 'bbox'), default=['segm'],
-                        help='masks (default), boxes')
-    parser.add_boolean('--class_agnostic', 'score all categories as one: AP and AR of finding objects, whatever class '
-                       'they are given')
-    parser.add_boolean('--hota', help='also HOTA, by TrackEval (an extra: pip install trackeval==1.3.0)')
+                        help='what to evaluate: masks (segm) or boxes (bbox) (default: segm)')
+    parser.add_boolean('--class_agnostic', 'evaluate all categories as one: AP and AR regardless of the classes of '
+                       'objects and predictions')
+    parser.add_boolean('--hota', help='also compute HOTA with TrackEval (pip install trackeval==1.3.0)')
     parser.add_argument('--hota_thresh', type=float, default=0.0, metavar='SCORE',
-                        help='for HOTA only tracks with a score above this count (default: 0)')
-    parser.add_argument('--out', metavar='STATS.json', help='also write the numbers')
+                        help='score threshold for HOTA; only tracks with a higher score count (default: 0)')
+    parser.add_argument('--out', metavar='STATS.json', help='also write the statistics to this file')
     return parser
 
 

@@ -13,21 +13,22 @@ from mmdet.zoo import WEIGHTS, PublicWeights, find_weights, near_names
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/weights.py', description=(
-        'Lists, downloads and verifies public weights. Downloads go to $MEMCNP_HOME/checkpoints, else to the folder of '
-        'torch.hub; a file in data/weights takes precedence. For machines without internet: get the files on one that '
-        'has it, and copy them, or set MEMCNP_HOME to a folder that both see.'))
+        'Lists, downloads and verifies public weights. They are downloaded to $MEMCNP_HOME/checkpoints, if this '
+        'variable is set, else to the folder of torch.hub; a file in data/weights takes precedence. For a machine '
+        'without internet access, download the files on another one and copy them, or set MEMCNP_HOME to a folder that '
+        'both can read.'))
     commands = parser.add_subparsers(dest='command', required=True, metavar='list|get|verify')
-    commands.add_parser('list', prog='tools/weights.py list', help='names, sizes, licences and what is there already')
-    get = commands.add_parser('get', prog='tools/weights.py get', help='download')
-    get.add_argument('names', nargs='+', metavar='NAME', help='name of the list, https:// or hf:// address')
-    get.add_argument('--out', type=Path, metavar='DIR', help='folder to put the files in (default: the cache)')
+    commands.add_parser('list', prog='tools/weights.py list', help='print names, sizes, licences and local files')
+    get = commands.add_parser('get', prog='tools/weights.py get', help='download files')
+    get.add_argument('names', nargs='+', metavar='NAME', help='name from the list, https:// or hf:// address')
+    get.add_argument('--out', type=Path, metavar='DIR', help='output folder (default: the cache)')
     verify = commands.add_parser('verify', prog='tools/weights.py verify', help='compare SHA-256 digests')
-    verify.add_argument('names', nargs='*', metavar='NAME', help='(default: every file that is there)')
+    verify.add_argument('names', nargs='*', metavar='NAME', help='names to verify (default: all downloaded files)')
     return parser
 
 
 def find_all(names: Sequence[str]) -> list[PublicWeights]:
-    """The entries of all names; raises UserError, before any download, for the first that is unknown."""
+    """Return the entries of all names; raise UserError for an unknown name before anything is downloaded."""
     entries = []
     for name in names:
         entry = find_weights(name)
@@ -38,7 +39,7 @@ def find_all(names: Sequence[str]) -> list[PublicWeights]:
 
 
 def list_weights() -> None:
-    """Print the table, a line per file and one per group of configs."""
+    """Print the size, licence, address, configs and local path of each file."""
     from mmdet.download import cache_folder, local_file
     print(f'Folder of downloads: {cache_folder()}')
     for entry in WEIGHTS.values():
@@ -60,7 +61,7 @@ def get_weights(names: Sequence[str], out: Path | None) -> None:
 
 
 def verify_weights(names: Sequence[str]) -> int:
-    """Print whether each file has the digest that is published; return the exit status."""
+    """Print whether each file has the published digest; return the exit status."""
     from mmdet.download import local_file, sha256_of
     status = 0
     for entry in find_all(names) if names else WEIGHTS.values():

@@ -47,7 +47,7 @@ def entry(**changes):
     ('[{"name": "a", "config": "no.py"}]', r"variant 'a' names the config no\.py, which is not there"),
     (entry(cfg_option=[]), "variant 1: has the unknown key 'cfg_option'; did you mean cfg_options"),
     (entry(seeds=[]), "has the unknown key 'seeds'; there are name, config"),
-    (entry(name=3), 'its name is 3; give a string'), (entry(name='a/b'), "its name 'a/b' cannot be that of a folder"),
+    (entry(name=3), 'its name is 3; give a string'), (entry(name='a/b'), "its name 'a/b' cannot be the name of a folder"),
     (entry(title=4), 'its title is 4'), (entry(config=''), "its config is ''"),
     (entry(cfg_options='a.b=1'), "its cfg_options are 'a.b=1'; give a list of"),
     (entry(cfg_options={'a.b': 1}), 'give a list of'), (entry(cfg_options=['a.b']), 'give a list of'),

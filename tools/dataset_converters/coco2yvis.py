@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""COCO images to videos of one frame: tools/dataset_converters/coco2yvis.py COCO.json --target yvis2019 --out FILE."""
+"""Convert COCO images to videos of one frame: coco2yvis.py COCO.json --target yvis2019 --out FILE.json; see --help."""
 import json
 import sys
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/dataset_converters/coco2yvis.py', description=(
-        'COCO annotations of images to YouTube-VIS JSON with the categories of a video set, for COCOVIS: converted '
-        'once, they are read faster.'))
+        'Converts COCO annotations of images to YouTube-VIS JSON with the categories of a video data set. The data set '
+        'COCOVIS reads the converted file faster than the original.'))
     parser.add_argument('coco', type=existing_file, help='COCO annotation file, for example instances_train2017.json')
     parser.add_argument('--target', choices=('yvis2019', 'yvis2021', 'ovis'),
-                        help="video set whose categories to take (default: the file's own)")
+                        help="video data set whose categories are used (default: the file's own categories)")
     parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
     return parser
 

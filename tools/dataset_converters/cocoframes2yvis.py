@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""COCO annotations of frames to YouTube-VIS JSON: tools/dataset_converters/cocoframes2yvis.py COCO.json --out FILE."""
+"""Convert COCO annotations of frames to YouTube-VIS JSON: cocoframes2yvis.py COCO.json --out FILE.json; see --help."""
 import json
 import sys
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/dataset_converters/cocoframes2yvis.py', description=(
-        'COCO JSON whose images are frames (video_id, frame_id; or folder and file name) and whose annotations name '
-        'their object (instance_id or track_id) to YouTube-VIS JSON. Category ids and file names stay.'))
+        'Converts COCO JSON to YouTube-VIS JSON. Its images are frames of videos (given by video_id and frame_id, or '
+        'by folder and file name), and its annotations contain the id of their object (instance_id or track_id). '
+        'Category ids and file names do not change.'))
     parser.add_argument('coco', type=existing_file, help='COCO annotation file')
     parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
     parser.add_argument('--track_key', metavar='FIELD',
-                        help='field of an annotation with the number or name of its object')
+                        help='field of an annotation that contains the id or name of its object')
     return parser
 
 

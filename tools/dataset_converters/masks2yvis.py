@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""DAVIS-style mask folders to YouTube-VIS JSON: tools/dataset_converters/masks2yvis.py IMAGES MASKS --out FILE."""
+"""Convert DAVIS-style mask folders to YouTube-VIS JSON: masks2yvis.py IMAGES MASKS --out FILE.json; see --help."""
 import json
 import sys
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ SHOWN_WARNINGS = 5
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/dataset_converters/masks2yvis.py', description=(
-        'Index masks, MASKS/<video>/<frame>.png with the number of an object in each of its pixels, to YouTube-VIS '
-        'JSON. Frames are in natural order (9 before 10); images without a mask and hidden files are left out.'))
+        'Converts index masks to YouTube-VIS JSON: MASKS/<video>/<frame>.png, whose pixel values are the numbers of '
+        'the objects. Frames are in natural order (9 before 10); images without a mask and hidden files are left out.'))
     parser.add_argument('images', type=Path, help='folder with IMAGES/<video>/<frame>.jpg (DAVIS: JPEGImages/480p)')
     parser.add_argument('masks', type=Path, help='folder with MASKS/<video>/<frame>.png (DAVIS: Annotations/480p)')
     parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
     source = parser.add_mutually_exclusive_group()
-    source.add_argument('--category', default='object', help='the category of all objects (default: object)')
+    source.add_argument('--category', default='object', help='category of all objects (default: object)')
     source.add_argument('--meta', type=existing_file, metavar='META.json',
-                        help="YouTube-VOS's meta.json: videos.<video>.objects.<number>.category")
+                        help="meta.json of YouTube-VOS: videos.<video>.objects.<number>.category")
     parser.add_argument('--categories', type=existing_file, metavar='FILE.txt',
-                        help='names of all categories, one on each line, to have the same ids in several files')
-    parser.add_argument('--ignore', type=int, metavar='NUMBER', help='number that is no object in the masks, often 255')
-    parser.add_argument('--workers', type=positive_int, default=4, help='threads (default: 4)')
+                        help='names of all categories, one on each line, for the same category ids in several files')
+    parser.add_argument('--ignore', type=int, metavar='NUMBER', help='pixel value to ignore in the masks, often 255')
+    parser.add_argument('--workers', type=positive_int, default=4, help='number of threads (default: 4)')
     return parser
 
 

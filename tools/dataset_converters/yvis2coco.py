@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Frames of videos to COCO images, for FCOS: python tools/dataset_converters/yvis2coco.py INSTANCES.json --out FILE."""
+"""Convert frames of videos to COCO images, for FCOS: yvis2coco.py INSTANCES.json --out FILE.json; see --help."""
 import json
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/dataset_converters/yvis2coco.py', description=(
-        'YouTube-VIS or OVIS annotations to COCO JSON, an image for every frame; the inverse of cocoframes2yvis.py.'))
+        'Converts YouTube-VIS or OVIS annotations to COCO JSON with one image for each frame; the inverse of '
+        'cocoframes2yvis.py.'))
     parser.add_argument('annotations', type=existing_file, help='for example annotations/instances_train.json')
     parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
     return parser

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Weights of VidEoMT under other names: python tools/model_converters/convert_videomt.py SOURCE TARGET --to FORMAT.
+"""Convert weights of VidEoMT: python tools/model_converters/convert_videomt.py SOURCE TARGET --to FORMAT.
 
 FORMAT is ``project`` (a checkpoint of this project), ``authors`` (a .pth file of github tue-mps/videomt) or
-``transformers`` (a .safetensors file). SOURCE may be any of the three; this project also loads the others as they are.
+``transformers`` (a .safetensors file). SOURCE may have any of these formats. This project loads all of them directly.
 """
 import argparse
 import sys
@@ -20,17 +20,17 @@ def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/model_converters/convert_videomt.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=checkpoint_source, help='weights: path, address or name (tools/weights.py)')
-    parser.add_argument('target', type=Path, help='file to write')
-    parser.add_argument('--to', choices=FORMATS, default='project', help='names to write (default: project)')
+    parser.add_argument('target', type=Path, help='output file')
+    parser.add_argument('--to', choices=FORMATS, default='project', help='format to write (default: project)')
     parser.add_argument('--classes', choices=('yvis2019', 'yvis2021', 'ovis'),
-                        help='classes to note in a checkpoint of this project')
+                        help='data set whose class names are stored in a checkpoint of this project')
     parser.add_argument('--query_blocks', type=positive_int, metavar='N',
-                        help='blocks that see the queries, where the source does not tell (default: 3, of 24 blocks 4)')
+                        help='number of blocks with queries, if the source does not contain it (default: 3; 4 of 24)')
     return parser
 
 
 def convert(source: str, target: Path, to: str, classes: str | None = None, query_blocks: int | None = None) -> str:
-    """Write the weights; returns their sizes in words."""
+    """Write the weights; return a description of the network's sizes for a message."""
     import torch
     from safetensors.torch import save
 

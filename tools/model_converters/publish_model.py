@@ -11,16 +11,15 @@ from mmdet.apis.cli import CommandParser, checkpoint_source, run_command
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/model_converters/publish_model.py', description=(
-        'Makes a checkpoint small enough to share: weights, class names and config, without the state of the '
-        'training.'))
+        'Removes the training state from a checkpoint, so that only weights, class names and config remain.'))
     parser.add_argument('source', type=checkpoint_source, help='checkpoint of a training: path, address or name')
-    parser.add_argument('target', help='file to write')
-    parser.add_boolean('--half', help='store float16: half the size, loads like any other')
+    parser.add_argument('target', help='output file')
+    parser.add_boolean('--half', help='store weights in float16: half the size; it is loaded like other checkpoints')
     return parser
 
 
 def publish(source: str, target: str, half: bool = False) -> None:
-    """Write ``state_dict`` and ``meta`` (class names, config) of a checkpoint; ``half``: float32 tensors as float16."""
+    """Write ``state_dict`` and ``meta`` (class names, config) of a checkpoint; ``half``: convert float32 to float16."""
     import torch
 
     from mmdet.checkpoint import find_checkpoint, read_checkpoint, weights_of

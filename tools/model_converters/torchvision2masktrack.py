@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""torchvision's COCO Mask R-CNN as weights that MaskTrack R-CNN and CMaskTrack R-CNN start from; see --help.
+"""Convert torchvision's COCO Mask R-CNN to initial weights of MaskTrack R-CNN and CMaskTrack R-CNN; see --help.
 
     python tools/model_converters/torchvision2masktrack.py configs/masktrack_rcnn_r50_fpn_1x_yvis.py \\
         maskrcnn_resnet50_fpn_coco coco.pth
@@ -36,23 +36,23 @@ _NAMES = (
     (r'^roi_heads\.mask_predictor\.conv5_mask\.', 'mask_head.upsample.'),
     (r'^roi_heads\.mask_predictor\.mask_fcn_logits\.', 'mask_head.conv_logits.'),
 )
-_CLASS_LAYERS = {'bbox_head.fc_cls': 1, 'bbox_head.fc_reg': 4, 'mask_head.conv_logits': 1}  # rows a class
-_EPS = 1e-5  # of this project's batch norms
+_CLASS_LAYERS = {'bbox_head.fc_cls': 1, 'bbox_head.fc_reg': 4, 'mask_head.conv_logits': 1}  # rows for each class
+_EPS = 1e-5  # eps of this project's batch norms
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/model_converters/torchvision2masktrack.py', description=(
-        "Makes of torchvision's maskrcnn_resnet50_fpn weights a checkpoint that a MaskTrack or CMaskTrack R-CNN config "
-        'starts from (train.py CONFIG --load_from TARGET). The track head begins with the layers of the box head. '
-        'docs/torchvision.md says where detections are equal.'))
+        "Converts torchvision's maskrcnn_resnet50_fpn weights to initial weights for a MaskTrack or CMaskTrack R-CNN "
+        'config (train.py CONFIG --load_from TARGET). The track head is initialised with the layers of the box head. '
+        "docs/torchvision.md compares the detections with torchvision's."))
     parser.add_argument('config', type=existing_file, help='config of the model')
     parser.add_argument('source', type=checkpoint_source, help='maskrcnn_resnet50_fpn_coco, an address or a file')
-    parser.add_argument('target', help='file to write')
+    parser.add_argument('target', help='output file')
     return parser
 
 
 def convert(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Weights of ``maskrcnn_resnet50_fpn`` with 91 outputs → those of MaskTrack R-CNN with COCO's 80 classes.
+    """Convert weights of ``maskrcnn_resnet50_fpn`` with 91 outputs to MaskTrack R-CNN with COCO's 80 classes.
 
     Raises:
         UserError: other weights, such as those of ``maskrcnn_resnet50_fpn_v2``, whose heads have other layers.
@@ -81,7 +81,7 @@ def convert(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
         raise UserError(f'{source}: is not torchvision\'s maskrcnn_resnet50_fpn with COCO\'s {COCO_INDICES} outputs: '
                         f'{shortened(unknown)} has no place in MaskTrack R-CNN; take maskrcnn_resnet50_fpn_coco')
     _unfreeze_norms(converted)
-    # a feature that tells classes apart is a better start for telling objects apart than random numbers
+    # features trained to classify are a better initialisation of the track head than random weights
     for layer in (0, 1):
         for kind in ('weight', 'bias'):
             if f'bbox_head.shared_fcs.{layer}.{kind}' in converted:
@@ -90,7 +90,7 @@ def convert(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
 
 
 def _unfreeze_norms(weights: dict[str, Tensor]) -> None:
-    """Batch norms without eps, as torchvision runs these weights → the same function in batch norms with eps."""
+    """Fold eps into the batch norms, which torchvision runs without eps, so that they compute the same function."""
     import torch
     for name in [name for name in weights if name.endswith('running_var')]:
         layer = name.removesuffix('running_var')
