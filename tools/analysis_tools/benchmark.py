@@ -1,10 +1,10 @@
-"""How fast is a model here? Training step, online frame, batched clip, stages: medians, spread, memory, as a table.
+"""Measure the speed and memory of a model: training step, online frame, batched clip, stages; print a table.
 
     python tools/analysis_tools/benchmark.py CONFIG [--train] [--loading] [--test] [--stages] [--gpus N] ...
 
-Inputs are synthetic: the model is measured, not the disk; only --loading reads the config's own data. Without any of
-these flags --train, --test and --stages run. With --gpus N a training step is that of N processes that share gradients,
-and counts the pairs of all. Each number is also printed, on stderr, as soon as it is measured.
+The inputs are synthetic, so that the disk has no influence; only --loading reads the data of the config. Without any of
+these flags --train, --test and --stages run. With --gpus N, N processes train with DistributedDataParallel, and the
+pairs of all of them are counted. Each number is also printed to stderr as soon as it is measured.
 """
 from __future__ import annotations
 
@@ -40,25 +40,27 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(prog='tools/analysis_tools/benchmark.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=existing_file, help='model config')
-    parser.add_boolean('--train', help='training step')
-    parser.add_boolean('--loading', help="training with the config's own data and workers")
-    parser.add_boolean('--test', help='frames a second, online and batched')
-    parser.add_boolean('--stages', help='where the time of a test frame goes')
-    parser.add_argument('--gpus', type=int, metavar='N', help='processes of the training step, one per GPU')
+    parser.add_boolean('--train', help='measure a training step')
+    parser.add_boolean('--loading', help='measure training with the data and workers of the config')
+    parser.add_boolean('--test', help='measure frames per second, online and batched')
+    parser.add_boolean('--stages', help='measure the stages of a test frame')
+    parser.add_argument('--gpus', type=int, metavar='N', help='number of training processes, one for each GPU')
     parser.add_argument('--size', type=padded_size, nargs='+', default=[(480, 864)], metavar='HEIGHTxWIDTH',
-                        help='padded network input, height first: 480x864 is 864 pixels wide (default: 480x864)')
+                        help='size of the padded network input: 480x864 is 864 pixels wide (default: 480x864)')
     parser.add_argument('--original', type=parse_size, default=(720, 1280), metavar='HEIGHTxWIDTH',
-                        help='frames that masks are made for, height first (default: 720x1280)')
+                        help='size of the original frames and of the masks, height first (default: 720x1280)')
     parser.add_argument('--batch', type=positive_int, nargs='+', default=[1, 8], metavar='N',
-                        help='frames of a clip in --test and --stages (default: 1 8)')
+                        help='number of frames in a clip for --test and --stages (default: 1 8)')
     parser.add_argument('--pairs', type=positive_int, default=4, metavar='N',
-                        help='key/reference pairs of a training step (default: 4)')
+                        help='number of key/reference pairs in a training step (default: 4)')
     parser.add_argument('--precision', nargs='+', choices=('float32', 'tf32', 'amp'), default=['tf32', 'amp'],
-                        help='default: tf32 amp')
-    parser.add_argument('--warmup', type=positive_int, default=5, metavar='N', help='calls before timing (default: 5)')
-    parser.add_argument('--repeats', type=positive_int, default=20, metavar='N', help='timed calls (default: 20)')
+                        help='precisions to measure (default: tf32 amp)')
+    parser.add_argument('--warmup', type=positive_int, default=5, metavar='N',
+                        help='number of calls before timing (default: 5)')
+    parser.add_argument('--repeats', type=positive_int, default=20, metavar='N',
+                        help='number of timed calls (default: 20)')
     parser.add_argument('--out', help='also write the numbers to this JSON file')
-    parser.add_argument('--plot', help='also draw frames per second against batch and size to this PNG file')
+    parser.add_argument('--plot', help='also plot frames per second against batch and size to this PNG file')
     parser.add_argument('--launcher', default='none', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if not (args.train or args.loading or args.test or args.stages):
@@ -67,7 +69,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def plot(rows: list[dict], path: str) -> None:
-    """Frames per second of the test clips against the batch, a line for each size and precision."""
+    """Plot the frames per second of test clips against the batch, with a line for each size and precision."""
     from matplotlib.figure import Figure
 
     lines: dict[str, list[tuple[int, float]]] = {}

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Times the compiled spatial correlation against the plain PyTorch version and prints a markdown table.
+"""Compare the speed of the compiled spatial correlation with that of the plain PyTorch version; print a table.
 
     python tools/analysis_tools/benchmark_correlation.py [--device cuda] [--patch_size 16] …
 
-The defaults are what CMaskTrack R-CNN runs on its largest map. docs/benchmarks.md shows the output.
+The defaults are those of CMaskTrack R-CNN for its largest feature map. docs/benchmarks.md shows the output.
 """
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/benchmark_correlation.py', description=__doc__.splitlines()[0])
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_argument('--shape', type=int, nargs=4, default=(2, 256, 96, 160), metavar=('N', 'C', 'H', 'W'),
-                        help='of both inputs (default: 2 256 96 160)')
-    parser.add_argument('--kernel_size', type=int, default=1, help='odd (default: 1)')
-    parser.add_argument('--patch_size', type=int, default=16, help='shifts in each direction (default: 16)')
-    parser.add_argument('--dilation_patch', type=int, default=2, help='pixels from shift to shift (default: 2)')
+                        help='shape of both inputs (default: 2 256 96 160)')
+    parser.add_argument('--kernel_size', type=int, default=1, help='size of the kernel, odd (default: 1)')
+    parser.add_argument('--patch_size', type=int, default=16, help='number of shifts in each direction (default: 16)')
+    parser.add_argument('--dilation_patch', type=int, default=2, help='pixels between two shifts (default: 2)')
     parser.add_argument('--dtypes', nargs='+', default=['float32', 'float16'],
-                        choices=['float64', 'float32', 'float16', 'bfloat16'])
+                        choices=['float64', 'float32', 'float16', 'bfloat16'],
+                        help='dtypes to measure (default: float32 float16)')
     parser.add_argument('--seconds', type=float, default=2.0,
-                        help='how long each cell of the table is measured (default: 2)')
+                        help='minimum duration of each measurement (default: 2)')
     return parser
 
 
 def milliseconds(function: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Median time of a call; CUDA work is waited for."""
+    """Return the median time of a call in milliseconds, with synchronisation of the GPU."""
     import torch
     from torch.utils.benchmark import Timer
 

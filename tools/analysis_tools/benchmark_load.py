@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print what long videos and large test sets cost: python tools/analysis_tools/benchmark_load.py WHAT; see --help."""
+"""Measure the cost of long videos and large test sets: benchmark_load.py tracker|testset|scoring; see --help."""
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,24 +8,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.apis.cli import CommandParser, positive_int, run_command
 
-LENGTH = 100  # frames of a video of the test set
+LENGTH = 100  # number of frames in a video of the test set
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/benchmark_load.py', description=(
-        'Prints what long videos and large test sets cost: time of association, memory and time of testing, time of '
-        'scoring. Needs no GPU and no data.'))
-    parser.add_argument('what', choices=('tracker', 'testset', 'scoring'))
+        'Measures the time of association, the memory and time of testing, and the time of evaluation for long videos '
+        'and large test sets. Needs no GPU and no data.'))
+    parser.add_argument('what', choices=('tracker', 'testset', 'scoring'),
+                        help='association, a test without a network, or evaluation of results')
     parser.add_argument('--frames', type=positive_int, metavar='N',
-                        help=f'of the tracker (default: 5000) or of the test set (100000; videos of {LENGTH})')
+                        help=f'number of frames (default: tracker 5000; testset 100000, in videos of {LENGTH})')
     parser.add_argument('--objects', type=positive_int, default=300, metavar='N',
-                        help='of the video that is tracked (default: 300)')
+                        help='tracker: number of objects in the video (default: 300)')
     parser.add_argument('--at_once', type=positive_int, default=100, metavar='N',
-                        help='of them seen in a frame (default: 100)')
+                        help='tracker: average number of visible objects in a frame (default: 100)')
     parser.add_argument('--max_tracks', type=positive_int, default=500, metavar='N',
-                        help='that the tracker keeps (default: 500)')
+                        help='tracker: maximum number of tracks (default: 500)')
     parser.add_argument('--in_video', type=positive_int, default=5, metavar='N',
-                        help='categories of a video that is scored, of 25 (default: 5)')
+                        help='scoring: number of categories in a video, of 25 (default: 5)')
     return parser
 
 

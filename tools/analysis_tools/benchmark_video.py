@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Memory and speed of long videos: python tools/analysis_tools/benchmark_video.py [--frames 20000 ...]; see --help."""
+"""Measure memory and speed for long videos: tools/analysis_tools/benchmark_video.py [--frames 20000]; see --help."""
 import itertools
 import multiprocessing
 import sys
@@ -20,32 +20,33 @@ WARM_UP = 1000  # frames
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/benchmark_video.py', description=(
-        f'Streams a {WIDTH}x{HEIGHT} toy video through VideoInferencer twice, without and with files, and prints '
-        f'frames a second and by how much resident memory grows after the first {WARM_UP} frames.'))
+        f'Processes a {WIDTH}x{HEIGHT} toy video with VideoInferencer twice, without and with output files, and prints '
+        f'the frames per second and the growth of resident memory after the first {WARM_UP} frames.'))
     parser.add_argument('config', nargs='?', type=existing_file,
-                        help='default: a stand-in for a network that only waits')
+                        help='config file (default: a stub detector that only waits)')
     parser.add_argument('checkpoint', nargs='?', type=checkpoint_source, help='trained weights')
-    parser.add_argument('--frames', type=positive_int, default=20000, metavar='N', help='with files (default: 20000)')
+    parser.add_argument('--frames', type=positive_int, default=20000, metavar='N',
+                        help='number of frames with output files (default: 20000)')
     parser.add_argument('--plain_frames', type=positive_int, default=2000, metavar='N',
-                        help='without files, for comparison (default: 2000)')
+                        help='number of frames without output files, for comparison (default: 2000)')
     parser.add_argument('--outputs', nargs='+', choices=('mp4', 'gif', 'png', 'json'), default=['mp4', 'json'],
                         help='what to write (default: mp4 json)')
     parser.add_argument('--milliseconds', type=float, default=10,
-                        help='that the stand-in waits for each frame (default: 10)')
+                        help='time that the stub detector waits for each frame (default: 10)')
     parser.add_argument('--objects', type=positive_int, default=5, metavar='N',
-                        help='that the stand-in finds in each frame (default: 5)')
-    parser.add_argument('--max_size', type=int, metavar='PIXELS', help='longest side of what the network sees')
+                        help='number of objects that the stub detector finds in each frame (default: 5)')
+    parser.add_argument('--max_size', type=int, metavar='PIXELS', help='maximum longer side of the network input')
     parser.add_argument('--batch', type=int, default=1, metavar='N',
-                        help='frames the network sees at once (default: 1)')
+                        help='number of frames in a batch of the network (default: 1)')
     parser.add_argument('--thresh', type=float, default=0.1,
-                        help='objects with a score above this are drawn (default: 0.1)')
+                        help='draw objects with a score above this (default: 0.1)')
     parser.add_argument('--device', help='cpu, cuda, ... (default: a GPU if there is one)')
-    parser.add_boolean('--amp', help='mixed precision')
+    parser.add_boolean('--amp', help='use mixed precision')
     return parser
 
 
 def toy_scene() -> list[np.ndarray]:
-    """Two seconds of a textured toy video with some objects: (360, 640, 3) uint8 frames."""
+    """Return two seconds of a textured toy video as (360, 640, 3) uint8 frames."""
     from mmdet.datasets.toy import ToyVIS, make_toy_vis
     from mmdet.datasets.transforms.frame_loading import read_frame
     with tempfile.TemporaryDirectory() as folder:
@@ -54,19 +55,19 @@ def toy_scene() -> list[np.ndarray]:
 
 
 def endless(scene: list[np.ndarray], number: int) -> Iterator[np.ndarray]:
-    """So many frames of the scene, forwards and backwards in turn."""
+    """Yield ``number`` frames, with the scene played forwards and backwards alternately."""
     return itertools.islice(itertools.cycle([*scene, *scene[-2:0:-1]]), number)
 
 
 def resident_mb() -> float:
-    """RAM of this process and of that which draws and writes, in MB (Linux). What they share counts twice."""
+    """Return the resident memory of this process and its children in MB (Linux only); shared memory counts twice."""
     pids = ['self', *(str(child.pid) for child in multiprocessing.active_children())]
     lines = [line for pid in pids for line in Path('/proc', pid, 'status').read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith('VmRSS')) / 1024
 
 
 def measure(clips: Iterator) -> tuple[float, float, float]:
-    """Frames a second from the second clip on, memory in MB after the warm-up, and the most after that."""
+    """Return the frames per second from the second clip on, and the memory in MB after the warm-up and at its peak."""
     first, start, done, warm, peak = 0, 0.0, 0, 0.0, 0.0
     for clip in clips:
         done += len(clip)
@@ -75,7 +76,7 @@ def measure(clips: Iterator) -> tuple[float, float, float]:
         if done >= WARM_UP and done % 100 < len(clip):
             warm = warm or resident_mb()
             peak = max(peak, resident_mb())
-    speed = (done - first) / (time.perf_counter() - start)  # closing the files counts
+    speed = (done - first) / (time.perf_counter() - start)  # includes closing the files
     return speed, warm, max(peak, resident_mb())
 
 

@@ -1,10 +1,10 @@
-"""How fast is VidEoMT here, with random weights? Frame by frame and in clips, the network alone and up to RLE.
+"""Measure the speed of VidEoMT with random weights: frame by frame and in clips, the network alone and up to RLE masks.
 
     python tools/analysis_tools/benchmark_videomt.py [CONFIG ...] [--precision fp16 bf16] [--mode graphs compile] ...
 
-Without a config: ViT-S, ViT-B and ViT-L. Where transformers with VidEoMT is installed, its network is timed in the same
-call. --frames N runs a stream of N frames and prints its memory. Each number is also printed, on stderr, as soon as it
-is measured.
+Without a config, ViT-S, ViT-B and ViT-L are measured. If transformers with VidEoMT is installed, its network is
+measured in the same run. --frames N processes a stream of N frames and prints the memory. Each number is also printed
+to stderr as soon as it is measured.
 """
 from __future__ import annotations
 
@@ -35,22 +35,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='*', type=existing_file, help='configs of VidEoMT (default: S, B, L)')
     parser.add_argument('--size', type=size_of, default=(448, 800), metavar='HEIGHTxWIDTH',
-                        help='input of the network, multiples of 32 (default: 448x800, of a 720x1280 video)')
+                        help='network input, multiples of 32 (default: 448x800, for a 720x1280 video)')
     parser.add_argument('--original', type=size_of, default=(720, 1280), metavar='HEIGHTxWIDTH',
-                        help='frames that masks are made for (default: 720x1280)')
+                        help='size of the original frames and of the masks (default: 720x1280)')
     parser.add_argument('--clip', type=positive_int, nargs='+', default=[1, 8], metavar='N',
-                        help='frames at once; 1 is frame by frame (default: 1 8)')
+                        help='number of frames in a clip; 1: frame by frame (default: 1 8)')
     parser.add_argument('--precision', nargs='+', choices=('fp16', 'bf16', 'float32'), default=['fp16'],
-                        help='default: fp16')
+                        help='precisions to measure (default: fp16)')
     parser.add_argument('--regime', nargs='+', choices=('autocast', 'whole'), default=['autocast', 'whole'], help=(
-        'autocast: residuals and norms in float32, as the authors; whole: all of the network in the precision'))
+        'autocast: residuals and norms in float32, like the authors; whole: the whole network in the precision'))
     parser.add_argument('--mode', nargs='+', choices=('eager', 'graphs', 'compile'), default=['graphs', 'compile'],
-                        help='compile: torch.compile, then graphs (default: graphs compile)')
-    parser.add_boolean('--skip_transformers', help='do not time the network of transformers')
-    parser.add_argument('--burst', type=positive_int, default=64, metavar='N', help='frames of a burst (default: 64)')
-    parser.add_argument('--warmup', type=positive_int, default=3, metavar='N', help='bursts before timing (default: 3)')
-    parser.add_argument('--repeats', type=positive_int, default=7, metavar='N', help='timed bursts (default: 7)')
-    parser.add_argument('--frames', type=positive_int, metavar='N', help='memory over N frames, of the first config')
+                        help='graphs: CUDA graphs; compile: torch.compile and CUDA graphs (default: graphs compile)')
+    parser.add_boolean('--skip_transformers', help='do not measure the network of transformers')
+    parser.add_argument('--burst', type=positive_int, default=64, metavar='N',
+                        help='number of frames in a burst (default: 64)')
+    parser.add_argument('--warmup', type=positive_int, default=3, metavar='N',
+                        help='number of bursts before timing (default: 3)')
+    parser.add_argument('--repeats', type=positive_int, default=7, metavar='N',
+                        help='number of timed bursts (default: 7)')
+    parser.add_argument('--frames', type=positive_int, metavar='N',
+                        help='also measure the memory over a stream of N frames, with the first config')
     parser.add_argument('--out', help='also write the numbers to this JSON file')
     return parser.parse_args(argv)
 
@@ -81,7 +85,7 @@ def main(argv: Sequence[str] | None) -> int:
                     speed.bench_online(bench, cfg, name, args.size, precision, regime, clip, args.burst)
                 for compiled in [] if args.skip_transformers else [mode == 'compile' for mode in modes]:
                     if not speed.bench_transformers(bench, cfg, name, args.size, precision, compiled, clip, args.burst):
-                        say('transformers with VidEoMT is not installed: not timed')
+                        say('transformers with VidEoMT is not installed and not measured')
                         args.skip_transformers = True
                         break
     memory = None

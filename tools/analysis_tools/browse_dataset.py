@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write what the network sees as pictures: python tools/analysis_tools/browse_dataset.py CONFIG --out DIR."""
+"""Draw items of a data set after all transforms: python tools/analysis_tools/browse_dataset.py CONFIG --out DIR."""
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +11,17 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/browse_dataset.py', description=(
-        'Writes items of a config\'s data set after all transforms as PNG: training pairs (key frame left, reference '
-        'frame right) or testing clips, with masks, boxes, categories and ids where the pipeline loads them. An object '
-        'has one colour in all its frames.'))
+        'Draws items of a config\'s data set after all transforms and writes PNG files: training pairs (key frame on '
+        'the left, reference frame on the right) or test clips, with masks, boxes, categories and ids if the pipeline '
+        'loads them. An object has the same colour in all frames.'))
     parser.add_argument('config', type=existing_file, help='config file')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the pictures')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='output folder')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train',
-                        help='which data set (default: train)')
-    parser.add_argument('--number', type=int, default=20, help='how many items (default: 20)')
+                        help='data set of the config (default: train)')
+    parser.add_argument('--number', type=int, default=20, help='number of items (default: 20)')
     parser.add_argument('--seed', type=int, default=0,
-                        help='which items, and the random numbers of their transforms (default: 0)')
-    parser.add_boolean('--in_order', help='the first items instead of random ones')
+                        help='seed for the choice of items and for their transforms (default: 0)')
+    parser.add_boolean('--in_order', help='draw the first items instead of random ones')
     parser.add_config_options()
     return parser
 

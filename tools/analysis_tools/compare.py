@@ -3,7 +3,7 @@
 
     python tools/analysis_tools/compare.py configs/comparisons/toy_textured.json --out DIR --gpus 4 --jobs_per_gpu 5
 
-Started again, it continues what is unfinished.
+Run again, the same command continues the unfinished runs.
 """
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCORES = 'scores.json'  # in a run's folder once it is done
+SCORES = 'scores.json'  # written to a run's folder when the run is complete
 EXAMPLE = '[{"name": "small", "config": "configs/memcnp_toy.py", "cfg_options": ["train_dataloader.batch_size=2"]}]'
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 
-_running: set[subprocess.Popen] = set()  # commands of the runs
+_running: set[subprocess.Popen] = set()  # running commands
 _stopped = threading.Event()
-_lock = threading.Lock()  # none starts while they are stopped
+_lock = threading.Lock()  # held while a command is started, so that none starts after _stopped is set
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Variant:
     """One row of the table.
 
     Attributes:
-        name: of its folder; also on the command line.
-        config: file, from the project's folder.
-        title: in the table; the name if empty.
-        cfg_options: ``KEY=VALUE``, as on the command lines.
+        name: name on the command line and of the output folder.
+        config: path of the config, relative to the root of the repository.
+        title: title in the table; empty: the name.
+        cfg_options: ``KEY=VALUE``, as for the flag ``--cfg_options``.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Variant:
     cfg_options: tuple[str, ...] = ()
 
     def train_command(self, folder: Path | str, seed: int | str, amp: bool) -> list[str]:
-        """Words of the command that trains it in a folder, or resumes there."""
+        """Return the arguments of the command that trains the variant in a folder, or resumes the training there."""
         return ['train.py', self.config, '--work_dir', str(folder), '--seed', str(seed), '--resume',
                 *self._options(amp)]
 
     def test_command(self, folder: Path | str, checkpoint: str, amp: bool) -> list[str]:
-        """Words of the command that writes ``result.pkl`` and ``result.pkl.json`` into the folder."""
+        """Return the arguments of the command that writes ``result.pkl`` and ``result.pkl.json`` to a folder."""
         return ['test_video.py', self.config, checkpoint, '--work_dir', str(folder), '--out', f'{folder}/result.pkl',
                 *self._options(amp)]
 
@@ -75,10 +75,10 @@ class Variant:
 
 
 def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
-    """The variants in a file: a list of objects with ``name``, ``config`` and, if wished, ``title``, ``cfg_options``.
+    """Read variants from a JSON file: objects with ``name``, ``config`` and optional ``title`` and ``cfg_options``.
 
     Raises:
-        UserError: not such a file, a missing config, an unknown name in ``only``.
+        UserError: the file is invalid, a config is missing, or ``only`` contains an unknown name.
     """
     try:
         entries = json.loads(Path(path).read_text())
@@ -100,7 +100,7 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
 
 
 def _variant(entry: Any, where: str) -> Variant:
-    """A variant from its JSON object; raises UserError for the first thing that is wrong about it."""
+    """Create a variant from its JSON object; raise UserError if it is invalid."""
     if not isinstance(entry, dict):
         raise UserError(f'{where}: {entry!r} is not an object, such as {EXAMPLE}')
     names = [field.name for field in fields(Variant)]
@@ -114,7 +114,7 @@ def _variant(entry: Any, where: str) -> Variant:
         if not isinstance(value, str) or not (value or key == 'title'):
             raise UserError(f'{where}: its {key} is {value!r}; give a string')
     if re.search(r'[/\\]|^\.+$', entry['name']):
-        raise UserError(f'{where}: its name {entry["name"]!r} cannot be that of a folder; leave out slashes')
+        raise UserError(f'{where}: its name {entry["name"]!r} cannot be the name of a folder; remove the slashes')
     options = entry.get('cfg_options', [])
     if not isinstance(options, list) or not all(
             isinstance(option, str) and re.match('[^=]+=', option) for option in options):
@@ -123,15 +123,15 @@ def _variant(entry: Any, where: str) -> Variant:
 
 
 def run_folder(out: Path, variant: Variant, seed: int) -> Path:
-    """Where a run's files lie."""
+    """Return the output folder of a run."""
     return out / variant.name / f'seed_{seed}'
 
 
 def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: bool) -> dict[str, float]:
-    """Train, test and score one variant with one seed unless that was done; the commands' output is in the folder.
+    """Train, test and evaluate one variant with one seed unless its scores exist; write the output to the folder.
 
     Returns:
-        The statistics of segm, in [0, 1], −1 where undefined.
+        The statistics of segm, in [0, 1], or −1 if undefined.
 
     Raises:
         UserError: a command failed.
@@ -151,7 +151,7 @@ def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: boo
 
 @cache
 def load_variant(variant: Variant) -> Config:
-    """Load its config with its options; raise UserError if that is not possible."""
+    """Load the config of a variant with its options; raise UserError if that is not possible."""
     from mmdet.apis.config import load_config, require
     try:
         cfg = load_config(ROOT / variant.config, [tuple(option.partition('=')[::2]) for option in variant.cfg_options])
@@ -168,7 +168,7 @@ def annotation_file(variant: Variant) -> str:
 
 
 def check_data(variant: Variant) -> None:
-    """Raise UserError unless all annotation files exist; it names the command that makes toy videos."""
+    """Raise UserError unless all annotation files exist; for toy videos, the message names the command to make them."""
     from mmdet.datasets.layout import find_annotations
     cfg = load_variant(variant)
     try:
@@ -177,7 +177,7 @@ def check_data(variant: Variant) -> None:
                 find_annotations(str(ROOT / (dataset.get('data_root') or '')), dataset['ann_file'])
         annotation_file(variant)
     except UserError as error:
-        # a config of toy videos says in a comment how they are made
+        # a config for toy videos contains the command that makes them in a comment
         for command, folder in re.findall(r'# .*?(python tools/make_toy_vis\.py (\S+).*)', cfg.text):
             if f'{ROOT / folder}/' in str(error):
                 missing = str(error).split(' does not exist')[0]
@@ -186,7 +186,7 @@ def check_data(variant: Variant) -> None:
 
 
 def _datasets(node: dict) -> Iterator[dict]:
-    """The data sets with a file of their own, out of those that wrap others."""
+    """Yield the data sets with an annotation file, also those inside of wrappers."""
     if node.get('ann_file'):
         yield node
     for inner in [*node.get('datasets', ()), *filter(None, [node.get('dataset')])]:
@@ -209,7 +209,7 @@ def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
 
 
 def stop_runs() -> None:
-    """Stop the running commands, which save their state, and start no more."""
+    """Stop the running commands, which save their state, and prevent further ones from starting."""
     with _lock:
         _stopped.set()
     for process in list(_running):
@@ -220,10 +220,10 @@ def stop_runs() -> None:
 
 def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str | None], amp: bool,
             ) -> tuple[dict[tuple[str, int], dict[str, float]], list[str]]:
-    """Run the jobs in parallel, one in each slot (a GPU, None: the CPU), and print how each ended.
+    """Run the jobs in parallel, one in each slot (a GPU; None: the CPU), and print the outcome of each.
 
     Returns:
-        Statistics by variant's name and seed; the faults of jobs that failed, a line each.
+        The statistics by name of the variant and seed, and a line for each failed job.
     """
     variants = list(dict.fromkeys(variant for variant, _ in jobs))
     waiting: queue.SimpleQueue = queue.SimpleQueue()
@@ -264,13 +264,13 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
 
 
 def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dict[str, float]], amp: bool) -> str:
-    """Markdown: mean ± standard deviation over the seeds, in percent, and the commands."""
+    """Return a Markdown table of mean ± standard deviation over the seeds, in percent, and the commands."""
     lines = [f'| variant | seeds | {" | ".join(COLUMNS)} |', '|---|---|' + '---|' * len(COLUMNS)]
     for variant in variants:
         runs = [scores for (name, _), scores in sorted(results.items()) if name == variant.name]
         cells = [_spread([run.get(column, -1.) for run in runs]) for column in COLUMNS]  # occlusion: OVIS only
         lines.append(f'| {variant.title or variant.name} | {len(runs)} | {" | ".join(cells)} |')
-    lines += ['', 'Each row by hand, with SEED and DIR:', '', '```']
+    lines += ['', 'Commands of each row, with SEED and DIR:', '', '```']
     for variant in variants:
         train = shlex.join(['python', *variant.train_command('DIR', 'SEED', amp)])
         test = shlex.join(['python', *variant.test_command('DIR', 'LAST', amp), '--eval', 'segm'])
@@ -281,7 +281,7 @@ def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dic
 
 def write_results(out: Path, variants: Sequence[Variant], results: dict[tuple[str, int], dict[str, float]],
                   amp: bool) -> None:
-    """Write ``table.md`` and ``scores.json`` (statistics by variant and seed) of the runs that have ended."""
+    """Write ``table.md`` and ``scores.json`` (statistics by variant and seed) of the completed runs."""
     with atomic_open(out / 'table.md', 'w') as file:
         file.write(format_table(variants, results, amp))
     with atomic_open(out / 'scores.json', 'w') as file:
@@ -290,7 +290,7 @@ def write_results(out: Path, variants: Sequence[Variant], results: dict[tuple[st
 
 
 def _spread(values: Sequence[float]) -> str:
-    """In percent; ``-`` without runs or where the statistic is undefined (−1)."""
+    """Format mean ± standard deviation in percent; ``-`` without runs or if the statistic is undefined (−1)."""
     if not values or min(values) < 0:
         return '-'
     mean = f'{100 * statistics.mean(values):.1f}'
@@ -298,9 +298,9 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def visible_gpus(count: int | None) -> list[str | None]:
-    """The first ``count`` GPUs (None: one if there is one) by the names that CUDA_VISIBLE_DEVICES gives them.
+    """Return the first ``count`` GPUs, by their names in CUDA_VISIBLE_DEVICES; ``[None]`` is the CPU.
 
-    ``[None]`` is the CPU.
+    If ``count`` is None, return one GPU, or the CPU if there is none.
     """
     import torch
     available = torch.cuda.device_count()
@@ -314,17 +314,17 @@ def visible_gpus(count: int | None) -> list[str | None]:
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/compare.py',
-                           description='Train and test variants with several seeds; write a table.')
+                           description='Trains and tests variants with several seeds and writes a table.')
     parser.add_argument('variants', type=existing_file, help='for example configs/comparisons/toy_textured.json')
-    parser.add_argument('--out', required=True, metavar='DIR', help='a folder for each run, table.md, scores.json')
+    parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], metavar='N',
-                        help='of the runs of each variant (default: 0 1 2)')
-    parser.add_argument('--only', nargs='+', metavar='NAME', help='these variants only')
+                        help='seeds of the runs of each variant (default: 0 1 2)')
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='run only these variants')
     parser.add_argument('--gpus', type=int, metavar='N',
-                        help='GPUs to share the runs out to; 0: the CPU (default: one GPU if there is one)')
+                        help='number of GPUs for the runs; 0: use the CPU (default: one GPU if there is one)')
     parser.add_argument('--jobs_per_gpu', type=positive_int, default=1, metavar='N',
-                        help='runs at a time on each (default: 1)')
-    parser.add_boolean('--amp', help='mixed precision')
+                        help='number of simultaneous runs on each GPU (default: 1)')
+    parser.add_boolean('--amp', help='use mixed precision')
     return parser
 
 
@@ -334,7 +334,7 @@ def main(argv: Sequence[str] | None) -> int:
     if min(args.seeds) < 0:
         raise UserError(f'--seeds {min(args.seeds)}: must be 0 or more')
     for variant in variants:
-        load_variant(variant)  # a wrong option shows before the first training
+        load_variant(variant)  # report wrong options before the first training
     slots = visible_gpus(args.gpus) * args.jobs_per_gpu
     out = Path(args.out).expanduser()
     check_writable(out / 'table.md', f'--out {args.out}')

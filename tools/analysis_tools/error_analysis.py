@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Where a result loses AP: python tools/analysis_tools/error_analysis.py RESULT.json ANNOTATIONS.json; see --help."""
+"""Analyse the errors of a result: python tools/analysis_tools/error_analysis.py RESULT.json ANNOTATIONS.json."""
 import json
 import sys
 from collections.abc import Sequence
@@ -12,20 +12,21 @@ from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_comma
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/error_analysis.py', description=(
-        'Says what AP a YouTube-VIS or OVIS result would gain if only one kind of error were mended (classes, masks, '
-        'duplicates, missed and false tracks, id switches, late birth and early death), with bootstrap intervals over '
-        'the videos, and how well scores and box uncertainties are calibrated. docs/error_analysis.md defines all.'))
+        'Prints how much AP a YouTube-VIS or OVIS result would gain if one kind of error were corrected (classes, '
+        'masks, duplicates, missed and false tracks, id switches, late birth and early death), with bootstrap '
+        'intervals over the videos, and the calibration of scores and box uncertainties. See docs/error_analysis.md '
+        'for the definitions.'))
     parser.add_argument('result', type=existing_file, help=(
-        'result list (.json), a .zip with results.json, or OUT.pkl of test_video.py, which alone has box '
+        'list of results (.json), a .zip with results.json, or OUT.pkl of test_video.py, the only one with box '
         'uncertainties'))
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
     parser.add_argument('--against', type=existing_file, metavar='OTHER.json',
-                        help='another result for the same videos: paired intervals of what it is better or worse at')
-    parser.add_boolean('--class_agnostic', 'score all categories as one')
+                        help='another result for the same videos: print paired intervals of the differences')
+    parser.add_boolean('--class_agnostic', 'evaluate all categories as one')
     parser.add_argument('--resamples', type=positive_int, default=1000, metavar='N',
-                        help='of the videos, for the intervals (default: 1000)')
-    parser.add_argument('--seed', type=int, default=0, help='of the resamples (default: 0)')
-    parser.add_argument('--out', metavar='ERRORS.json', help='also write the numbers')
+                        help='number of bootstrap resamples of the videos (default: 1000)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the resamples (default: 0)')
+    parser.add_argument('--out', metavar='ERRORS.json', help='also write the numbers to this file')
     return parser
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Measure trackers on noisy ground truth: by overlap alone, with the class, with the appearance; see --help.
+"""Evaluate trackers on noisy ground truth: with box overlap, class and appearance as association cues; see --help.
 
     python tools/analysis_tools/evaluate_tracker.py data/davis_240p --split valid --weights mobilenet_v2
 
-The detections are annotations with noise and the embeddings those of an ImageNet network: the table compares ways of
-association, not detectors. With --tune the constants are chosen, by association accuracy: do that on another split
-than the table's.
+The detections are annotations with noise, and the embeddings are those of an ImageNet network, so that the table
+compares methods of association and not detectors. --tune searches for the constants with the highest association
+accuracy; use another split for it than for the table.
 """
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mmdet.models.trackers import AssociationTracker
 
 COMMON: dict[str, Any] = dict(similarity='cosine', assignment='greedy', max_tracks=500)
-NO_APPEARANCE = 1e9  # as a temperature: all similarities are 0
-# arguments of AssociationTracker beside COMMON: rows of the table
+NO_APPEARANCE = 1e9  # a temperature that makes all similarities 0
+# rows of the table: arguments of AssociationTracker in addition to COMMON
 VARIANTS: dict[str, dict[str, Any]] = {
     'overlap': dict(match_coeff=(1., 20., 0.), new_logit=2., temperature=NO_APPEARANCE),
     'overlap + class': dict(match_coeff=(1., 10., 3.), new_logit=0.5, temperature=NO_APPEARANCE),
@@ -45,22 +45,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
         match_coeff=(1., 5., 3.), new_logit=2., temperature=0.2, assignment='claims'),
     'as published for MemCNP': dict(match_coeff=(1., 2., 10.), new_logit=0., temperature=0.1, assignment='claims'),
 }
-# what --tune tries
+# values that --tune tries
 WEIGHTS_IOU, WEIGHTS_LABEL = (2., 5., 10., 20.), (0., 1., 3., 10.)
 TEMPERATURES, NEW_LOGITS = (0.05, 0.1, 0.2), (0.5, 1., 2., 4., 6., 8., 12.)
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}  # Student's t, two-sided
+# number of runs n → 97.5 % quantile of Student's t distribution with n − 1 degrees of freedom
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
 @dataclass
 class FoundVideo:
-    """One video: what was found in each frame, and which object each detection is."""
+    """The detections of one video and, for each frame, the object numbers of the detections."""
 
     video_id: int
     frames: list[tuple[InstanceData, list[int]]] = field(default_factory=list)
 
 
 def simulate(args: Namespace, seed: int) -> tuple[list[FoundVideo], VISFile]:
-    """Detections of all videos of the set, and their ground truth."""
+    """Simulate detections for all videos of the data set; return them with their ground truth."""
     import numpy as np
 
     from mmdet.datasets.layout import find_annotations, find_images
@@ -107,7 +108,7 @@ def _backbone(weights: str) -> Any:
 
 
 def track(videos: Sequence[FoundVideo], tracker: AssociationTracker) -> Iterator[tuple[FoundVideo, list[Any]]]:
-    """Each video with the tracked detections of its frames, and the object of each one that was kept."""
+    """Yield each video with the tracked detections of its frames and their object numbers."""
     import torch
     for video in videos:
         state = tracker.new_state()
@@ -121,10 +122,10 @@ def track(videos: Sequence[FoundVideo], tracker: AssociationTracker) -> Iterator
 
 
 def association(videos: Sequence[FoundVideo], tracker: AssociationTracker) -> tuple[int, float]:
-    """Id switches and association accuracy, since it is known which object each detection is.
+    """Return the number of id switches and the association accuracy, from the known object of each detection.
 
-    An id switch is an object with another id than in the frame in which it was last found. The accuracy is AssA of HOTA
-    (Luiten et al. 2021): the mean over the detections of TPA / (TPA + FPA + FNA) of their object and id.
+    An id switch is counted if an object has another id than at its previous detection. The accuracy is AssA of HOTA
+    (Luiten et al. 2021): TPA / (TPA + FPA + FNA) of object and id, averaged over the detections.
     """
     switches = 0
     shares: list[float] = []
@@ -147,7 +148,7 @@ def association(videos: Sequence[FoundVideo], tracker: AssociationTracker) -> tu
 
 def evaluate(videos: Sequence[FoundVideo], truth: VISFile, tracker: AssociationTracker,
              hota: bool) -> dict[str, float]:
-    """Id switches, association accuracy, AP and, if asked for, HOTA, of one tracker."""
+    """Return the id switches, association accuracy, AP and, if ``hota``, HOTA of one tracker."""
     from mmdet.evaluation.functional import evaluate_vis, read_ground_truth, read_predictions
     predictions = []
     for video, results in track(videos, tracker):
@@ -175,7 +176,7 @@ def evaluate(videos: Sequence[FoundVideo], truth: VISFile, tracker: AssociationT
 
 
 def tune(runs: Sequence[Sequence[FoundVideo]]) -> None:
-    """Print for each kind of tracker and of assignment the constants with the highest association accuracy."""
+    """Print the constants with the highest association accuracy for each set of cues and each type of assignment."""
     from mmdet.models.trackers import AssociationTracker
     kinds = (('overlap', (0.,), (NO_APPEARANCE,)), ('overlap + class', WEIGHTS_LABEL, (NO_APPEARANCE,)),
              ('overlap + class + appearance', WEIGHTS_LABEL, TEMPERATURES))
@@ -192,7 +193,7 @@ def tune(runs: Sequence[Sequence[FoundVideo]]) -> None:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and the half width of its 95 % interval."""
+    """Format the mean and half the width of its 95 % confidence interval."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return f'{mean:.1f}'
@@ -200,7 +201,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def format_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Markdown: a row for each tracker, mean and 95 % interval over the seeds."""
+    """Return a Markdown table with mean and 95 % confidence interval over the seeds of each tracker."""
     columns = list(next(iter(rows.values()))[0])
     lines = [f'| tracker | {" | ".join(columns)} |', '|---|' + '---|' * len(columns)]
     lines += [f'| {name} | ' + ' | '.join(spread([run[column] for run in runs]) for column in columns) + ' |'
@@ -210,20 +211,21 @@ def format_table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/evaluate_tracker.py', description=(
-        'Measure ways of association on annotations with noise (boxes jittered, some dropped, some doubled, some of a '
-        'wrong class), with embeddings of ImageNet\'s MobileNetV2.'))
-    parser.add_argument('data_root', help='folder of a YouTube-VIS set')
-    parser.add_argument('--split', default='valid', help='reads SPLIT.json and SPLIT/JPEGImages (default: valid)')
-    parser.add_argument('--ann_file', help='annotation file below data_root, if another')
-    parser.add_argument('--img_path', help='folder of the frames below data_root, if another')
-    parser.add_argument('--weights', default='mobilenet_v2', help='of MobileNetV2 (default: mobilenet_v2)')
-    parser.add_argument('--videos', type=positive_int, metavar='N', help='the first N only')
+        'Evaluates methods of association on annotations with noise (jittered, missing and duplicate boxes, wrong '
+        'classes), with embeddings of MobileNetV2 trained on ImageNet.'))
+    parser.add_argument('data_root', help='folder of a data set in YouTube-VIS format')
+    parser.add_argument('--split', default='valid', help='read SPLIT.json and SPLIT/JPEGImages (default: valid)')
+    parser.add_argument('--ann_file', help='annotation file, relative to data_root (default: SPLIT.json)')
+    parser.add_argument('--img_path', help='folder of the frames, relative to data_root (default: SPLIT/JPEGImages)')
+    parser.add_argument('--weights', default='mobilenet_v2', help='weights of MobileNetV2 (default: mobilenet_v2)')
+    parser.add_argument('--videos', type=positive_int, metavar='N', help='use only the first N videos')
     parser.add_argument('--layers', type=positive_int, default=3, metavar='N',
-                        help='videos whose objects are laid over each other (default: 3; 1: none)')
-    parser.add_argument('--stride', type=positive_int, default=1, metavar='N', help='take every Nth frame')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4], metavar='N')
-    parser.add_boolean('--hota', help='also HOTA, by TrackEval (pip install trackeval==1.3.0)')
-    parser.add_boolean('--tune', help='print the best constants instead')
+                        help='number of videos whose objects are overlaid; 1: no overlay (default: 3)')
+    parser.add_argument('--stride', type=positive_int, default=1, metavar='N', help='use every Nth frame')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4], metavar='N',
+                        help='seeds of the noise, with one run for each (default: 0 1 2 3 4)')
+    parser.add_boolean('--hota', help='also compute HOTA with TrackEval (pip install trackeval==1.3.0)')
+    parser.add_boolean('--tune', help='search for the best constants instead')
     parser.add_argument('--out', metavar='FILE', help='also write the numbers of each seed as JSON')
     return parser
 

@@ -12,20 +12,21 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/report.py', description=(
         'Scores a YouTube-VIS or OVIS result and writes DIR/index.html: AP tables, AP by category, size and occlusion, '
-        'precision and recall, where AP is lost, training curves, and videos with annotation and prediction side by '
-        'side. One file that needs no network.'))
+        'precision and recall, error analysis, training curves, and videos with annotations and predictions side by '
+        'side. The page is self-contained.'))
     parser.add_argument('result', type=existing_file, help=(
-        'result list (.json), a .zip with results.json, or OUT.pkl of test_video.py, which alone has box '
+        'list of results (.json), a .zip with results.json, or OUT.pkl of test_video.py, the only one with box '
         'uncertainties'))
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for index.html')
     parser.add_argument('--images', metavar='DIR',
-                        help='folder that the annotation file\'s file_names start from (default: masks on grey)')
+                        help='folder to which the file_names of the annotations are relative (default: masks on grey)')
     parser.add_argument('--log', metavar='PATH',
                         help='work_dir of the training, or its scalars.json (default: no curves)')
-    parser.add_argument('--title', default='Test report')
+    parser.add_argument('--title', default='Test report', help='title of the page (default: Test report)')
     parser.add_argument('--thresh', type=float, default=0.5, help='draw tracks with a score above this (default: 0.5)')
-    parser.add_argument('--gallery', type=int, default=24, metavar='N', help='videos shown at most (default: 24)')
+    parser.add_argument('--gallery', type=int, default=24, metavar='N',
+                        help='maximum number of videos in the gallery (default: 24)')
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What a measurement ran on, in one line. Called by the benchmarks of tools/analysis_tools."""
+"""Description of the hardware and software of a measurement. Called by the benchmarks of tools/analysis_tools."""
 from __future__ import annotations
 
 import platform
@@ -11,7 +11,7 @@ import torchvision
 
 
 def hardware(device: torch.device) -> str:
-    """The GPU with its CUDA version, if ``device`` is one; processor, threads that torch uses; versions of packages."""
+    """Return one line: GPU and CUDA version, if ``device`` is a GPU; CPU and number of threads; package versions."""
     gpu = f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}; ' if device.type == 'cuda' else ''
     return (f'{gpu}{_processor()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, '
             f'torch {torch.__version__}, torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, '
@@ -19,7 +19,7 @@ def hardware(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """``platform.processor()`` says nothing on most Linux machines."""
+    """Return the CPU's name, from /proc/cpuinfo on Linux, where ``platform.processor()`` is often empty."""
     path = Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.exists() else []
     return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')),

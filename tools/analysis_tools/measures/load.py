@@ -1,4 +1,4 @@
-"""Cost of long videos and large test sets: association, memory and time of testing, scoring. All is synthetic.
+"""Measurements for long videos and large test sets, with synthetic data: association, testing, evaluation.
 
 Called by tools/analysis_tools/benchmark_load.py.
 """
@@ -24,16 +24,17 @@ from mmdet.evaluation.functional import evaluate_vis, load_result_json
 from mmdet.evaluation.metrics import YouTubeVISMetric
 from mmdet.models.trackers import AssociationTracker
 
-SIZE = (48, 64)  # h, w of the test set's images
+SIZE = (48, 64)  # (h, w) of the test set's images
 
 
 def leaving_and_returning(frames: int, objects: int, at_once: int, channels: int = 256,
                           seed: int = 0) -> Iterator[tuple[np.ndarray, InstanceData]]:
-    """Per frame the numbers of the objects seen and their detections.
+    """Yield for each frame the numbers of the visible objects and their detections.
 
-    Every object drifts over 1280 × 720 pixels, has an appearance of its own (with noise) and is seen every 60 to 300
-    frames for a while, so that about ``at_once`` are there at a time. Each has a class of its own: the published
-    score takes a new object for an old one of its class whenever they look alike in the least.
+    Every object moves over 1280 × 720 pixels, has its own appearance embedding (with noise) and is visible for a part
+    of its period of 60 to 300 frames, so that about ``at_once`` objects are visible in a frame. Each object has its own
+    class, because the published matching score assigns a new object to an old track of its class even if their
+    embeddings are hardly similar.
     """
     rng = np.random.default_rng(seed)
     appearance = rng.standard_normal((objects, channels), np.float32)
@@ -50,7 +51,7 @@ def leaving_and_returning(frames: int, objects: int, at_once: int, channels: int
 
 
 def measure_tracker(frames: int, objects: int, at_once: int, max_tracks: int) -> dict[str, float]:
-    """Association alone, on one thread: milliseconds a frame, tracks kept, share of detections with the right id."""
+    """Measure association alone, on one thread: time of a frame, number of tracks, percentage of correct ids."""
     torch.set_num_threads(1)
     tracker = AssociationTracker(max_tracks=max_tracks)
     state = tracker.new_state()
@@ -62,7 +63,7 @@ def measure_tracker(frames: int, objects: int, at_once: int, max_tracks: int) ->
         times.append(time.perf_counter() - start)
         most = max(most, len(state.ids))
         total += len(shown)
-        # kept detections are found again by their embeddings, which are all different
+        # detections that were kept are identified by their embeddings, which are all different
         number = dict(zip(embeddings[:, 0].tolist(), shown.tolist()))
         for first, track in zip(tracked.embeddings[:, 0].tolist(), tracked.instances_id.tolist()):
             right += first_id.setdefault(number[first], track) == track
@@ -72,7 +73,7 @@ def measure_tracker(frames: int, objects: int, at_once: int, max_tracks: int) ->
 
 
 def write_test_set(root: Path, videos: int, length: int) -> Path:
-    """Annotations of many videos that share the same tiny images."""
+    """Write annotations of many videos that share the same small images; return their path."""
     height, width = SIZE
     (root / 'valid_images').mkdir()
     names = [f'{frame}.png' for frame in range(length)]
@@ -93,7 +94,7 @@ def write_test_set(root: Path, videos: int, length: int) -> Path:
 
 
 def measure_test_set(frames: int, length: int = 100, out: str | None = None) -> dict[str, float]:
-    """Data set, sample by sample, and metric with result files; a perfect tracker stands in for the model."""
+    """Measure a pass over a test set and the metric with result files; the predictions are the annotations."""
     process = psutil.Process()
     with tempfile.TemporaryDirectory() as folder:
         ann_file = write_test_set(Path(folder), frames // length, length)
@@ -123,11 +124,10 @@ def measure_test_set(frames: int, length: int = 100, out: str | None = None) -> 
 
 def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categories: int = 25, in_video: int = 5,
                     radius: float = 120, size: tuple[int, int] = (360, 640), seed: int = 0) -> dict[str, float]:
-    """A result of OVIS's size, one process: seconds of reading the files and of everything after it.
+    """Measure the evaluation of a result of the size of OVIS: seconds for reading the files and for the evaluation.
 
-    A video has tracks of ``in_video`` of the categories. Masks are ellipses of up to ``radius`` pixels, so have
-    up to twice as many columns, of two runs each. A track's masks are of similar size, and every predicted track has
-    its annotated one's in three frames of four.
+    Each video has tracks of ``in_video`` categories. Masks are ellipses with semi-axes of up to ``radius`` pixels. The
+    masks of a track have similar sizes, and a predicted track has the mask of its annotation in three of four frames.
     """
     rng, masks = np.random.default_rng(seed), []
     y, x = np.ogrid[:size[0], :size[1]]

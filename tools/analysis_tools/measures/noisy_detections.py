@@ -1,7 +1,7 @@
-"""Detections made of annotations: noise on ground truth, so that a tracker is measured without a detector.
+"""Simulated detections from annotations with noise, to evaluate a tracker without a detector.
 
-Called by tools/analysis_tools/evaluate_tracker.py. Two steps: :func:`layered_videos` lays the objects of several videos
-over each other, so that they cross and hide each other; :class:`NoisyDetector` makes detections of the objects.
+Called by tools/analysis_tools/evaluate_tracker.py. There are two steps: :func:`layered_videos` overlays the objects of
+several videos, so that they occlude each other; :class:`NoisyDetector` simulates detections of the objects.
 """
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mmdet.datasets.transforms import read_frame
 from mmdet.structures.masks import decode_masks, encode_masks
 from mmdet.structures.vis_json import Track, Video
 
-POOLED_STRIDES = (8, 16, 32)  # of the maps that give an embedding: those of a pyramid's levels that heads read
-NMS_THR = 0.5  # IoU: as detectors do, a detection that overlaps a better one of its class by more is removed
-MIN_AREA = 64  # pixels: of a smaller visible part no detection is made
+POOLED_STRIDES = (8, 16, 32)  # strides of the feature maps from which embeddings are pooled
+NMS_THR = 0.5  # IoU threshold of the class-wise non-maximum suppression
+MIN_AREA = 64  # minimum visible area of a detection in pixels
 
 
 @dataclass
@@ -31,9 +31,9 @@ class LayeredFrame:
 
     Attributes:
         image: (H, W, 3) uint8 BGR.
-        objects: number of each visible object in its video.
+        objects: the number of each of the n visible objects in its video.
         labels: (n,) int64.
-        masks: (n, H, W) uint8, what is visible of each.
+        masks: (n, H, W) uint8, the visible part of each object.
     """
 
     image: np.ndarray
@@ -44,18 +44,18 @@ class LayeredFrame:
 
 def layered_videos(videos: Sequence[Video], tracks: Sequence[Track], label_of: dict[int, int], folder: Path,
                    layers: int, stride: int, rng: np.random.Generator) -> Iterator[list[LayeredFrame]]:
-    """Each video with the objects of ``layers`` − 1 others, drawn at random among those of its size, laid over it.
+    """Yield each video, overlaid with the objects of ``layers`` − 1 other videos of its size, chosen at random.
 
-    Each of the others is there in a random stretch of the video: its objects appear and leave.
+    Each of the other videos is visible during a random interval, so that its objects appear and disappear.
 
     Args:
-        videos: with ``file_names`` below ``folder``.
-        tracks: the annotations of all videos.
+        videos: videos, whose ``file_names`` are relative to ``folder``.
+        tracks: annotations of all videos.
         label_of: label, from 0, of each category id.
-        folder: of the frames.
-        layers: videos a result is made of.
-        stride: every how many-th frame is taken.
-        rng: draws the other videos.
+        folder: folder of the frames.
+        layers: number of videos that are combined.
+        stride: step between the frames used.
+        rng: random number generator for videos and intervals.
     """
     of_video = {video.id: [track for track in tracks if track.video_id == video.id] for video in videos}
     for video in videos:
@@ -98,15 +98,16 @@ def _layered_frame(shown: Sequence[Video | None], parts: Sequence[Video], of_vid
 
 @dataclass(frozen=True)
 class Noise:
-    """How detections differ from the annotations.
+    """Parameters of the noise of the detections.
 
     Args:
-        jitter: standard deviation of each side of a box, over the box's width or height.
-        drop: probability that an object is not found in a frame.
-        gap: probability a frame that an object is lost for ``gap_length`` frames.
-        gap_length: frames.
-        double: probability that an object is found twice; what suppression leaves of that is another class or far off.
-        wrong_label: probability that a detection has another class.
+        jitter: standard deviation of the position of each side of a box, relative to the box's width or height.
+        drop: probability that an object is not detected in a frame.
+        gap: probability for each frame that an object is not detected in the next ``gap_length`` frames.
+        gap_length: number of frames in a gap.
+        double: probability that an object is detected twice. Non-maximum suppression removes the second detection
+            unless it has another class or a low IoU.
+        wrong_label: probability that a detection has a wrong class.
     """
 
     jitter: float = 0.07
@@ -118,14 +119,14 @@ class Noise:
 
 
 class NoisyDetector:
-    """Detections of objects, with embeddings of a network with ImageNet weights.
+    """Simulates detections of objects, with embeddings from a backbone.
 
     Args:
-        backbone: a backbone of this project with ``out_strides``; the embedding of a box is the mean of each of its
-            maps of :data:`POOLED_STRIDES` in the box, each scaled to length 1.
-        mean, std: of the RGB values that the backbone expects.
-        num_classes: for wrong labels.
-        noise: how much of what.
+        backbone: a backbone of this project with ``out_strides``. Its feature maps with strides in
+            :data:`POOLED_STRIDES` are averaged over a box, L2-normalised and concatenated to the embedding of the box.
+        mean, std: mean and standard deviation of the RGB values for the backbone.
+        num_classes: number of classes, for wrong labels.
+        noise: parameters of the noise.
     """
 
     def __init__(self, backbone: Any, mean: Sequence[float], std: Sequence[float], num_classes: int,
@@ -135,9 +136,9 @@ class NoisyDetector:
 
     def __call__(self, frames: Sequence[LayeredFrame],
                  rng: np.random.Generator) -> Iterator[tuple[InstanceData, list[int]]]:
-        """Yield for each frame the detections, in descending order of score, and which object each one is.
+        """Yield for each frame the detections, in descending order of score, and the object number of each.
 
-        The second detection of an object that is found twice counts as object −1 − number.
+        The second detection of the object ``number`` has the object number −1 − ``number``.
         """
         lost: dict[int, int] = {}
         for frame in frames:

@@ -1,6 +1,6 @@
-"""Measures of speed on synthetic inputs: training step, training with loading, test clip, stages of a test.
+"""Speed measurements with synthetic inputs: training step, training with loading, test clip, stages of a test.
 
-Called by tools/analysis_tools/benchmark.py, whose arguments the functions take.
+Called by tools/analysis_tools/benchmark.py; ``args`` are its arguments.
 """
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
     'tf32': (True, False),
     'amp': (True, True),
 }
-NUM_CLASSES = 3  # of the synthetic ground truth, no more than any model has
-TRAIN_REPEATS = 30  # at least: steps vary more than tests
+NUM_CLASSES = 3  # number of classes in the synthetic ground truth, at most that of any model
+TRAIN_REPEATS = 30  # minimum, because the times of training steps vary more than those of tests
 _NUMBERS = ('what', 'median_ms', 'min_ms', 'max_ms', 'per_second', 'allocated_gib', 'reserved_gib')
 
 
 class Bench:
-    """Times functions on one device and keeps rows for the table; each is printed to stderr as soon as it is there.
+    """Times functions on one device and collects the rows of a table, each of which is also printed to stderr.
 
     Args:
-        device: on which the functions work.
-        warmup, repeats: calls before the timed ones, and timed calls.
-        original: height and width of the frames that masks are made for.
+        device: device of the functions.
+        warmup, repeats: numbers of calls before timing and of timed calls.
+        original: height and width of the original frames and of the masks.
     """
 
     def __init__(self, device: torch.device, warmup: int, repeats: int, original: tuple[int, int]) -> None:
@@ -63,24 +63,25 @@ class Bench:
 
     def time(self, function: Callable[[], object], what: str, items: int = 1, at_least: int = 0, mean: bool = False,
              **columns: object) -> float:
-        """Median milliseconds of a call; memory is the peak during the timed calls.
+        """Time a function and add a row; return the median time of a call in milliseconds.
 
-        Allocated is what tensors hold, save what lies within CUDA graphs; reserved is all that the GPU gives, with the
-        graphs' and what the allocator keeps for later calls.
+        The memory is the peak during the timed calls. Allocated memory is that of tensors without those inside CUDA
+        graphs; reserved memory is all memory that PyTorch occupies, including graphs and the allocator's cache.
 
         Args:
-            function: what is timed.
+            function: function to time.
             what: its name in the table.
-            items: of a call, for the number a second.
-            at_least: calls to time, if more than asked for on the command line.
-            mean: take items a second from the sum of all calls' times: where some wait for others, as with data.
-            **columns: settings, by name.
+            items: number of items that a call processes, for the rate.
+            at_least: minimum number of timed calls.
+            mean: compute the rate from the mean instead of the median time, for calls that may wait for others, such
+                as those of data loaders.
+            **columns: settings by name, shown in the table.
         """
         for _ in range(self.warmup):
             function()
         if self.device.type == 'cuda':
-            torch.cuda.empty_cache()  # what only the warming up needed
-            function()  # brings back what each call needs, untimed
+            torch.cuda.empty_cache()  # release memory that only the warm-up needed
+            function()  # allocate the memory of a call again, untimed
             torch.cuda.reset_peak_memory_stats()
         times = []
         for _ in range(max(self.repeats, at_least)):
@@ -100,7 +101,7 @@ class Bench:
         return median
 
     def table(self) -> str:
-        """All rows, as Markdown."""
+        """Return all rows as a Markdown table."""
         return '\n'.join(['| what | setting | median ms | min–max ms | per second | GiB allocated | GiB reserved |',
                           '|---|---|---|---|---|---|---|',
                           *(f'| {" | ".join(_cells(row))} |' for row in self.rows)])
@@ -114,13 +115,13 @@ def _cells(row: dict) -> list[str]:
 
 
 def say(text: str) -> None:
-    """A line on stderr, from the first process only."""
+    """Print a line to stderr, in the first process only."""
     if get_rank() == 0:
         print(text, file=sys.stderr, flush=True)
 
 
 def build_model(cfg: Config, device: torch.device) -> nn.Module:
-    """The config's model with random weights that behave like trained ones: full frames, masks that fill boxes."""
+    """Build the config's model with random weights that, as trained ones, give many objects and large masks."""
     model_cfg = cfg.model.copy()
     model_cfg.data_preprocessor = None
     model_cfg.backbone.pop('init_cfg', None)
@@ -128,17 +129,17 @@ def build_model(cfg: Config, device: torch.device) -> nn.Module:
     model = MODELS.build(model_cfg)
     head = getattr(model, 'bbox_head', None)
     if hasattr(head, 'fcos_cls'):
-        nn.init.zeros_(head.fcos_cls.bias)  # scores pass the threshold
+        nn.init.zeros_(head.fcos_cls.bias)  # scores above the threshold
     elif hasattr(head, 'fc_cls'):
-        nn.init.constant_(head.fc_cls.bias[1:2], 3.0)  # a third of the probability
-    for name in ('mask_fuse', 'track_fuse'):  # coefficients · mask map is positive nearly everywhere
+        nn.init.constant_(head.fc_cls.bias[1:2], 3.0)  # a probability of about one third
+    for name in ('mask_fuse', 'track_fuse'):  # mask logits that are positive nearly everywhere
         if hasattr(head, name):
             nn.init.ones_(getattr(head, name).bias)
     return model.to(device)
 
 
 def trainer(bench: Bench, cfg: Config, amp: bool, with_cp: bool, graphs: bool) -> tuple[nn.Module, OptimWrapper]:
-    """A model in training, over all processes, and its optimizer as ``train.py`` would have it."""
+    """Build a model in training mode, with several processes distributed, and its optimizer, as ``train.py`` does."""
     init_default_scope('mmdet')  # mmengine builds optimizer wrappers and data loaders by names
     model = build_model(cfg, bench.device).train()
     for module in model.modules():
@@ -156,7 +157,7 @@ def trainer(bench: Bench, cfg: Config, amp: bool, with_cp: bool, graphs: bool) -
 
 
 def train_settings(bench: Bench, cfg: Config, args: Namespace) -> Iterator[tuple[str, bool, bool]]:
-    """Precision, checkpointing, CUDA graphs."""
+    """Yield the settings to measure: precision, activation checkpointing, CUDA graphs."""
     for name in args.precision:
         set_tf32(PRECISIONS[name][0])
         yield name, False, False
@@ -167,7 +168,7 @@ def train_settings(bench: Bench, cfg: Config, args: Namespace) -> Iterator[tuple
 
 
 def _step(model: nn.Module, optim: OptimWrapper, inputs: Tensor, samples: Sequence[TrackDataSample]) -> dict:
-    """Forward, backward, clipping and optimizer step; returns the losses by name."""
+    """Run forward and backward pass, gradient clipping and optimizer step; return the losses by name."""
     with optim.optim_context(model):
         losses = model(inputs, samples, mode='loss')
     optim.update_params(sum(value for key, value in losses.items() if 'loss' in key))
@@ -175,7 +176,7 @@ def _step(model: nn.Module, optim: OptimWrapper, inputs: Tensor, samples: Sequen
 
 
 def bench_train(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]) -> None:
-    """Training steps on one batch that lies on the device. Reads ``args.precision, pairs, loading``."""
+    """Measure training steps on one batch on the device. Reads ``args.precision, pairs, loading``."""
     for name, with_cp, graphs in train_settings(bench, cfg, args):
         model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
         inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=NUM_CLASSES,
@@ -186,7 +187,7 @@ def bench_train(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int
 
 
 def _batches(loader: DataLoader, model: nn.Module, preprocessor: nn.Module) -> Generator[dict, None, None]:
-    """Epoch after epoch, as the training loop gets them."""
+    """Yield the batches of endless epochs with prefetching, as the training loop does."""
     inner = model.module if is_model_wrapper(model) else model
     while True:
         with prefetched(iter(loader), loader, inner, preprocessor) as batches:
@@ -200,9 +201,9 @@ def _loaded_step(model: nn.Module, optim: OptimWrapper, preprocessor: nn.Module,
 
 
 def bench_loading(bench: Bench, cfg: Config, args: Namespace) -> None:
-    """Whole steps on the config's data: loading, copying, step, losses back on the host. Reads ``args.precision``.
+    """Measure steps on the config's data, with loading and copying of batch and losses. Reads ``args.precision``.
 
-    The next batch is made ready during a step, as ``train.py`` does it.
+    The next batch is prefetched during a step, as in ``train.py``.
     """
     for name, with_cp, graphs in train_settings(bench, cfg, args):
         model, optim = trainer(bench, cfg, PRECISIONS[name][1], with_cp, graphs)
@@ -212,7 +213,7 @@ def bench_loading(bench: Bench, cfg: Config, args: Namespace) -> None:
         try:
             with closing(_batches(loader, model, preprocessor)) as batches:
                 step = partial(_loaded_step, model, optim, preprocessor, batches)
-                for _ in range(2 * cfg.train_dataloader.num_workers):  # batches that were ready before the first step
+                for _ in range(2 * cfg.train_dataloader.num_workers):  # batches loaded before the first step
                     step()
                 bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * TRAIN_REPEATS,
                            mean=True, GPUs=get_world_size(), pairs=pairs, workers=cfg.train_dataloader.num_workers,
@@ -222,7 +223,7 @@ def bench_loading(bench: Bench, cfg: Config, args: Namespace) -> None:
 
 
 def tester(bench: Bench, cfg: Config, precision: str) -> nn.Module:
-    """A model in testing, as ``test_video.py`` would have it."""
+    """Build a model in evaluation mode, as ``test_video.py`` does."""
     tf32, amp = PRECISIONS[precision]
     set_tf32(tf32)
     model = build_model(cfg, bench.device).eval()
@@ -237,7 +238,7 @@ def _run(device: str, amp: bool, function: Callable[..., object], *inputs: objec
 
 
 def bench_test(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]) -> None:
-    """Clips of one video, from inputs on the device to tracks. Reads ``args.precision, batch``."""
+    """Measure clips of one video, from inputs on the device to tracks. Reads ``args.precision, batch``."""
     for name in args.precision:
         model = tester(bench, cfg, name)
         for batch in args.batch:
@@ -255,11 +256,11 @@ def _track(tracker: AssociationTracker, detections: Sequence[InstanceData]) -> N
 
 @torch.no_grad()
 def bench_stages(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]) -> None:
-    """The parts of a test clip one by one. Reads ``args.precision, batch``."""
+    """Measure the stages of a test clip separately. Reads ``args.precision, batch``."""
     for name in args.precision:
         model = tester(bench, cfg, name)
         if not isinstance(model, SipMaskMem):
-            say(f'--stages: {type(model).__name__} is not timed part by part')
+            say(f'--stages: {type(model).__name__} has no stages to measure')
             return
         head = model.bbox_head
         for batch in args.batch:
@@ -282,6 +283,6 @@ def bench_stages(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, in
 
 
 def set_tf32(enabled: bool) -> None:
-    """TF32 in matrix products and convolutions, or full float32."""
+    """Enable TF32 in matrix products and convolutions, or disable it."""
     torch.backends.cuda.matmul.allow_tf32 = enabled
     torch.backends.cudnn.allow_tf32 = enabled

@@ -1,4 +1,4 @@
-"""A detector without a network, for tests and measurements of what surrounds one (streams, files, pictures)."""
+"""A detector without a network, for tests and benchmarks of the other parts: streams, files, drawing."""
 from __future__ import annotations
 
 import time
@@ -17,15 +17,15 @@ _PIPELINE = [dict(type='LoadTrackFrames'), dict(type='ResizeClip', scale=(960, 4
 
 
 class StubDetector(nn.Module):
-    """Has what ``VideoInferencer`` asks of a model from ``init_model``. Finds squares that circle round the centre.
+    """Detects squares that move in a circle; has the interface that ``VideoInferencer`` expects from ``init_model``.
 
     Object i has id i, label i modulo the number of classes and score 1 / (i + 1).
 
     Args:
-        objects: in each frame.
-        classes: their names.
-        seconds: that a frame takes; the processor is free meanwhile, as while a GPU computes.
-        context: frames on either side that a clip should bring, for models that look ahead.
+        objects: number of objects in each frame.
+        classes: names of the classes.
+        seconds: time for a frame, during which the CPU is idle, as during computations of a GPU.
+        context: number of frames of context on either side of a clip.
     """
 
     def __init__(self, objects: int = 5, classes: Sequence[str] = ('disc', 'square', 'triangle'), seconds: float = 0.0,
@@ -39,11 +39,15 @@ class StubDetector(nn.Module):
         self.input_shape: tuple[int, ...] = ()
 
     def new_stream(self) -> StreamState:
-        """A state that remembers only the position in the video: the ids do not depend on it."""
+        """Return a state with nothing but the position in the video, because the ids do not depend on it."""
         return StreamState()
 
     def test_step(self, data: dict) -> list[TrackDataSample]:
-        """As mmengine's models: ``inputs``, a list of one clip, and its sample in a list → the sample with results."""
+        """Return the sample of one clip with results, as mmengine's models do.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, two lists with the images and the sample of the clip.
+        """
         images, = data['inputs']
         clip, = data['data_samples']
         self.input_shape = tuple(images.shape)

@@ -1,4 +1,4 @@
-"""Synthetic batches of any size for benchmarks and tests: what the model takes, without files."""
+"""Synthetic batches of any size for benchmarks and tests, in the format of the models' inputs."""
 from __future__ import annotations
 
 import torch
@@ -9,7 +9,7 @@ from mmdet.structures import DetDataSample, TrackDataSample
 
 def synthetic_frame(frame_id: int, size: tuple[int, int], num_objects: int, num_classes: int,
                     original: tuple[int, int], device: torch.device | str, generator: torch.Generator) -> DetDataSample:
-    """A frame of ``size`` (h, w) network pixels with elliptic objects, ids 1..num_objects in every frame."""
+    """Make a frame of ``size`` (h, w) with elliptic objects, whose ids are 1..num_objects in every frame."""
     height, width = size
     centers = torch.rand(num_objects, 2, generator=generator) * 0.6 + 0.2
     extent = torch.rand(num_objects, 2, generator=generator) * 0.3 + 0.1
@@ -30,7 +30,9 @@ def synthetic_frame(frame_id: int, size: tuple[int, int], num_objects: int, num_
 def synthetic_clips(num_clips: int, clip_len: int, size: tuple[int, int] = (480, 864), num_objects: int = 5,
                     num_classes: int = 5, original: tuple[int, int] = (720, 1280),
                     device: torch.device | str = 'cpu', seed: int = 0) -> tuple[torch.Tensor, list[TrackDataSample]]:
-    """Normalised random inputs (num_clips, clip_len, 3, h, w), their clips with ground truth; ``original``: (h, w) too.
+    """Make random normalised inputs (num_clips, clip_len, 3, h, w) and their clips with ground truth.
+
+    ``size`` and ``original`` are (h, w) of the network's input and of the original frames.
     """
     generator = torch.Generator().manual_seed(seed)
     clips = []

@@ -1,7 +1,7 @@
-"""How fast VidEoMT is with random weights: the network alone, up to run-length encoded masks; transformers' version.
+"""Speed measurements of VidEoMT with random weights: the network alone, up to RLE masks, and transformers' version.
 
-Called by tools/analysis_tools/benchmark_videomt.py. A burst of frames is timed as a whole, as the authors time the
-network: the GPU is waited for at its ends only.
+Called by tools/analysis_tools/benchmark_videomt.py. As in the authors' measurements, a burst of frames is timed as a
+whole, with synchronisation of the GPU only before and after it.
 """
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from tools.analysis_tools.measures.speed import Bench, say
 
 DTYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16, 'float32': torch.float32}
-OBJECTS = 10  # of a frame, up to RLE
+OBJECTS = 10  # number of objects in a frame for measurements up to RLE masks
 
 
 def build(cfg: Config, dtype: torch.dtype, regime: str, device: torch.device) -> nn.Module:
-    """The config's model for testing, with random weights whose masks are a few smooth patches."""
+    """Build the config's model for testing, with random weights that give a few smooth masks."""
     model_cfg = cfg.model.copy()
     model_cfg.data_preprocessor = None
     model_cfg.results.update(score_thr=0.0, max_per_frame=OBJECTS)
@@ -49,7 +49,7 @@ def build(cfg: Config, dtype: torch.dtype, regime: str, device: torch.device) ->
 
 
 def network(model: nn.Module, mode: str) -> Callable[[Tensor, Tensor], object]:
-    """``run_clips`` as it is, replayed as a CUDA graph, or compiled and then replayed."""
+    """Return ``run_clips`` in eager mode, as a CUDA graph, or compiled and as a CUDA graph."""
     if mode == 'eager':
         return model.run_clips
     graphs = InferenceGraphs()
@@ -66,7 +66,7 @@ def network(model: nn.Module, mode: str) -> Callable[[Tensor, Tensor], object]:
 @torch.no_grad()
 def bench_network(bench: Bench, cfg: Config, name: str, size: tuple[int, int], precision: str, regime: str, mode: str,
                   clip: int, burst: int) -> None:
-    """Frames a second of the network: normalised frames on the device to class and mask logits."""
+    """Measure the network: from normalised frames on the device to class and mask logits."""
     dtype = DTYPES[precision]
     model = build(cfg, dtype, regime, bench.device)
     images = torch.randn(1, clip, 3, *size, device=bench.device)
@@ -85,7 +85,7 @@ def bench_network(bench: Bench, cfg: Config, name: str, size: tuple[int, int], p
 
 
 def stream_clips(size: tuple[int, int], original: tuple[int, int], clip: int) -> Iterator[TrackDataSample]:
-    """Clips of an endless stream."""
+    """Yield the clips of an endless stream."""
     for first in itertools.count(0, clip):
         sample = TrackDataSample()
         sample.video_data_samples = [
@@ -96,7 +96,7 @@ def stream_clips(size: tuple[int, int], original: tuple[int, int], clip: int) ->
 
 def online(model: nn.Module, size: tuple[int, int], precision: str, regime: str, bench: Bench,
            clip: int) -> Callable[[], TrackDataSample]:
-    """A function that runs the next clip of a stream up to run-length encoded masks."""
+    """Return a function that processes the next clip of a stream up to RLE masks."""
     dtype = DTYPES[precision]
     whole = regime == 'whole' and dtype is not torch.float32
     images = torch.randn(1, clip, 3, *size, device=bench.device)
@@ -113,7 +113,7 @@ def online(model: nn.Module, size: tuple[int, int], precision: str, regime: str,
 @torch.no_grad()
 def bench_online(bench: Bench, cfg: Config, name: str, size: tuple[int, int], precision: str, regime: str, clip: int,
                  burst: int) -> None:
-    """Frames a second from normalised frames on the device to results with masks of the original size."""
+    """Measure the whole model: from normalised frames on the device to results with masks of the original size."""
     step = online(build(cfg, DTYPES[precision], regime, bench.device), size, precision, regime, bench, clip)
     steps = max(burst // clip, 1)
     bench.time(lambda: [step() for _ in range(steps)], 'up to RLE', steps * clip, model=name, clip=clip,
@@ -124,7 +124,7 @@ def bench_online(bench: Bench, cfg: Config, name: str, size: tuple[int, int], pr
 @torch.no_grad()
 def memory_over_frames(bench: Bench, cfg: Config, size: tuple[int, int], precision: str, regime: str,
                        frames: int) -> list[dict]:
-    """Memory of a stream of so many frames, at ten places: MiB allocated on the GPU and resident on the host."""
+    """Return the memory at ten points of a stream of ``frames`` frames, in MiB: allocated on the GPU, resident RAM."""
     step = online(build(cfg, DTYPES[precision], regime, bench.device), size, precision, regime, bench, 1)
     process, rows = psutil.Process(os.getpid()), []
     for number in range(1, frames + 1):
@@ -141,9 +141,10 @@ def memory_over_frames(bench: Bench, cfg: Config, size: tuple[int, int], precisi
 @torch.no_grad()
 def bench_transformers(bench: Bench, cfg: Config, name: str, size: tuple[int, int], precision: str, compiled: bool,
                        clip: int, burst: int) -> bool:
-    """transformers' network, on the largest square frame with no more patches; returns whether it is installed.
+    """Measure transformers' network; return False if it is not installed.
 
-    It takes no state: each call begins a video. Autocast, as there is no other way for it to take float32 frames.
+    It accepts square frames only: their size is the largest that does not have more patches than ``size``. It has no
+    state, so each call begins a video. It runs under autocast, which it needs to accept float32 frames.
     """
     try:
         from transformers import VideomtConfig, VideomtForUniversalSegmentation
