@@ -1,7 +1,8 @@
-"""All faults of a YouTube-VIS annotation file, not only the first; for tools/check_dataset.py.
+"""Find all faults of a YouTube-VIS annotation file, not only the first one; called by tools/check_dataset.py.
 
-To the faults of the reader (:mod:`mmdet.structures.vis_json`), at which data sets and metrics stop, this adds what they
-accept but what is hardly meant. A fault is one line that starts with the entry it is in.
+Data sets and metrics stop at the first fault that the reader (:mod:`mmdet.structures.vis_json`) finds. This module
+reports all of them, and content that the reader accepts but that is probably a mistake. A fault is one line of text
+that starts with the entry it was found in.
 """
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ from mmdet.structures.masks import decode_masks
 from mmdet.structures.vis_json import Category, Track, Video, read_annotation_entries
 
 BOX_TOLERANCE = 2.  # pixels between a box and the extents of its mask
-_MOST_SLIVERS = 2  # of a video that are not reported: real objects may be thin
+_MOST_SLIVERS = 2  # so many slivers in a video are not reported: real objects may be thin
 
 
 def check_annotations(data: dict, overlap: float = .9) -> Iterator[str]:
     """Yield the faults of the content of an annotation file.
 
     Args:
-        data: its content; see :func:`~mmdet.structures.vis_json.check_outline`.
-        overlap: two objects are one annotated twice if their masks' IoU over the video exceeds this, 0–1.
+        data: content of the file, checked by :func:`~mmdet.structures.vis_json.check_outline`.
+        overlap: IoU over the video, in [0, 1], above which two objects are reported as one object annotated twice.
     """
     lengths = {entry['id']: entry.get('length') for entry in data['videos']
                if isinstance(entry, dict) and type(entry.get('id')) is int}
@@ -93,7 +94,7 @@ def _corners(box: list[float]) -> np.ndarray:
 
 
 def _check_overlaps(video_id: int, objects: Sequence[Track], limit: float) -> Iterator[str]:
-    """Find pairs of objects whose masks are the same, over the frames of the video."""
+    """Yield a fault for each pair of objects whose masks have an IoU over the video above the limit."""
     count = len(objects)
     shared, areas = np.zeros((count, count)), np.zeros(count)
     for frame in range(len(objects[0].rles)):
@@ -108,17 +109,17 @@ def _check_overlaps(video_id: int, objects: Sequence[Track], limit: float) -> It
     overlap = np.triu(shared / np.maximum(union, 1), 1)
     for first, second in np.argwhere(overlap > limit).tolist():
         yield (f'annotations {objects[first].id} and {objects[second].id}: in video {video_id} '
-               f'their masks are {overlap[first, second]:.0%} the same; one object under two ids?')
+               f'their masks have an IoU of {overlap[first, second]:.0%}; is it one object with two ids?')
 
 
 def _is_sliver(track: Track, objects: Sequence[Track]) -> bool:
-    """Whether an object is nowhere 3 pixels wide and touches others with most of its pixels, in every frame."""
+    """Return whether an object is less than 3 pixels wide and touches others with most of its pixels in every frame."""
     frames = np.flatnonzero(track.mask_areas)
     square = np.ones((3, 3), np.uint8)
     if not len(frames) or len(objects) <= _MOST_SLIVERS:
         return False
     outline = 2 * (track.mask_boxes()[:, 2] + track.mask_boxes()[:, 3])
-    if (track.mask_areas[frames] > 2 * outline[frames]).any():  # spares most objects the decoding
+    if (track.mask_areas[frames] > 2 * outline[frames]).any():  # most objects need not be decoded
         return False
     for frame in frames.tolist():
         own = track.rles[frame]

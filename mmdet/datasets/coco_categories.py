@@ -1,6 +1,6 @@
-"""Which COCO categories stand for which categories of a video set; for ``COCOVIS`` and coco2yvis.py.
+"""Mapping from COCO categories to the categories of video data sets; used by ``COCOVIS`` and coco2yvis.py.
 
-Category ids of the video sets are positions in the lists below, from 1; those of COCO are its own.
+The category ids of the video data sets are 1-based positions in the lists below; COCO ids are those of COCO's files.
 """
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from mmdet.errors import UserError
 
 @dataclass(frozen=True)
 class VideoCategories:
-    """Category names of a video set in the order of their ids, 1 to K, and its category id for some COCO ids."""
+    """Categories of a video data set.
+
+    Attributes:
+        names: K names in the order of their ids, 1 to K.
+        from_coco: category id of the video data set by COCO category id, for the COCO categories that have one.
+    """
 
     names: tuple[str, ...]
     from_coco: dict[int, int]
@@ -44,16 +49,16 @@ TARGETS = {'yvis2019': YOUTUBE_VIS_2019, 'yvis2021': YOUTUBE_VIS_2021, 'ovis': O
 
 
 def find_target(target: Target, coco_categories: Sequence[Mapping], source: str) -> VideoCategories | None:
-    """Return the categories that COCO's are mapped to.
+    """Return the categories that COCO categories are mapped to; None: the categories of the file are kept.
 
     Args:
-        target: a key of :data:`TARGETS`, or the names of a set's categories in the order of their ids, each with the
-            names of the COCO categories that stand for it (possibly none); None: the file's own, without a map.
+        target: a key of :data:`TARGETS`; or a mapping from each category name of the video data set, in the order of
+            the ids, to the names of the COCO categories mapped to it (possibly none); None: no mapping.
         coco_categories: ``id`` and ``name`` of each category of the COCO file.
-        source: the COCO file, for messages.
+        source: name of the COCO file for messages.
 
     Raises:
-        UserError: an unknown target, a COCO name that the file lacks or that stands for two categories.
+        UserError: the target is unknown, or a COCO name is missing in the file or mapped to two categories.
     """
     if target is None:
         return None
@@ -70,6 +75,6 @@ def find_target(target: Target, coco_categories: Sequence[Mapping], source: str)
                 raise UserError(f'target {name!r}: {source} has no category {coco_name!r}; it has '
                                 f'{", ".join(sorted(ident))}')
             if from_coco.setdefault(ident[coco_name], number) != number:
-                raise UserError(f'target {name!r}: {coco_name!r} already stands for '
+                raise UserError(f'target {name!r}: {coco_name!r} is already mapped to '
                                 f'{list(target)[from_coco[ident[coco_name]] - 1]!r}; name it once')
     return VideoCategories(tuple(target), from_coco)

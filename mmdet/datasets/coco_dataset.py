@@ -1,4 +1,4 @@
-"""Single images in COCO's format, for detectors of images (FCOS); built from a config by name."""
+"""Data set of single images in COCO format, for image detectors (FCOS); built from a config by name."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,10 +14,10 @@ from mmdet.registry import DATASETS
 
 @DATASETS.register_module()
 class CocoDataset(YVISDataset):
-    """Reader of COCO JSON. An image is a clip of one frame: ``video_id`` is the image's id, ``frame_id`` 0.
+    """Data set in COCO JSON format. An image is a clip of one frame: ``video_id`` is the image's id, ``frame_id`` 0.
 
-    Training items are the images with at least one object, crowds left out; testing items all images in the file's
-    order. Arguments and errors: see :class:`~mmdet.datasets.YVISDataset`.
+    Training items are the images with at least one object that is not a crowd; testing items are all images in the
+    order of the file. For arguments and errors see :class:`~mmdet.datasets.YVISDataset`.
     """
 
     METAINFO = {'dataset_type': 'COCO'}
@@ -38,9 +38,9 @@ class CocoDataset(YVISDataset):
 
 
 def images_as_videos(coco: CocoFile) -> dict:
-    """The content of a COCO file in YouTube-VIS form: each image, with objects or without, is a video of one frame.
+    """Convert the content of a COCO file to YouTube-VIS form; every image becomes a video of one frame.
 
-    An annotation without segmentation gets the rectangle of its box as its mask.
+    The mask of an annotation without segmentation is the rectangle of its box.
     """
     videos = [{'id': ident, 'height': image['height'], 'width': image['width'], 'file_names': [image['file_name']]}
               for ident, image in coco.images.items()]
@@ -60,7 +60,7 @@ def images_as_videos(coco: CocoFile) -> dict:
 
 
 def _rectangle(box: Any) -> list[list[float]] | None:
-    """The polygon of a box x, y, w, h; None if it is none."""
+    """Return a box x, y, w, h as a polygon; None if the value is not a box."""
     if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
         return None
     x, y, w, h = box

@@ -1,4 +1,4 @@
-"""Read annotation files in COCO's format; called by ``COCOVIS`` and by the converters."""
+"""Check the content of annotation files in COCO format; called by the data sets and the converters."""
 from __future__ import annotations
 
 import os
@@ -15,10 +15,10 @@ class CocoFile:
     """A checked COCO file.
 
     Attributes:
-        path: the file, for messages.
-        categories: ``id`` and ``name`` of each, in the file's order.
-        images: ``file_name``, ``height``, ``width`` (and whatever else the file has) of each image by its id.
-        annotations: of each image id the list of its annotations: ``id``, ``category_id``, ``segmentation``, ...
+        path: path of the file, for messages.
+        categories: ``id`` and ``name`` of each category, in the order of the file.
+        images: ``file_name``, ``height``, ``width`` and any other fields of each image, by image id.
+        annotations: list of annotations (``id``, ``category_id``, ``segmentation``, ...) of each image, by image id.
     """
 
     path: str
@@ -27,7 +27,11 @@ class CocoFile:
     annotations: dict[int, list[dict]]
 
     def masks(self, image_id: int) -> list[dict | None]:
-        """Trusted compressed RLE of each of the image's annotations, None where it has none; raises UserError."""
+        """Return the trusted compressed RLE of each annotation of an image, None where it has no segmentation.
+
+        Raises:
+            UserError: a segmentation is damaged.
+        """
         image, annotations = self.images[image_id], self.annotations[image_id]
         rles, _ = parse_segmentations([annotation.get('segmentation') for annotation in annotations], image['height'],
                                       image['width'], f'{self.path}: image {image_id}, its annotations')
@@ -35,10 +39,10 @@ class CocoFile:
 
 
 def check_coco(data: Any, path: str | os.PathLike) -> CocoFile:
-    """Check the content of a COCO file: lists, ids that are unique and known, names, sizes.
+    """Check the content of a COCO file: its lists, unique and known ids, names and image sizes.
 
     Raises:
-        UserError: names file, entry and remedy.
+        UserError: the content is not valid; the message names the file, the entry and the remedy.
     """
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):

@@ -1,7 +1,7 @@
-"""Pseudo-videos from COCO images, for joint training with YouTube-VIS or OVIS; built from a config by name.
+"""Data set of pseudo-videos from COCO images, for joint training with YouTube-VIS or OVIS; built from a config by name.
 
-All frames of a clip are the same image: ``AffineColourReference`` makes the reference of a pair another view, and
-``RotateStillClip`` turns the frames of a longer clip (``train_clip_len``).
+All frames of a clip are the same image. ``AffineColourReference`` augments the reference frame of a pair, and
+``RotateStillClip`` rotates the frames of a longer clip (``train_clip_len``).
 """
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mmdet.registry import DATASETS
 
 @DATASETS.register_module()
 class COCOVIS(YVISDataset):
-    """Training pairs and clips from single images.
+    """Data set of training pairs and clips from single images.
 
     Args:
-        ann_file: COCO's own file (``instances_train2017.json``), converted while it is read, or what
-            tools/dataset_converters/coco2yvis.py made of it once, which is read faster.
-        target: categories of the video set to train with: 'yvis2019', 'yvis2021' or 'ovis', or its category names in
-            the order of their ids, each with the COCO names that stand for it (``dict(vehicle=['car', 'bus'], ...)``);
-            None: the file's own.
+        ann_file: COCO file (``instances_train2017.json``), which is converted whenever it is read, or the output of
+            tools/dataset_converters/coco2yvis.py, which is read faster.
+        target: categories of the video data set to train with: 'yvis2019', 'yvis2021' or 'ovis', or a mapping from its
+            category names, in the order of their ids, to COCO category names (``dict(vehicle=['car', 'bus'], ...)``);
+            None: the categories of the file.
         **kwargs: see :class:`~mmdet.datasets.YVISDataset`; ``test_mode`` is not supported.
 
     Raises:
-        UserError: as :class:`~mmdet.datasets.YVISDataset`; also if a converted file has not the target's categories.
+        UserError: see :class:`~mmdet.datasets.YVISDataset`; or a converted file has other categories than the target.
     """
 
     METAINFO = {'dataset_type': 'COCO'}

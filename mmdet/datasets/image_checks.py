@@ -1,4 +1,4 @@
-"""All faults of the image files of a data set: missing, of another size, damaged; for tools/check_dataset.py."""
+"""Find image files of a data set that are missing, damaged or of the wrong size; called by tools/check_dataset.py."""
 from __future__ import annotations
 
 import os
@@ -15,7 +15,7 @@ from mmdet.datasets.layout import explain_missing
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
 from mmdet.structures.vis_json import Video
 
-# what libjpeg and libtiff write to standard error about an image that OpenCV returns nevertheless
+# messages of libjpeg and libtiff on standard error about a damaged image that OpenCV returns without an error
 _DAMAGE = re.compile(r'Corrupt JPEG data.*|Premature end of JPEG.*|Invalid JPEG.*|TIFF_Error .*')
 
 
@@ -24,9 +24,9 @@ class ImageFault:
     """A fault of one image file.
 
     Attributes:
-        kind: the same for images with the same fault, for :func:`summarise`.
-        name: the file's name in the annotation file.
-        text: one line that names the file.
+        kind: kind of the fault, by which :func:`summarise` groups the images.
+        name: file name in the annotation file.
+        text: description in one line, with the path of the file.
     """
 
     kind: str
@@ -35,11 +35,11 @@ class ImageFault:
 
 
 class DecoderLog:
-    """What the decoders write to standard error.
+    """Messages that image decoders write to standard error.
 
-    Decoders do not fail where the data of a JPEG file are damaged inside: they return an image with grey or shifted
-    rows and write a line to the file descriptor 2. From :meth:`start` on, a file of this process takes these lines, and
-    everything else that is written there; so it is for worker processes only.
+    Decoders raise no error where the data inside a JPEG file are damaged: they return an image with grey or shifted
+    rows and write a line to file descriptor 2. :meth:`start` redirects that descriptor, and thus everything that the
+    process writes to standard error, to a temporary file. Use it in worker processes only.
     """
 
     _file: IO[bytes] | None = None
@@ -52,7 +52,7 @@ class DecoderLog:
 
     @classmethod
     def damage(cls) -> str | None:
-        """Return the first line about damage since the last call; None if there is none, or nothing was started."""
+        """Return the first message about damage since the last call; None if there is none or without :meth:`start`."""
         if cls._file is None:
             return None
         cls._file.seek(0)
@@ -66,10 +66,10 @@ def check_images(video: Video, folder: Path, decode: bool) -> list[ImageFault]:
     """Find the faults of a video's image files.
 
     Args:
-        video: its entry in the annotation file.
-        folder: what ``file_names`` start from.
-        decode: read all pixels, which finds files that are cut off or, after :meth:`DecoderLog.start`, damaged inside;
-            otherwise only the sizes in the files' headers are read.
+        video: entry of the video in the annotation file.
+        folder: image folder, to which ``file_names`` are relative.
+        decode: decode all pixels, which finds truncated files and, after :meth:`DecoderLog.start`, files whose data are
+            damaged inside; otherwise read only the sizes in the headers of the files.
     """
     faults = []
     for name in video.file_names:
@@ -91,12 +91,12 @@ def check_images(video: Video, folder: Path, decode: bool) -> list[ImageFault]:
 
 
 def summarise(videos: Sequence[Video], faults: Sequence[list[ImageFault]], folder: Path) -> Iterator[str]:
-    """Yield one line for each fault, but only one for a video, or for all videos, whose images share one fault.
+    """Yield one line per fault; a fault that all images of a video, or of all videos, share is reported once.
 
     Args:
-        videos: those that were checked.
-        faults: of each video.
-        folder: what ``file_names`` start from.
+        videos: videos that were checked.
+        faults: faults of each video.
+        folder: image folder, to which ``file_names`` are relative.
     """
     def described(fault: ImageFault) -> str:
         return fault.text + (f'; {explain_missing(folder, fault.name)}' if fault.kind == 'missing' else '')
@@ -119,7 +119,7 @@ def _check_header(path: Path, video: Video) -> None:
         with Image.open(path) as image:
             found = image.size
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise BadFrameError(f'the image {path} is damaged or no image; restore the file') from None
-    if found != size and found != size[::-1]:  # turned by an EXIF orientation: the loader sees to it
+        raise BadFrameError(f'the image {path} is damaged or not an image; restore the file') from None
+    if found != size and found != size[::-1]:  # the loader applies an EXIF orientation
         raise BadFrameError(f'the image {path} has {found[0]}x{found[1]} pixels, the annotation file says '
                             f'{size[0]}x{size[1]}; use the images that belong to the annotations')

@@ -1,4 +1,4 @@
-"""Find annotation file and image folder in the layouts that people have; called by ``YVISDataset``.
+"""Find the annotation file and the image folder in the common layouts of the data sets; called by ``YVISDataset``.
 
 For a split (train, valid, test) under the data root:
 
@@ -21,14 +21,14 @@ _SPLIT = re.compile(r'(?:^|_)(train|valid|test)(?:_|$)')
 
 
 def find_images(data_root: str, prefix: str) -> Path:
-    """The folder that a video's ``file_names`` start from.
+    """Return the image folder, to which the ``file_names`` of videos are relative.
 
     Args:
-        data_root: the set's folder; may be empty.
-        prefix: image folder, absolute or below the root.
+        data_root: folder of the data set; may be empty.
+        prefix: image folder, absolute or relative to ``data_root``.
 
     Raises:
-        UserError: it exists in no layout.
+        UserError: the folder exists in none of the layouts.
     """
     wanted = Path(data_root, prefix)
     candidates = [wanted]
@@ -38,7 +38,7 @@ def find_images(data_root: str, prefix: str) -> Path:
 
 
 def find_annotations(data_root: str, ann_file: str) -> Path:
-    """The annotation file; arguments and errors as of :func:`find_images`."""
+    """Return the annotation file; for arguments and errors see :func:`find_images`."""
     wanted = Path(data_root, ann_file)
     candidates = [wanted]
     if split := _split_of(wanted.stem):
@@ -48,11 +48,11 @@ def find_annotations(data_root: str, ann_file: str) -> Path:
 
 
 def explain_missing(folder: Path, name: str) -> str:
-    """Why the image of an annotation file is not below its folder, and the remedy, for a message.
+    """Explain in an error message why an image is missing in the image folder, and the remedy.
 
     Args:
         folder: the image folder.
-        name: the image's file name in the annotation file.
+        name: file name of the image in the annotation file.
     """
     if '\\' in name:
         return f'its name has backslashes; write {name.replace(chr(92), "/")!r} in file_names'

@@ -1,7 +1,8 @@
-"""Annotation files as data sets hold them: read once by :mod:`mmdet.structures.vis_json`, packed into a few arrays.
+"""Annotations of a data set, read once by :mod:`mmdet.structures.vis_json` and packed into a few arrays.
 
-``YVISDataset`` holds one :class:`VideoAnnotations`. Its arrays live outside Python's object heap, so the processes that
-a data loader forks read the same pages as their parent; masks stay run-length encoded until a frame is asked for.
+``YVISDataset`` holds one :class:`VideoAnnotations`. Its arrays are outside Python's object heap, so the forked workers
+of a data loader share their memory pages with the parent process. Masks stay run-length encoded until a frame is
+requested.
 """
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ from mmdet.structures.vis_json import Category, Track, Video, check_outline, che
 
 @dataclass(frozen=True, eq=False)
 class FrameObjects:
-    """The objects to learn from in one frame.
+    """The annotated objects of one frame, without crowds.
 
     Attributes:
-        bboxes: (n, 4) float32 x1,y1,x2,y2, original pixels: (x, y, x + w - 1, y + h - 1) of the file's x,y,w,h.
-        labels: (n,) int64, 0-based position in the file's category list.
-        instances_id: (n,) int64, the annotation's id.
+        bboxes: (n, 4) float32 x1, y1, x2, y2 in original pixels: x, y, x + w - 1, y + h - 1 of x, y, w, h in the file.
+        labels: (n,) int64, 0-based positions in the category list of the file.
+        instances_id: (n,) int64, ids of the annotations.
         rles: n trusted compressed RLE dicts of the original size.
     """
 
@@ -36,19 +37,22 @@ class FrameObjects:
 
 @dataclass(frozen=True, eq=False)
 class VideoAnnotations:
-    """V videos with F frames in all, O objects, E appearances of an object in a frame (sorted by frame).
+    """Annotations of V videos with F frames in total, O objects and E entries.
+
+    An entry is one object in one frame; entries are sorted by frame. The ``first_*`` arrays hold the offset at which
+    each item begins in a concatenated array, and the length of that array as their last value.
 
     Attributes:
-        classes: K category names in the file's order.
-        cat_ids: their K ids in the file.
-        video_ids: (V,) ids in the file.
-        sizes: (V, 2) height, width in pixels.
-        first_frame: (V + 1,) position of each video's first frame among all frames.
-        names, first_char: UTF-8 of all frames' file names, and (F + 1,) where each begins.
-        first_entry: (F + 1,) position of each frame's first appearance.
+        classes: K category names in the order of the file.
+        cat_ids: K category ids of the file.
+        video_ids: (V,) video ids of the file.
+        sizes: (V, 2) height and width in pixels.
+        first_frame: (V + 1,) offset of the first frame of each video.
+        names, first_char: UTF-8 bytes of the file names of all frames, and the (F + 1,) offset of each name.
+        first_entry: (F + 1,) offset of the first entry of each frame.
         entry_object: (E,) index of the object.
-        entry_boxes: (E, 4) see :class:`FrameObjects`.
-        runs, first_run: bytes of all RLE counts, and (E + 1,) where each begins.
+        entry_boxes: (E, 4), see :class:`FrameObjects`.
+        runs, first_run: bytes of all RLE counts, and the (E + 1,) offset of each.
         object_ids, object_labels: (O,).
     """
 
@@ -68,19 +72,19 @@ class VideoAnnotations:
     object_labels: np.ndarray
 
     def __deepcopy__(self, memo: dict) -> VideoAnnotations:
-        """Return itself: it is never changed, and a copy would cost the memory that packing saves."""
+        """Return the object itself: it is immutable, and a copy would cost the memory that packing saves."""
         return self
 
     def video_length(self, video: int) -> int:
         return int(self.first_frame[video + 1] - self.first_frame[video])
 
     def file_name(self, video: int, frame: int) -> str:
-        """The frame's file name, relative to the image folder."""
+        """Return the file name of a frame, relative to the image folder."""
         at = self.first_frame[video] + frame
         return self.names[self.first_char[at]:self.first_char[at + 1]].tobytes().decode()
 
     def annotated_frames(self, video: int) -> np.ndarray:
-        """0-based positions of the video's frames that show at least one object."""
+        """Return the 0-based positions of the frames of a video with at least one object."""
         first, end = self.first_frame[video:video + 2]
         return np.flatnonzero(np.diff(self.first_entry[first:end + 1]))
 
@@ -97,16 +101,16 @@ class VideoAnnotations:
 def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | None = None) -> VideoAnnotations:
     """Read an annotation file, check it and pack it.
 
-    An object counts in a frame where it has a mask, its box is not null, at least 1 px wide and high and touches the
-    image, and its area is above 0. Crowd objects are left out with their masks. Boxes and areas that the file lacks
-    come from the masks. ``annotations`` may be missing (test sets).
+    An object is present in a frame if it has a mask there, its area is above 0, and its box is not null, is at least 1
+    pixel wide and high and touches the image. Crowds are left out. Boxes and areas that are missing in the file are
+    computed from the masks. ``annotations`` may be missing (test sets).
 
     Args:
-        path: annotation file.
-        convert: brings the content of a file of another format into YouTube-VIS form.
+        path: path of the annotation file.
+        convert: function that converts the content of a file in another format to YouTube-VIS form.
 
     Raises:
-        UserError: the file cannot be read, is not YouTube-VIS JSON, or contradicts itself; names the entry.
+        UserError: the file cannot be read, is not YouTube-VIS JSON, or contradicts itself; the message names the entry.
     """
     data = load_json(path)
     if convert:
@@ -133,7 +137,7 @@ def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | No
 
 
 class _Entries:
-    """Collect the objects' appearances, object by object, and sort them by frame at the end."""
+    """Collect the entries object by object; :meth:`packed` sorts them by frame."""
 
     def __init__(self, videos: Sequence[Video], categories: Sequence[Category]) -> None:
         self.video_of = {video.id: index for index, video in enumerate(videos)}
@@ -177,5 +181,5 @@ class _Entries:
 
 
 def _starts(lengths: Any) -> np.ndarray:
-    """Return the offsets of concatenated parts of these lengths, and the total length: (n,) → (n + 1,)."""
+    """Compute the offsets of concatenated items from their lengths, with the total length last: (n,) → (n + 1,)."""
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int64)

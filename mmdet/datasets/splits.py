@@ -1,4 +1,4 @@
-"""Divide the videos of an annotation file in two, stratified by category; for tools/split_dataset.py."""
+"""Split the videos of an annotation file in two parts, stratified by category; called by tools/split_dataset.py."""
 from __future__ import annotations
 
 from collections import Counter
@@ -8,15 +8,19 @@ import numpy as np
 
 
 def stratified_split(counts: Sequence[Mapping[int, int]], share: float, seed: int) -> list[bool]:
-    """Which videos go to the second part, so that it has about this share of the objects of every category.
+    """Choose the videos of the second part so that it has about the given share of the objects of every category.
 
-    Iterative stratification (Sechidis et al., 2011): the category with the fewest objects left is dealt out first,
-    video by video, to the part that is further from its due.
+    Uses iterative stratification (Sechidis et al., "On the Stratification of Multi-label Data", 2011): the videos of
+    the category with the fewest remaining objects are assigned first, each to the part that still needs more objects of
+    that category.
 
     Args:
-        counts: objects by category of each video.
-        share: of the videos in the second part, 0–1, exclusive; rounded, but of two or more videos each part gets one.
-        seed: order of videos that are alike.
+        counts: number of objects by category, for each video.
+        share: share of the videos in the second part, in (0, 1); rounded, but with two or more videos no part is empty.
+        seed: seed of the random order of videos with equal counts.
+
+    Returns:
+        For each video, whether it is in the second part.
     """
     order = np.random.default_rng(seed).permutation(len(counts)).tolist()
     total = sum((Counter(video) for video in counts), Counter())
@@ -27,7 +31,7 @@ def stratified_split(counts: Sequence[Mapping[int, int]], share: float, seed: in
     while left:
         remaining = sum((Counter(counts[video]) for video in left), Counter())
         rarest = min(remaining, key=lambda category: (remaining[category], category), default=None)
-        # the fullest videos first: small ones can still even out what they upset
+        # videos with many objects first: those with few can balance the parts afterwards
         dealt = sorted((video for video in order if video in left and (rarest is None or counts[video].get(rarest))),
                        key=lambda video: -sum(counts[video].values()))
         for video in dealt:

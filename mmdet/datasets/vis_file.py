@@ -13,8 +13,8 @@ class VISFile:
     """Collect videos and tracks and number them from 1.
 
     Args:
-        categories: ``id`` (int) and ``name`` of each class.
-        description: what the file was made from.
+        categories: ``id`` (int) and ``name`` of each category.
+        description: description of the source of the data.
     """
 
     def __init__(self, categories: Sequence[dict], description: str) -> None:
@@ -22,23 +22,25 @@ class VISFile:
                                         'videos': [], 'annotations': []}
 
     def add_video(self, file_names: Sequence[str], height: int, width: int) -> int:
-        """Add a video of frames that all have this size, in pixels; return its id."""
+        """Add a video whose frames have the given size in pixels; return its id."""
         videos = self.content['videos']
         videos.append({'id': len(videos) + 1, 'height': height, 'width': width, 'length': len(file_names),
                        'file_names': list(file_names)})
         return len(videos)
 
     def add_track(self, category_id: int, rles: Sequence[dict | None], iscrowd: int = 0) -> bool:
-        """Add an object of the latest video; one that is never visible is left out.
+        """Add an object to the video added last; an object that is never visible is left out.
+
+        Boxes (x, y, w, h in pixels) and areas are computed from the masks.
 
         Args:
-            category_id: id of its category.
-            rles: its trusted compressed RLE in each of the video's frames, None where it is not visible. An empty mask
-                counts as None. Boxes (x, y, w, h in pixels) and areas come from the masks.
-            iscrowd: 1 for a group, which is neither trained on nor scored.
+            category_id: id of the category of the object.
+            rles: trusted compressed RLE of the object in each frame of the video, None where it is not visible. An
+                empty mask counts as None.
+            iscrowd: 1 for a crowd, a group of objects that is neither trained on nor scored.
 
         Returns:
-            Whether it was added.
+            Whether the object was added.
         """
         video, annotations = self.content['videos'][-1], self.content['annotations']
         size = [video['height'], video['width']]
@@ -55,12 +57,12 @@ class VISFile:
         return True
 
     def summary(self) -> str:
-        """One line of counts."""
+        """Return the numbers of videos, frames, objects and categories in one line."""
         videos, annotations = self.content['videos'], self.content['annotations']
         return (f'{len(videos)} videos, {sum(video["length"] for video in videos)} frames, {len(annotations)} objects, '
                 f'{len(self.content["categories"])} categories')
 
 
 def _text(counts: bytes | str) -> str:
-    """pycocotools makes bytes, JSON holds text."""
+    """Return the counts as a string, as JSON needs it; pycocotools returns bytes."""
     return counts.decode() if isinstance(counts, bytes) else counts

@@ -1,4 +1,4 @@
-"""Several data sets in one, in any proportion; built from a config by name."""
+"""Concatenation of data sets in any proportion; built from a config by name."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ from mmdet.registry import DATASETS
 
 @DATASETS.register_module()
 class WeightedConcatDataset(ConcatDataset):
-    """Data sets with the same classes, one behind the other, each repeated or thinned by its weight.
+    """Concatenate data sets with the same classes, each repeated or subsampled according to its weight.
 
-    A data set of n items and weight w has round(w · n) places in an epoch: every item ⌊w⌋ times; each of the places
-    left over takes a random item from a share of its own of the data set, another one each time, so that all items are
-    seen in the long run. Shares do not mix wide and high images (but for one).
+    A data set with n items and weight w has round(w · n) indices. Every item has ⌊w⌋ indices of its own. The remaining
+    indices divide the items of the data set into disjoint groups; each returns a random item of its group, so that all
+    items are seen over many epochs. At most one of these groups contains both wide and high images.
 
     Args:
         datasets: configs or data sets for training.
-        weights: of each data set, above 0; None: 1 each.
-        shares: instead of weights: how the places are divided among the data sets, whatever their sizes; the first one
-            has weight 1. ``(1, 1)``: as many items from each.
+        weights: weight of each data set, above 0; None: 1 each.
+        shares: relative numbers of indices of the data sets, whatever their sizes, instead of ``weights``; the first
+            data set then has weight 1. For example, ``(1, 1)`` draws equally many items of each.
         lazy_init: see mmengine's ConcatDataset.
 
     Raises:
-        UserError: wrong weights, or data sets with different classes.
+        UserError: the weights are wrong, or the data sets have different classes.
     """
 
     def __init__(self, datasets: Sequence[dict | BaseDataset], weights: Sequence[float] | None = None,
@@ -52,7 +52,7 @@ class WeightedConcatDataset(ConcatDataset):
                             f'not {numbers}')
 
     def full_init(self) -> None:
-        """Read the data sets and list the item of each place."""
+        """Read the data sets and compute the number of indices of each."""
         if self._fully_initialized:
             return
         super().full_init()
@@ -61,36 +61,36 @@ class WeightedConcatDataset(ConcatDataset):
         if self.shares is not None:
             self.weights = [share / self.shares[0] * len(self.datasets[0]) / len(dataset)
                             for share, dataset in zip(self.shares, self.datasets)]
-        places = [max(round(weight * len(d)), 1) for weight, d in zip(self.weights, self.datasets)]
-        self.cumulative_sizes = np.cumsum(places).tolist()
+        sizes = [max(round(weight * len(d)), 1) for weight, d in zip(self.weights, self.datasets)]
+        self.cumulative_sizes = np.cumsum(sizes).tolist()
 
     @property
     def num_bad_frames(self) -> int:
-        """Unreadable frames met so far, see :class:`~mmdet.datasets.YVISDataset`."""
+        """Number of unreadable frames so far, see :class:`~mmdet.datasets.YVISDataset`."""
         return sum(dataset.num_bad_frames for dataset in self.datasets)
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
-        """What stands at a place; where items take turns, one of them."""
-        dataset, choices = self._place(idx)
+        """Return the information of the item at an index, or of the first item of the group of the index."""
+        dataset, choices = self._choices(idx)
         return self.datasets[dataset].get_data_info(int(choices[0]))
 
     @force_full_init
     def __getitem__(self, idx: int) -> dict:
-        dataset, choices = self._place(idx)
+        dataset, choices = self._choices(idx)
         seed = getattr(idx, 'seed', (np.random.randint(2 ** 31),))
         item = int(choices[0] if len(choices) == 1 else np.random.default_rng((*seed, dataset)).choice(choices))
         return self.datasets[dataset][SeededIndex(item, seed)]
 
-    def _place(self, idx: int) -> tuple[int, np.ndarray]:
-        """The data set of a place and the items that take turns there."""
-        dataset, place = self._get_ori_dataset_idx(idx)
+    def _choices(self, idx: int) -> tuple[int, np.ndarray]:
+        """Return the position of the data set that an index belongs to, and the items that the index may return."""
+        dataset, offset = self._get_ori_dataset_idx(idx)
         order = self._orders[dataset]
         size = self.cumulative_sizes[dataset] - (self.cumulative_sizes[dataset - 1] if dataset else 0)
         whole = size // len(order) * len(order)
-        if place < whole:
-            return dataset, order[place % len(order)][None]
-        edges = np.arange(place - whole, place - whole + 2) * len(order) // (size - whole)
+        if offset < whole:
+            return dataset, order[offset % len(order)][None]
+        edges = np.arange(offset - whole, offset - whole + 2) * len(order) // (size - whole)
         return dataset, order[edges[0]:edges[1]]
 
 

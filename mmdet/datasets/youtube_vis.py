@@ -1,12 +1,14 @@
 """Data sets of videos with tracked masks: ``YVISDataset`` (YouTube-VIS 2019, 2021, 2022) and ``OVISDataset``.
 
-Built by mmengine's runner from a config. An item is a clip: in training a key frame and a reference frame, or some
-consecutive frames, in testing consecutive frames of one video. What the pipeline gets:
+Built by mmengine's runner from a config. An item is a clip: in training a key frame and a reference frame, or
+consecutive frames; in testing consecutive frames of one video. The pipeline receives a dict with these keys:
 
-``frames``: list of dicts ``img_path``, ``video_id`` (the file's own), ``frame_id`` (0-based), ``video_length``,
-``height``, ``width`` (of the annotation file), ``objects`` (:class:`~mmdet.datasets.packed_annotations.FrameObjects`);
-``rng``: the item's random generator, from which transforms draw; ``on_bad_frame``: None, or what to call with the error
-of an unreadable frame before a blank one takes its place.
+``frames``: list of dicts with ``img_path``, ``video_id`` (of the annotation file), ``frame_id`` (0-based),
+``video_length``, ``height`` and ``width`` (of the annotation file), and ``objects``
+(:class:`~mmdet.datasets.packed_annotations.FrameObjects`);
+``rng``: the random generator of the item, used by all transforms;
+``on_bad_frame``: None, or a function that is called with the error of an unreadable frame, which is then replaced by a
+black frame.
 """
 from __future__ import annotations
 
@@ -27,43 +29,46 @@ from mmdet.datasets.transforms.frame_loading import BadFrameError
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS, TRANSFORMS
 
-# workers that count bad frames without disturbing each other
+# so many workers can count bad frames without a race: each has a counter of its own
 COUNTERS = 256
 
 
 @DATASETS.register_module()
 class YVISDataset(BaseDataset):
-    """Reader of YouTube-VIS JSON.
+    """Data set in YouTube-VIS JSON format.
 
-    ``get_data_info(i)``: ``video`` (position in the file), ``frame`` (the clip's first), ``length`` (frames), ``wide``.
+    ``get_data_info(i)`` returns a dict with ``video`` (index in the file), ``frame`` (first frame of the clip),
+    ``length`` (number of frames) and ``wide`` (whether the width exceeds the height).
 
-    Training items are the frames with at least one object: ``len`` is their number, the item's first frame is the key
-    frame, the second the reference: uniform over the video's other such frames at most ``ref_range`` away, else over
-    all others, else the key frame itself. With ``train_clip_len`` the training items are the videos with an object,
-    each a clip of that many consecutive frames from a random start; a shorter video gives all its frames and then
-    random ones of them again. Testing items are the clips of the videos in the file's order; every frame belongs to
-    exactly one.
+    In training, every frame with at least one object is an item. It is the key frame, the first frame of the clip. The
+    second is the reference frame, drawn uniformly from the other frames of the video with an object that are at most
+    ``ref_range`` frames away; if there is none, from all others; if there is none, the key frame is repeated. With
+    ``train_clip_len``, every video with an object is an item: a clip of that many consecutive frames from a random
+    start; a shorter video contributes all its frames, followed by random ones of them.
+
+    In testing, the items are the consecutive clips of the videos in the order of the file; every frame belongs to
+    exactly one clip.
 
     Args:
-        ann_file: annotation file, absolute or below ``data_root``.
-        data_root: folder of the set; the archives' own layout is found too (:mod:`mmdet.datasets.layout`).
-        data_prefix: ``img_path``: folder of the videos' folders.
+        ann_file: annotation file, absolute or relative to ``data_root``.
+        data_root: folder of the data set; the layout of the archives is found, too (:mod:`mmdet.datasets.layout`).
+        data_prefix: ``img_path``: folder that contains the folders of the videos.
         pipeline: transforms, as configs or callables.
-        test_mode: clips in order instead of random pairs.
-        clip_len: frames of a testing item, at most; a clip never crosses videos.
-        train_clip_len: frames of a training item; None: pairs of key and reference frame.
-        context: further frames a testing item has on either side, as far as the video goes, for models that look ahead:
-            their samples have ``is_context=True`` and get no results (they belong to other clips).
+        test_mode: return the testing items instead of the training items.
+        clip_len: maximum number of frames of a testing item; a clip never contains frames of two videos.
+        train_clip_len: number of frames of a training item; None: pairs of key and reference frame.
+        context: number of additional frames before and after a testing clip, as far as the video has them, for models
+            with lookahead. Their samples have ``is_context=True`` and get no results: they belong to other clips.
         ref_range: largest distance in frames between key and reference frame.
-        num_classes: the model's classes, checked against the file's; None: not checked.
-        metainfo: ``classes``: names expected in the file, checked against it; other keys are kept.
-        on_bad_frame: 'error', or 'skip': warn and count; training takes another item, testing a black frame
-            (its sample has ``bad_frame=True``), so that tracks keep their places in time.
-        max_refetch: items to try in a row before a training set counts as unreadable.
+        num_classes: number of classes of the model, checked against the file; None: not checked.
+        metainfo: ``classes``: category names expected in the file, checked against it; other keys are kept.
+        on_bad_frame: 'error', or 'skip': warn and count; training uses another item, testing a black frame
+            (its sample has ``bad_frame=True``), so that the frame numbers of the tracks stay correct.
+        max_refetch: number of unreadable training items in a row, after the first, that raises an error.
         indices, lazy_init: see mmengine's BaseDataset.
 
     Raises:
-        UserError: files missing or not as expected; names the file and the remedy.
+        UserError: a file is missing or is not as expected; the message names the file and the remedy.
     """
 
     METAINFO = {'dataset_type': 'YouTube-VIS'}
@@ -98,7 +103,7 @@ class YVISDataset(BaseDataset):
         self.num_classes = num_classes
         self.on_bad_frame = on_bad_frame
         self.annotations: VideoAnnotations
-        # shared with the workers, one place each
+        # in shared memory, one counter per worker
         self._bad_frames = torch.zeros(COUNTERS, dtype=torch.int64).share_memory_()
         super().__init__(ann_file=ann_file, metainfo=metainfo, data_root=data_root,
                          data_prefix={'img_path': ''} if data_prefix is None else dict(data_prefix),
@@ -107,16 +112,16 @@ class YVISDataset(BaseDataset):
 
     @property
     def cat_ids(self) -> tuple[int, ...]:
-        """The file's category id of each label."""
+        """Category id of each label, as in the annotation file."""
         return tuple(self.metainfo['cat_ids'])
 
     @property
     def num_bad_frames(self) -> int:
-        """Unreadable frames met so far, in all worker processes."""
+        """Number of unreadable frames so far, in all worker processes."""
         return int(self._bad_frames.sum())
 
     def __getitem__(self, index: int) -> dict:
-        """The item after the pipeline; a :class:`~mmdet.datasets.samplers.SeededIndex` fixes its random numbers."""
+        """Return an item after the pipeline; a :class:`~mmdet.datasets.samplers.SeededIndex` seeds its generator."""
         self.full_init()
         rng = np.random.default_rng(getattr(index, 'seed', np.random.randint(2 ** 31)))
         for _ in range(self.max_refetch + 1):
@@ -131,11 +136,11 @@ class YVISDataset(BaseDataset):
                         f'check {self.data_prefix["img_path"]}')
 
     def read_annotations(self) -> VideoAnnotations:
-        """Read ``ann_file``; data sets of other formats have their own."""
+        """Read ``ann_file``; data sets of other formats override this method."""
         return read_youtube_vis(self.ann_file)
 
     def load_data_list(self) -> list[dict]:
-        """Called once by mmengine: reads the file, checks it against the config and the disk, lists the items."""
+        """Read the file, check it against the config and the images, and list the items; called once by mmengine."""
         self.annotations = self.read_annotations()
         self._check_categories()
         self._check_images()
@@ -147,7 +152,7 @@ class YVISDataset(BaseDataset):
             else:
                 frames = self.annotations.annotated_frames(video).tolist()
                 if self.train_clip_len is not None:
-                    frames = frames[:1]  # one item a video; where the clip begins is drawn later
+                    frames = frames[:1]  # one item per video; the start of the clip is drawn later
             items += [{'video': video, 'frame': frame, 'length': self._clip_length(video, frame),
                        'wide': width > height} for frame in frames]
         if not items:
@@ -171,9 +176,9 @@ class YVISDataset(BaseDataset):
         self._metainfo.update(classes=found, cat_ids=self.annotations.cat_ids)
 
     def _check_images(self) -> None:
-        """Check that every video's first frame exists: a half-unpacked set is found before training is.
+        """Check that the first frame of every video exists, to find incompletely unpacked data sets before training.
 
-        Where unreadable frames are skipped, one image of the whole set is enough.
+        With ``on_bad_frame='skip'``, one image of the whole data set is enough.
         """
         folder, videos = Path(self.data_prefix['img_path']), range(len(self.annotations.video_ids))
         first = [self.annotations.file_name(video, 0) for video in videos]
@@ -238,7 +243,7 @@ class YVISDataset(BaseDataset):
 
 
 def clip_frames(length: int, clip_len: int, rng: np.random.Generator) -> list[int]:
-    """Consecutive frames of a video from a random start; if it is too short, all of them and random ones again."""
+    """Return consecutive frames of a video from a random start; of a short video, all and then random ones of them."""
     if length >= clip_len:
         start = int(rng.integers(length - clip_len + 1))
         return list(range(start, start + clip_len))
@@ -247,6 +252,6 @@ def clip_frames(length: int, clip_len: int, rng: np.random.Generator) -> list[in
 
 @DATASETS.register_module()
 class OVISDataset(YVISDataset):
-    """OVIS: the same files as YouTube-VIS's, with 25 classes and occlusion levels, which only the evaluation reads."""
+    """OVIS: the format of YouTube-VIS, with 25 classes and with occlusion levels, which only the evaluation reads."""
 
     METAINFO = {'dataset_type': 'OVIS'}

@@ -1,4 +1,4 @@
-"""Counts the unreadable frames of a test that goes on without them (``on_bad_frame='skip'``); both metrics hold one."""
+"""Count the unreadable frames of a test with ``on_bad_frame='skip'``; used by both metrics."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 
 
 class BadFrameCount:
-    """Frames seen by this process, and how many of them were unreadable."""
+    """Number of frames tested by this process, and of the unreadable ones among them."""
 
     def __init__(self) -> None:
         self.seen = self.bad = 0
@@ -21,10 +21,14 @@ class BadFrameCount:
 
     @staticmethod
     def check(counts: Iterable[BadFrameCount], source: str) -> None:
-        """Say how many frames of all processes were unreadable; they count as frames without objects.
+        """Log how many frames of all processes were unreadable; they count as frames without objects.
+
+        Args:
+            counts: one per process.
+            source: name of the annotation file, for messages.
 
         Raises:
-            UserError: all of them.
+            UserError: none of the frames could be read.
         """
         counts = list(counts)
         seen, bad = sum(count.seen for count in counts), sum(count.bad for count in counts)

@@ -1,6 +1,6 @@
-"""Tracked objects of one frame in the compact form the metric keeps, and how a video's frames become result entries.
+"""Tracked objects of a frame in the compact form that the metric stores, and their conversion to result entries.
 
-``YouTubeVISMetric`` makes them from samples, ``results`` writes and reads them.
+Called by ``YouTubeVISMetric``; :mod:`mmdet.evaluation.result_files` writes and reads them.
 """
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ BOX_VALUES = 5
 ROW_VALUES = 10
 
 
-# query, label and score of each result of a video, by descending score: of models that know them at its end only
+# query, label and score of each track of a video, by descending score; of models that know them only at its end
 VideoTracks = Sequence[tuple[int, int, float]]
 
 
 @dataclass
 class FrameResult:
-    """n tracked objects.
+    """The n tracked objects of a frame.
 
     Attributes:
-        ids: track ids, unique in the frame.
-        labels: 0-based.
-        rows: (n, 10) float32 x1, y1, x2, y2 in original pixels, score, four uncertainties, centerness; (n, 5) where
-            the model estimates no uncertainty.
-        counts: n compressed RLE counts; the masks have the video's size.
+        ids: n track ids, unique in the frame.
+        labels: n 0-based labels.
+        rows: (n, 10) float32 x1, y1, x2, y2 in original pixels, score, four uncertainties, centerness; (n, 5), without
+            the last five, where the model estimates no uncertainty.
+        counts: n compressed RLE counts; the masks have the size of the video.
     """
 
     ids: list[int]
@@ -48,7 +48,7 @@ class FrameResult:
 
     @classmethod
     def from_sample(cls, sample: DetDataSample) -> FrameResult:
-        """Take ``video_candidates`` or else ``pred_track_instances``; a sample without them is an empty frame."""
+        """Convert ``video_candidates`` or else ``pred_track_instances``; without them the frame is empty."""
         objects = sample.get('video_candidates', sample.get('pred_track_instances'))
         if objects is None or not len(objects):
             return cls.empty()
@@ -61,7 +61,7 @@ class FrameResult:
                    [text.decode() if isinstance(text, bytes) else text for text in counts])
 
     def to_json(self) -> str:
-        """One line; float32 survives it exactly."""
+        """Return one line of JSON, which restores float32 values exactly."""
         return json.dumps([self.ids, self.labels, self.rows.tolist(), self.counts], separators=(',', ':'))
 
     @classmethod
@@ -70,9 +70,9 @@ class FrameResult:
         return cls(ids, labels, np.array(rows, np.float32), counts) if ids else cls.empty()
 
     def of_tracks(self, tracks: VideoTracks, video: Video) -> FrameResult:
-        """The frame with the results of its whole video: ids 0, 1, ... are the tracks', by descending score.
+        """Return the frame with all tracks of the video, whose ids 0, 1, ... are in the order of descending scores.
 
-        The masks are those of the frame's objects with the tracks' queries; empty where it has none.
+        The mask of a track is that of the object of this frame with the query of the track; empty if there is none.
         """
         if not tracks:
             return FrameResult.empty()
@@ -89,7 +89,7 @@ class FrameResult:
         return FrameResult(list(range(len(tracks))), [label for _, label, _ in tracks], rows, counts)
 
     def to_pickled(self, video: Video) -> tuple[dict, dict]:
-        """The frame as the result pickle holds it: ``({id: {bbox, label}}, {id: RLE})``."""
+        """Return the frame as it is stored in the result pickle: ``({id: {bbox, label}}, {id: RLE})``."""
         boxes = {i: dict(bbox=row.copy(), label=label) for i, row, label in zip(self.ids, self.rows, self.labels)}
         size = [video.height, video.width]
         masks = {i: dict(size=list(size), counts=counts.encode()) for i, counts in zip(self.ids, self.counts)}
@@ -97,19 +97,20 @@ class FrameResult:
 
 
 def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Sequence[int]) -> list[dict]:
-    """One YouTube-VIS result entry per track of a video, by rising track id.
+    """Return one YouTube-VIS result entry per track of a video, in the order of ascending track ids.
 
     Args:
-        video: the video; ``frames`` are its frames in order.
-        category_ids: the annotation file's id of each label.
+        video: the video.
+        frames: all frames of the video, in order.
+        category_ids: category id in the annotation file of each label.
 
     Returns:
         Dicts ``video_id``, ``category_id`` (most frequent label, the lowest on ties), ``score`` (mean over the
         track's frames), ``segmentations`` (RLE or None per frame), ``bboxes`` (x, y, w, h in original pixels or
-        None per frame; as in the annotations a box from x1 to x2 is x2 - x1 + 1 wide).
+        None per frame; as in the annotations, w = x2 - x1 + 1).
 
     Raises:
-        UserError: the model knows more classes than the annotation file.
+        UserError: the model has more classes than the annotation file.
     """
     tracks: dict[int, ResultTrack] = {}
     rows: dict[int, list[int]] = {}

@@ -1,8 +1,8 @@
 """HOTA of video instance segmentation, by TrackEval (Luiten et al., "HOTA: A Higher Order Metric for Evaluating
 Multi-object Tracking", IJCV 2021). An optional extra: ``pip install trackeval``.
 
-Called by ``tools/vis_eval.py --hota``. The official code computes the scores; this module writes its input files, from
-the same checked tracks that AP is computed from, and reads its output.
+Called by ``tools/vis_eval.py --hota``. The official code computes the scores; this module writes its input files from
+the checked tracks that are also used for AP, and reads its output.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ('HOTA', 'DetA', 'AssA', 'DetRe', 'DetPr', 'AssRe', 'AssPr', 'LocA')
 
 
 def check_installed() -> None:
-    """Raise UserError, which names what is missing, unless TrackEval can be imported."""
+    """Raise UserError, which names the missing package, unless TrackEval can be imported."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which of its data sets lack a package
             import trackeval.datasets  # noqa: F401
@@ -37,7 +37,7 @@ def evaluate_hota(truth: GroundTruth, predictions: Sequence[Track], score_thr: f
     Args:
         truth: the annotations.
         predictions: tracks with masks.
-        score_thr: tracks with a score above it count; unlike AP, HOTA penalises every false track.
+        score_thr: only tracks with a score above it are scored; unlike AP, HOTA penalises every false track.
 
     Returns:
         HOTA, DetA, AssA, DetRe, DetPr, AssRe, AssPr and LocA in [0, 1]: means over the localisation thresholds
@@ -56,7 +56,7 @@ def evaluate_hota(truth: GroundTruth, predictions: Sequence[Track], score_thr: f
         """TrackEval's reader, for masks that are compressed already."""
 
         def _prepare_gt_annotations(self) -> None:
-            """Nothing is left to prepare."""
+            """Do nothing: the masks need no conversion."""
 
     kept = [track for track in predictions if track.score > score_thr]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -74,7 +74,7 @@ def evaluate_hota(truth: GroundTruth, predictions: Sequence[Track], score_thr: f
 
 
 def _ground_truth(truth: GroundTruth) -> dict:
-    """TrackEval names a video by the folder of its first frame, which has to be unique, and a category by its name."""
+    """Return the annotations for TrackEval, which identifies videos by their folder and categories by their name."""
     return dict(
         categories=[dict(id=key, name=str(key)) for key in truth.categories],
         videos=[dict(id=video.id, file_names=[f'{video.id}/0'] * video.length) for video in truth.videos.values()

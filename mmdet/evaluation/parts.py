@@ -1,9 +1,9 @@
-"""The part file of one process: frame results as JSON lines, written as they come, read back video by video.
+"""Part files: the frame results of one process as JSON lines, written frame by frame and read video by video.
 
-``YouTubeVISMetric`` keeps one per process, so that host memory stays flat however long the test set is, and an
-interrupt loses nothing that was written. A folder ``X.pkl.parts/`` holds ``rank_0.jsonl`` and so on; it is removed
-once ``X.pkl`` is complete. A line is ``video_id frame_id [ids, labels, rows, counts]`` or, of models that know labels
-and scores at a video's end only, before that of its last frame, ``video_id -1 [[id, label, score], ...]``.
+``YouTubeVISMetric`` writes one per process, so that the memory needed does not depend on the size of the test set, and
+no result is lost after an interrupt. The folder ``X.pkl.parts/`` contains ``rank_0.jsonl`` and so on; it is removed
+when ``X.pkl`` is complete. A line is ``video_id frame_id [ids, labels, rows, counts]``. For models that know labels and
+scores only at the end of a video, the line ``video_id -1 [[id, label, score], ...]`` precedes that of the last frame.
 """
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult, VideoTracks
 from mmdet.structures.vis_json import Video
 
-_TRACKS = -1  # in place of a frame's number
+_TRACKS = -1  # instead of a frame id
 
 
 class PartWriter:
-    """Write one part file; an older one of the same name is overwritten.
+    """Write one part file; an existing file is overwritten.
 
     Args:
-        path: of the file; its folder is made.
+        path: path of the file; its folder is created.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -40,12 +40,12 @@ class PartWriter:
             self._file.write(f'{video_id} {frame_id} {frame.to_json()}\n')
 
     def add_tracks(self, video_id: int, tracks: VideoTracks) -> None:
-        """The results of the whole video; called before its last frame is added."""
+        """Add the tracks of a whole video; to be called before its last frame is added."""
         with self._disk_errors():
             self._file.write(f'{video_id} {_TRACKS} {json.dumps(tracks)}\n')
 
     def flush(self) -> None:
-        """Flush what was added to the operating system, so that it survives the end of this process."""
+        """Pass all added lines to the operating system, so that they are kept if this process is killed."""
         with self._disk_errors():
             self._file.flush()
 
@@ -63,12 +63,12 @@ class PartWriter:
 
 
 class PartReader:
-    """Frames by video from the part files of all processes; keeps positions in the files, not their content.
+    """Read the frames of videos from the part files of all processes; memory holds only positions in the files.
 
-    A line cut off by an interrupt is left out. Of a frame given twice the first counts.
+    A line truncated by an interrupt is left out. If a frame occurs twice, the first one is used.
 
     Args:
-        paths: part files, in rank order.
+        paths: part files in the order of the ranks.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -84,11 +84,11 @@ class PartReader:
                     offset += len(line)
 
     def has_run(self, video: Video) -> bool:
-        """Whether the video's last frame is there (frames come in order)."""
+        """Return whether the last frame of a video was written; frames are written in order."""
         return video.length - 1 in self._places.get(video.id, ())
 
     def frames(self, video: Video) -> list[FrameResult]:
-        """The video's frames in order; empty ones where there is no result."""
+        """Return the frames of a video in order; frames without a result are empty."""
         frames = [FrameResult.empty() for _ in range(video.length)]
         places = dict(self._places.get(video.id, {}))
         tracks = self._tracks(*places.pop(_TRACKS)) if _TRACKS in places else None

@@ -1,8 +1,8 @@
-"""Result files of a test run: ``X.pkl`` (per frame), ``X.pkl.json`` (per track, as servers take it), ``X.pkl.zip``.
+"""Result files of a test: ``X.pkl`` (by frame), ``X.pkl.json`` (by track, for evaluation servers) and ``X.pkl.zip``.
 
-``YouTubeVISMetric`` writes them in one pass with one video in memory, and reads ``X.pkl`` back for
-``--load_result``. Files appear complete or not at all. Reading runs nothing the file names: arrays are rebuilt from
-their bytes by the classes below, not by numpy's own hooks.
+``YouTubeVISMetric`` writes them in one pass with one video in memory, and reads ``X.pkl`` for ``--load_result``. Files
+are written atomically. Reading a pickle calls nothing that the file names: the classes below restore arrays from their
+bytes instead of NumPy.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mmdet.structures.vis_json import Track, Video
 
 
 class _StreamedList:
-    """An iterator that pickles as a plain list; one item at a time is in memory."""
+    """An iterator that is pickled as a list, with one item at a time in memory."""
 
     def __init__(self, items: Iterator) -> None:
         self.items = items
@@ -39,7 +39,7 @@ class _StreamedList:
 
 
 def check_result_name(out: str) -> None:
-    """Raise UserError unless a file for results per frame is named ``X.pkl``."""
+    """Raise UserError unless the name of a file for results by frame ends in ``.pkl`` or ``.pickle``."""
     if not out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {out}: must end in .pkl')
 
@@ -50,9 +50,10 @@ def write_results(out: str, videos: Iterable[tuple[Video, Sequence[FrameResult],
 
     Args:
         out: ``X.pkl``: a list of one ``({id: {'bbox': (10,) or (5,) float32, 'label': int}}, {id: RLE})`` per frame.
-        videos: video, its frames in order, its entries (see ``track_entries``), in the order of the annotation file.
+        videos: for each video, in the order of the annotation file: the video, its frames in order, and its entries
+            (see ``track_entries``).
         dump_bbox: keep ``bboxes`` in ``X.pkl.json``.
-        archive: also write ``X.pkl.zip`` with the same list as ``results.json``.
+        archive: also write ``X.pkl.zip``, which contains the same list as ``results.json``.
 
     Returns:
         The paths written.
@@ -94,7 +95,7 @@ def _write_tracks(file: IO, videos: Iterable[tuple[Video, Sequence[FrameResult],
 
 
 class _StoredDtype:
-    """Stands in for ``numpy.dtype``: only float32 and float64 rows are results."""
+    """Substitute for ``numpy.dtype`` in unpickling; accepts float32 and float64 only."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if code not in ('f4', 'f8'):
@@ -107,7 +108,7 @@ class _StoredDtype:
 
 
 class _StoredArray:
-    """Stands in for ``numpy.ndarray``: keeps the bytes, which are read once the whole file is."""
+    """Substitute for ``numpy.ndarray`` in unpickling; restores an array from its bytes."""
 
     row: np.ndarray
 
@@ -123,7 +124,7 @@ def _stored_array(*_: Any) -> _StoredArray:
 
 
 class _ResultUnpickler(pickle.Unpickler):
-    """Unpickle lists and rows of numbers; any other name in the file is refused before it is imported."""
+    """Unpickle lists, dicts and arrays of numbers; any other name in the file raises an error before it is imported."""
 
     allowed = {('builtins', 'list'): list, ('numpy', 'ndarray'): _StoredArray, ('numpy', 'dtype'): _StoredDtype,
                ('numpy._core.multiarray', '_reconstruct'): _stored_array,
@@ -131,22 +132,22 @@ class _ResultUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f'it wants to call {module}.{name}')
+            raise pickle.UnpicklingError(f'it refers to {module}.{name}')
         return self.allowed[module, name]
 
 
 def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
-    """Read ``X.pkl``; the file may come from anyone.
+    """Read ``X.pkl``, which need not come from a trusted source.
 
     Args:
-        path: of the pickle.
-        videos: those it must be for, in the order of the annotation file.
+        path: path of the pickle.
+        videos: videos that the results must belong to, in the order of the annotation file.
 
     Returns:
-        Frames per video.
+        The frames of each video.
 
     Raises:
-        UserError: not a result file, a damaged or malicious one, or one for other videos.
+        UserError: the file is not a result file, is damaged or malicious, or belongs to other videos.
     """
     try:
         with open(path, 'rb') as file:
@@ -169,17 +170,18 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
 
 
 def load_tracks(path: str, truth: GroundTruth) -> tuple[list[Track], list[list[FrameResult]] | None]:
-    """Read a result in whichever form it is: ``X.pkl``, ``X.pkl.json`` or ``X.pkl.zip``.
+    """Read a result file of any format: ``X.pkl``, ``X.pkl.json`` or ``X.pkl.zip``.
 
     Args:
-        path: of the file.
-        truth: the annotation file that it is for.
+        path: path of the file.
+        truth: annotations that the result belongs to.
 
     Returns:
-        Its tracks, and the frames per video of a pickle, which alone has scores and uncertainties by frame.
+        The tracks; and the frames of each video if the file is a pickle, the only format with scores and uncertainties
+        by frame, else None.
 
     Raises:
-        UserError: the file is damaged, for other videos, or gives a track twice.
+        UserError: the file is damaged, belongs to other videos, or contains a track twice.
     """
     frames, content = None, None
     with suppress(OSError), open(path, 'rb') as file:
@@ -193,7 +195,7 @@ def load_tracks(path: str, truth: GroundTruth) -> tuple[list[Track], list[list[F
 
 
 def _holds_tracks(path: str) -> bool:
-    """Whether a file begins like ``X.pkl.json`` (a JSON list) or ``X.pkl.zip``."""
+    """Return whether a file begins like ``X.pkl.json`` (a JSON list) or ``X.pkl.zip``."""
     with open(path, 'rb') as file:
         start = file.read(64).lstrip()
     return start.startswith((b'[', b'PK'))

@@ -15,10 +15,11 @@ RANGE_TEXT = {
 
 
 def format_scores(result: VISEvalResult, title: str = '') -> str:
-    """Statistics and AP per category in percent, two aligned tables; ``-`` where nothing was annotated.
+    """Return two aligned tables, statistics and AP per category, in percent; ``-`` where nothing is annotated.
 
     Args:
-        result: what was scored. title: how; the metric's name by default.
+        result: the scores.
+        title: title of both tables; empty: the name of the metric.
     """
     title = title or result.metric
     statistics = [(name, RANGE_TEXT[name], _percent(value)) for name, value in result.statistics.items()]
@@ -32,7 +33,7 @@ def _percent(value: float) -> str:
 
 
 def align(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Rows of as many cells each as a table of text; the first ``left`` columns are aligned left, the others right."""
+    """Format rows of equally many cells as a table of text, with ``left`` columns aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return '\n'.join('  ' + '  '.join(cell.ljust(width) if place < left else cell.rjust(width)
                                      for place, (cell, width) in enumerate(zip(row, widths))) for row in rows)

@@ -99,7 +99,7 @@ def test_categories_of_another_set_are_mapped_by_name(coco_set):
 
 @pytest.mark.parametrize('target, words', [
     ({'animal': ['unicorn']}, r"target 'animal': .* has no category 'unicorn'; it has "),
-    ({'a': ['cat'], 'b': ['cat']}, r"target 'b': 'cat' already stands for 'a'; name it once")])
+    ({'a': ['cat'], 'b': ['cat']}, r"target 'b': 'cat' is already mapped to 'a'; name it once")])
 def test_wrong_names_of_categories(coco_set, target, words):
     with pytest.raises(UserError, match=words):
         COCOVIS(**coco_set, target=target)

@@ -43,7 +43,7 @@ RESULT_FAULTS = {
     'huge score': (lambda r: change(r[3], score=10**400), r'entry 3: score'),
     'score as text': (lambda r: change(r[3], score='.5'), r'entry 3: score'),
     'score null': (lambda r: change(r[3], score=None), r'entry 3: score'),
-    'entry twice': (lambda r: r.append(r[3]), r'entry 24 is entry 3 again'),
+    'entry twice': (lambda r: r.append(r[3]), r'entry 24 repeats entry 3'),
     'entry null': (lambda r: r.append(None), r'entry 24 is a NoneType'),
     'wrong size': (lambda r: change(r[3], segmentations=[dict(size=[1, 1], counts='1')] * len(r[3]['segmentations'])),
                    r'entry 3, segmentations\[0\]: RLE size \[1, 1\] is not .*\[\d+, \d+\]; do'),

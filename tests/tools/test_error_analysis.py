@@ -111,5 +111,5 @@ def test_annotations_without_ground_truth(files):
 def test_a_track_given_twice(files):
     entries = json.loads((files / 'out.pkl.json').read_text())
     (files / 'twice.json').write_text(json.dumps([*entries, entries[0]]))
-    with pytest.raises(UserError, match=r'twice\.json: entry 2 is entry 0 again'):
+    with pytest.raises(UserError, match=r'twice\.json: entry 2 repeats entry 0'):
         main([str(files / 'twice.json'), str(files / 'truth.json')])

@@ -1,1 +1,1 @@
-"""Other annotation formats to YouTube-VIS JSON and back. Called by tools/dataset_converters."""
+"""Conversion of other annotation formats to YouTube-VIS JSON and back; called by tools/dataset_converters."""

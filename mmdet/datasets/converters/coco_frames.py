@@ -1,4 +1,4 @@
-"""COCO annotations of frames, with ids of video and object, → YouTube-VIS annotations; for cocoframes2yvis.py."""
+"""Convert COCO annotations of video frames to YouTube-VIS annotations; called by cocoframes2yvis.py."""
 from __future__ import annotations
 
 from collections.abc import Hashable
@@ -14,17 +14,18 @@ TRACK_KEYS = ('instance_id', 'track_id', 'object_id')
 def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None) -> VISFile:
     """Join the frames of each video and the annotations of each object.
 
-    Images belong to the video that their ``video_id`` (a number or a text) names, without one to the folder that their
-    ``file_name`` starts with; their order is that of ``frame_id``, without one the natural order of the file names
-    (9 before 10). Category ids stay.
+    The video of an image is given by its ``video_id`` (a number or a string) or, without one, by the folder in its
+    ``file_name``. Frames are ordered by ``frame_id`` or, without one, by file name in natural order (9 before 10).
+    Category ids are kept.
 
     Args:
         coco: the file, see :func:`~mmdet.datasets.coco_file.check_coco`.
-        track_key: the annotation's field that tells objects of a video apart; None: the first of :data:`TRACK_KEYS`.
+        track_key: field of an annotation that identifies its object in the video; None: the first of
+            :data:`TRACK_KEYS` that is present.
 
     Raises:
-        UserError: a field is missing or contradicts another: an object twice in a frame or with two categories, two
-            frames with one number, frames of two sizes.
+        UserError: a field is missing or contradicts another: an object is annotated twice in a frame or has two
+            categories, two frames have the same number, or the frames of a video have different sizes.
     """
     file = VISFile([{'id': category['id'], 'name': category['name']} for category in coco.categories],
                    'converted from COCO annotations of frames')
@@ -67,24 +68,25 @@ def _track_key(coco: CocoFile) -> str:
 def _track(coco: CocoFile, annotation: dict, key: str) -> Hashable:
     track = annotation.get(key)
     if not isinstance(track, (int, str)) or isinstance(track, bool):
-        raise UserError(f'{coco.path}: annotation {annotation["id"]}: {key} is {str(track)[:60]}, no number and no '
-                        'text; name the right field with --track-key')
+        raise UserError(f'{coco.path}: annotation {annotation["id"]}: {key} is {str(track)[:60]}, neither an integer '
+                        'nor a string; name the right field with --track-key')
     return track
 
 
 def _check(coco: CocoFile, annotation: dict, first: dict, rle: dict | None) -> None:
-    """An annotation against the object's first one."""
+    """Check an annotation, and its category against that of the first annotation of its object."""
     if rle is None:
-        raise UserError(f'{coco.path}: annotation {annotation["id"]} has no segmentation; boxes make no masks')
+        raise UserError(f'{coco.path}: annotation {annotation["id"]} has no segmentation; masks are needed, a box is '
+                        'not enough')
     if annotation['category_id'] != first['category_id']:
         raise UserError(f'{coco.path}: annotation {annotation["id"]} gives its object the '
                         f'category {annotation["category_id"]}, annotation {first["id"]} {first["category_id"]}; '
-                        'an object has one')
+                        'give the object one category')
 
 
 def _videos(coco: CocoFile) -> dict[Hashable, list[int]]:
-    """Image ids of each video in the order of its frames, the videos in the order of their first image."""
-    places: dict[Hashable, list[tuple]] = {}
+    """Return the image ids of each video in the order of its frames; videos are in the order of their first image."""
+    frames_of: dict[Hashable, list[tuple]] = {}
     for ident, image in coco.images.items():
         video = image.get('video_id')
         if video is None:
@@ -94,17 +96,17 @@ def _videos(coco: CocoFile) -> dict[Hashable, list[int]]:
                                 'has backslashes; write slashes between folders')
             if not video:
                 raise UserError(f'{coco.path}: image {ident} has no video_id, and its file_name {image["file_name"]!r} '
-                                'no folder that could name the video; add video_id')
+                                'has no folder that could name the video; add video_id')
         number = image.get('frame_id')
         if number is not None and type(number) is not int:
             raise UserError(f'{coco.path}: image {ident}: frame_id {str(number)[:60]!r} is not an integer')
-        places.setdefault(video, []).append((number, image['file_name'], ident))
+        frames_of.setdefault(video, []).append((number, image['file_name'], ident))
     videos = {}
-    for video, frames in places.items():
+    for video, frames in frames_of.items():
         numbers = [number for number, _, _ in frames if number is not None]
         if numbers and len(set(numbers)) < len(frames):
             raise UserError(f'{coco.path}: video {video}: frame_id is missing or the same for two of its {len(frames)} '
-                            'images; number them all, or none to go by file name')
+                            'images; number all of them, or none to order them by file name')
         videos[video] = [ident for *_, ident in
                          sorted(frames, key=lambda frame: (frame[0] or 0, natural_key(frame[1]), frame[2]))]
     return videos

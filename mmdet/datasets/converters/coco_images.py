@@ -1,4 +1,4 @@
-"""COCO images → videos of one frame in YouTube-VIS form; for ``COCOVIS`` and coco2yvis.py."""
+"""Convert COCO images to videos of one frame in YouTube-VIS form; called by ``COCOVIS`` and coco2yvis.py."""
 from __future__ import annotations
 
 from pycocotools import mask as coco_mask
@@ -8,22 +8,22 @@ from mmdet.datasets.coco_file import CocoFile
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
 
-MIN_AREA = 10  # pixels; published: masks of more than 9
+MIN_AREA = 10  # pixels; the published code keeps masks of more than 9
 
 
 def coco_images_to_vis(coco: CocoFile, target: Target = None) -> VISFile:
-    """One video of one frame for each image with an object to learn from.
+    """Convert each image with at least one usable object to a video of one frame.
 
-    Left out: groups (``iscrowd``) with their masks, objects whose category the video set lacks, masks under
-    :data:`MIN_AREA` pixels, and images of which nothing remains.
+    Crowds, objects whose category is not mapped to one of the target, masks of less than :data:`MIN_AREA` pixels, and
+    images without remaining objects are left out.
 
     Args:
         coco: the file, see :func:`~mmdet.datasets.coco_file.check_coco`.
-        target: video set whose categories to take, see :func:`~mmdet.datasets.coco_categories.find_target`; None: the
-            file's own.
+        target: video data set whose categories are used, see :func:`~mmdet.datasets.coco_categories.find_target`; None:
+            the categories of the file.
 
     Raises:
-        UserError: a target that is unknown or does not fit the file, damaged masks, or nothing remains.
+        UserError: the target is unknown or does not fit the file, a mask is damaged, or no object remains.
     """
     video_set = find_target(target, coco.categories, coco.path)
     if video_set is None:

@@ -1,7 +1,7 @@
-"""Folders of index masks (DAVIS, YouTube-VOS, MOSE, your own) → YouTube-VIS annotations; for masks2yvis.py.
+"""Convert folders of index masks (DAVIS, YouTube-VOS, MOSE, your own) to YouTube-VIS annotations; for masks2yvis.py.
 
-``IMAGES/<video>/<frame>.jpg`` and ``MASKS/<video>/<frame>.png``: a mask has one number for each pixel, 0 for the
-background, elsewhere the object's number, which is the same in every frame of the video.
+The files are ``IMAGES/<video>/<frame>.jpg`` and ``MASKS/<video>/<frame>.png``. A pixel of an index mask is 0 in the
+background, elsewhere the number of the object, which is the same in every frame of the video.
 """
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ VOID = 255  # the number that data sets give to pixels of uncertain class
 _IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 _INDEX_MODES = ('1', 'L', 'P', 'I', 'I;16')  # Pillow's names of images with one number a pixel
 _ORIENTATION_TAG, _UPRIGHT, _QUARTER_TURNS = 0x0112, 1, (5, 6, 7, 8)  # quarter turns swap width and height
-# a frame with more objects than this is checked for interpolated numbers at once, not at the end of the video
+# a frame with more objects than this is checked for interpolated numbers immediately, not at the end of the video
 _MANY_OBJECTS = 32
-_MOST_SLIVERS = 2  # of a video whose masks are accepted although most objects are slivers
+_MOST_SLIVERS = 2  # so many slivers are accepted even if they are most of the objects
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class MaskVideo:
     """The frames of a video that have a mask, in the natural order of their names.
 
     Attributes:
-        name: name of its folder.
-        file_names: image files below the image folder.
-        height, width: pixels.
-        rles: for each object number its mask in each frame, None where it is not visible.
+        name: name of the folder of the video.
+        file_names: image files, relative to the image folder.
+        height, width: size in pixels.
+        rles: masks of each object in each frame by object number, None where it is not visible.
         without_mask: number of images left out because they have no mask.
-        warnings: what looks wrong, one line each.
+        warnings: probable mistakes, one line each.
     """
 
     name: str
@@ -57,7 +57,7 @@ def find_videos(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """
     for folder in (images, masks):
         if not folder.is_dir():
-            raise UserError(f'{folder} is no folder; give the folders that hold one folder for each video')
+            raise UserError(f'{folder} is not a folder; give the folders that hold one folder for each video')
     found = [folder for folder in visible_folders(masks) if visible_files(folder, ('.png',))]
     if not found:
         raise UserError(f'{masks} has no folders with PNG files; masks are expected at {masks}/<video>/<frame>.png')
@@ -73,10 +73,10 @@ def read_video(folders: tuple[Path, Path], ignore: int | None = None) -> MaskVid
 
     Args:
         folders: image folder and mask folder.
-        ignore: a number in the masks that is no object.
+        ignore: number in the masks that does not mark an object.
 
     Raises:
-        UserError: a mask without image, not an index mask, of another size than its image or its video, or with
+        UserError: a mask has no image, is not an index mask, has another size than its image or its video, or has
             numbers that come from interpolation.
     """
     image_folder, mask_folder = folders
@@ -119,8 +119,8 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
 
     Args:
         videos: see :func:`read_video`.
-        category_of: name of the category of a video's object.
-        names: all categories, in the order of their ids; None: those that occur, by name.
+        category_of: function that returns the category name for a video name and an object number.
+        names: all category names in the order of their ids; None: those that occur, sorted.
 
     Raises:
         UserError: an object's category is not among ``names``.
@@ -143,7 +143,10 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
 
 
 def categories_from_meta(meta: Mapping, path: str) -> Callable[[str, int], str]:
-    """Category of a video's object, from YouTube-VOS's meta.json: ``videos.<video>.objects.<number>.category``."""
+    """Return a function for :func:`build_file` that looks up categories in YouTube-VOS's meta.json.
+
+    The category of an object is ``videos.<video>.objects.<number>.category``.
+    """
     def category_of(video: str, number: int) -> str:
         try:
             category = meta['videos'][video]['objects'][str(number)]['category']
@@ -160,8 +163,8 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     images: dict[str, Path] = {}
     for path in visible_files(folder, _IMAGE_ENDINGS):
         if path.stem in images:
-            raise UserError(f'{images[path.stem]} and {path.name} have the same name but for the ending; keep one of '
-                            'the two in the image folder')
+            raise UserError(f'{images[path.stem]} and {path.name} differ only in their extension; keep one of the two '
+                            'in the image folder')
         images[path.stem] = path
     return images
 
@@ -170,15 +173,15 @@ def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise UserError(f'{path} is no readable image; restore the file') from None
+        raise UserError(f'{path} is not a readable image; restore the file') from None
 
 
 def _read_index(path: Path, image_path: Path) -> tuple[np.ndarray, bool]:
-    """Read an index mask, which must have the size of its image, stored or turned by EXIF.
+    """Read an index mask, which must have the size of its image, before or after applying the EXIF orientation.
 
     Returns:
-        The mask, (h, w) of integers, and whether the loader will ignore an EXIF orientation of the image: it turns the
-        image only where the mask has the turned size.
+        The mask, (h, w) integers, and whether the loader will ignore an EXIF orientation of the image: it applies the
+        orientation only where the stored size differs from that of the mask.
     """
     with _open(path) as mask, _open(image_path) as image:
         if mask.mode not in _INDEX_MODES:
@@ -190,17 +193,17 @@ def _read_index(path: Path, image_path: Path) -> tuple[np.ndarray, bool]:
                             f'{_pixels(image.size[::-1])}; they must agree')
         try:
             index = np.array(mask)
-        except (OSError, SyntaxError):  # Pillow's errors for cut-off PNG files
+        except (OSError, SyntaxError):  # Pillow's errors for truncated PNG files
             raise UserError(f'{path} is damaged or cut off; restore the file') from None
         ignored = orientation != _UPRIGHT and mask.size == image.size
     return index.astype(np.uint8) if index.dtype == bool else index, ignored
 
 
 def _slivers(index: np.ndarray) -> set[int]:
-    """Find the objects of an index mask (h, w) that look like numbers interpolated between two others.
+    """Find the objects of an index mask (h, w) whose numbers are probably interpolated between two others.
 
-    Such an object is nowhere 3 pixels wide, and at least half of its pixels lie between a smaller and a larger number:
-    on their left and right, or above and below.
+    Such an object is less than 3 pixels wide everywhere, and at least half of its pixels lie between a smaller and a
+    larger number, horizontally or vertically.
     """
     height, width = index.shape
     padded = np.pad(index, 1, mode='edge')
@@ -223,15 +226,15 @@ def _check_interpolation(path: Path, slivers: set[int], objects: int) -> None:
     """Raise UserError if most objects are slivers."""
     if len(slivers) > max(_MOST_SLIVERS, objects / 2):
         raise UserError(f'{path}: {len(slivers)} of {objects} numbers are thin lines between two others, such as '
-                        f'{min(slivers)}: the masks were resized or rotated with interpolation, which invents numbers; '
-                        'make them again with nearest-neighbour interpolation')
+                        f'{min(slivers)}: the masks were resized or rotated with interpolation, which creates wrong '
+                        'numbers; make them again with nearest-neighbour interpolation')
 
 
 def _warnings(folder: Path, rles: dict[int, list[dict | None]], slivers: set[int], turned: int) -> list[str]:
     warnings = []
     if turned:
         warnings.append(f'{folder}: {turned} images have an EXIF orientation and the size of their masks, so the '
-                        'loader takes them as stored; if the masks were drawn on the turned images, save the images '
+                        'loader does not rotate them; if the masks were drawn on the rotated images, save the images '
                         'upright')
     if VOID in rles and len(rles) > 1:
         warnings.append(f'{folder}: the number {VOID} became an object; if it marks pixels without class (void), '
@@ -244,5 +247,5 @@ def _warnings(folder: Path, rles: dict[int, list[dict | None]], slivers: set[int
 
 
 def _pixels(shape: tuple[int, ...]) -> str:
-    """Height and width as text, width first."""
+    """Format (height, width) as WIDTHxHEIGHT."""
     return f'{shape[1]}x{shape[0]}'

@@ -1,4 +1,4 @@
-"""Frames of videos → COCO annotations of images, the inverse of ``coco_frames``; for yvis2coco.py and tests."""
+"""Convert video annotations to COCO annotations of frames, the inverse of ``coco_frames``; called by yvis2coco.py."""
 from __future__ import annotations
 
 from pycocotools import mask as coco_mask
@@ -7,10 +7,11 @@ from mmdet.datasets.packed_annotations import VideoAnnotations
 
 
 def vis_frames_to_coco(videos: VideoAnnotations) -> dict:
-    """COCO file content with an image for every frame.
+    """Return the content of a COCO file with an image for every frame.
 
-    Images keep ``video_id`` and ``frame_id`` (0-based), annotations the object's id as ``instance_id``, so that
-    cocoframes2yvis.py can join them again. What the reader leaves out (crowds, objects without mask) is left out.
+    Images have ``video_id`` and ``frame_id`` (0-based), and annotations the object id as ``instance_id``, so that
+    cocoframes2yvis.py can restore the videos. Crowds and objects without masks, which the reader leaves out, are
+    missing.
     """
     images: list[dict] = []
     annotations: list[dict] = []

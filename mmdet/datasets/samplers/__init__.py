@@ -1,4 +1,4 @@
-"""Which item comes when, in training and in testing. Built by the runner from a config."""
+"""Samplers for training and testing. Built by the runner from a config."""
 from mmdet.datasets.samplers.seeded_sampler import AspectRatioBatchSampler, SeededIndex, SeededSampler
 from mmdet.datasets.samplers.video_sampler import VideoSampler
 

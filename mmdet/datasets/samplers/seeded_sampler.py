@@ -1,7 +1,7 @@
-"""Order and randomness of training: built from the training configs, driven by the training loop.
+"""Reproducible samplers for training; built from the training configs and used by the training loop.
 
-Every item draws from a generator of its own, fixed by seed, epoch and place in the epoch. So neither the number of
-workers nor an interruption changes what is drawn.
+Every item has a random generator of its own, seeded with the seed of the run, the epoch and the position in the epoch,
+so its random numbers depend neither on the number of workers nor on interruptions.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmdet.registry import DATA_SAMPLERS
 
 
 class SeededIndex(int):
-    """An index with the seed of the item's random generator; a plain int to whoever does not ask."""
+    """An int index that also carries the seed of the random generator of its item."""
 
     seed: tuple[int, ...]
 
@@ -32,14 +32,15 @@ class SeededIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(Sampler):
-    """A new permutation each epoch, the same in all processes, of which each takes its share.
+    """Distribute a new random permutation of the items among the processes in each epoch.
 
-    The end is filled up from the beginning, so that all processes have equally many items.
+    The permutation is the same in all processes. Its first items are repeated at the end where needed, so that all
+    processes have equally many items.
 
     Args:
-        dataset: anything with a length.
-        shuffle: False: in order.
-        seed: the same in all processes; None: agreed upon among them.
+        dataset: object with a length.
+        shuffle: False: keep the items in order.
+        seed: seed, which must be the same in all processes; None: a random seed that is sent to all processes.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
@@ -50,15 +51,15 @@ class SeededSampler(Sampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by mmengine before each epoch, also the first after a resume."""
+        """Set the epoch; called by mmengine before each epoch, including the first one after a resume."""
         self.epoch = epoch
 
     def permute(self, values: np.ndarray, stream: int) -> np.ndarray:
-        """The epoch's permutation of the rows; streams of different numbers are independent."""
+        """Return the rows in the random order of the epoch; orders of different streams are independent."""
         return np.random.default_rng((self.seed, self.epoch, stream)).permutation(values) if self.shuffle else values
 
     def seeded(self, index: int, place: int) -> SeededIndex:
-        """The index with the seed that belongs to a place (0-based, over all processes) of this epoch."""
+        """Return an index with the seed of a position (0-based, over all processes) in this epoch."""
         return SeededIndex(index, (self.seed, self.epoch, place, 1))
 
     def __iter__(self) -> Iterator[SeededIndex]:
@@ -73,17 +74,18 @@ class SeededSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class AspectRatioBatchSampler(Sampler):
-    """Batches of items that are all wider than high or all not, so that little is padded (the published GroupSampler).
+    """Form batches in which all images are wider than high or none is, to reduce padding.
 
-    Wide and high items are permuted apart, each filled up from its beginning to whole batches of all processes; then
-    the order of these batches is permuted. All processes have batches of the same kind at the same time, and as many.
+    It is called GroupSampler in the published code. The two groups of items are permuted separately, and the first
+    items of each are repeated at its end to complete a step of all processes; then the order of the steps is permuted.
+    In each step, all processes have a batch of the same group, and all have equally many batches.
 
     Args:
-        sampler: gives seed, epoch, process and data set (``get_data_info(i)['wide']``); the order is this class's own.
-        batch_size: items of one process.
+        sampler: provides seed, epoch, rank and data set (``get_data_info(i)['wide']``); its own order is not used.
+        batch_size: number of items per process.
 
     Raises:
-        UserError: another kind of sampler.
+        UserError: ``sampler`` is not a :class:`SeededSampler`.
     """
 
     def __init__(self, sampler: SeededSampler, batch_size: int) -> None:
@@ -98,12 +100,12 @@ class AspectRatioBatchSampler(Sampler):
         self._skipped = 0
 
     def skip(self, batches: int) -> None:
-        """Skip the first batches of the next epoch only, which an interrupted run has processed."""
+        """Skip the first batches, which an interrupted run has processed, in the next epoch only."""
         self._skipped = batches
 
     @property
     def _step(self) -> int:
-        """Items of all processes' batches at one time."""
+        """Number of items in one step of all processes."""
         return self.batch_size * self.sampler.world_size
 
     def __iter__(self) -> Iterator[list[SeededIndex]]:

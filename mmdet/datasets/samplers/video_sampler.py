@@ -1,4 +1,4 @@
-"""Share whole videos among processes in testing; built from the test and validation configs."""
+"""Distribute whole videos among the processes of a test; built from the test and validation configs."""
 from __future__ import annotations
 
 import heapq
@@ -14,13 +14,14 @@ from mmdet.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class VideoSampler(Sampler):
-    """Each video goes to one process, in the data set's order; no item is repeated or left out.
+    """Assign each video to one process; no item is repeated or left out.
 
-    Longest videos first, each to the process with the fewest frames so far. A process may get nothing.
+    Videos are assigned in the order of descending length, each to the process with the fewest frames so far, and tested
+    in the order of the data set. A process may have none.
 
     Args:
-        dataset: a testing data set: ``get_data_info(i)`` has ``video`` (its position in the file) and ``length``.
-        seed: unused: the order is fixed; mmengine gives it to every sampler.
+        dataset: data set in test mode: ``get_data_info(i)`` has ``video`` (its index in the file) and ``length``.
+        seed: unused, since nothing is random; mmengine passes it to every sampler.
     """
 
     def __init__(self, dataset: BaseDataset, seed: int | None = None) -> None:
@@ -38,7 +39,7 @@ class VideoSampler(Sampler):
 
 
 def share_videos(frames: np.ndarray, world_size: int) -> np.ndarray:
-    """The process, 0 … world_size - 1, of each of n videos with so many frames: (n,) → (n,) int64."""
+    """Assign n videos to processes: numbers of frames (n,) → ranks (n,) int64 in [0, world_size - 1]."""
     owner = np.zeros(len(frames), np.int64)
     loads = [(0, rank) for rank in range(world_size)]
     for video in np.argsort(-frames, kind='stable'):

@@ -1,6 +1,6 @@
 """Shapes and textures of the toy videos: plain functions of object coordinates, called by :mod:`mmdet.datasets.toy`.
 
-Object coordinates u, v put the object's centre at (0, 0); every shape lies within the unit circle.
+Object coordinates u, v have their origin at the centre of the object; every shape lies within the unit circle.
 """
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _regular(u: np.ndarray, v: np.ndarray, corners: int) -> np.ndarray:
-    """Regular polygon with one corner at (0, -1)."""
+    """Return whether points lie in a regular polygon with one corner at (0, -1)."""
     sector = 2 * np.pi / corners
     angle = np.mod(np.arctan2(u, -v) + sector / 2, sector) - sector / 2
     return np.hypot(u, v) * np.cos(angle - np.sign(angle) * sector / 2) <= np.cos(sector / 2)
@@ -50,13 +50,13 @@ TEXTURES = ('solid', 'stripes', 'checker', 'noise')
 
 
 def paint(texture: str, u: np.ndarray, v: np.ndarray, colors: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Colours of an object's pixels; the texture moves and turns with the object.
+    """Compute the colours of the pixels of an object; the texture moves and rotates with the object.
 
     Args:
         texture: one of :data:`TEXTURES`.
         u, v: (n,) object coordinates.
-        colors: (2, 3) BGR, 0–255: ground and pattern.
-        noise: (k, k) in [0, 1], the object's own.
+        colors: (2, 3) BGR, 0–255: background and pattern of the texture.
+        noise: (k, k) in [0, 1], random values of this object.
 
     Returns:
         (n, 3) float, 0–255.

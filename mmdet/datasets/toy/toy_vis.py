@@ -1,8 +1,8 @@
 """Toy videos with ground truth in YouTube-VIS or OVIS format; called by tools/make_toy_vis.py and by tests.
 
-A video is a textured background and a few shapes that move, turn, grow, shrink, hide each other, leave and come back.
-Masks hold the visible pixels only. Every video has its own random stream, so that a seed fixes all files whatever the
-number of worker processes.
+A video shows a few textured shapes on a textured background. The shapes move, rotate, change their size, occlude each
+other, leave the frame and return. Masks contain the visible pixels only. Every video has its own random generator, so
+that the files depend on the seed but not on the number of worker processes.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pycocotools import mask as mask_utils
 from mmdet.datasets.toy.toy_shapes import SHAPES, TEXTURES, paint
 from mmdet.errors import UserError
 
-# below this an object counts as absent
+# an object with fewer visible pixels counts as absent
 MIN_VISIBLE_PIXELS = 12
 # easy sets: one colour (BGR) for each class
 EASY_COLORS = np.array([(40, 40, 220), (60, 190, 60), (220, 110, 30), (40, 200, 220), (200, 60, 190),
@@ -30,18 +30,18 @@ EASY_COLORS = np.array([(40, 40, 220), (60, 190, 60), (220, 110, 30), (40, 200, 
 
 @dataclass(frozen=True)
 class ToyVIS:
-    """What a toy set looks like.
+    """Parameters of a toy data set.
 
     Args:
-        videos: training videos.
-        val_videos: validation videos.
-        frames: frames of a video.
-        size: width, height in pixels.
+        videos: number of training videos.
+        val_videos: number of validation videos.
+        frames: number of frames per video.
+        size: width and height in pixels.
         classes: number of shape classes, 1–10.
-        seed: fixes every byte of the annotations.
-        format: 'yvis', or 'ovis' (adds the ``occlusion`` strings, names the files as OVIS does).
-        easy: one solid colour for each class, calm background, 1–3 objects, little occlusion.
-        first_category_id: the file's category ids are first_category_id, first_category_id + 1, ...
+        seed: seed; the annotations of two sets with equal parameters are identical.
+        format: 'yvis', or 'ovis' (with ``occlusion`` strings and the file names of OVIS).
+        easy: one solid colour per class, smooth background, 1–3 objects, little occlusion.
+        first_category_id: the category ids of the file are first_category_id, first_category_id + 1, ...
     """
 
     videos: int = 20
@@ -66,7 +66,7 @@ class ToyVIS:
 
 @dataclass(frozen=True)
 class _Actor:
-    """One object and its course through a video."""
+    """One object and its motion through a video."""
 
     label: int
     texture: str
@@ -80,7 +80,7 @@ class _Actor:
     margin: float
 
     def pose(self, time: int, size: np.ndarray) -> tuple[np.ndarray, float, float]:
-        """Centre (x, y), radius, angle; the centre bounces off the image border moved out by ``margin`` radii."""
+        """Return centre (x, y), radius and angle; the centre bounces off the frame extended by ``margin`` radii."""
         low, high = -self.margin * self.radius, size + self.margin * self.radius
         span = high - low
         phase = np.mod(self.start + self.velocity * time - low, 2 * span)
@@ -117,7 +117,7 @@ def _make_actors(spec: ToyVIS, rng: np.random.Generator) -> list[_Actor]:
 
 
 def _background(spec: ToyVIS, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) float32, 0–255: soft blobs, and in sets that are not easy fine grain."""
+    """Return a background (H, W, 3) float32, 0–255: smooth blobs and noise, which is weak in easy sets."""
     width, height = spec.size
     base, contrast = rng.uniform(90, 170, 3), 10 if spec.easy else 50
     blobs = np.asarray(base + rng.uniform(-contrast, contrast, (4, 6, 3)), np.float32)
@@ -127,7 +127,7 @@ def _background(spec: ToyVIS, rng: np.random.Generator) -> np.ndarray:
 
 def _render(spec: ToyVIS, actors: list[_Actor], background: np.ndarray, time: int, drift: np.ndarray,
             ) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
-    """A frame: image (H, W, 3) uint8, and of each actor the visible mask (H, W) and the hidden share of its pixels."""
+    """Render a frame: image (H, W, 3) uint8 and, for each actor, its visible mask (H, W) and occluded share."""
     width, height = spec.size
     down, right = np.rint(drift * time).tolist()
     image = np.roll(background, (int(down), int(right)), axis=(0, 1))
@@ -152,7 +152,7 @@ def _occlusion_word(hidden: float) -> str:
 
 
 def _make_video(task: tuple[int, int, str], spec: ToyVIS, out: str) -> tuple[dict, list[dict]]:
-    """Write the frames of one video; return its entries for ``videos`` and ``annotations`` (ids still missing)."""
+    """Write the frames of one video; return its entries for ``videos`` and ``annotations``, without ids."""
     split, index, folder = task
     rng = np.random.default_rng([spec.seed, split, index])
     actors, background = _make_actors(spec, rng), _background(spec, rng)
@@ -201,15 +201,15 @@ def _start_worker() -> None:
 
 
 def make_toy_vis(out: str | os.PathLike, spec: ToyVIS, workers: int = 1, progress: bool = True) -> dict[str, Path]:
-    """Write a toy set.
+    """Write a toy data set.
 
     Layout: ``out/{train_images,valid_images}/<video>/<frame, 5 digits>.jpg`` and
     ``out/annotations/instances_{train,valid}.json`` (OVIS: ``annotations_{train,valid}.json``).
 
     Args:
-        out: folder, made if missing; files of the same names are replaced.
-        spec: what to make.
-        workers: processes; the result does not depend on it.
+        out: folder, created if missing; existing files are replaced.
+        spec: parameters of the data set.
+        workers: number of processes; the result does not depend on it.
         progress: show a progress bar.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Steps of a pipeline, each on all frames of a clip. Built by the data sets from a config."""
+"""Transforms of the pipelines, each applied to all frames of a clip. Built by the data sets from a config."""
 from mmdet.datasets.transforms.affine_colour import AffineColourReference
 from mmdet.datasets.transforms.clip_augment import RandomChoiceResizeClip, RandomResizeCropClip, RotateStillClip
 from mmdet.datasets.transforms.frame_loading import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame

@@ -1,4 +1,4 @@
-"""A second view of a still image: the reference frame of a pseudo-video; for ``COCOVIS``, after the loading steps."""
+"""Augmentation of the reference frame of a pseudo-video; used with ``COCOVIS``, after the loading transforms."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,24 +18,25 @@ _BLUR_KERNEL, _BLUR_SIGMA = (9, 11), (.1, 2.)
 
 @TRANSFORMS.register_module()
 class AffineColourReference(BaseTransform):
-    """Change colours, position, angle and sharpness of the clip's last frame, with its objects.
+    """Change the colours, rotate, translate and blur the last frame of a clip and its objects.
 
-    Colours: brightness, contrast, saturation and hue, each by a factor drawn from 1 ± its strength (hue: a shift in
-    turns), in BGR as loaded. Geometry: one affine map, a rotation about the centre and a translation; bilinear for the
-    image, nearest for the masks, black outside. Blur: Gaussian, 9 × 11 pixels, σ .1 to 2. Boxes become their masks'
-    extents (largest coordinate included).
+    Colours: brightness, contrast and saturation are multiplied by a factor drawn from 1 ± their strength, in random
+    order with a hue shift of up to ± its strength (in full turns); the image is BGR. Geometry: one affine map, a
+    rotation about the centre and a translation, with bilinear interpolation for the image, nearest-neighbour
+    interpolation for the masks, and black outside the image. Blur: Gaussian of 9 × 11 pixels, σ in [0.1, 2]. Boxes
+    become the bounding boxes of their masks (x2 and y2 inclusive).
 
-    Objects of which fewer than ``min_area`` pixels remain are dropped with box, label and id; so an object is the same
-    in both frames if enough of it is visible in both. If none remains, the reference keeps the key frame's boxes, under
-    ids that match nothing.
+    Objects with fewer than ``min_area`` visible pixels are removed from either frame, so that an object is in both
+    frames only if enough of it is visible in both. If the frames have no object in common, the reference frame gets the
+    objects of the key frame with ids that match none of them.
 
     Args:
         brightness, contrast, saturation, hue: strengths.
-        rotation: largest angle, in degrees.
-        translation: largest shares of the width and height; one draw for each entry, added up. The published code's
-            first one goes by the name of perspective.
+        rotation: largest angle in degrees.
+        translation: largest translations as shares of the width and height; one translation is drawn for each entry,
+            and they are added. The published code calls the first one perspective.
         blur_prob: probability of the blur.
-        min_area: visible pixels that an object of either frame needs.
+        min_area: minimum number of visible pixels of an object.
     """
 
     def __init__(self, brightness: float = .1, contrast: float = .02, saturation: float = .02, hue: float = .05,
@@ -88,7 +89,7 @@ class AffineColourReference(BaseTransform):
         return image
 
     def _matrix(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-        """(2, 3): where a pixel x, y, 1 goes."""
+        """Draw the affine map (2, 3) of pixels x, y, 1."""
         angle = int(rng.integers(-self.rotation, max(self.rotation, 1)))
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.).astype(np.float64)
         for largest in self.translation:

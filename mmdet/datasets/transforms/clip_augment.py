@@ -1,8 +1,8 @@
-"""Augmentation of clips in VidEoMT's training: one of several sizes, random crops, still images that turn (section 7 of
-the released configuration, github tue-mps/videomt).
+"""Augmentation of clips in the training of VidEoMT: random scales, crops and rotations of still images, as in the
+released configuration (github.com/tue-mps/videomt).
 
-Random numbers are drawn once for a clip. All change ``img``, ``img_shape`` and, where :class:`LoadTrackAnnotations` put
-them, boxes and masks.
+Random parameters are drawn once per clip. All transforms change ``img``, ``img_shape`` and, where
+:class:`LoadTrackAnnotations` has loaded them, boxes and masks.
 """
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomChoiceResizeClip(BaseTransform):
-    """As :class:`ResizeClip`, to one of several scales.
+    """Resize a clip to a random one of several scales, see :class:`ResizeClip`.
 
     Args:
-        scales: long and short side of each, in pixels.
+        scales: long and short side of each scale, in pixels.
         backend: see :class:`ResizeClip`.
     """
 
@@ -40,14 +40,14 @@ class RandomChoiceResizeClip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomResizeCropClip(BaseTransform):
-    """Resizes a clip to one of several scales and cuts a random rectangle out of it, or does neither.
+    """Resize a clip to a random one of several scales and crop a random rectangle, or do neither.
 
-    Height and width of the rectangle are drawn each on its own from [min(least, side), min(most, side)]. Objects of
-    which nothing remains in a frame are removed from it; boxes become the extents of what remains.
+    Height and width of the rectangle are drawn independently from [min(crop[0], side), min(crop[1], side)]. Objects
+    without remaining pixels in a frame are removed from it; boxes become the bounding boxes of the remaining masks.
 
     Args:
         scales: see :class:`RandomChoiceResizeClip`.
-        crop: least and most pixels of a side.
+        crop: smallest and largest side of the rectangle, in pixels.
         prob: probability of resizing and cropping, 0–1.
         backend: see :class:`ResizeClip`.
     """
@@ -80,15 +80,15 @@ class RandomResizeCropClip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RotateStillClip(BaseTransform):
-    """Makes a clip of a still image turn: frame t is rotated by the t-th of T sorted random angles.
+    """Rotate the frames of a clip of a still image: frame t by the t-th of T sorted random angles.
 
-    Angles are uniform, in ascending or, as probably, descending order; all turn about one point. The frame keeps its
-    size, black outside. Objects of which nothing remains in a frame are removed from it; boxes become the extents of
-    what remains.
+    The angles are uniform and, with equal probability, in ascending or descending order; all rotations have the same
+    centre. The frames keep their size and are black outside the image. Objects without remaining pixels in a frame are
+    removed from it; boxes become the bounding boxes of the remaining masks.
 
     Args:
-        angle: largest, in degrees.
-        center: the point lies uniformly between these shares of width and of height.
+        angle: largest angle in degrees.
+        center: range from which the centre is drawn uniformly, in shares of the width and of the height.
     """
 
     def __init__(self, angle: float = 15, center: Sequence[float] = (0.4, 0.6)) -> None:
@@ -116,6 +116,6 @@ class RotateStillClip(BaseTransform):
 
 
 def _replace_masks(frame: dict, masks: np.ndarray) -> None:
-    """Give a frame's objects other masks; those whose mask is empty go."""
+    """Replace the masks and boxes of the objects of a frame, and remove the objects whose mask is empty."""
     frame.update(gt_masks=masks, gt_bboxes=mask_extents(masks))
     keep_objects(frame, mask_areas(masks) > 0)

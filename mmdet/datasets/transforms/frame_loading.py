@@ -1,4 +1,4 @@
-"""First steps of the pipelines: image files and masks of a clip are decoded, in the data loader's workers."""
+"""First transforms of the pipelines: decode the image files and masks of a clip, in the workers of the data loader."""
 from __future__ import annotations
 
 import cv2
@@ -18,20 +18,20 @@ class BadFrameError(UserError):
 
 
 def read_frame(path: str, height: int | None = None, width: int | None = None) -> np.ndarray:
-    """Read an image of any kind OpenCV knows: grey, RGB, RGBA, palette; 8 or 16 bits; EXIF orientation.
+    """Read an image of any format that OpenCV supports: grey, RGB, RGBA or palette; 8 or 16 bits.
 
-    Pixels are taken as stored; only if the size then differs from the annotation's is the EXIF orientation applied.
+    The EXIF orientation is applied only if the stored size differs from that in the annotation file.
 
     Args:
         path: image file.
-        height, width: size in the annotation file; None: any, and the EXIF orientation applied.
+        height, width: size in the annotation file; None: any size, and the EXIF orientation is applied.
 
     Returns:
         (H, W, 3) uint8, BGR.
 
     Raises:
-        BadFrameError: the file is missing, cut off, no image, or of another size.
-        UserError: it holds floating-point values.
+        BadFrameError: the file is missing, truncated, not an image, or of another size.
+        UserError: the image has floating-point values.
     """
     try:
         data = np.fromfile(path, np.uint8)
@@ -69,14 +69,14 @@ def _decode(data: np.ndarray, flags: int, path: str) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadTrackFrames(BaseTransform):
-    """Read the clip's images.
+    """Read the images of a clip.
 
-    Adds to each frame ``img`` (H, W, 3) uint8 BGR, ``ori_shape`` and ``img_shape`` (h, w), ``scale_factor`` 1.0,
-    ``flip`` False. An unreadable frame is an error, unless the clip's ``on_bad_frame`` takes it: then the image is
-    black and the frame has ``bad_frame`` True.
+    Adds to each frame ``img`` (H, W, 3) uint8 BGR, ``ori_shape`` and ``img_shape`` (h, w), ``scale_factor`` 1.0 and
+    ``flip`` False. An unreadable frame raises an error unless the clip has a function ``on_bad_frame``: then that is
+    called with the error, the image is black and the frame has ``bad_frame`` True.
 
     Args:
-        keep_original: also keep ``ori_img``, the image before all transforms, for pictures.
+        keep_original: also keep ``ori_img``, the image before all transforms, for visualisation.
     """
 
     def __init__(self, keep_original: bool = False) -> None:
@@ -102,10 +102,10 @@ class LoadTrackFrames(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadTrackAnnotations(BaseTransform):
-    """Decode each frame's ``objects``.
+    """Decode the ``objects`` of each frame.
 
-    Adds ``gt_bboxes`` (n, 4) float32 x1,y1,x2,y2, ``gt_labels`` (n,) int64 0-based, ``gt_instances_id`` (n,) int64 and
-    ``gt_masks`` (n, H, W) uint8 in {0, 1}, stored column by column as RLE has them.
+    Adds ``gt_bboxes`` (n, 4) float32 x1, y1, x2, y2, ``gt_labels`` (n,) int64 0-based, ``gt_instances_id`` (n,) int64
+    and ``gt_masks`` (n, H, W) uint8 in {0, 1}, whose memory layout is column-major, as RLE is decoded.
     """
 
     def transform(self, results: dict) -> dict:

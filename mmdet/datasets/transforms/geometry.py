@@ -1,6 +1,7 @@
-"""Resizing and flipping of clips: random numbers are drawn once and hold for all frames.
+"""Resizing and flipping of clips; random parameters are drawn once per clip.
 
-Both change ``img``, ``img_shape`` and, where :class:`LoadTrackAnnotations` put them, ``gt_bboxes`` and ``gt_masks``.
+All transforms change ``img``, ``img_shape`` and, where :class:`LoadTrackAnnotations` has loaded them, ``gt_bboxes`` and
+``gt_masks``.
 """
 from __future__ import annotations
 
@@ -16,18 +17,18 @@ from mmdet.registry import TRANSFORMS
 
 
 def keep_ratio_factor(height: int, width: int, scale: tuple[int, int]) -> float:
-    """The largest factor with which an image fits into long × short sides."""
+    """Return the largest factor with which an image fits within a scale, its long and short side."""
     long, short = max(scale), min(scale)
     return min(long / max(height, width), short / min(height, width))
 
 
 def scaled_size(height: int, width: int, factor: float) -> tuple[int, int]:
-    """Height and width times a factor, rounded half up; a side never vanishes."""
+    """Return height and width times a factor, rounded half up and at least 1."""
     return max(int(height * factor + .5), 1), max(int(width * factor + .5), 1)
 
 
 def resize_clip(results: dict, scale: tuple[int, int], keep_ratio: bool = True, backend: str = 'opencv') -> dict:
-    """Resize every frame of a clip with its objects, as :class:`ResizeClip` says."""
+    """Resize every frame of a clip with its objects; for arguments see :class:`ResizeClip`."""
     for frame in results['frames']:
         height, width = frame['img'].shape[:2]
         if keep_ratio:
@@ -54,15 +55,15 @@ def _resize_image(image: np.ndarray, height: int, width: int, backend: str) -> n
 
 
 def _clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes (n, 4) limited to [0, width] and [0, height]."""
+    """Clip boxes (n, 4) to [0, width] and [0, height]."""
     return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
 
 
 def _resize_masks(masks: np.ndarray, height: int, width: int, backend: str) -> np.ndarray:
-    """Nearest pixel, as the backend has it: (n, h, w) → (n, height, width) uint8."""
+    """Resize masks with the nearest-neighbour interpolation of a backend: (n, h, w) → (n, height, width) uint8."""
     if masks.shape[1:] == (height, width):
         return masks
-    # decoded masks lie column by column in memory; resized as they lie, they need no copy at full size
+    # decoded masks are column-major: their transposes are resized, which avoids a copy at full size
     columns = np.ascontiguousarray(masks.transpose(0, 2, 1))
     resized = np.empty((len(masks), height, width), np.uint8)
     nearest = cv2.INTER_NEAREST_EXACT if backend == 'pillow' else cv2.INTER_NEAREST
@@ -73,16 +74,17 @@ def _resize_masks(masks: np.ndarray, height: int, width: int, backend: str) -> n
 
 @TRANSFORMS.register_module()
 class ResizeClip(BaseTransform):
-    """Resize every frame to fit a fixed scale, keeping its ratio: bilinear images, nearest masks.
+    """Resize every frame to fit within a fixed scale.
 
-    ``scale_factor`` becomes the factor (network pixels per original pixel); sides are int(side · factor + ½); boxes are
-    multiplied by the factor and clipped to [0, W] and [0, H].
+    Interpolation is bilinear for images and nearest-neighbour for masks. ``scale_factor`` is multiplied by the factor
+    (network pixels per original pixel). Sides become int(side · factor + ½); boxes are multiplied by the factor and
+    clipped to [0, W] and [0, H].
 
     Args:
         scale: long and short side, in pixels; the image fits within both.
-        keep_ratio: False: the image becomes exactly ``scale``, width and height; ``scale_factor`` is the geometric mean
-            of both factors.
-        backend: of images: ``'opencv'``, or ``'pillow'``, which smooths what it makes smaller.
+        keep_ratio: keep the aspect ratio; False: the image gets exactly the width and height of ``scale``, and the
+            factor is the geometric mean of both factors.
+        backend: library that resizes images: ``'opencv'``, or ``'pillow'``, which filters against aliasing.
     """
 
     def __init__(self, scale: Sequence[int], keep_ratio: bool = True, backend: str = 'opencv') -> None:
@@ -96,11 +98,11 @@ class ResizeClip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomResizeClip(BaseTransform):
-    """As :class:`ResizeClip`, to a scale drawn once for the clip.
+    """Resize a clip to a random scale, see :class:`ResizeClip`.
 
     Args:
-        scales: one scale, or two that bound a range: long side and short side are drawn uniformly and independently,
-            both ends included.
+        scales: one scale, or two that bound a range, from which the long and the short side are drawn uniformly and
+            independently, both bounds inclusive.
     """
 
     def __init__(self, scales: Sequence[Sequence[int]]) -> None:
@@ -117,10 +119,10 @@ class RandomResizeClip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomFlipClip(BaseTransform):
-    """Mirror all frames left to right, or none: x' = W − 1 − x; set ``flip``.
+    """Flip all frames horizontally, x' = W − 1 − x, or none; ``flip`` is set accordingly.
 
     Args:
-        prob: probability of mirroring, 0–1.
+        prob: probability of flipping, in [0, 1].
     """
 
     def __init__(self, prob: float = .5) -> None:
@@ -152,7 +154,7 @@ def checked_scale(scale: Sequence[int]) -> tuple[int, int]:
 
 
 def checked_backend(backend: str) -> str:
-    """The name, if it is a backend's; raises UserError."""
+    """Return the name of a backend; raise UserError unless it is known."""
     if backend not in ('opencv', 'pillow'):
         raise UserError(f"backend must be 'opencv' or 'pillow', not {backend!r}")
     return backend

@@ -1,4 +1,4 @@
-"""Last step of the pipelines: a clip becomes what the data loader collates."""
+"""Last transform of the pipelines: pack a clip into the tensors and samples that the data loader collates."""
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +11,7 @@ from mmdet.structures import DetDataSample, TrackDataSample
 
 META_KEYS = ('img_path', 'video_id', 'frame_id', 'video_length', 'ori_shape', 'img_shape', 'scale_factor', 'flip')
 
-# set where they are true only
+# metainfo that is set only where it is true
 FLAGS = ('bad_frame', 'is_context')
 
 
@@ -19,15 +19,15 @@ FLAGS = ('bad_frame', 'is_context')
 class PackTrackInputs(BaseTransform):
     """Return ``inputs``, (T, 3, H, W) uint8 BGR, and ``data_samples``, a :class:`TrackDataSample` of T frames.
 
-    Frames smaller than the clip's largest are padded with zeros at the bottom and the right. ``gt_instances`` is there
-    if annotations were loaded, ``ori_img`` if the loader kept it. Fields: see :class:`DetDataSample`; of
-    ``gt_instances`` all but the masks are still numpy arrays.
+    Frames that are smaller than the largest of the clip are padded with zeros at the bottom and the right. Samples have
+    ``gt_instances`` if annotations were loaded, and ``ori_img`` if it was kept, see :class:`DetDataSample`. The fields
+    of ``gt_instances`` except the masks are NumPy arrays.
     """
 
     def transform(self, results: dict) -> dict:
         frames = results['frames']
         height, width = np.max([frame['img_shape'] for frame in frames], axis=0).tolist()
-        # channels stay last in memory: reordering them is cheaper on the device than here
+        # channels stay last in memory: reordering them is cheaper on the GPU
         images = torch.zeros((len(frames), height, width, 3), dtype=torch.uint8)
         for image, frame in zip(images.numpy(), frames):
             h, w = frame['img_shape']
@@ -43,9 +43,9 @@ def _pack_frame(frame: dict) -> DetDataSample:
     if 'ori_img' in frame:
         sample.ori_img = frame['ori_img']
     if 'gt_bboxes' in frame:
-        # A tensor travels from worker to main process in an open file of its own: worth it for masks, not for a few
-        # numbers. The data preprocessor makes tensors of these. (ascontiguousarray would leave the backward stride of
-        # a flipped mask that is one pixel wide.)
+        # Each tensor is sent from the worker to the main process in an open file of its own, which pays off for masks
+        # only. The data preprocessor converts the other fields to tensors. (ascontiguousarray would keep the negative
+        # stride of a flipped mask that is one pixel wide.)
         sample.gt_instances = InstanceData(
             bboxes=frame['gt_bboxes'], labels=frame['gt_labels'], instances_id=frame['gt_instances_id'],
             masks=torch.from_numpy(np.array(frame['gt_masks'], order='C')))

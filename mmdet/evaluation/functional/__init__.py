@@ -1,4 +1,4 @@
-"""Overlaps and video AP as plain functions of arrays. Called by the metrics and by tools."""
+"""Overlaps and average precision as plain functions of arrays; called by the metrics and by tools."""
 from mmdet.evaluation.functional.scored_tracks import (
     GroundTruth,
     load_result_json,

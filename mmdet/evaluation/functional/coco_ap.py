@@ -16,10 +16,10 @@ STATISTICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100',
 
 
 def read_coco(path: str) -> COCO:
-    """An annotation file, indexed; annotations may be missing (test sets).
+    """Read and index an annotation file; ``annotations`` may be missing (test sets).
 
     Raises:
-        UserError: it cannot be read, is not COCO JSON, or an annotation contradicts it; names the entry.
+        UserError: the file cannot be read, is not COCO JSON, or contradicts itself; the message names the entry.
     """
     data = load_json(path)
     for key in ('images', 'categories'):
@@ -46,10 +46,18 @@ def read_coco(path: str) -> COCO:
 
 
 def check_detections(detections: Any, truth: COCO, name: str) -> list[dict]:
-    """COCO's result format: a list of ``image_id``, ``category_id``, ``bbox`` (x, y, w, h in pixels), ``score``.
+    """Check detections in COCO's result format.
+
+    Args:
+        detections: list of dicts with ``image_id``, ``category_id``, ``bbox`` (x, y, w, h in pixels) and ``score``.
+        truth: annotations that the detections belong to.
+        name: name of the detections in messages.
+
+    Returns:
+        The detections.
 
     Raises:
-        UserError: an entry is none of these; names it.
+        UserError: an entry is not valid; the message names it.
     """
     if not isinstance(detections, list):
         raise UserError(f'{name} is a JSON {type(detections).__name__}, not a list of COCO detections')
@@ -63,10 +71,11 @@ def check_detections(detections: Any, truth: COCO, name: str) -> list[dict]:
 
 
 def score_boxes(truth: COCO, detections: list[dict]) -> tuple[dict[str, float], dict[str, float]]:
-    """COCO's twelve statistics, and AP by category name; in [0, 1], −1 where nothing is annotated.
+    """Compute COCO's twelve statistics, and AP by category name, in [0, 1]; −1 where nothing is annotated.
 
     Args:
-        truth: from :func:`read_coco`. detections: from :func:`check_detections`.
+        truth: annotations from :func:`read_coco`.
+        detections: detections from :func:`check_detections`.
     """
     found = _indexed({'images': truth.dataset['images'], 'categories': truth.dataset['categories'], 'annotations': [
         entry | {'id': index, 'area': entry['bbox'][2] * entry['bbox'][3], 'iscrowd': 0}

@@ -1,6 +1,6 @@
 """Overlaps of the tracks of one video, category by category, with few calls of pycocotools.
 
-``score_tracks`` calls it. Symbols: D predictions and G annotations of one category, T frames.
+Called by ``score_tracks``. Symbols: D predictions and G annotations of one category, T frames.
 """
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS
 from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
 from mmdet.structures.vis_json import Track
 
-# A call of pycocotools takes as long as the comparison of about so many pairs of masks (measured; a pair takes 0.4 to
-# 1.2 µs), so categories with few pairs share a call.
+# The overhead of a call of pycocotools equals the time to compare about so many pairs of masks (measured; a pair takes
+# 0.4 to 1.2 µs), so categories with few pairs share a call.
 _PAIRS_PER_CALL = 12
 
 
 def overlaps(categories: Sequence[tuple[list[Track], list[Track]]], metric: str) -> list[np.ndarray]:
-    """IoU of predicted and annotated tracks.
+    """Compute the IoU of predicted and annotated tracks of a video.
 
     Args:
-        categories: per category the predictions and the annotations of the video.
+        categories: predictions and annotations of each category.
         metric: ``'segm'`` or ``'bbox'``.
 
     Returns:
-        Per category (D, G) float64 in [0, 1]. Masks whose areas alone keep their IoU below the lowest threshold of
-        the evaluation may be left out: their entries are then 0, and never above the true IoU.
+        A (D, G) float64 matrix in [0, 1] for each category. Pairs of masks whose areas alone imply an IoU below the
+        lowest threshold of the evaluation may be left out; their entries are 0.
     """
     found = [np.zeros((len(predictions), len(truths))) for predictions, truths in categories]
     if metric == 'bbox':
@@ -51,7 +51,7 @@ def overlaps(categories: Sequence[tuple[list[Track], list[Track]]], metric: str)
 
 @dataclass
 class _IoUBatch:
-    """Categories whose masks are compared in one call, which also compares masks of different categories."""
+    """A batch of categories whose masks are compared in one call; it also compares masks of different categories."""
 
     predictions: list[Track] = field(default_factory=list)
     truths: list[Track] = field(default_factory=list)
@@ -61,7 +61,7 @@ class _IoUBatch:
         return len(self.predictions) * truths + len(self.truths) * predictions <= _PAIRS_PER_CALL
 
     def flush(self) -> None:
-        """Compute the overlaps and write them to the categories' matrices."""
+        """Compute the overlaps and write them to the matrices of the categories."""
         if not self.predictions:
             return
         iou = video_mask_iou([track.rles for track in self.predictions], [track.rles for track in self.truths],
@@ -73,17 +73,17 @@ class _IoUBatch:
 
 
 def _highest_iou(predictions: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """(D, T), (G, T) areas in pixels → (D, G): the IoU if the smaller mask of each frame lay inside the larger one."""
+    """Compute the IoU if the smaller mask of each frame were inside the larger one: areas (D, T), (G, T) → (D, G)."""
     intersection = np.stack([np.minimum(areas, truths).sum(1) for areas in predictions])
     union = predictions.sum(1)[:, None] + truths.sum(1) - intersection
     return intersection / np.maximum(union, 1)
 
 
 def _areas(tracks: list[Track]) -> np.ndarray:
-    """(n, T)."""
+    """Stack the areas of the masks: (n, T)."""
     return np.stack([track.mask_areas for track in tracks])
 
 
 def _boxes(tracks: list[Track]) -> np.ndarray:
-    """(n, T, 4); the caller has checked that all tracks have boxes."""
+    """Stack the boxes: (n, T, 4). All tracks have boxes, as the caller has checked."""
     return np.stack([track.boxes for track in tracks if track.boxes is not None])

@@ -1,7 +1,7 @@
-"""What is scored: YouTube-VIS ground truth and result lists, read by :mod:`mmdet.structures.vis_json`.
+"""Ground truth and result lists in YouTube-VIS format, read by :mod:`mmdet.structures.vis_json`.
 
-``evaluate_vis``, ``YouTubeVISMetric`` and ``tools/vis_eval.py`` call it. Everything is checked before anything is
-computed; the first fault is a UserError that names file, entry and field.
+Called by ``evaluate_vis``, ``YouTubeVISMetric`` and ``tools/vis_eval.py``. Files are checked completely before scores
+are computed; the first fault raises a UserError that names the file, the entry and the field.
 """
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from mmdet.structures.vis_json import (
 
 ARCHIVE_MEMBER = 'results.json'
 MAX_JSON_BYTES = 2**33
-PICKLE_START = b'\x80'  # of every protocol since 2; in no text
+PICKLE_START = b'\x80'  # first byte of a pickle since protocol 2; no UTF-8 text begins with it
 
 
 @dataclass
 class GroundTruth:
-    """An annotation file.
+    """The content of an annotation file.
 
     Attributes:
-        source: what to call it in messages.
-        videos: by id, in the file's order.
-        categories: name by id, in the file's order (label i is the i-th).
-        tracks: the annotations; empty where the file holds none (a validation set whose annotations are not public).
+        source: name of the file in messages.
+        videos: videos by id, in the order of the file.
+        categories: category names by id, in the order of the file (label i is the i-th).
+        tracks: annotations; empty if the file has none (a validation set whose annotations are not public).
     """
 
     source: str
@@ -47,7 +47,7 @@ class GroundTruth:
 
     @property
     def has_occlusion(self) -> bool:
-        """Whether it is OVIS ground truth."""
+        """Whether the annotations have occlusion levels, as those of OVIS."""
         return any(track.occlusion is not None for track in self.tracks)
 
     @property
@@ -56,7 +56,7 @@ class GroundTruth:
 
 
 def load_result_json(path: str | PathLike) -> Any:
-    """The content of a result file: of a JSON file, or of ``results.json`` in a zip archive.
+    """Return the content of a result file: a JSON file, or ``results.json`` in a zip archive.
 
     Raises:
         UserError: the file is missing, unreadable or not JSON.
@@ -95,11 +95,11 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
     """Read and check a YouTube-VIS or OVIS annotation file.
 
     Args:
-        source: path, or the file's content.
-        tracks: False reads videos and categories only.
+        source: path or content of the file.
+        tracks: read the annotations; False: read videos and categories only.
 
     Raises:
-        UserError: something in it is not YouTube-VIS.
+        UserError: the file cannot be read or is not valid.
     """
     name = 'ground truth' if isinstance(source, dict) else fspath(source)
     content = source if isinstance(source, dict) else load_json(source)
@@ -117,17 +117,17 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
 
 def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, metric: str = 'segm',
                      source: str | None = None) -> list[Track]:
-    """Read a YouTube-VIS result list and check it against the annotation file it is for.
+    """Read a YouTube-VIS result list and check it against the annotation file that it belongs to.
 
     Args:
-        predictions: path of a JSON file or a zip archive, or the file's content.
-        truth: the annotation file.
-        metric: ``'segm'`` needs masks; ``'bbox'`` takes ``bboxes``, or those of the masks where an entry has none.
-        source: what to call the predictions in messages; their path by default.
+        predictions: path of a JSON file or a zip archive, or the content of the file.
+        truth: the annotations.
+        metric: ``'segm'`` requires masks; ``'bbox'`` uses ``bboxes``, or the boxes of the masks of an entry without.
+        source: name of the predictions in messages; None: their path.
 
     Raises:
-        UserError: an unknown video or category, a track longer or shorter than its video, a score that is not finite, a
-            damaged RLE, ...
+        UserError: the file or an entry is not valid; for example, a video or category is unknown, a track and its video
+            have different lengths, a score is not finite, or an RLE is damaged.
     """
     if isinstance(predictions, (str, PathLike)):
         content, name = load_result_json(predictions), source or fspath(predictions)
@@ -144,10 +144,10 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
 
 
 def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTruth, list[Track]]:
-    """Put all annotations and predictions in one category, ``object``: what is scored then is finding objects only.
+    """Merge all categories into one, ``object``, to score the localisation without the classification.
 
-    An object that is predicted under several classes then has several predictions, of which one can match. The limits
-    on predictions (1, 10, 100) hold for each video, no longer for each of its categories.
+    An object that is predicted with several classes then has several predictions, of which only one can match. The
+    limits on the number of predictions (1, 10, 100) apply per video, not per video and category.
     """
     key = min(truth.categories)
     merged = [[replace(track, category_id=key) for track in group] for group in (truth.tracks, tracks)]
@@ -155,13 +155,13 @@ def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTrut
 
 
 def check_repeats(tracks: list[Track], name: str) -> None:
-    """Raise UserError if a file gives a track twice: same video, category, score and masks (or boxes)."""
+    """Raise UserError if a file contains a track twice, with the same video, category, score and masks (or boxes)."""
     seen: dict[tuple, int] = {}
     for index, track in enumerate(tracks):
         boxes = b'' if track.boxes is None else track.boxes.tobytes()
         key = (track.video_id, track.category_id, track.score, boxes, *(rle and rle['counts'] for rle in track.rles))
         if track.area and seen.setdefault(key, index) != index:
-            raise UserError(f'{name}: entry {index} is entry {seen[key]} again; keep one of them')
+            raise UserError(f'{name}: entry {index} repeats entry {seen[key]}; keep one of them')
 
 
 def _first_line(error: Exception) -> str:

@@ -14,9 +14,9 @@ MAX_DETECTIONS = (1, 10, 100)
 
 def match_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, out_of_range: np.ndarray,
                  thresholds: np.ndarray = IOU_THRESHOLDS) -> tuple[np.ndarray, np.ndarray]:
-    """Say which predictions match an annotation (:func:`assign_tracks`), and which do not count.
+    """Determine which predictions match an annotation (:func:`assign_tracks`), and which are ignored.
 
-    What matches an ignored annotation is ignored, and so is what matches nothing and is out of range.
+    A prediction is ignored if it matches an ignored annotation, or if it matches none and is out of range.
 
     Args:
         iou, ignore, crowd, thresholds: see :func:`assign_tracks`.
@@ -35,10 +35,10 @@ def match_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, out_of_
 
 def assign_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray,
                   thresholds: np.ndarray = IOU_THRESHOLDS) -> np.ndarray:
-    """Match each prediction, in the order of descending scores, to the free annotation that it overlaps most.
+    """Match each prediction, in the order of descending scores, to the unmatched annotation that it overlaps most.
 
-    Annotations that count come before ignored ones, however small the overlap (from the threshold on); a crowd
-    stays free. Of equal overlaps the last one wins.
+    Annotations that count take precedence over ignored ones, even with a smaller overlap, if it reaches the threshold.
+    A crowd can be matched repeatedly. Among equal overlaps, the last annotation is chosen.
 
     Args:
         iou: (D, G), rows by descending score.
@@ -68,15 +68,15 @@ def assign_tracks(iou: np.ndarray, ignore: np.ndarray, crowd: np.ndarray,
 
 def precision_recall(scores: np.ndarray, matched: np.ndarray, ignored: np.ndarray,
                      positives: int) -> tuple[np.ndarray, np.ndarray]:
-    """The curve of one category and range over all videos.
+    """Compute the precision-recall curve of one category and range over all videos.
 
     Args:
-        scores: (N,), in the order videos and predictions are read (it decides ties).
+        scores: (N,), in the order of the videos and of their predictions, which decides ties.
         matched, ignored: (T, N) bool, from :func:`match_tracks`.
         positives: number of annotations that count, at least 1.
 
     Returns:
-        precision (T, R) at the recall points, made monotonous; recall (T,) reached at the end.
+        precision (T, R) at the recall points, made monotonically decreasing; recall (T,) of all predictions.
     """
     order = np.argsort(-scores, kind='stable')
     matched, ignored = matched[:, order], ignored[:, order]

@@ -1,6 +1,6 @@
 """Overlap of tracks: intersections and unions are summed over the frames of the video, then divided.
 
-``evaluate_vis`` calls both functions per video and category.
+Called by ``evaluate_vis`` for each video and category.
 """
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pycocotools import mask as coco_mask
 
 def video_mask_iou(predictions: Sequence[Sequence[dict | None]], truths: Sequence[Sequence[dict | None]],
                    prediction_areas: np.ndarray, truth_areas: np.ndarray) -> np.ndarray:
-    """IoU of every predicted with every annotated track of a video; a frame where only one is there adds to the union.
+    """Compute the IoU of every predicted and every annotated track of a video.
+
+    A frame with only one of the two tracks adds to the union.
 
     Args:
         predictions, truths, prediction_areas, truth_areas: see :func:`frame_intersections`.
@@ -26,7 +28,7 @@ def video_mask_iou(predictions: Sequence[Sequence[dict | None]], truths: Sequenc
 
 def frame_intersections(predictions: Sequence[Sequence[dict | None]], truths: Sequence[Sequence[dict | None]],
                         prediction_areas: np.ndarray, truth_areas: np.ndarray) -> np.ndarray:
-    """Pixels that every predicted track shares with every annotated track in each frame of a video.
+    """Count the pixels that every predicted track shares with every annotated track in each frame of a video.
 
     pycocotools returns the ratio of a pair of masks, not their intersection. For crowds the ratio is intersection /
     area of the prediction; multiplied by that area and rounded it is the exact intersection (areas stay far below
@@ -52,7 +54,7 @@ def frame_intersections(predictions: Sequence[Sequence[dict | None]], truths: Se
 
 
 def video_box_iou(predictions: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """The same for boxes: (D, T, 4), (G, T, 4) x, y, w, h in pixels, zeros where absent → (D, G) float64 in [0, 1]."""
+    """Compute the IoU of tracks of boxes x, y, w, h, zeros where absent: (D, T, 4), (G, T, 4) → (D, G) in [0, 1]."""
     predictions, truths = predictions[:, None], truths[None]
     start = np.maximum(predictions[..., :2], truths[..., :2])
     end = np.minimum(predictions[..., :2] + predictions[..., 2:], truths[..., :2] + truths[..., 2:])
@@ -61,6 +63,6 @@ def video_box_iou(predictions: np.ndarray, truths: np.ndarray) -> np.ndarray:
 
 
 def area_ratio(intersection: np.ndarray, prediction_total: np.ndarray, truth_total: np.ndarray) -> np.ndarray:
-    """IoU (..., D, G) of intersections (..., D, G) and areas (..., D), (..., G); 0 where the union is empty."""
+    """Compute IoU (..., D, G) from intersections (..., D, G) and areas (..., D), (..., G); 0 where the union is 0."""
     union = prediction_total[..., :, None] + truth_total[..., None, :] - intersection
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)

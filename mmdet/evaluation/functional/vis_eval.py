@@ -1,7 +1,7 @@
 """Score video instance segmentation: the 12 YouTube-VIS statistics, the 18 of OVIS, and AP per category.
 
 Called by ``YouTubeVISMetric`` and ``tools/vis_eval.py``; a notebook may call :func:`evaluate_vis` with paths or
-loaded JSON. The numbers are those of the official tools (tests/data/golden/vis_eval_*.json).
+loaded JSON. The scores equal those of the official tools (tests/data/golden/vis_eval_*.json).
 """
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from mmdet.evaluation.functional.video_ap import (
 from mmdet.structures.vis_json import Track
 
 METRICS = ('segm', 'bbox')
-# mean area of a track in pixels, both ends inside
+# mean area of a track in pixels, both bounds inclusive
 AREA_RANGES = {'all': (0, 1e10), 'small': (0, 128**2), 'medium': (128**2, 256**2), 'large': (256**2, 1e10)}
-# occlusion of an annotated track (predictions have none), both ends inside: slight, moderate, heavy
+# occlusion of an annotated track (predictions have none), both bounds inclusive
 OCCLUSION_RANGES = {'slight_occlusion': (0, .25), 'moderate_occlusion': (.25, .5), 'heavy_occlusion': (.5, 1)}
-# name: (range, overlap threshold or None for the mean, limit of predictions)
+# AP by name: (range, IoU threshold; None: mean over all); AR by name: (range, limit on the number of predictions)
 AP_AREA = {'AP': ('all', None), 'AP50': ('all', .5), 'AP75': ('all', .75),
            'APs': ('small', None), 'APm': ('medium', None), 'APl': ('large', None)}
 AP_OCCLUSION = {'APso': ('slight_occlusion', None), 'APmo': ('moderate_occlusion', None),
@@ -48,7 +48,7 @@ AR_OCCLUSION = {'ARso': ('slight_occlusion', 100), 'ARmo': ('moderate_occlusion'
 
 @dataclass
 class VISEvalResult:
-    """Scores of one result. Undefined numbers (no annotation in the range) are -1, as in the official tools.
+    """Scores of one result. Undefined scores (no annotation in the range) are -1, as in the official tools.
 
     Attributes:
         metric: ``'segm'`` or ``'bbox'``.
@@ -56,7 +56,7 @@ class VISEvalResult:
         per_category: AP by category id.
         category_names: name by category id.
         ranges: names along axis A.
-        precision: (T, R, K, A, M): threshold .5:.05:.95, recall point 0:.01:1, category by rising id, range, limit
+        precision: (T, R, K, A, M): threshold .5:.05:.95, recall point 0:.01:1, category by ascending id, range, limit
             1/10/100.
         recall: (T, K, A, M).
     """
@@ -75,15 +75,15 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
     """Score a result list.
 
     Args:
-        ground_truth: annotation file, its content, or what :func:`read_ground_truth` made of it.
-        predictions: result file (JSON or zip), or its content: a list of ``video_id, category_id, score,
-            segmentations`` (and ``bboxes``).
-        metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks where a prediction has none).
-        source: what to call the predictions in messages; their path by default.
+        ground_truth: annotation file, its content, or the result of :func:`read_ground_truth`.
+        predictions: result file (JSON or zip), or its content: a list of dicts with ``video_id``, ``category_id``,
+            ``score``, ``segmentations`` (and ``bboxes``).
+        metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks if a prediction has none).
+        source: name of the predictions in messages; None: their path.
         class_agnostic: score all categories as one, see :func:`without_classes`.
 
     Raises:
-        UserError: a file is damaged or the two do not belong together; the ground truth has no annotations.
+        UserError: a file is damaged, the two do not belong together, or the ground truth has no annotations.
     """
     if metric not in METRICS:
         raise UserError(f'metric {metric!r} is none of {", ".join(METRICS)}')
@@ -102,7 +102,7 @@ def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions:
 
 
 def score_tracks(truth: GroundTruth, predictions: Sequence[Track], metric: str = 'segm') -> VISEvalResult:
-    """:func:`evaluate_vis` of checked tracks."""
+    """Score tracks that have been checked, see :func:`evaluate_vis`."""
     ranges = list(AREA_RANGES) + (list(OCCLUSION_RANGES) if truth.has_occlusion else [])
     categories = sorted(truth.categories)
     shape = (len(IOU_THRESHOLDS), len(RECALL_POINTS), len(categories), len(ranges), len(MAX_DETECTIONS))
@@ -124,7 +124,7 @@ def score_tracks(truth: GroundTruth, predictions: Sequence[Track], metric: str =
 
 
 def _group(tracks: Sequence[Track]) -> dict[int, dict[int, list[Track]]]:
-    """Tracks by video, then category."""
+    """Group tracks by video, then by category."""
     groups: dict = defaultdict(lambda: defaultdict(list))
     for track in tracks:
         groups[track.video_id][track.category_id].append(track)
@@ -132,13 +132,13 @@ def _group(tracks: Sequence[Track]) -> dict[int, dict[int, list[Track]]]:
 
 
 def _best(predictions: list[Track]) -> list[Track]:
-    """The predictions of one video and category that count, by descending score."""
+    """Return the predictions of one video and category that are scored, by descending score."""
     return sorted(predictions, key=lambda track: -track.score)[:MAX_DETECTIONS[-1]]
 
 
 def _match_video(predictions: list[Track], truths: list[Track], overlap: np.ndarray,
                  ranges: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One video and category: scores (D,), matched (A, T, D), ignored (A, T, D), annotations that count (A,)."""
+    """Match one video and category: scores (D,), matched (A, T, D), ignored (A, T, D), counted annotations (A,)."""
     crowd = np.array([track.crowd for track in truths], bool)
     ignore = np.array([[track.crowd or _outside(track, name) for track in truths] for name in ranges], bool)
     out_of_range = np.array([[name in AREA_RANGES and _outside(track, name) for track in predictions]
@@ -179,6 +179,6 @@ def _statistics(ranges: list[str], precision: np.ndarray, recall: np.ndarray) ->
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean of what is defined, -1 if nothing is."""
+    """Compute the mean of the defined values; -1 if there are none."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else -1.

@@ -1,4 +1,4 @@
-"""Scores as mmengine's metrics. Built by the runner from a config's evaluators."""
+"""Metrics in the form of mmengine. Built by the runner from the evaluators of a config."""
 from mmdet.evaluation.metrics.coco_metric import CocoMetric
 from mmdet.evaluation.metrics.youtube_vis_metric import YouTubeVISMetric
 

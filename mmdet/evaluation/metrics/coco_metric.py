@@ -1,4 +1,4 @@
-"""Collect the boxes found in images, write and score them. mmengine's loops call it in validation and testing."""
+"""Metric that collects, writes and scores boxes in images; called by mmengine's validation and test loops."""
 from __future__ import annotations
 
 import json
@@ -25,16 +25,16 @@ class CocoMetric(BaseMetric):
     """COCO's average precision of boxes, and the result file in COCO's format.
 
     Args:
-        ann_file: annotation file of the tested images. Without annotations in it nothing is scored.
-        metric: ``'bbox'``, also in a list, or an empty list: only write.
+        ann_file: annotation file of the tested images. If it has no annotations, nothing is scored.
+        metric: ``'bbox'``, also in a list, or an empty list to write results without scoring them.
         out: ``X.pkl``; the detections go to ``X.pkl.json``, a list of ``image_id``, ``category_id`` (the annotation
-            file's own), ``bbox`` (x, y, w, h in original pixels) and ``score``. None: nothing is written.
-        dump_bbox: no effect: boxes are all there is.
+            file), ``bbox`` (x, y, w, h in original pixels) and ``score``. None: nothing is written.
+        dump_bbox: has no effect, since boxes are always written.
         zip: not supported.
         collect_device, prefix, collect_dir: see mmengine's BaseMetric.
 
     Raises:
-        UserError: a damaged annotation file, another metric, ``zip``.
+        UserError: the annotation file is damaged, or ``metric`` or ``zip`` is not supported.
     """
 
     default_prefix = ''
@@ -46,7 +46,7 @@ class CocoMetric(BaseMetric):
         self.metrics = [metric] if isinstance(metric, str) else list(metric)
         for name in self.metrics:
             if name != 'bbox':
-                raise UserError(f'metric {name!r} needs masks, which this detector has not; use bbox')
+                raise UserError(f'metric {name!r} needs masks, which this detector does not predict; use bbox')
         if zip:
             raise UserError('--zip packs the tracks of videos; the boxes of images are in X.pkl.json')
         self.ann_file, self.out = ann_file, out
@@ -57,7 +57,7 @@ class CocoMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Raise UserError if the data set's categories are not those of ``ann_file``: labels would get wrong ids."""
+        """Raise UserError if the categories of data set and ``ann_file`` differ: labels would get wrong ids."""
         classes = (dataset_meta or {}).get('classes')
         expected = tuple(category['name'] for category in self._truth.dataset['categories'])
         if classes is not None and tuple(classes) != expected:
@@ -66,7 +66,7 @@ class CocoMetric(BaseMetric):
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Take dicts with ``video_data_samples``, a list of ``DetDataSample`` with ``pred_track_instances``."""
+        """Add clips: dicts with ``video_data_samples``, a list of ``DetDataSample`` with ``pred_track_instances``."""
         for sample in chain.from_iterable(clip['video_data_samples'] for clip in data_samples):
             if sample.video_id not in self._images:
                 raise UserError(f'{sample.img_path}: image {sample.video_id} is not in {self.ann_file}; give the '
@@ -75,17 +75,18 @@ class CocoMetric(BaseMetric):
             found = sample.pred_track_instances
             if len(found) and int(found.labels.max()) >= len(self._category_ids):
                 raise UserError(f'the model predicts class {int(found.labels.max())} (counted from 0), {self.ann_file} '
-                                f'has {len(self._category_ids)} categories; test with those it was trained for')
+                                f'has {len(self._category_ids)} categories; test with the annotations the model was '
+                                'trained for')
             boxes = xywh_boxes(found.bboxes.numpy()).tolist()
             self.results.append((sample.video_id, [
                 {'image_id': sample.video_id, 'category_id': self._category_ids[label], 'bbox': box, 'score': score}
                 for box, label, score in zip(boxes, found.labels.tolist(), found.scores.tolist())]))
 
     def evaluate(self, size: int) -> dict:
-        """Merge what the processes found, write, score; every process returns the statistics, such as ``bbox_AP``.
+        """Merge, write and score the results of all processes; return the statistics, such as ``bbox_AP``, in each.
 
         Raises:
-            UserError: in every process what went wrong in the first.
+            UserError: the first process raised it; it is raised in every process.
         """
         parts = all_gather_object((self.results, self._bad_frames))
         gathered = list(chain.from_iterable(results for results, _ in parts))
@@ -104,8 +105,8 @@ class CocoMetric(BaseMetric):
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in outcome[0].items()}
 
     def compute_metrics(self, results: list[tuple[int, list[dict]]]) -> dict:
-        """Write and score (image id, detections) of all images, in any order."""
-        found = dict(results)  # a padded sampler may bring an image twice
+        """Write and score the pairs (image id, detections) of all images, in any order."""
+        found = dict(results)  # an image may occur twice with a sampler that pads
         if len(found) < len(self._images):
             absent = len(self._images) - len(found)
             print_log(f'{absent} of {len(self._images)} images were not tested; they count as empty', logger='current')
@@ -115,23 +116,23 @@ class CocoMetric(BaseMetric):
         return self._score(detections)
 
     def score_file(self, path: str) -> dict:
-        """Score a result file written before (``--load_result X.pkl``: ``X.pkl.json`` is read).
+        """Score an existing result file (``--load_result X.pkl``: ``X.pkl.json`` is read).
 
         Raises:
-            UserError: it is not a COCO result file, or one for other images.
+            UserError: the file is not a COCO result file, or belongs to other images.
         """
         path = path if path.endswith('.json') else f'{path}.json'
         return self._score(check_detections(load_result_json(path), self._truth, path))
 
     def write_partial(self) -> list[str]:
-        """After an interrupt: writes what this process has found beside ``out`` (``X.partial.pkl.json``), says so."""
+        """Write the detections so far to ``X.partial.pkl.json`` beside ``out`` after an interrupt, and log the path."""
         if self.out is None or not self.results or not is_main_process():
             return []
         stem, ending = os.path.splitext(self.out)
         return [self._write(f'{stem}.partial{ending}', self._in_order(dict(self.results)))]
 
     def _in_order(self, results: dict[int, list[dict]]) -> list[dict]:
-        """In the order of the annotation file, so that any number of processes gives the same file."""
+        """Return detections in the order of the annotation file, so that the file does not depend on the processes."""
         return list(chain.from_iterable(results[image_id] for image_id in self._images if image_id in results))
 
     @staticmethod

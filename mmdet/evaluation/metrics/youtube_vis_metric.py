@@ -1,7 +1,7 @@
-"""Collect tracked frames, write the result files and score them. mmengine's loops call it in validation and testing.
+"""Metric that collects tracked frames, writes result files and scores them; called by mmengine's loops.
 
-Frames go to a part file per process as they come (:mod:`mmdet.evaluation.parts`). At the end the first process
-reads all parts in the order of the annotation file, so that any number of processes gives the same bytes.
+Each process writes its frames to a part file (:mod:`mmdet.evaluation.parts`). At the end, the first process reads all
+part files in the order of the annotation file, so that the result does not depend on the number of processes.
 """
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ class YouTubeVISMetric(BaseMetric):
     Each video must be tested by one process, its frames in order (``VideoSampler``).
 
     Args:
-        ann_file: annotation file of the tested videos. Without annotations in it nothing is scored.
-        metric: ``'segm'``, ``'bbox'``, both in a list, or an empty list: only write.
-        out: ``X.pkl``; ``X.pkl.json`` is written beside it, and ``X.pkl.parts/`` while the test runs (with several
-            machines on a disk they share). None: nothing is written.
-        dump_bbox: ``X.pkl.json`` holds boxes, too.
-        zip: also write ``X.pkl.zip`` for a server.
-        collect_device: unused: results travel in files.
-        prefix: put before the names of the statistics, with a slash.
-        collect_dir: where part files go if ``out`` is None; needed with several machines only. Default: a temporary
+        ann_file: annotation file of the tested videos. If it has no annotations, nothing is scored.
+        metric: ``'segm'``, ``'bbox'``, both in a list, or an empty list to write results without scoring them.
+        out: ``X.pkl``; ``X.pkl.json`` is written beside it, and ``X.pkl.parts/`` during the test (with several
+            machines, on a disk that they share). None: nothing is written.
+        dump_bbox: write boxes to ``X.pkl.json``, too.
+        zip: also write ``X.pkl.zip`` for an evaluation server.
+        collect_device: unused, since results are exchanged in files.
+        prefix: prefix of the names of the statistics, followed by a slash.
+        collect_dir: folder for part files if ``out`` is None, needed only with several machines. None: a temporary
             folder.
 
     Raises:
-        UserError: a damaged annotation file, an unknown metric.
+        UserError: the annotation file is damaged, or a metric is unknown.
     """
 
     default_prefix = ''
@@ -71,7 +71,7 @@ class YouTubeVISMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Raise UserError if its classes are not the categories of ``ann_file``: labels would get wrong ids."""
+        """Raise UserError if the categories of data set and ``ann_file`` differ: labels would get wrong ids."""
         classes, expected = (dataset_meta or {}).get('classes'), tuple(self._outline.categories.values())
         if classes is not None and tuple(classes) != expected:
             raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data '
@@ -79,7 +79,7 @@ class YouTubeVISMetric(BaseMetric):
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Take the frames of clips: dicts with ``video_data_samples``, a list of ``DetDataSample``."""
+        """Add the frames of clips: dicts with ``video_data_samples``, a list of ``DetDataSample``."""
         if self._part is None:
             self._part = PartWriter(os.path.join(self._parts_folder(), f'rank_{get_rank()}.jsonl'))
         for clip in data_samples:
@@ -94,16 +94,16 @@ class YouTubeVISMetric(BaseMetric):
         self._part.flush()
 
     def evaluate(self, size: int) -> dict:
-        """Merge the parts, write, score; every process returns the statistics.
+        """Merge the part files, write and score the results; return the statistics in every process.
 
         Args:
-            size: number of clips; not needed.
+            size: number of clips; unused.
 
         Returns:
             Values in [0, 1], -1 where undefined, by names such as ``segm_AP``, ``bbox_AP50``.
 
         Raises:
-            UserError: in every process what went wrong in the first.
+            UserError: the first process raised it; it is raised in every process.
         """
         path = self._part.path if self._part else None
         if self._part:
@@ -127,10 +127,10 @@ class YouTubeVISMetric(BaseMetric):
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in outcome[0].items()}
 
     def compute_metrics(self, results: list[str]) -> dict:
-        """Write and score.
+        """Write and score the results.
 
         Args:
-            results: the processes' part files, in rank order.
+            results: part files of the processes, in the order of the ranks.
         """
         missing = [path for path in results if not os.path.isfile(path)]
         if missing:
@@ -144,10 +144,10 @@ class YouTubeVISMetric(BaseMetric):
         return self._write_and_score(reader.frames, self.out)
 
     def score_file(self, path: str) -> dict:
-        """Score an ``X.pkl`` written before (``--load_result``), and write ``out`` from it if that is another file.
+        """Score an existing ``X.pkl`` (``--load_result``), and write ``out`` from it if that is another file.
 
         Raises:
-            UserError: it is not a result file, or one for other videos.
+            UserError: the file is not a result file, or belongs to other videos.
         """
         videos = list(self._outline.videos.values())
         frames = dict(zip(self._outline.videos, load_results(path, videos)))
@@ -155,9 +155,10 @@ class YouTubeVISMetric(BaseMetric):
         return self._write_and_score(lambda video: frames[video.id], self.out if other else None, path)
 
     def write_partial(self) -> list[str]:
-        """After an interrupt: writes the finished videos' results beside ``out`` (``X.partial.pkl``) and says so.
+        """Write the results of the finished videos to ``X.partial.pkl`` beside ``out`` after an interrupt, and log it.
 
-        Does not communicate with other processes, which may have ended: the first process reads what all have written.
+        The first process reads the part files of all processes; it does not communicate with the others, which may have
+        ended.
 
         Returns:
             The files written.
@@ -201,7 +202,7 @@ class YouTubeVISMetric(BaseMetric):
 
     def _stream(self, videos: list[Video], frames_of: Callable[[Video], list[FrameResult]],
                 kept: list[dict] | None = None) -> Iterator[tuple[Video, list[FrameResult], list[dict]]]:
-        """Video, frames and entries, one video after the other; ``kept`` collects the entries to score."""
+        """Yield video, frames and entries of one video after the other; add the entries to ``kept`` for scoring."""
         for video in videos:
             frames = frames_of(video)
             entries = track_entries(video, frames, tuple(self._outline.categories))
@@ -210,7 +211,7 @@ class YouTubeVISMetric(BaseMetric):
             yield video, frames, entries
 
     def _ground_truth(self) -> GroundTruth | None:
-        """The annotations, read once; None where the file holds none."""
+        """Return the annotations, which are read once; None if the file has none."""
         if self._truth is None:
             self._truth = read_ground_truth(self.ann_file)
         if self._truth.tracks and 'bbox' in self.metrics and not self._truth.has_boxes:
