@@ -1,6 +1,6 @@
-"""Downloads of weights: complete or absent, verified, resumed, and done once when several processes need a file.
+"""Download weights atomically, with verification and resumption, once for all processes that need a file.
 
-HTTP, redirects, proxies, tokens and progress bars are huggingface_hub's. Called by :mod:`mmdet.checkpoint` and
+huggingface_hub handles HTTP, redirects, proxies, tokens and progress bars. Called by :mod:`mmdet.checkpoint` and
 ``tools/weights.py``.
 """
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mmdet.zoo import HUB_SCHEME, LOCAL_FOLDER, PublicWeights, find_weights, hub
 
 CACHE_VARIABLE = 'MEMCNP_HOME'
 _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
-_TIMEOUT = 30  # seconds without an answer, for the question about a file's size
+_TIMEOUT = 30  # seconds to wait for the metadata of a file
 _MIB = 2 ** 20
 
 
 def cache_folder() -> Path:
-    """Folder of downloaded weights: ``$MEMCNP_HOME/checkpoints``, else torch.hub's, which torchvision uses too."""
+    """Return the folder of downloaded weights: ``$MEMCNP_HOME/checkpoints``, else that of torch.hub and torchvision."""
     home = os.environ.get(CACHE_VARIABLE)
     if not home:
         import torch
@@ -35,22 +35,21 @@ def cache_folder() -> Path:
 
 
 def local_file(entry: PublicWeights) -> Path | None:
-    """The file in ``data/weights``, else in the cache; None if it is in neither."""
+    """Return the path of a file in ``data/weights`` or, if it is not there, in the cache; None if it is in neither."""
     return next((path for path in (LOCAL_FOLDER / entry.file, cache_folder() / entry.file) if path.is_file()), None)
 
 
 def fetch(weights: str | PublicWeights, otherwise: str = '') -> Path:
-    """Returns the local path of published weights, and downloads them first if they are not there.
+    """Return the local path of published weights; download them first if needed.
 
     A licence that restricts the use is printed once per run.
 
     Args:
-        weights: name of the table :data:`mmdet.zoo.WEIGHTS`, ``https://`` address, ``hf://owner/repository/file`` or an
-            entry.
-        otherwise: how to go on without the file, for the message, such as ``'leave --load_from out'``.
+        weights: name in :data:`mmdet.zoo.WEIGHTS`, ``https://`` address, ``hf://owner/repository/file`` or an entry.
+        otherwise: alternative to the file for the error message, such as ``'leave --load_from out'``.
 
     Raises:
-        UserError: there is no such name, no network or no such file, the hash is wrong, the disk is full.
+        UserError: the name or the file does not exist, there is no network, the hash is wrong, or the disk is full.
     """
     entry = weights if isinstance(weights, PublicWeights) else find_weights(weights)
     if entry is None:
@@ -67,9 +66,9 @@ def _print_licence(entry: PublicWeights) -> None:
 
 
 def download(entry: PublicWeights, folder: Path, otherwise: str = '') -> Path:
-    """Downloads a file into a folder, unless it is there; of several processes, one downloads and the others wait.
+    """Download a file to a folder unless it exists; of several processes, one downloads and the others wait.
 
-    An interrupted download goes on where it stopped.
+    An interrupted download is resumed.
 
     Raises:
         UserError: see :func:`fetch`.
@@ -90,7 +89,7 @@ def download(entry: PublicWeights, folder: Path, otherwise: str = '') -> Path:
 
 @dataclass
 class _Remote:
-    """What a server says about a file before it is downloaded; None: not said."""
+    """Metadata of a file on a server, requested before the download; None: unknown."""
 
     url: str
     headers: dict[str, str]
@@ -100,8 +99,8 @@ class _Remote:
 
 def _download(entry: PublicWeights, target: Path) -> None:
     from huggingface_hub.file_download import http_get
-    remote = _ask(entry)
-    # the rest of another version of the file must not be appended: the name holds the version
+    remote = _request_metadata(entry)
+    # the name contains the version, so that a download is never resumed with another version of the file
     version = hashlib.sha256(f'{entry.address} {remote.etag}'.encode()).hexdigest()[:8]
     partial = target.with_name(f'.{target.name}.{version}.partial')
     done = partial.stat().st_size if partial.is_file() else 0
@@ -125,28 +124,28 @@ def _download(entry: PublicWeights, target: Path) -> None:
 
 
 def _escaped(name: str) -> str:
-    """A file name for :meth:`Path.glob`."""
+    """Escape a file name for :meth:`Path.glob`."""
     return re.sub(r'([\[*?])', r'[\1]', name)
 
 
-def _ask(entry: PublicWeights) -> _Remote:
+def _request_metadata(entry: PublicWeights) -> _Remote:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, get_session
-    plain = {'Accept-Encoding': 'identity'}  # a compressed answer has no size and cannot be resumed
+    plain = {'Accept-Encoding': 'identity'}  # a compressed response has no size and cannot be resumed
     if entry.address.startswith(HUB_SCHEME):
         repository, file = hub_parts(entry.address)
         url = hf_hub_url(repository, file, endpoint=os.environ.get('HF_ENDPOINT') or None)
         found = get_hf_file_metadata(url, timeout=_TIMEOUT)
         return _Remote(url, build_hf_headers() | plain, found.size, found.etag)
     answer = get_session().head(entry.address, headers=plain, timeout=_TIMEOUT, follow_redirects=True)
-    if answer.is_error:  # some servers know only GET, whose answer then tells what is wrong
+    if answer.is_error:  # some servers support only GET, whose response then contains the error
         return _Remote(entry.address, plain, None, None)
     length = answer.headers.get('Content-Length', '')
     return _Remote(entry.address, plain, int(length) if length.isdecimal() else None, answer.headers.get('ETag'))
 
 
 def _check(entry: PublicWeights, path: Path, remote: _Remote) -> None:
-    """Raises UserError, and removes the file, if it is not what the table or the hub says, or a web page."""
+    """Raise UserError and remove the file if its hash is not that of the table or the hub, or it is a web page."""
     with path.open('rb') as file:
         start = file.read(512).lstrip().lower()
     if start.startswith((b'<!doctype html', b'<html')):
@@ -165,7 +164,7 @@ def _check(entry: PublicWeights, path: Path, remote: _Remote) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 digest of a file."""
+    """Compute the hexadecimal SHA-256 digest of a file."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -192,7 +191,7 @@ def _errors_in_one_line(entry: PublicWeights, otherwise: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f'{entry.address}: the disk of {cache_folder()} is full; make room, or name another folder '
                             f'in {CACHE_VARIABLE}') from error
-        if error.errno is None:  # huggingface_hub's, about a file of another size than announced
+        if error.errno is None:  # raised by huggingface_hub if the file has another size than announced
             raise UserError(f'{entry.address}: the connection ended too early; repeat the command, which resumes, or '
                             f'{instead}') from error
         raise

@@ -1,6 +1,6 @@
-"""Trained models by name: a config of this project with published weights for it.
+"""Table of trained models: a config of this project and published weights for each name.
 
-Called by tools/video_demo.py (``--model NAME``, or :data:`DEFAULT` if nothing is given). The weights are of
+Called by tools/video_demo.py (``--model NAME``; :data:`DEFAULT` without it). The weights are listed in
 :mod:`mmdet.zoo`.
 """
 from __future__ import annotations
@@ -13,11 +13,11 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that finds objects without further training.
+    """A model that can be used without further training.
 
     Args:
-        config: path of its config.
-        weights: a name of :data:`mmdet.zoo.WEIGHTS`, or any other that :func:`mmdet.checkpoint.find_checkpoint` takes.
+        config: path of the config.
+        weights: name in :data:`mmdet.zoo.WEIGHTS`, or any other argument of :func:`mmdet.checkpoint.find_checkpoint`.
     """
 
     config: Path

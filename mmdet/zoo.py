@@ -1,4 +1,4 @@
-"""Public weights by name: where each file is published, how it is verified, and what it may be used for.
+"""Table of public weights: name, address, hash and licence of each file.
 
 :func:`mmdet.download.fetch` downloads them; ``tools/weights.py`` lists and verifies them. A checkpoint may be named
 wherever a path is accepted: ``--load_from mae_vit_base``, ``init_cfg=dict(type='Pretrained', checkpoint='resnet50')``.
@@ -26,17 +26,17 @@ class PublicWeights:
     """One file of published weights.
 
     Args:
-        name: short name, accepted wherever a checkpoint is.
+        name: short name, accepted wherever a checkpoint is accepted.
         address: ``https://...`` or ``hf://owner/repository/file``.
         file: file name in ``data/weights`` and in the cache.
-        part: ``'backbone'`` or ``'detector'``: what the file holds. A backbone starts a training and cannot be tested.
-        layout: how the weights are stored in the file.
+        part: content of the file, ``'backbone'`` or ``'detector'``. A backbone can initialise a training only.
+        layout: description of the file format.
         licence: licence of the weights, as far as it is known.
-        restricted: whether the licence restricts the use, for example to research. Then it is printed.
-        sha256: the hexadecimal SHA-256 digest or its published prefix; None: not known, the file stays unverified.
-        size: size of the file in MiB; None: not known.
-        configs: configs that start from the weights, without the folder.
-        page: page from which a person downloads the file, where a program may be refused.
+        restricted: whether the licence restricts the use, for example to research; it is then printed.
+        sha256: the hexadecimal SHA-256 digest or its published prefix; None: unknown, and the file is not verified.
+        size: size of the file in MiB; None: unknown.
+        configs: file names of the configs that start from the weights.
+        page: web page for a manual download, if the server may refuse programs.
     """
 
     name: str
@@ -68,13 +68,13 @@ def _mae(size: str, configs: tuple[str, ...] = ()) -> PublicWeights:
 
 def _torchvision(file: str, size: float, part: Literal['backbone', 'detector'] = 'backbone',
                  configs: tuple[str, ...] = ()) -> PublicWeights:
-    """torchvision's file names end with the first digits of their SHA-256, as torch.hub checks them."""
+    """Describe a file of torchvision, whose name ends with the first digits of its SHA-256, as in torch.hub."""
     name, _, digest = file.removesuffix('.pth').rpartition('-')
     return PublicWeights(name, _TORCHVISION + file, file, part, _PLAIN, _BSD, sha256=digest, size=size, configs=configs)
 
 
 def _dinov2(size: str, registers: bool) -> PublicWeights:
-    """timm's conversions, as its pretrained configs name them."""
+    """Describe a file of timm, under the name in timm's pretrained configs."""
     configs = tuple(f'videomt_{size}_{data}.py' for data in ('ovis', 'ytvis2019', 'ytvis2021', 'ytvis2022'))
     repository = f'vit_{size}_patch14_{"reg4_" if registers else ""}dinov2.lvd142m'
     return PublicWeights(f'dinov2_vit_{size}{"_reg4" if registers else ""}',
@@ -122,7 +122,7 @@ _TABLE = (
     _videomt('videomt_large_ytvis2021', 'yt_2021_vit_large_63.1.pth'),
     _videomt('videomt_large_ytvis2022', 'yt_2022_vit_large_42.6.pth'),
     _videomt('videomt_large_ovis', 'ovis_vit_large_52.5.pth'),
-    # weights of single frames, from which the authors start the training on videos
+    # weights trained on single frames, from which the authors start the training on videos
     _videomt('videomt_small_ytvis2019_stage1', 'dinov2_segmenter/yt_2019_small_segmenter.pth'),
     _videomt('videomt_base_ytvis2019_stage1', 'dinov2_segmenter/yt_2019_base_segmenter.pth'),
     _videomt('videomt_large_ytvis2019_stage1', 'dinov2_segmenter/yt_2019_large_segmenter.pth'),
@@ -133,7 +133,7 @@ _TABLE = (
                   f'{HUB_SCHEME}tue-mps/videomt-dinov2-small-ytvis2019/model.safetensors',
                   'videomt-dinov2-small-ytvis2019.safetensors', 'detector', "safetensors, transformers' names",
                   _VIDEOMT),
-    # which of the published configs it belongs to, and its size, are not stated with the link
+    # its config and its size are not published
     PublicWeights('memcnp', 'https://drive.usercontent.google.com/download?id=1fUgaEtMw2H-KGVQqrOUnHPvLiOWqYle8'
                   '&export=download&confirm=t', 'memcnp.pth', 'detector', "state dict under 'state_dict' (torch)",
                   'not stated', page='https://drive.google.com/file/d/1fUgaEtMw2H-KGVQqrOUnHPvLiOWqYle8'),
@@ -142,17 +142,17 @@ WEIGHTS: dict[str, PublicWeights] = {entry.name: entry for entry in _TABLE}
 
 
 def is_address(text: str | os.PathLike) -> bool:
-    """Whether a checkpoint is given by ``https://``, ``http://`` or ``hf://``."""
+    """Return whether a checkpoint is given by an ``https://``, ``http://`` or ``hf://`` address."""
     return str(text).startswith(_SCHEMES)
 
 
 def find_weights(text: str | os.PathLike) -> PublicWeights | None:
-    """The published file that a name, an address or a path ``data/weights/FILE`` means; None for any other path.
+    """Return the weights for a name, an address or a path ``data/weights/FILE``; None for any other path.
 
-    An address outside the table gives an entry of its own, unverified, whose file name is unique to the address.
+    For an address that is not in the table, a new entry without a hash is returned, whose file name is unique.
 
     Raises:
-        UserError: an address without a file.
+        UserError: the address names no file.
     """
     text = str(text)
     if text in WEIGHTS:
@@ -176,7 +176,7 @@ def _unlisted(address: str) -> PublicWeights:
 
 
 def hub_parts(address: str) -> tuple[str, str]:
-    """``hf://owner/repository/file`` → (``owner/repository``, ``file``); raises UserError for other forms."""
+    """Split ``hf://owner/repository/file`` into ``owner/repository`` and ``file``; raise UserError for other forms."""
     owner, repository, file = ([*address.removeprefix(HUB_SCHEME).split('/', 2), '', '', ''])[:3]
     if not (owner and repository and file) or file.endswith('/'):
         raise UserError(f'{address}: expected {HUB_SCHEME}owner/repository/file')
@@ -184,6 +184,6 @@ def hub_parts(address: str) -> tuple[str, str]:
 
 
 def near_names(text: str, names: Iterable[str] = ()) -> str:
-    """``; did you mean ...?`` for a misspelt name of the table, or an empty string."""
+    """Return ``; did you mean ...?`` for a misspelt name of the table (or of ``names``), or an empty string."""
     close = difflib.get_close_matches(text, list(names) or list(WEIGHTS), n=3, cutoff=0.6)
     return f'; did you mean {" or ".join(close)} (tools/weights.py list)?' if close else ''

@@ -241,7 +241,7 @@ def test_prefixes_of_wrappers_are_taken_off_and_said(tmp_path, said, load, prefi
                tmp_path / 'a.pth')
     load(model, tmp_path / 'a.pth')
     assert same(model, source)
-    assert [line.partition(': ')[2] for line in said] == [f'the prefix {prefix!r} of 9 keys is taken off']
+    assert [line.partition(': ')[2] for line in said] == [f'the prefix {prefix!r} of 9 keys is removed']
 
 
 def test_a_prefix_of_some_keys_is_taken_off(said):

@@ -83,16 +83,17 @@ def test_rows_of_equal_names_are_kept_and_others_start_anew(said, old, new, expe
 def test_one_line_names_layers_and_classes(said):
     load_initial_weights(Detector(4), 'x.pth', checkpoint_of(Detector(3), ('person', 'giant_panda', 'cat')),
                          ('Person', 'Giant Panda', 'sheep', 'dog'))
-    assert said == ['x.pth: 3 classes there, 4 here: head.cls, head.logits, head.reg keep 2 of equal names '
-                    '(Person, Giant Panda) and start anew for sheep, dog']
+    assert said == ['x.pth: the file has 3 classes, the model 4: head.cls, head.logits, head.reg are loaded for 2 '
+                    'classes with equal names (Person, Giant Panda) and keep their initial values for sheep, dog']
 
 
-def test_one_line_says_why_all_start_anew(said):
+def test_one_line_says_why_all_rows_keep_their_initial_values(said):
     load_initial_weights(Detector(4), 'x.pth', checkpoint_of(Detector(3), ()), tuple('abcd'))
     load_initial_weights(Detector(1), 'x.pth', checkpoint_of(Detector(3), tuple('abc')), ('d',))
-    assert said == ['x.pth: 3 classes there, 4 here: head.cls, head.logits, head.reg start anew (their names are not '
-                    'known)', 'x.pth: 3 classes there, 1 here: head.cls, head.logits, head.reg start anew (none has an '
-                    'equal name)']
+    assert said == ['x.pth: the file has 3 classes, the model 4: head.cls, head.logits, head.reg keep their initial '
+                    'values (the names of the classes are not known)',
+                    'x.pth: the file has 3 classes, the model 1: head.cls, head.logits, head.reg keep their initial '
+                    'values (no class has an equal name)']
 
 
 def test_half_precision_rows_become_the_models(said):
@@ -160,5 +161,5 @@ def test_a_training_starts_from_a_detector_of_other_classes(toy_config, tmp_path
     assert (bias > 2.9).tolist() == [False, True, False]
     torch.testing.assert_close(model.bbox_head.fcos_cls.weight[1].cpu(), source.bbox_head.fcos_cls.weight[1])
     log, = (tmp_path / 'run').glob('*/*.log')
-    assert f'bbox_head.fcos_cls keep 1 of equal names ({names[1]}) and start anew for {names[0]}, {names[2]}' in (
-        log.read_text())
+    assert (f'bbox_head.fcos_cls are loaded for 1 class with equal names ({names[1]}) and keep their initial values '
+            f'for {names[0]}, {names[2]}') in log.read_text()

@@ -1,4 +1,4 @@
-"""Checkpoints: found, read without running code, and loaded strictly. Every file of weights passes through here.
+"""Find checkpoints, read them without executing code, and load them strictly. All files of weights are read here.
 
 Called by the runner (``--load_from``, ``--resume_from``, testing), by ``init_model`` and, as the initialiser
 ``Pretrained``, by backbones.

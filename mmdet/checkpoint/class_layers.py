@@ -1,7 +1,7 @@
-"""Starting a detector from one of other classes: rows of equal classes are kept, the others start anew.
+"""Initialise a detector with weights for other classes: rows of classes with equal names are kept.
 
-A part of a model declares in ``class_layers`` which of its layers have outputs per class. Called by
-:func:`mmdet.checkpoint.load_initial_weights`; testing and resuming are strict.
+The other rows keep the initial values of the model. A module declares in ``class_layers`` which of its layers have
+outputs per class. Called by :func:`mmdet.checkpoint.load_initial_weights`; testing and resuming are strict.
 
 Symbols: K classes, R rows of a class in the first dimension of a layer's weight and bias.
 """
@@ -22,21 +22,25 @@ class ClassRows:
     """Order of the rows of a layer with outputs per class: the classes by label, and a background before or after.
 
     Args:
-        per_class: R.
-        background: where the R rows of the background, or of "no object", are; None: there are none.
+        per_class: number R of rows per class.
+        background: position of the R rows of the background ("no object"); None: there are none.
     """
 
     per_class: int = 1
     background: Literal['first', 'last'] | None = None
 
     def count(self, rows: int) -> int | None:
-        """K of a layer with so many rows; None if they do not divide into classes."""
+        """Return the number K of classes of a layer with so many rows; None if R does not divide the rows."""
         groups, rest = divmod(rows, self.per_class)
         classes = groups - (self.background is not None)
         return classes if not rest and classes > 0 else None
 
     def copy(self, target: Tensor, source: Tensor, kept: Mapping[int, int]) -> Tensor:
-        """``target`` with the rows of the background and of ``kept`` (label there -> label here) from ``source``."""
+        """Copy the rows of the background and of ``kept`` (label in source -> label in target) from ``source``.
+
+        Returns:
+            A new tensor; the other rows are those of ``target``.
+        """
         result = target.clone()
         groups, from_groups = (rows.unflatten(0, (-1, self.per_class)) for rows in (result, source))
         offset = int(self.background == 'first')
@@ -49,20 +53,20 @@ class ClassRows:
 
 def fit_class_layers(model: nn.Module, weights: Mapping[str, Tensor], old_classes: Sequence[str] = (),
                      new_classes: Sequence[str] = ()) -> tuple[dict[str, Tensor], str]:
-    """Weights of a detector of other classes as initial weights of this one.
+    """Convert the weights of a detector with other classes to initial weights of a model.
 
-    Where both lists of names are known, rows of equal names are kept (upper case, spaces, hyphens and underscores do
-    not matter) with the background's; all other rows keep the model's initial values. Where names are not known, layers
-    of an equal number of classes are taken as they are, others start anew.
+    If the class names of both are known, the rows of the background and of classes with equal names (ignoring case,
+    spaces, hyphens and underscores) are kept, and all other rows keep the initial values of the model. If they are not
+    known, class layers are kept if the numbers of classes are equal, else they keep the initial values of the model.
 
     Args:
         model: the detector with its initial weights.
-        weights: of the file, under the model's names.
-        old_classes: names of the file's classes by label; empty: not known.
-        new_classes: names of the model's classes by label; empty: not known.
+        weights: weights of the file, under the names of the model.
+        old_classes: class names of the file by label; empty: unknown.
+        new_classes: class names of the model by label; empty: unknown.
 
     Returns:
-        The weights, and what was done with the class layers: empty if they are taken as they are.
+        The weights, and a description of the changes to class layers: empty if there are none.
     """
     own = model.state_dict()
     layers, old_count, new_count = class_counts(model, weights)
@@ -77,9 +81,9 @@ def fit_class_layers(model: nn.Module, weights: Mapping[str, Tensor], old_classe
 
 
 def class_counts(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, ClassRows], int, int]:
-    """The class layers that a file and a model share, the file's number of classes and the model's.
+    """Return the class layers that a file and a model share, and the numbers of classes of the file and of the model.
 
-    No layers where they do not agree on these numbers: then the file is of another kind of model.
+    If the layers disagree on these numbers, the file belongs to another kind of model, and no layers are returned.
     """
     own = model.state_dict()
     layers = {name: rows for name, rows in _class_parameters(model, own).items()
@@ -90,7 +94,7 @@ def class_counts(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[
 
 
 def _class_parameters(model: nn.Module, own: Mapping[str, Tensor]) -> dict[str, ClassRows]:
-    """The parameters and buffers with a row per class, by their full names."""
+    """Return the parameters and buffers with rows per class by their full names."""
     found: dict[str, ClassRows] = {}
     for part_name, part in model.named_modules():
         declared: dict[str, ClassRows] = getattr(part, 'class_layers', {})
@@ -107,11 +111,12 @@ def _plain(names: Sequence[str]) -> list[str]:
 def _describe(model: nn.Module, layers: Mapping[str, ClassRows], old_count: int, names: Sequence[str], new_count: int,
               kept: Mapping[int, int]) -> str:
     where = shortened(sorted({name.rpartition('.')[0] or name for name in layers}))
-    before = f'{old_count} classes there, {new_count} here: '
+    before = f'the file has {old_count} classes, the model {new_count}: '
     if not kept:
-        reason = 'none has an equal name' if names else 'their names are not known'
-        return f'{before}{where} start anew ({reason})'
+        reason = 'no class has an equal name' if names else 'the names of the classes are not known'
+        return f'{before}{where} keep their initial values ({reason})'
     same = sorted(kept.values())
     new = [name for label, name in enumerate(names) if label not in kept.values()]
-    return (f'{before}{where} keep {len(same)} of equal names ({shortened([names[label] for label in same])})'
-            + (f' and start anew for {shortened(new)}' if new else ''))
+    return (f'{before}{where} are loaded for {len(same)} class{"es" * (len(same) != 1)} with equal names '
+            f'({shortened([names[label] for label in same])})'
+            + (f' and keep their initial values for {shortened(new)}' if new else ''))

@@ -1,7 +1,7 @@
-"""Loading weights into models strictly: missing, unexpected and wrongly shaped keys are one error.
+"""Load weights into models strictly: missing, unexpected and wrongly shaped keys raise one error.
 
-Two exceptions, for the start of a training only, are said in one line: class layers of a detector of other classes
-(:mod:`mmdet.checkpoint.class_layers`), and what a bare backbone's file has or lacks because pre-training differs.
+There are two exceptions at the start of a training, which are logged in one line each: class layers of a detector with
+other classes (:mod:`mmdet.checkpoint.class_layers`), and keys of a backbone that only pre-training needs.
 """
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from mmdet.checkpoint.class_layers import class_counts, fit_class_layers
 from mmdet.checkpoint.reading import read_checkpoint, trained_classes, weights_of
 from mmdet.errors import UserError, shortened
 
-# what programs around a model put before its names: data parallel, torch.compile, Lightning, detectors of mmtracking
+# prefixes that wrappers add to the names of a model: data parallel, torch.compile, Lightning, detectors of mmtracking
 _WRAPPERS = ('module', '_orig_mod', 'model', 'detector')
-# keys of complete pre-training files that a detector's backbone has no use for: MAE's decoder, classifiers of ImageNet
+# keys of pre-training files that the backbone of a detector does not need: MAE's decoder, ImageNet classifiers
 _PRETRAINING_ONLY = re.compile(r'^(decoder_|mask_token$|fc\.|head\.|fc_norm\.)')
 
 
 def load_model(model: nn.Module, source: str | os.PathLike, checkpoint: Mapping | None = None) -> None:
-    """Load a whole trained detector, strictly.
+    """Load a whole trained detector strictly.
 
     Args:
         model: the detector.
-        source: the file, for reading and for messages.
-        checkpoint: what :func:`read_checkpoint` returned, if the caller has read the file.
+        source: path of the file; its name in messages.
+        checkpoint: result of :func:`read_checkpoint`; None: the file is read.
 
     Raises:
-        UserError: anything does not fit, or the file holds a bare backbone.
+        UserError: a key does not fit, or the file contains a backbone only.
     """
     weights = _own_names(model, weights_of(read_checkpoint(source) if checkpoint is None else checkpoint, source),
                          source)
@@ -47,37 +47,37 @@ def load_model(model: nn.Module, source: str | os.PathLike, checkpoint: Mapping 
 
 def load_initial_weights(model: nn.Module, source: str | os.PathLike, checkpoint: Mapping | None = None,
                          classes: Sequence[str] = ()) -> None:
-    """Load what a training starts from: a bare backbone, or a detector, possibly of other classes.
+    """Load the initial weights of a training: those of a backbone or of a detector, possibly with other classes.
 
     Args:
-        model: the detector, with its initial weights.
-        source: the file, for reading and for messages.
-        checkpoint: what :func:`read_checkpoint` returned, if the caller has read the file.
-        classes: names of the classes to train, by label; empty: not known.
+        model: the detector with its initial weights.
+        source: path of the file; its name in messages.
+        checkpoint: result of :func:`read_checkpoint`; None: the file is read.
+        classes: names of the classes to train by label; empty: unknown.
 
     Raises:
-        UserError: anything but the class layers does not fit.
+        UserError: a key does not fit, except in class layers.
     """
     checkpoint = read_checkpoint(source) if checkpoint is None else checkpoint
     weights = _own_names(model, weights_of(checkpoint, source), source)
     if is_backbone_only(weights, model):
         load_backbone_weights(model.get_submodule('backbone'), weights, source)
-        _say(f'{source} holds a backbone only: the other parts keep their initial weights')
+        _log(f'{source} holds a backbone only: the other parts keep their initial weights')
         return
     weights, remark = fit_class_layers(model, weights, trained_classes(checkpoint), classes)
     _load_strictly(model, weights, source)
     if remark:
-        _say(f'{source}: {remark}')
+        _log(f'{source}: {remark}')
 
 
 def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
-    """Load pre-trained weights of a bare backbone, or take the backbone out of a whole detector's weights.
+    """Load the pre-trained weights of a backbone, or the backbone of a whole detector.
 
-    What only pre-training needs (MAE's decoder, a classifier) is skipped, and said to be. A backbone may adapt weights
-    in a method ``adapt_pretrained``: weights in; weights, and remarks on what was changed, out.
+    Keys that only pre-training needs (MAE's decoder, a classifier) are skipped and logged. A backbone may convert the
+    weights in a method ``adapt_pretrained``, which returns them and a list of remarks on its changes.
 
     Raises:
-        UserError: anything else does not fit.
+        UserError: another key does not fit.
     """
     weights = _without_wrappers(backbone, weights, source)
     inner = {name.removeprefix('backbone.'): value for name, value in weights.items() if name.startswith('backbone.')}
@@ -86,7 +86,7 @@ def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], so
     skipped = [name for name in weights if name not in own and _PRETRAINING_ONLY.match(name)]
     for name in skipped:
         del weights[name]
-    # files older than batch norm's step counters lack them; nothing reads them here
+    # files from before batch norm counted its steps lack the counters; they are not used
     for name, value in own.items():
         if name.endswith('num_batches_tracked'):
             weights.setdefault(name, value)
@@ -98,25 +98,25 @@ def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], so
         remarks += changes
     load_weights(backbone, weights, source)
     for remark in remarks:
-        _say(f'{source}: {remark}')
+        _log(f'{source}: {remark}')
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
-    """Load weights into a module; missing, unexpected and wrongly shaped keys are one UserError.
+    """Load weights into a module; missing, unexpected and wrongly shaped keys raise one UserError.
 
-    A part that knows other names for its weights has a method ``convert_weights``: weights in, weights under its own
-    names out.
+    A submodule that supports other names for its weights has a method ``convert_weights``, which returns the weights
+    under its own names.
     """
     _load_strictly(module, _converted(module, weights), source)
 
 
 def is_backbone_only(weights: Iterable[str], model: nn.Module) -> bool:
-    """Whether keys are those of the model's bare backbone (MAE, torchvision, timm files), none of the model itself."""
+    """Return whether the keys are those of a backbone alone, as in files of MAE, torchvision and timm."""
     parts = tuple(f'{name}.' for name, _ in model.named_children())
     return hasattr(model, 'backbone') and not any(name.startswith(parts) for name in weights)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     if is_main_process():
         print_log(text, 'current')
 
@@ -126,7 +126,7 @@ def _own_names(model: nn.Module, weights: Mapping[str, Tensor], source: str | os
 
 
 def _without_wrappers(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> dict[str, Tensor]:
-    """Weights without prefixes such as ``module.model.``, which stop at a name that the module itself has."""
+    """Remove prefixes such as ``module.model.`` from the names, but not names of submodules of the module itself."""
     own = {name for name, _ in module.named_children()}
     renamed: dict[str, Tensor] = {}
     prefixes: Counter[str] = Counter()
@@ -141,7 +141,7 @@ def _without_wrappers(module: nn.Module, weights: Mapping[str, Tensor], source: 
         renamed[short] = value
     for prefix, count in prefixes.items():
         if prefix:
-            _say(f'{source}: the prefix {prefix!r} of {count} keys is taken off')
+            _log(f'{source}: the prefix {prefix!r} of {count} keys is removed')
     return renamed
 
 
@@ -189,11 +189,11 @@ def _remedy(module: nn.Module, weights: Mapping[str, Tensor], shapes: Sequence[s
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained', force=True)
 class StrictPretrainedInit(PretrainedInit):
-    """``init_cfg=dict(type='Pretrained', checkpoint=FILE)``: mmengine's, but safe and strict.
+    """Safe and strict replacement of mmengine's ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``.
 
     Args:
-        checkpoint: file with the weights of the module, of a detector that has it as its backbone, or MAE's; given as
-            for :func:`mmdet.checkpoint.find_checkpoint`.
+        checkpoint: file with the weights of the module, of a detector with this backbone, or of MAE; see
+            :func:`mmdet.checkpoint.find_checkpoint`.
     """
 
     def __init__(self, checkpoint: str) -> None:
@@ -201,4 +201,4 @@ class StrictPretrainedInit(PretrainedInit):
 
     def __call__(self, module: nn.Module) -> None:
         load_backbone_weights(module, weights_of(read_checkpoint(self.checkpoint), self.checkpoint), self.checkpoint)
-        _say(f'{type(module).__name__} starts from {self.checkpoint}')
+        _log(f'{type(module).__name__} starts from {self.checkpoint}')

@@ -1,9 +1,9 @@
-"""Finding and reading checkpoint files. No file can run code.
+"""Find and read checkpoint files. No file can execute code.
 
-``torch.load`` runs with ``weights_only=True``. What it allows in addition is ``argparse.Namespace``, a plain record
-that MAE's training files carry, and an inert placeholder, :class:`Unread`, for the classes of mmengine's message hub
-and of numpy: they are part of every checkpoint of mmengine, and nothing here needs them. A safetensors file holds
-nothing but tensors.
+``torch.load`` is called with ``weights_only=True``. Two additional classes are allowed: ``argparse.Namespace``, a plain
+record in the files of MAE's training; and the inert placeholder :class:`Unread` for the classes of mmengine's message
+hub and of NumPy, which are part of every checkpoint of mmengine but not needed here. A safetensors file contains only
+tensors.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAFETENSORS = '.safetensors'
 
 
 class Unread:
-    """Stands for an object of a checkpoint that is not read: accepts any arguments and any state, keeps nothing."""
+    """Placeholder for an object of a checkpoint that is not read: accepts any arguments and state, keeps nothing."""
 
     def __init__(self, *args: Any) -> None:
         pass
@@ -36,10 +36,10 @@ class Unread:
         pass
 
 
-# names in checkpoints of mmengine's runner -> what they are read as
+# classes that replace those named in checkpoints of mmengine's runner
 _STAND_INS = {
     **dict.fromkeys(('mmengine.logging.history_buffer.HistoryBuffer', 'mmengine.logging.message_hub.MessageHub',
-                     'builtins.getattr',  # names HistoryBuffer's methods
+                     'builtins.getattr',  # refers to the methods of HistoryBuffer
                      'numpy.ndarray', 'numpy.dtype',
                      *(f'numpy.{core}.multiarray.{name}' for core in ('core', '_core')
                        for name in ('_reconstruct', 'scalar'))), Unread),
@@ -48,26 +48,26 @@ _STAND_INS = {
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint of torch's zip format has its end (a truncated one lacks it)."""
+    """Return whether a checkpoint in torch's zip format has its end, which is missing in a truncated file."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
 def newest_whole_checkpoint(folder: str | os.PathLike) -> Path | None:
-    """The last written complete ``epoch_*.pth`` or ``iter_*.pth`` of a folder, or None."""
+    """Return the complete ``epoch_*.pth`` or ``iter_*.pth`` of a folder that was written last, or None."""
     found = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in Path(folder).glob(pattern) if is_whole(path)]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def find_checkpoint(path: str | os.PathLike, otherwise: str = '') -> Path:
-    """The local file of a checkpoint: a path, or published weights, which are downloaded first where needed.
+    """Return the local path of a checkpoint; download published weights first if needed.
 
     Args:
-        path: path (``~`` is expanded), ``https://`` address, ``hf://owner/repository/file`` or a name of
-            :data:`mmdet.zoo.WEIGHTS`. A missing ``data/weights/FILE`` is downloaded if it is of that table.
-        otherwise: how to go on without the file, for the message where there is no network.
+        path: path (``~`` is expanded), ``https://`` address, ``hf://owner/repository/file`` or a name in
+            :data:`mmdet.zoo.WEIGHTS`. A missing ``data/weights/FILE`` is downloaded if it is in that table.
+        otherwise: alternative to the file for the error message if there is no network.
 
     Raises:
-        UserError: there is no such file; see also :func:`mmdet.download.fetch`.
+        UserError: the file does not exist; see also :func:`mmdet.download.fetch`.
     """
     found = Path(path).expanduser()
     if found.is_file():
@@ -85,15 +85,15 @@ def _alternative(path: Path) -> str:
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | Callable = 'cpu') -> dict:
-    """The content of a checkpoint file of torch or safetensors.
+    """Return the content of a checkpoint file of torch or safetensors.
 
     Args:
-        path: as for :func:`find_checkpoint`.
-        map_location: where the tensors shall be, as for ``torch.load``; a function leaves those of safetensors on the
-            CPU.
+        path: see :func:`find_checkpoint`.
+        map_location: device of the tensors, as in ``torch.load``; if it is a function, tensors of safetensors files
+            stay on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, or holds other than tensors and plain data.
+        UserError: the file is missing, damaged, or contains other objects than tensors and plain data.
     """
     path = find_checkpoint(path)
     if path.suffix == _SAFETENSORS:
@@ -111,7 +111,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | 
                         ) from None
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # damaged bytes are instructions of the unpickler, which may raise anything
+    except Exception as error:  # the unpickler interprets damaged bytes as instructions, which may raise anything
         raise _damaged(path, error) from None
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path}: holds a {type(checkpoint).__name__}, not a dict of weights')
@@ -120,7 +120,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | 
 
 
 def _drop_unread(content: Any) -> None:
-    """Remove the placeholders from nested dicts and lists, in place. A hostile file may nest a list in itself."""
+    """Remove the placeholders from nested dicts and lists in place. In a malicious file, a list may contain itself."""
     waiting, seen = [content], set()
     while waiting:
         node = waiting.pop()
@@ -151,9 +151,10 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 
 def weights_of(checkpoint: Mapping, source: str | os.PathLike) -> dict[str, Tensor]:
-    """The weights of a published file (``state_dict``), of MAE's or timm's (``model``), or of a plain dict.
+    """Return the weights of a checkpoint: its ``state_dict``, its ``model`` (MAE, timm), or the checkpoint itself.
 
-    Raises UserError if there is no weight.
+    Raises:
+        UserError: there are no weights.
     """
     for key in ('state_dict', 'model'):
         if isinstance(checkpoint.get(key), Mapping):
@@ -166,7 +167,7 @@ def weights_of(checkpoint: Mapping, source: str | os.PathLike) -> dict[str, Tens
 
 
 def trained_classes(checkpoint: Mapping) -> tuple[str, ...]:
-    """Names of the classes on which a checkpoint was trained, in the order of their labels; empty: not known."""
+    """Return the names of the classes that a checkpoint was trained on, by label; empty: unknown."""
     meta = checkpoint.get('meta')
     dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
     names = dataset_meta.get('classes') if isinstance(dataset_meta, Mapping) else None

@@ -17,10 +17,10 @@ class DetDataSample(BaseDataElement):
     Metainfo: ``img_path``, ``video_id`` (the annotation file's own), ``frame_id`` (0-based position in the video),
     ``video_length`` (frames), ``ori_shape`` (h, w of the file's image), ``img_shape`` (h, w after resizing, without
     padding), ``scale_factor`` (float: network pixels per original pixel), ``flip`` (bool), ``batch_input_shape``
-    (h, w after padding, set by the data preprocessor); where true, ``is_context`` (in the clip only as a neighbour of
-    others: the model gives it no result and leaves it out of the clips it returns), ``bad_frame`` (unreadable, black).
-    Of videos that are no data set's: ``video_name`` (for files named after it), ``source_frame`` (number in the
-    source), ``time`` (seconds since the start of the source; None: unknown).
+    (h, w after padding, set by the data preprocessor). Set only where true: ``is_context`` (the frame is only temporal
+    context for others: the model returns no result for it and removes it from the clip), ``bad_frame`` (unreadable,
+    black). For videos outside a data set: ``video_name`` (for the names of output files), ``source_frame`` (number in
+    the source), ``time`` (seconds since the start of the source; None: unknown).
 
     Fields:
         gt_instances: ``bboxes`` (n, 4) float32, x1,y1,x2,y2 in network pixels; ``labels`` (n,) int64, 0-based;
@@ -31,11 +31,11 @@ class DetDataSample(BaseDataElement):
             COCO RLE dicts of the original size; where the model estimates them ``uncertainties`` (n, 4) in [0, 1], of
             x1,y1,x2,y2, and ``centerness`` (n,) in [0, 1]. All on the CPU. Detectors of single images (FCOS) give
             neither ``instances_id`` nor ``masks``.
-        video_candidates, video_tracks: of models that know the results of a video at its end only. The former has
-            ``instances_id``, ``masks`` and the other fields of ``pred_track_instances`` for the frame's objects that
-            may be among them; the latter, in the last frame, ``instances_id``, ``labels`` and ``scores`` of the
-            results, by descending score. An object may be several results, with different labels.
-        ori_img: (H, W, 3) uint8 BGR image of the original size; only where a pipeline asks for it (pictures).
+        video_candidates, video_tracks: set by models that know the results of a video only at its end. The former has
+            the fields of ``pred_track_instances`` for all objects of the frame that may belong to a result; the latter,
+            in the last frame, has ``instances_id``, ``labels`` and ``scores`` of the results, by descending score. An
+            object may have several results with different labels.
+        ori_img: (H, W, 3) uint8 BGR image of the original size; only if the pipeline keeps it for visualisation.
     """
 
     gt_instances: InstanceData
@@ -62,7 +62,7 @@ class TrackDataSample(BaseDataElement):
         return self._each_frame('to_tensor')
 
     def to(self, *args: Any, **kwargs: Any) -> TrackDataSample:
-        """A copy whose frames lie on the device or have the type given (see ``torch.Tensor.to``)."""
+        """Return a copy whose frames have the given device or type, see ``torch.Tensor.to``."""
         return self._each_frame('to', *args, **kwargs)
 
     def cpu(self) -> TrackDataSample:

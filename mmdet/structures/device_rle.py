@@ -1,6 +1,6 @@
 """Run-length encoding on the device of the masks; only the ends of the runs are copied to the host.
 
-Called by the heads in testing. Same result as pycocotools' ``encode``, which needs every mask on the host.
+Called by the heads in testing. The result equals that of pycocotools' ``encode``, which needs all masks on the host.
 
 Symbols: n masks of h×w pixels, r ends of runs of all masks.
 """
@@ -12,13 +12,13 @@ from torch import Tensor
 
 
 def run_changes(columns: Tensor) -> Tensor:
-    """Where a mask differs from its previous pixel in column-major order, the one before the first being zero.
+    """Mark the pixels that differ from the previous one in column-major order; the first is compared with zero.
 
     Args:
         columns: (n, w, h) bool, the masks transposed.
 
     Returns:
-        (n, w·h) bool. Fixed size, no synchronisation.
+        (n, w·h) bool. Its size does not depend on the values, so it needs no synchronisation with the GPU.
     """
     flat = columns.flatten(1)
     changes = torch.empty_like(flat)
@@ -28,20 +28,20 @@ def run_changes(columns: Tensor) -> Tensor:
 
 
 def changes_to_rle(changes: Tensor, height: int, width: int) -> list[dict]:
-    """(n, w·h) of :func:`run_changes` → n compressed COCO RLE dicts ``size=[h, w]``, ``counts`` bytes."""
+    """Encode the (n, w·h) output of :func:`run_changes` as n compressed RLE dicts ``size=[h, w]``, ``counts`` bytes."""
     flat = changes.view(-1)
-    # on a CPU NumPy finds the few ends among many pixels six times faster
+    # on a CPU, NumPy finds the few ends among many pixels six times faster than PyTorch
     ends = flat.nonzero().squeeze(1).cpu().numpy() if flat.is_cuda else np.flatnonzero(flat.numpy())
     return _encode(ends, len(changes), height, width)
 
 
 def masks_to_rle(masks: Tensor) -> list[dict]:
-    """(n, h, w) bool masks on any device → n compressed COCO RLE dicts."""
+    """Encode (n, h, w) bool masks on any device as n compressed COCO RLE dicts."""
     return changes_to_rle(run_changes(masks.transpose(1, 2)), *masks.shape[1:])
 
 
 def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
-    """Ends (r,) of the runs, ascending positions in the n masks laid one behind the other → compressed RLE."""
+    """Encode the ends (r,) of the runs, ascending positions in the n concatenated masks, as compressed RLE."""
     if num_masks == 0:
         return []
     borders = np.arange(1, num_masks + 1) * (height * width)
@@ -59,7 +59,7 @@ def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[d
 
 
 def _pack(values: np.ndarray) -> tuple[bytes, np.ndarray]:
-    """COCO's packing of signed integers, five bits a character: the text and the number of characters of each value."""
+    """Pack signed integers as COCO does, five bits a character; return the text and the characters of each value."""
     magnitude = np.where(values < 0, ~values, values)
     length = np.ones(len(values), np.int64)
     limit = 16  # the highest of a character's five bits is the sign

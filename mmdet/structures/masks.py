@@ -1,9 +1,10 @@
 """Masks as COCO run-length encodings (RLE): checks, conversions, areas.
 
 An RLE is ``dict(size=[h, w], counts=...)``: run lengths in column-major order, first of zeros then of ones, as a
-list of integers or packed into a string. pycocotools' C code trusts what it is given: a string cut off in the
-middle reads past its end, runs that do not add up to h * w never return. So whatever comes from a file passes
-:func:`parse_segmentations` first; the evaluation and the datasets call it.
+list of integers or packed into a string. The C code of pycocotools does not check its input: it reads past the end of a
+truncated string, and never returns if the runs do not add up to h * w. Therefore everything that is read from a file
+is first checked by :func:`parse_segmentations`. An RLE that it has returned, or that pycocotools has encoded, is called
+*trusted*.
 """
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ MAX_OUTLINE = 2_000_000
 
 
 def encode_masks(masks: np.ndarray) -> list[dict]:
-    """Binary masks to compressed RLE dicts.
+    """Encode binary masks as compressed RLE dicts.
 
     Args:
         masks: (n, h, w), bool or uint8 in {0, 1}.
@@ -38,13 +39,13 @@ def encode_masks(masks: np.ndarray) -> list[dict]:
 
 
 def encode_index_mask(index: np.ndarray) -> dict[int, dict]:
-    """Encode each object of an index mask; memory is bounded by the size of the image, not by the number of objects.
+    """Encode each object of an index mask. The memory needed does not depend on the number of objects.
 
     Args:
         index: (h, w) integers, 0 for the background, elsewhere the number of the object.
 
     Returns:
-        A compressed RLE dict (``counts`` str) for each number but 0, in ascending order.
+        A compressed RLE dict (``counts`` str) for each number except 0, in ascending order.
     """
     height, width = index.shape
     flat = index.T.reshape(-1)  # column-major
@@ -62,31 +63,31 @@ def encode_index_mask(index: np.ndarray) -> dict[int, dict]:
 
 
 def decode_masks(rles: Sequence[dict]) -> np.ndarray:
-    """At least one trusted RLE (see :func:`parse_segmentations`), all of one size, to (n, h, w) uint8 in {0, 1}."""
+    """Decode n ≥ 1 trusted RLEs of one size to (n, h, w) uint8 in {0, 1}; the memory layout is column-major."""
     return coco_mask.decode(list(rles)).transpose(2, 0, 1)
 
 
 def rle_boxes(rles: Sequence[dict]) -> np.ndarray:
-    """The smallest boxes around n trusted RLEs: (n, 4) float64 x, y, w, h in pixels; zeros where the mask is empty."""
+    """Compute the bounding boxes of n trusted RLEs: (n, 4) float64 x, y, w, h in pixels; 0 where the mask is empty."""
     return coco_mask.toBbox(list(rles)).reshape(-1, 4) if rles else np.zeros((0, 4))
 
 
 def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
                         where: str) -> tuple[list[dict | None], np.ndarray]:
-    """Segmentations as annotation and result files hold them, checked and converted to one form.
+    """Check segmentations of an annotation or result file and convert them to compressed RLE.
 
     Args:
-        segmentations: per entry a list of polygons ``[x, y, x, y, ...]``, an RLE with counts as list or string, or
+        segmentations: for each entry a list of polygons ``[x, y, x, y, ...]``, an RLE with counts as list or string, or
             None.
-        height, width: of the image, in pixels.
-        where: what the entries belong to, for the error: ``'result.json: entry 3, field segmentations'``.
+        height, width: size of the image in pixels.
+        where: name of the list of entries in messages, such as ``'result.json: entry 3, field segmentations'``.
 
     Returns:
-        Per entry a canonical compressed RLE (``counts`` str; the file's own dict where it is one) or None, and the
-        areas, (n,) int64 pixels (0 for None).
+        For each entry a canonical compressed RLE (``counts`` str; the dict of the file if it is one) or None; and the
+        areas (n,) int64 in pixels, 0 for None.
 
     Raises:
-        UserError: the first entry that is none of these, does not fit the image or whose runs do not add up to it.
+        UserError: an entry is none of these, or does not fit the size of the image; the first one is named.
     """
     check_image_size(height, width, where)
     rles: list[dict | None] = [None] * len(segmentations)
@@ -128,7 +129,7 @@ def check_image_size(height: Any, width: Any, where: str) -> None:
 
 
 def _checked_runs(counts: Any, height: int, width: int, where: str) -> np.ndarray:
-    """Counts given as a list: canonical run lengths (m,) int64."""
+    """Convert counts given as a list to canonical run lengths (m,) int64."""
     runs = None
     if isinstance(counts, list) and set(map(type, counts)) == {int}:
         with suppress(OverflowError):
@@ -146,7 +147,7 @@ def _check_total(total: int, height: int, width: int, where: str) -> None:
 
 
 def _canonical_runs(runs: np.ndarray) -> np.ndarray:
-    """Runs without empty ones inside: pycocotools stops where two masks have an empty run at the same place."""
+    """Remove empty runs, except at the ends: pycocotools stops where two masks have an empty run at the same place."""
     if runs[1:].all():
         return runs
     values = np.arange(len(runs)) % 2
@@ -161,26 +162,26 @@ def _compress(runs: np.ndarray, height: int, width: int) -> dict:
 
 
 def _as_text(rle: dict) -> dict:
-    """The RLE with ``counts`` as str, as JSON holds it; pycocotools makes bytes and takes both."""
+    """Convert ``counts`` to a string, as JSON needs it; pycocotools returns bytes and accepts both."""
     return dict(size=rle['size'], counts=rle['counts'].decode())
 
 
 def unpack_counts(packed: Sequence[str], where: str, index: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Run lengths of n packed RLE strings, decoded together.
+    """Decode n packed RLE strings to run lengths, all at once.
 
     A run is written in groups of five bits, lowest first, one character each (48 + bits, + 32 if more follow; the
     last group's top bit is the sign). From the fourth run on, a string holds the difference to the run before last.
 
     Args:
         packed: n non-empty ASCII strings.
-        where, index: string i is called ``where[index[i]]`` in the error.
+        where, index: string i is called ``where[index[i]]`` in messages.
 
     Returns:
-        ``runs`` (rows, 2) int32, the strings one below the other, each padded with a zero to an even number of runs
-        (column 0 zeros' runs, column 1 ones'), and ``first`` (n,), the row where each string begins.
+        ``runs`` (rows, 2) int32, the run lengths of zeros (column 0) and ones (column 1) of all strings, each padded
+        with a zero to an even number of runs; and ``first`` (n,), the first row of each string.
 
     Raises:
-        UserError: a character outside the range, a string that ends inside a run, a run of too many characters.
+        UserError: a character is out of range, a string ends inside a run, or a run has too many characters.
     """
     chars = np.frombuffer(''.join(packed).encode(), np.uint8) - np.uint8(48)
     string_end = np.cumsum(np.fromiter(map(len, packed), np.int64, len(packed)))
@@ -207,8 +208,8 @@ def unpack_counts(packed: Sequence[str], where: str, index: Sequence[int]) -> tu
     odd = np.diff(runs_end, prepend=0) % 2 == 1
     rows_end = (runs_end + np.cumsum(odd)) // 2
     first = np.concatenate([[0], rows_end[:-1]])
-    # undo the differences: running sums per column that start anew with each string; the very first run is in no sum.
-    # 32-bit sums wrap as pycocotools' do, so both see the same runs whatever the string says.
+    # undo the differences: cumulative sums per column that restart at each string, without the first run of a string.
+    # 32-bit sums overflow in the same way as those of pycocotools, so both decode the same runs from any string.
     differences = np.insert(values, runs_end[odd], 0).reshape(-1, 2)
     very_first = differences[first, 0]
     differences[first, 0] = 0
@@ -221,7 +222,7 @@ def unpack_counts(packed: Sequence[str], where: str, index: Sequence[int]) -> tu
 
 def _check_packed(rles: list[dict], height: int, width: int, where: str,
                   index: list[int]) -> tuple[list[dict], np.ndarray]:
-    """Packed RLEs that are safe for pycocotools, and their areas (n,)."""
+    """Check packed RLEs; return RLEs that are safe for pycocotools, and their areas (n,)."""
     runs, first = unpack_counts([rle['counts'] for rle in rles], where, index)
     totals = np.add.reduceat(runs, first, axis=0, dtype=np.int64)  # (n, 2)
     negative = np.minimum.reduceat(runs, first, axis=0).min(1) < 0 if (runs < 0).any() else np.zeros(len(rles), bool)
@@ -241,7 +242,7 @@ def _check_packed(rles: list[dict], height: int, width: int, where: str,
 
 
 def _polygons_to_rle(polygons: list, height: int, width: int, where: str) -> dict:
-    """The union of polygons, drawn as pycocotools draws them."""
+    """Encode the union of polygons, drawn as pycocotools draws them."""
     outline = 0.
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:

@@ -1,6 +1,6 @@
-"""How the objects of a video's frames become the entries of a YouTube-VIS result list.
+"""Conversion of the objects of a video's frames to the entries of a YouTube-VIS result list.
 
-The metric, which has the frames of a video in memory, and the writer of a stream, which has the masks on the disk,
+Both the metric, which has the frames of a video in memory, and the writer of a stream, which has the masks on disk,
 collect one :class:`ResultTrack` for each track.
 """
 from __future__ import annotations
@@ -15,8 +15,8 @@ class ResultTrack:
     """A track, collected frame by frame; 16 bytes for each frame.
 
     Attributes:
-        frames: the frames that the track is in, ascending.
-        scores: its score in each of them.
+        frames: frame ids of the track, ascending.
+        scores: score of the track in each of these frames.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class ResultTrack:
         self._labels: Counter[int] = Counter()
 
     def add(self, frame: int, label: int, score: float) -> None:
-        """Add the track's object in a frame.
+        """Add the object of the track in a frame.
 
         Args:
-            frame: 0-based, larger than those before.
-            label: 0-based class.
-            score: in [0, 1].
+            frame: 0-based frame id, larger than those added before.
+            label: 0-based label.
+            score: score in [0, 1].
         """
         self.frames.append(frame)
         self.scores.append(score)
@@ -41,7 +41,7 @@ class ResultTrack:
         return min(self._labels, key=lambda label: (-self._labels[label], label))
 
     def head(self, video_id: int, category_id: int) -> dict:
-        """Return the entry's fields that do not go by frame; the score is the mean over the track's frames."""
+        """Return the fields of the entry that are not lists over frames; the score is the mean over the frames."""
         return dict(video_id=video_id, category_id=category_id, score=float(np.mean(np.frombuffer(self.scores))))
 
 

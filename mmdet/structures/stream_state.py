@@ -20,8 +20,8 @@ class StreamState:
     and ``pickle`` save it and a copy continues the video from there.
 
     Attributes:
-        frame_id: of the last frame, -1 before the first.
-        video_id: of its video, None where frames carry none.
+        frame_id: id of the last frame, -1 before the first.
+        video_id: id of the video, None if its frames have none.
     """
 
     frame_id: int = -1
@@ -32,7 +32,7 @@ class StreamState:
         vars(self).update(vars(type(self)()))
 
     def check(self, frame: DetDataSample) -> None:
-        """Raise UserError if the frame cannot follow: it is not later, or belongs to another video.
+        """Raise UserError if a frame cannot follow the last one: it is not later, or belongs to another video.
 
         Frame 0 always begins a video. A new state accepts any frame: a stream may begin in the middle of a video.
         """
@@ -47,7 +47,7 @@ class StreamState:
                             f'{self.frame_id} already; give the frames in order, or reset() the state')
 
     def advance(self, frame: DetDataSample) -> None:
-        """Move on to the frame; frame 0 resets the state first.
+        """Set the position to a frame; frame 0 resets the state first.
 
         Raises:
             UserError: see :meth:`check`.
@@ -64,7 +64,7 @@ class VideoStreams:
     Clips of several videos may alternate; those of one video must come in order.
 
     Args:
-        new_stream: the model's method.
+        new_stream: method of the model that returns a new state.
     """
 
     def __init__(self, new_stream: Callable[[], StreamState | None]) -> None:
@@ -72,14 +72,14 @@ class VideoStreams:
         self._states: dict[Hashable, StreamState] = {}
 
     def __len__(self) -> int:
-        """Number of videos that have begun and not ended."""
+        """Return the number of videos that have begun and not ended."""
         return len(self._states)
 
     def of(self, clips: Sequence[TrackDataSample]) -> list[StreamState | None]:
-        """The state of each clip's video; to be called once for each batch.
+        """Return the state of the video of each clip; to be called once per batch.
 
-        A video's state is made with its frame 0 and dropped here with its last frame (``video_length``). None, which
-        the model refuses unless it does not track, stands for a video whose beginning was not seen.
+        The state of a video is created for the clip with its frame 0, and removed here after the clip with its last
+        frame (``video_length``). The state is None if frame 0 was not seen, which raises an error in models that track.
         """
         states = [self._state(clip) for clip in clips]
         for clip in clips:
@@ -95,5 +95,5 @@ class VideoStreams:
 
 
 def _own_frames(clip: TrackDataSample) -> list[DetDataSample]:
-    """The clip's frames without context."""
+    """Return the frames of a clip without context frames."""
     return [frame for frame in clip if not frame.get('is_context', False)]

@@ -23,9 +23,9 @@ import numpy as np
 from mmdet.errors import UserError
 from mmdet.structures.masks import check_image_size, parse_segmentations, rle_boxes
 
-MAX_NUMBER = 1e9  # of a coordinate or an area in pixels: far beyond every image
+MAX_NUMBER = 1e9  # largest coordinate or area in pixels that is accepted; far beyond the size of any image
 MAX_SCORE = 1e15
-# OVIS: how much of an object is hidden in a frame
+# occlusion levels of OVIS: the share of an object that is hidden in a frame
 OCCLUSION_VALUES = {'no_occlusion': 0., 'slight_occlusion': .25, 'severe_occlusion': .75}
 
 
@@ -39,7 +39,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Video:
-    """A video: ``length`` frames of ``height`` x ``width`` pixels; ``file_names`` is empty where it was not read."""
+    """A video of ``length`` frames of ``height`` x ``width`` pixels; ``file_names`` is empty if it was not read."""
 
     id: int
     height: int
@@ -53,15 +53,15 @@ class Track:
     """One object through a video, annotated or predicted.
 
     Attributes:
-        video_id, category_id: the annotation file's own.
-        rles: T canonical compressed RLEs or None; empty where the file holds boxes only.
-        mask_areas: (T,) int64 pixels, 0 where absent.
-        boxes: (T, 4) float64 x, y, w, h in pixels, zeros where absent; None where the file has none.
-        areas: (T,) pixels, 0 where absent: the annotation file's where it has some, else those of masks or boxes.
-        score: confidence (predictions).
-        crowd: a group: ignored, and may match several predictions.
-        occlusion: in [0, 1], see :func:`mean_occlusion`; None where the annotations have none.
-        id: the annotation's own; 0 for predictions.
+        video_id, category_id: ids in the annotation file.
+        rles: T canonical compressed RLEs or None; empty if the file has boxes only.
+        mask_areas: (T,) int64 areas of the masks in pixels, 0 where absent.
+        boxes: (T, 4) float64 x, y, w, h in pixels, zeros where absent; None if the file has no boxes.
+        areas: (T,) areas in pixels, 0 where absent: those of the annotation file, else those of the masks or boxes.
+        score: confidence of a prediction.
+        crowd: whether it is a group of objects, which is ignored and may match several predictions.
+        occlusion: occlusion in [0, 1], see :func:`mean_occlusion`; None if the annotations have no levels.
+        id: id of the annotation; 0 for predictions.
     """
 
     video_id: int
@@ -77,12 +77,12 @@ class Track:
 
     @cached_property
     def area(self) -> float:
-        """Pixels: the mean over the frames where it is not 0; decides small, medium, large."""
+        """Mean area in pixels over the frames where it is not 0; determines the range small, medium or large."""
         areas = self.areas[self.areas != 0]
         return float(areas.mean()) if len(areas) else 0.
 
     def mask_boxes(self) -> np.ndarray:
-        """The smallest boxes around the masks: (T, 4) float64 x, y, w, h in pixels, zeros where there is none."""
+        """Compute the bounding boxes of the masks: (T, 4) float64 x, y, w, h in pixels, zeros where absent."""
         boxes, present = np.zeros((len(self.rles), 4)), np.flatnonzero(self.mask_areas)
         boxes[present] = rle_boxes([rle for rle, area in zip(self.rles, self.mask_areas) if rle and area])
         return boxes
@@ -92,7 +92,7 @@ Entry: TypeAlias = Category | Video | Track
 
 
 def checked(entries: Iterable[tuple[Entry | None, str | None]], source: str) -> Iterator[Entry]:
-    """Yield the entries; raise UserError, which names the source, at the first fault."""
+    """Yield the entries; raise UserError with the name of the source at the first fault."""
     for entry, fault in entries:
         if entry is None:
             raise UserError(f'{source}: {fault}')
@@ -100,7 +100,7 @@ def checked(entries: Iterable[tuple[Entry | None, str | None]], source: str) -> 
 
 
 def check_outline(content: Any, source: str) -> None:
-    """Raise UserError unless the content of an annotation file has the lists that YouTube-VIS JSON consists of."""
+    """Raise UserError unless the content of an annotation file has the lists required by YouTube-VIS JSON."""
     if not isinstance(content, dict):
         raise UserError(f'{source}: is a JSON {type(content).__name__}, not YouTube-VIS annotations (an object with '
                         'videos and categories); check the path')
@@ -116,15 +116,15 @@ def check_outline(content: Any, source: str) -> None:
 
 def read_annotation_entries(content: dict, file_names: bool = True, tracks: bool = True, occlusion: bool = True,
                             ) -> Iterator[tuple[Entry | None, str | None]]:
-    """Read an annotation file whose outline was checked: all categories, then all videos, then all tracks.
+    """Yield all categories, then all videos, then all tracks of an annotation file, as pairs (entry, fault).
 
-    After a fault in a field the entry still follows where its other fields can be used.
+    An entry with a fault is still yielded, after the fault, if its other fields can be used.
 
     Args:
-        content: of the file; ``annotations`` may be missing (test sets).
-        file_names: read the names of the images, which then must be there; otherwise ``length`` does.
+        content: content of the file, checked by :func:`check_outline`; ``annotations`` may be missing (test sets).
+        file_names: read the names of the images, which are then required; otherwise ``length`` is enough.
         tracks: read the annotations.
-        occlusion: read OVIS's levels of occlusion.
+        occlusion: read the occlusion levels of OVIS.
     """
     categories: dict[int, Any] = {}
     for category_id, entry, where, fault in _with_ids(content['categories'], 'categories'):
@@ -169,11 +169,11 @@ def read_annotation_entries(content: dict, file_names: bool = True, tracks: bool
 
 def read_result_entries(content: list, videos: Mapping[int, Video], categories: Mapping[int, Any],
                         need_masks: bool = True) -> Iterator[tuple[Entry | None, str | None]]:
-    """Read a result list: one :class:`Track` per entry.
+    """Yield a :class:`Track` for each entry of a result list, as pairs (entry, fault).
 
     Args:
-        content: of the file.
-        videos, categories: of the annotation file, by id.
+        content: content of the file.
+        videos, categories: those of the annotation file, by id.
         need_masks: an entry without ``segmentations`` is a fault even if it has ``bboxes``.
     """
     for index, entry in enumerate(content):
@@ -194,7 +194,7 @@ def read_result_entries(content: list, videos: Mapping[int, Video], categories: 
 
 
 def checked_ids(entries: list, key: str, source: str) -> list[int]:
-    """Return the ids of a list's entries; raise UserError unless they are integers of 64 bits, no two alike."""
+    """Return the ids of the entries of a list; raise UserError unless they are unique 64-bit integers."""
     ids = []
     for ident, _, _, fault in _with_ids(entries, key):
         if fault or ident is None:
@@ -204,13 +204,13 @@ def checked_ids(entries: list, key: str, source: str) -> list[int]:
 
 
 def mean_occlusion(values: list[float]) -> float:
-    """Return how hidden an object is: the mean of the ceil(n / 2) highest of its n frames' values; 0 without frames."""
+    """Compute the occlusion of an object: the mean of the ceil(n / 2) highest values of its n frames; 0 if n is 0."""
     worst = sorted(values, reverse=True)[:math.ceil(len(values) / 2)]
     return float(np.mean(worst)) if worst else 0.
 
 
 def _with_ids(entries: list, key: str) -> Iterator[tuple[Any, Any, str, str | None]]:
-    """Yield id, entry, what to call it and the fault of its id; the id is None where it is none."""
+    """Yield id, entry, name in messages and fault of the id of each entry; an id that is not valid is None."""
     first: dict[int, int] = {}
     for index, entry in enumerate(entries):
         where = f'{key}[{index}]'
@@ -249,7 +249,7 @@ def _read_video(entry: dict, video_id: int, file_names: bool) -> tuple[Video | N
 
 
 def _fault_of_name(name: Any, where: str) -> str | None:
-    """Return what is wrong with the file name of an image; spaces of all kinds and other scripts are legal."""
+    """Return the fault of the file name of an image, or None; spaces of all kinds and all scripts are valid."""
     if not isinstance(name, str) or not name or _has_control_characters(name):
         return f'{where}: file name {name!r:.80} is not a path; correct file_names'
     if name.startswith('/') or '..' in PurePosixPath(name).parts:
@@ -258,7 +258,7 @@ def _fault_of_name(name: Any, where: str) -> str | None:
 
 
 def _has_control_characters(name: str) -> bool:
-    """Whether a name has control characters or lone surrogates; names in plain ASCII are answered fast."""
+    """Return whether a name has control characters or lone surrogates; ASCII names take a fast path."""
     if name.isascii():
         return not name.isprintable()
     return any(unicodedata.category(char) in ('Cc', 'Cs') for char in name)
@@ -266,14 +266,14 @@ def _has_control_characters(name: str) -> bool:
 
 def _read_track(entry: dict, where: str, videos: Mapping[int, Video | None], categories: Mapping[int, Any],
                 need_masks: bool = True) -> tuple[Track | None, list[str]]:
-    """Read what annotations and predictions share; the track is None if its video, category or masks are missing."""
+    """Read the fields of annotations and predictions; return None if video, category or masks cannot be used."""
     faults: list[str] = []
     for key, known in (('video_id', videos), ('category_id', categories)):
         if type(entry.get(key)) is not int:
             faults.append(f'{where}: {key} {entry.get(key)!r:.40} must be an integer')
         elif entry[key] not in known:
             faults.append(f'{where}: {key} {entry[key]} is not in the annotation file; use its own ids')
-    # a faulty category does not hide what is wrong with the masks
+    # with a faulty category, the masks are checked nevertheless
     video = videos.get(entry['video_id']) if type(entry.get('video_id')) is int else None
     if video is None:
         return None, faults
@@ -297,7 +297,7 @@ def _read_track(entry: dict, where: str, videos: Mapping[int, Video | None], cat
 
 
 def _read_annotated(track: Track, entry: dict, video: Video, where: str, occlusion: bool) -> list[str]:
-    """Read the fields that predictions have not; return the faults."""
+    """Read the fields that only annotations have; return the faults."""
     faults: list[str] = []
     if entry.get('areas') and (values := _per_frame(entry, 'areas', video, where, faults)) is not None:
         track.areas = _read_areas(values, f'{where}, areas', faults)
@@ -331,7 +331,7 @@ def _per_frame(entry: dict, key: str, video: Video, where: str, faults: list[str
 
 def _read_masks(segmentations: list, video: Video, where: str,
                 faults: list[str]) -> tuple[list[dict | None], np.ndarray]:
-    """RLEs and areas; a faulty mask counts as absent."""
+    """Read the RLEs and their areas; a faulty mask counts as absent."""
     size = video.height, video.width
     try:
         return parse_segmentations(segmentations, *size, where)
@@ -350,7 +350,7 @@ def _read_masks(segmentations: list, video: Video, where: str,
 
 
 def _read_boxes(rows: list, where: str, faults: list[str]) -> np.ndarray:
-    """(T, 4); a faulty box counts as absent."""
+    """Read the boxes (T, 4); a faulty box counts as absent."""
     boxes = np.zeros((len(rows), 4))
     shown = [frame for frame, row in enumerate(rows) if row is not None and row != []]
     if all(type(rows[frame]) is list and len(rows[frame]) == 4 for frame in shown) \
@@ -373,7 +373,7 @@ def _read_boxes(rows: list, where: str, faults: list[str]) -> np.ndarray:
 
 
 def _read_areas(values: list, where: str, faults: list[str]) -> np.ndarray:
-    """(T,); null and faulty areas become 0."""
+    """Read the areas (T,); null and faulty areas become 0."""
     areas = np.zeros(len(values))
     for frame, value in enumerate(values):
         if _is_number(value, MAX_NUMBER):

@@ -55,7 +55,7 @@ def test_equal_shares_whatever_the_sizes(toy_set):
     joint = WeightedConcatDataset([small, large], shares=[1, 1])
     assert len(joint) == 6
     joint = WeightedConcatDataset([large, small], shares=[1, 3])
-    owners = Counter(int(joint._place(place)[0]) for place in range(len(joint)))
+    owners = Counter(int(joint._choices(index)[0]) for index in range(len(joint)))
     assert owners == {0: len(large), 1: 3 * len(large)}
 
 
