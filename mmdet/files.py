@@ -25,7 +25,7 @@ def load_json(path: str | os.PathLike) -> Any:
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror or error}); check the path') from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f'{path}: is not JSON ({error}); fetch it again or write it anew') from error
+        raise UserError(f'{path}: is not JSON ({error}); download or create it again') from error
 
 
 def load_text(path: str | os.PathLike) -> str:

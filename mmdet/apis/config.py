@@ -52,7 +52,7 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
         text = ' '.join(str(error).split())[:300]
         raise UserError(f'{path}: cannot be read as a config: {type(error).__name__}: {text}') from error
     if not isinstance(cfg.get('model'), dict):
-        raise UserError(f'{path}: holds no model; start it with _base_ = \'./OTHER.py\', the config that it changes')
+        raise UserError(f'{path}: holds no model; let it inherit from a config that has one: _base_ = \'./OTHER.py\'')
     cfg = apply_options(cfg, options)
     check_config(cfg)
     _share_num_classes(cfg)
@@ -75,8 +75,7 @@ def require(cfg: Config, *keys: str) -> None:
     """Raise UserError unless the config has the keys and the numbers that a command reads are in range."""
     missing = [key for key in keys if not cfg.get(key)]
     if missing:
-        raise UserError(f'{cfg.filename} has no {", ".join(missing)}; take them over with _base_, as the other configs '
-                        'do')
+        raise UserError(f'{cfg.filename} has no {", ".join(missing)}; inherit them with _base_, as other configs do')
     for where, least in _WHOLE_NUMBERS.items():
         parent, _, last = where.rpartition('.')
         first, *between = parent.split('.')

@@ -1,4 +1,4 @@
-"""How a trained MemCNP reads its memory, as numbers and pictures. Called by tools/analysis_tools/memory_report.py."""
+"""Statistics and figures of the reads of a MemCNP memory. Called by tools/analysis_tools/memory_report.py."""
 from __future__ import annotations
 
 import json
@@ -24,14 +24,14 @@ from mmdet.visualization.memory_pictures import picture_of_maps, picture_of_unit
 
 @dataclass
 class MemoryReport:
-    """What :func:`report_memory` found.
+    """Result of :func:`report_memory`.
 
     Attributes:
-        strides: of the levels, in pixels.
-        units: M, the units of the memory.
-        norms: (M,) lengths of the units' feature parts; units that win nothing decay towards 0.
+        strides: strides of the levels in pixels.
+        units: M, the number of units of the memory.
+        norms: (M,) norms of the units' feature parts; units that win no location decay towards 0.
         reads: statistics of each level, and maps of the first frames.
-        images: these frames as the network saw them, (h, w, 3) uint8 RGB.
+        images: inputs of the network for these frames, (h, w, 3) uint8 RGB.
     """
 
     strides: tuple[int, ...]
@@ -41,7 +41,7 @@ class MemoryReport:
     images: list[np.ndarray]
 
     def to_json(self) -> dict:
-        """All numbers: per level the summary, and wins and weights of the units as shares of the locations."""
+        """Return all numbers: for each level the summary, and wins and weights of the units per location."""
         levels = [dict(stride=stride, locations=level.locations, **level.summary(),
                        wins=(level.wins / level.locations).tolist(), weights=(level.weights / level.locations).tolist())
                   for stride, level in zip(self.strides, self.reads.levels)]
@@ -50,17 +50,17 @@ class MemoryReport:
 
 def report_memory(cfg: Config, checkpoint: str | os.PathLike, frames: int = 32, maps: int = 4,
                   device: str | None = None) -> MemoryReport:
-    """Run the network over frames of the config's test set and watch the memory.
+    """Run the network on frames of the config's test set and record the reads of the memory.
 
     Args:
-        cfg: from :func:`mmdet.apis.load_config`; its ``bbox_head`` must have a memory.
+        cfg: result of :func:`mmdet.apis.load_config`; its ``bbox_head`` must have a memory.
         checkpoint: trained weights.
-        frames: frames at most, evenly spaced over the test set.
-        maps: the first of them whose maps are kept.
-        device: None: the GPU if there is one.
+        frames: maximum number of frames, which are evenly spaced over the test set.
+        maps: number of frames whose maps are kept, the first ones.
+        device: device of the model; None: the GPU if there is one.
 
     Raises:
-        UserError: the model has no memory, or config, checkpoint or data are at fault.
+        UserError: the model has no memory, or the config, the checkpoint or the data are invalid.
     """
     require(cfg, 'test_dataloader')
     model: Any = init_model(cfg, checkpoint, device)
@@ -88,7 +88,7 @@ def report_memory(cfg: Config, checkpoint: str | os.PathLike, frames: int = 32, 
 
 
 def write_memory_report(report: MemoryReport, out: Path) -> list[Path]:
-    """Write ``memory.json``, ``units.png`` and ``maps.png`` into a folder; return their paths."""
+    """Write ``memory.json``, ``units.png`` and ``maps.png`` to a folder; return their paths."""
     paths = [out / name for name in ('memory.json', 'units.png', 'maps.png')]
     numbers = report.to_json()
     with atomic_open(paths[0], 'w') as file:

@@ -246,14 +246,14 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
                 if _stopped.is_set():
                     return
                 faults.append(f'{variant.name}, seed {seed}: {error}')
-                said = 'failed'
+                outcome = 'failed'
             else:
                 with lock:
                     results[variant.name, seed] = scores
                     write_results(out, variants, results, amp)
-                said = f'AP {100 * scores["AP"]:.1f}'
+                outcome = f'AP {100 * scores["AP"]:.1f}'
             print(f'[{len(results) + len(faults)}/{len(jobs)}, {time.monotonic() - start:.0f} s] '
-                  f'{variant.name}, seed {seed}: {said}', flush=True)
+                  f'{variant.name}, seed {seed}: {outcome}', flush=True)
 
     threads = [threading.Thread(target=work, args=(gpu,), daemon=True) for gpu in slots]
     for thread in threads:

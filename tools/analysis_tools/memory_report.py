@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How a trained MemCNP reads its memory: python tools/analysis_tools/memory_report.py CONFIG CHECKPOINT --out DIR."""
+"""Analyse the reads of a MemCNP memory: python tools/analysis_tools/memory_report.py CONFIG CHECKPOINT --out DIR."""
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,18 @@ from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, posi
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/memory_report.py', description=(
-        'Runs the model over frames of its test set and says how many units of the memory are used, how many a '
-        'location reads (the perplexity of its weights), and how much the contexts vary over a frame, compared with '
-        'the features; writes memory.json, units.png and maps.png. docs/memory_report.md explains the numbers.'))
+        'Runs the model on frames of its test set and prints how many units of the memory are used, how many units a '
+        'location reads (the perplexity of its weights), and the variation of the contexts over a frame relative to '
+        'that of the features. Writes memory.json, units.png and maps.png. See docs/memory_report.md for the '
+        'definitions.'))
     parser.add_argument('config', type=existing_file, help='config of a MemCNP model')
     parser.add_argument('checkpoint', type=checkpoint_source, help='trained weights')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for numbers and pictures')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='output folder')
     parser.add_argument('--frames', type=positive_int, default=32, metavar='N',
-                        help='frames, evenly spaced over the test set (default: 32)')
-    parser.add_argument('--maps', type=positive_int, default=4, metavar='N', help='of them in maps.png (default: 4)')
-    parser.add_argument('--device', help="such as 'cpu' (default: the GPU if there is one)")
+                        help='number of frames, evenly spaced over the test set (default: 32)')
+    parser.add_argument('--maps', type=positive_int, default=4, metavar='N',
+                        help='number of these frames shown in maps.png (default: 4)')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_config_options()
     return parser
 
