@@ -1,4 +1,4 @@
-"""Detectors and their parts, each built from a config by its name. Importing it registers them."""
+"""Detectors and their components, built from a config by name. Importing this package registers them."""
 from mmdet.models.backbones import *  # noqa: F403
 from mmdet.models.data_preprocessors import *  # noqa: F403
 from mmdet.models.dense_heads import *  # noqa: F403

@@ -15,18 +15,18 @@ from mmdet.structures import TrackDataSample
 
 @MODELS.register_module()
 class TrackDataPreprocessor(BaseDataPreprocessor):
-    """Copies clips to the device, normalises, pads and stacks them; pads ``gt_instances.masks`` to the same size.
+    """Copy clips to the device, normalise, pad and stack them; pad ``gt_instances.masks`` to the same size.
 
     Args:
-        mean, std: of the three channels, 0–255, in the order that the network sees.
-        bgr_to_rgb: the network sees RGB (files are read as BGR).
-        pad_size_divisor: height and width become multiples of it, zeros at the bottom and the right.
-        non_blocking: copies from pinned memory do not wait.
+        mean, std: mean and standard deviation of the three channels (0–255), in the order of the network's input.
+        bgr_to_rgb: whether the network's input is RGB; files are read as BGR.
+        pad_size_divisor: images are padded with zeros at the bottom and the right to a multiple of this.
+        non_blocking: whether copies from pinned memory are asynchronous.
     """
 
     mean: Tensor
     std: Tensor
-    deterministic_forward = True  # draws no random numbers, keeps no state
+    deterministic_forward = True  # uses no random numbers and no state
 
     def __init__(self,
                  mean: Sequence[float] = (123.675, 116.28, 103.53),
@@ -45,7 +45,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
 
         Args:
             data: ``inputs``: N clips (T, 3, h, w) uint8 BGR of equal T; ``data_samples``: N :class:`TrackDataSample`.
-            training: unused; training and testing see the same values.
+            training: unused; preprocessing is the same in training and testing.
 
         Returns:
             ``inputs`` (N, T, 3, H, W) float32 and copies of ``data_samples``, both on the device; each frame has
@@ -64,7 +64,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         for target, clip, sample in zip(batch, clips, samples, strict=True):
             for image, frame in zip(target, sample, strict=True):
                 h, w = frame.img_shape
-                if (h, w) != tuple(clip.shape[2:]):  # padded in the clip, before normalisation
+                if (h, w) != tuple(clip.shape[2:]):  # padding in the clip was normalised, too
                     image[:, h:] = 0
                     image[:, :, w:] = 0
                 frame.set_metainfo({'batch_input_shape': (height, width)})
@@ -73,17 +73,17 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         return {'inputs': batch, 'data_samples': samples}
 
     def _normalize(self, clips: Tensor, target: Tensor) -> None:
-        """Write (..., 3, h, w) uint8 into the upper left corner of ``target`` (..., 3, H, W), zeros around it."""
+        """Normalise (..., 3, h, w) uint8 into the upper left corner of ``target`` (..., 3, H, W); the rest is 0."""
         height, width = clips.shape[-2:]
         target[..., height:, :] = 0
         target[..., width:] = 0
-        # one channel at a time: a CPU is several times faster where the innermost pixels lie side by side
+        # one channel at a time: on a CPU, contiguous rows of pixels are several times faster
         for channel, (mean, std) in enumerate(zip(self.mean, self.std)):
             source = clips[..., 2 - channel if self.bgr_to_rgb else channel, :, :]
             target[..., channel, :height, :width].copy_(source).sub_(mean).div_(std)
 
     def _move(self, instances: Sequence[InstanceData], height: int, width: int) -> None:
-        """Move annotations to the device as tensors, masks padded; each other field of all frames in one copy."""
+        """Move annotations to the device as tensors; pad masks, and copy each other field of all frames at once."""
         for field in dict.fromkeys(field for item in instances for field in item.all_keys()):
             having = [item for item in instances if field in item]
             values = [torch.as_tensor(item[field]) for item in having]
@@ -97,7 +97,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
 
 
 def _copy(sample: TrackDataSample) -> TrackDataSample:
-    """Copy a sample so that it can be given other annotations."""
+    """Copy a sample so that its annotations can be replaced without changing the original."""
     frames = [frame.new() for frame in sample]
     for frame in frames:
         if 'gt_instances' in frame:
@@ -108,7 +108,7 @@ def _copy(sample: TrackDataSample) -> TrackDataSample:
 def _padded(masks: list[Tensor], height: int, width: int) -> list[Tensor]:
     """Pad masks (n, h, w) with zeros at the bottom and the right."""
     if masks[0].is_cuda and all(mask.shape[1:] == masks[0].shape[1:] for mask in masks):
-        # in one operation: the launch of a kernel costs more than its work
+        # in one operation, since launching a kernel takes longer than its computation
         return list(_pad(torch.cat(masks), height, width).split([len(mask) for mask in masks]))
     return [_pad(mask, height, width) for mask in masks]
 

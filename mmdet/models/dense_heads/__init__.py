@@ -1,4 +1,4 @@
-"""Feature maps to boxes, masks and embeddings at every location: MemCNP, SipMask, FCOS, RPN."""
+"""Heads that predict boxes, masks and embeddings at every location (MemCNP, SipMask, FCOS, RPN) or query (VidEoMT)."""
 from mmdet.models.dense_heads.cnp_contrast_head import CNPContrastHead
 from mmdet.models.dense_heads.fcos_head import FCOSHead
 from mmdet.models.dense_heads.query_mask_criterion import QueryMaskCriterion

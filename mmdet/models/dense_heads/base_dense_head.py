@@ -1,10 +1,10 @@
-"""Base class of the dense heads: settings of testing, initial weights, conversion of detections to results.
+"""Base class of the dense heads: test settings, weight initialisation, conversion of detections to results.
 
-A head (FCOS, SipMask, MemCNP) is one module: ``forward`` computes the raw outputs, in training and testing; ``loss``
-compares them with the ground truth; ``predict`` turns them into :class:`DeviceDetections` of fixed size on the device,
-so that testing can be replayed as a CUDA graph; :meth:`BaseDenseHead.results` copies those to the host once.
+A head (FCOS, SipMask, MemCNP) is one module: ``forward`` computes the raw outputs in training and testing; ``loss``
+computes the losses from them; ``predict`` converts them to :class:`DeviceDetections` of fixed size on the device, so
+that testing can be replayed as a CUDA graph; :meth:`BaseDenseHead.results` copies those to the host once.
 
-Symbols: B frames, D detections a frame, F values of a detection, H0×W0 original frames, K classes, N locations.
+Symbols: B frames, D detections per frame, H0×W0 original frames.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.device_rle import changes_to_rle, run_changes
 
 MASK_STRIDE = 2  # pixels of the input per pixel of the mask maps
-_PUBLISHED_KEYS = {'max_pre_nms': 'nms_pre'}  # of published configs
+_PUBLISHED_KEYS = {'max_pre_nms': 'nms_pre'}  # key in published configs → key here
 
 
 @dataclass
@@ -35,10 +35,10 @@ class TestSettings:
     """A head's ``test_cfg``.
 
     Attributes:
-        nms_pre: locations kept per level and, in Fast NMS, candidates per class.
-        score_thr: scores must exceed it.
-        nms_thr: boxes of a class that overlap a better one by more are dropped.
-        max_per_img: detections of a frame at most.
+        nms_pre: maximum number of candidates per level and, in Fast NMS, per class.
+        score_thr: detections with a score of at most this are dropped.
+        nms_thr: boxes whose IoU with a higher-scoring box of the same class exceeds this are dropped.
+        max_per_img: maximum number of detections per frame.
     """
 
     __test__ = False  # pytest: not a test class
@@ -50,10 +50,10 @@ class TestSettings:
 
     @classmethod
     def of(cls, head: str, test_cfg: dict | None, **defaults: float) -> TestSettings:
-        """Read a config on top of a head's defaults.
+        """Create the settings from a config and the head's defaults.
 
         Raises:
-            UserError: unknown keys.
+            UserError: if the config has unknown keys.
         """
         given = {_PUBLISHED_KEYS.get(key, key): value for key, value in (test_cfg or {}).items()}
         unknown = [key for key in given if key not in defaults]
@@ -64,7 +64,7 @@ class TestSettings:
 
 
 class FrameGeometry(NamedTuple):
-    """Size of a frame in the network's input: ``scale_factor``, ``img_shape`` and ``ori_shape`` of its sample."""
+    """Sizes of a frame: ``scale_factor`` (input pixels per original pixel), ``img_shape`` and ``ori_shape`` (h, w)."""
 
     scale_factor: float
     img_shape: tuple[int, int]
@@ -80,9 +80,9 @@ class DeviceDetections(NamedTuple):
     """Detections of B frames on the device.
 
     Attributes:
-        rows: (B, D, F) float32: box in network pixels, score (0: no detection), label, the head's extras, embedding.
-        changes: (n, W0·H0) bool of :func:`run_changes`: n = B·D, or on the CPU only the masks of real detections; None
-            from a head without masks.
+        rows: (B, D, …) float32: box in input pixels, score (0 for an empty slot), label, the head's extras, embedding.
+        changes: (n, W0·H0) bool, the masks as run ends, see :func:`run_changes`. n = B·D, or on the CPU the number of
+            detections without empty slots. None for heads without masks.
     """
 
     rows: Tensor
@@ -93,10 +93,10 @@ class BaseDenseHead(BaseModule):
     """Base class; subclasses define ``forward``, ``loss`` and ``predict``.
 
     Attributes:
-        class_layers: layers with outputs per class, for starting from a detector of other classes.
-        extras: name and width of what a detection carries beside box, score and label.
-        fixed_shape: whether the shapes in ``loss`` depend on no value, so that a detector may run it as a CUDA graph.
-        strides: of the levels; further levels are ignored.
+        class_layers: layers with outputs per class, used when weights of a detector with other classes are loaded.
+        extras: name and number of values of further attributes of a detection, besides box, score and label.
+        fixed_shape: whether no shape in ``loss`` depends on values, so that a detector may run it as a CUDA graph.
+        strides: strides of the levels used; further levels are ignored.
     """
 
     class_layers = {'fcos_cls': ClassRows()}
@@ -109,23 +109,25 @@ class BaseDenseHead(BaseModule):
         """Compute the losses of a batch.
 
         Args:
-            feats: pyramid maps (B, C, h_l, w_l); heads that track take 2·B, B key frames, then their reference frames.
+            feats: pyramid maps (B, C, h_l, w_l); for heads that track (2·B, C, h_l, w_l), of B key frames, then their
+                reference frames.
             targets, references: objects of the key and of the reference frames.
         """
         raise NotImplementedError
 
     def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Detect in B frames, best first, without leaving the device.
+        """Detect objects in B frames, in descending order of score, without synchronising with the GPU.
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l).
-            geometries: of the frames; a head with masks takes frames of one geometry.
+            geometries: geometries of the frames; for heads with masks they must be equal.
         """
         raise NotImplementedError
 
     def init_branches(self, classifier: nn.Conv2d) -> None:
-        """Draw the weights of all convolutions and linear layers from N(0, 0.01), set biases to 0 and the probability
-        of every class to 1 %.
+        """Initialise weights of convolutions and linear layers from N(0, 0.01²), biases with 0.
+
+        The bias of the classifier is set so that the initial probability of every class is 1 %.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -137,24 +139,22 @@ class BaseDenseHead(BaseModule):
 
     @staticmethod
     def to_runs(masks: Tensor, detections: Detections, geometry: FrameGeometry) -> Tensor:
-        """Turn mask probabilities (B, D, h, w) into ends of runs of the original frames, see
-        :attr:`DeviceDetections.changes`.
-        """
+        """Convert mask probabilities (B, D, h, w) to :attr:`DeviceDetections.changes`."""
         masks, valid = masks.flatten(0, 1), detections.valid.flatten()
         if masks.is_cuda or is_capturing():
             masks = masks * valid[:, None, None]
-        else:  # on a CPU the number of masks may vary
+        else:  # on a CPU, shapes may depend on values
             masks = masks[valid]
-        # transpose before upsampling: run lengths are in column-major order
+        # transposed before upsampling, since run lengths are in column-major order
         columns = masks.transpose(1, 2).contiguous()
         return run_changes(resize_and_fit(columns, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape[::-1]))
 
     def results(self, detections: DeviceDetections, geometries: Sequence[FrameGeometry]) -> list[InstanceData]:
-        """Copy detections to the host, all in one copy, and convert them.
+        """Copy the detections of all frames to the host in one copy, and convert them to results.
 
         Returns:
-            Per frame ``bboxes`` (original pixels), ``scores``, ``labels``, the head's extras and, where it makes them,
-            ``embeddings`` and ``masks`` (RLE).
+            For each frame ``bboxes`` (original pixels), ``scores``, ``labels``, the head's extras and, if the head
+            computes them, ``embeddings`` and ``masks`` (RLE).
         """
         masks = [] if detections.changes is None else changes_to_rle(detections.changes, *geometries[0].ori_shape)
         rows = detections.rows.cpu()

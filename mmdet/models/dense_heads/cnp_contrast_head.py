@@ -1,12 +1,13 @@
 """The MemCNP head (paper section 3): class and box branches that read a memory, a mask map and a track map.
 
 Called by :class:`~mmdet.models.detectors.SipMaskMem`. :meth:`CNPContrastHead.forward` computes the raw outputs
-(section 3.1 and 3.2), :meth:`~CNPContrastHead.loss` the training losses (3.3 and 3.4), :meth:`~CNPContrastHead.predict`
-the detections.
+(sections 3.1 and 3.2), :meth:`~CNPContrastHead.loss` the training losses (3.3 and 3.4),
+:meth:`~CNPContrastHead.predict` the detections.
 
 Symbols: B images, C channels, K classes, H×W padded input, level l of stride s = 8·2^l with an h×w map, N locations n
-of all levels, μ and σ of the distances (l, t, r, b) of a location to the sides of its box, G padded objects g, P slots
-of positive locations, S candidates, D detections a frame.
+of all levels, μ and σ mean and standard deviation of the distances (l, t, r, b) of a location to the sides of its box,
+G padded objects g, R padded reference objects r, P slots of positive locations, S candidates, D detections per frame.
+IoU⁺ is the IoU of boxes whose x2, y2 are inclusive.
 """
 from __future__ import annotations
 
@@ -49,9 +50,9 @@ from mmdet.ops.resize import resize
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
-_FINE_LEVELS = 3  # levels that feed the mask and the track map
-MASK_FACTOR = 4  # from the finest level's resolution to the mask map's
-MIN_MASK_BOX = 4  # smaller boxes, in half-resolution pixels, are left out of the mask loss
+_FINE_LEVELS = 3  # levels from which the mask and the track map are computed
+MASK_FACTOR = 4  # upsampling factor from the finest level to the mask map
+MIN_MASK_BOX = 4  # in half-resolution pixels; boxes of at most this width or height are excluded from the mask loss
 
 
 @dataclass
@@ -59,11 +60,14 @@ class CNPOutputs:
     """Raw outputs of the head for a batch of frames.
 
     Attributes:
-        cls_logits: (B, N, K) float32. centerness: (B, N) logits, float32.
-        means: (B, N, 4) μ in (0, 1): distances l, t, r, b from the location to the box, relative to the image.
-        sigmas: (B, N, 4) σ, standard deviations of the same, at least 0.1.
+        cls_logits: (B, N, K) float32.
+        centerness: (B, N) logits, float32.
+        means: (B, N, 4) μ in (0, 1): distances l, t, r, b from the location to the sides of the box, relative to the
+            size of the image.
+        sigmas: (B, N, 4) σ, standard deviations of these distances, at least 0.1.
         coarse_mask: (B, C, H/8, W/8), see :attr:`mask`.
-        track: (B, C, H/8, W/8). ref_track: the same of the reference frames, in training.
+        track: (B, C, H/8, W/8).
+        ref_track: the track map of the reference frames, in training; else None.
         grid: the locations.
     """
 
@@ -78,7 +82,7 @@ class CNPOutputs:
 
     @property
     def mask(self) -> Tensor:
-        """The mask map (B, C, H/2, W/2), non-negative: the coarse one upsampled, then clamped at 0."""
+        """The mask map (B, C, H/2, W/2): ReLU of the upsampled coarse map."""
         return resize(self.coarse_mask, MASK_FACTOR).relu()
 
     def bboxes(self, index: Tensor | None = None) -> Tensor:
@@ -96,14 +100,14 @@ class CNPContrastHead(BaseDenseHead):
 
     Args:
         num_classes: K.
-        in_channels: C, of the pyramid's maps and of all branches; a multiple of 32.
+        in_channels: C, channels of the pyramid's maps and of all branches; a multiple of 32.
         stacked_convs: convolutions of the mask tower; class and track towers have one fewer.
-        strides: of the levels; levels beyond are ignored.
-        num_units, update_mode: of the memory, see :class:`CNPMemory`; 0 units: no memory, the context is 0.
-        write_target: what the memory stores, see :func:`write_targets`.
+        strides: strides of the levels used; further levels are ignored.
+        num_units, update_mode: see :class:`CNPMemory`; with 0 units there is no memory, and the context is 0.
+        write_target: box that a location writes to the memory, see :func:`write_targets`.
         assigner: config of an assigner in ``task_modules/cnp_assigners.py``.
-        track_jitter: in training, a reference box's centre is shifted at random by up to this share of its size before
-            its embedding is read.
+        track_jitter: in training, reference boxes are shifted randomly by up to this fraction of their size before
+            their embeddings are sampled.
         test_cfg: see :class:`TestSettings`; ``score_thr`` applies to class · centerness.
     """
 
@@ -125,7 +129,7 @@ class CNPContrastHead(BaseDenseHead):
         self.fcos_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.track_fuse = nn.Conv2d(_FINE_LEVELS * channels, channels, 1)
         self.mask_fuse = nn.Conv2d(_FINE_LEVELS * channels, channels, 1)
-        # part of the checkpoint; only detached offsets depend on them, so they get no gradient
+        # part of the checkpoint; only detached offsets depend on them, so they have no gradient
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides).requires_grad_(False)
         self.cls_align = FeatureAlign(2 * channels, channels)
         self.mask_align = FeatureAlign(channels, channels)
@@ -144,8 +148,8 @@ class CNPContrastHead(BaseDenseHead):
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
-                frames, of which only the track map is made.
-            targets: objects of the key frames, in training: they are written to the memory before it is read.
+                frames, for which only the track map is computed.
+            targets: objects of the key frames, in training; they are written to the memory before it is read.
         """
         feats = feats[:len(self.strides)]
         batch = len(feats[0]) if targets is None else len(targets)
@@ -197,14 +201,14 @@ class CNPContrastHead(BaseDenseHead):
             return self.criterion(outputs, targets, references)
 
     def criterion(self, outputs: CNPOutputs, targets: PaddedTargets, references: PaddedTargets) -> dict[str, Tensor]:
-        """Compute six losses and the accuracy of the matching.
+        """Compute six losses and the matching accuracy.
 
         ``loss_bbox, loss_cls, loss_cnp, loss_seg, loss_match`` are sums over images divided by the number of images
-        with ground truth, ``loss_centerness`` is divided by B. All are finite and differentiable with no ground truth,
-        no positive and no kept box.
+        with ground truth, ``loss_centerness`` is divided by B. All are finite and differentiable even without ground
+        truth, positive locations or kept boxes.
 
         Args:
-            outputs: of key and reference frames.
+            outputs: raw outputs for key and reference frames.
             targets, references: objects of the key frames and of the reference frames.
         """
         assert targets.gt_masks is not None and outputs.ref_track is not None
@@ -223,13 +227,13 @@ class CNPContrastHead(BaseDenseHead):
 
         # focal loss summed over positives and negatives, / number of positives
         place = index * self.num_classes + gt_labels
-        # add, since empty slots may share a positive's location
+        # added rather than assigned, since empty slots may have the location of a positive slot
         onehot = torch.zeros_like(outputs.cls_logits).flatten(1).scatter_add_(
             1, place, positive.to(outputs.cls_logits.dtype)).view_as(outputs.cls_logits)  # (B, N, K)
         counted = (onehot.amax(dim=2) > 0) | assignment.negative  # (B, N)
         loss_cls = (sigmoid_focal_loss(outputs.cls_logits, onehot).sum(dim=2) * counted).sum(dim=1) / num_positive
 
-        # −log Σ_n w_n·N(g; μbox_n, σ_n) / N + smooth L1(σ_n, u_n), u_n = (1 − confidence) + (1 − IoU+)
+        # −log Σ_n w_n·N(g; μbox_n, σ_n) / N + smooth L1(σ_n, u_n), u_n = (1 − confidence) + (1 − IoU⁺)
         height, width = grid.size
         extent = device_constant((width, height) * 2, bboxes.device)
         error = (1 - confidence) + (1 - aligned_legacy_box_iou(bboxes.detach(), gt_bboxes))  # u: (B, P)
@@ -237,7 +241,7 @@ class CNPContrastHead(BaseDenseHead):
         loss_cnp = mixture_nll_loss(bboxes / extent, gather_rows(outputs.sigmas, index), targets.gt_bboxes / extent,
                                     weights, error, slot_gt, positive, len(grid.points))
 
-        # binary cross-entropy of sigmoid(coefficient · mask map) inside the boxes, weighted by v = IoU+ · confidence
+        # binary cross-entropy of sigmoid(coefficient · mask map) inside the boxes, weighted by v = IoU⁺ · confidence
         halved = bboxes.detach() / MASK_STRIDE
         kept = positive & (halved[..., 2:] - halved[..., :2] > MIN_MASK_BOX).all(dim=-1)  # (B, P)
         gt_masks = F.interpolate(targets.gt_masks.float(), scale_factor=1 / MASK_STRIDE, mode='bilinear',
@@ -261,7 +265,7 @@ class CNPContrastHead(BaseDenseHead):
         coefficients = sample_at_centers(track, bboxes.detach())  # (B, P, C)
         match_acc = match_accuracy(coefficients.detach(), keys.detach(), references.valid, match.gather(1, slot_gt),
                                    kept)
-        # as the published weights were trained: without a correct match the loss of the batch is 0
+        # as in the training of the published weights, the loss of a batch without a correct match is 0
         loss_match = torch.where(match_acc > 0, loss_match / num_images, 0.0 * loss_match)
 
         return dict(loss_bbox=loss_bbox.sum() / num_images, loss_cls=loss_cls.sum() / num_images,
@@ -272,13 +276,13 @@ class CNPContrastHead(BaseDenseHead):
     # Testing
 
     def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Detect in B frames of one geometry; see the base class."""
+        """Detect objects in B frames of equal geometry; see the base class."""
         outputs = self.forward(feats)
         with torch.autocast(outputs.track.device.type, enabled=False):
             return self.detect(outputs, geometries)
 
     def detect(self, outputs: CNPOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Choose candidates per level, apply Fast NMS, compute masks and track embeddings."""
+        """Select candidates per level, apply Fast NMS, compute masks and track embeddings."""
         settings = self.test_settings
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,

@@ -1,10 +1,10 @@
-"""FCOS (Tian et al., ICCV 2019): every location predicts a class, the distances to the sides of its box, a centerness.
+"""FCOS (Tian et al., ICCV 2019): every location predicts a class, the distances to the sides of a box, and centerness.
 
 Called by the detector ``FCOS``. :meth:`FCOSHead.forward` computes the raw outputs (section 3.1), :meth:`~FCOSHead.loss`
-the training losses (3.1 and 3.2; the SipMask head uses :func:`fcos_losses`, too), :meth:`~FCOSHead.predict` the
+the training losses (3.1 and 3.2; :func:`fcos_losses` is also used by the SipMask head), :meth:`~FCOSHead.predict` the
 detections.
 
-Symbols: B images, K classes, N locations of all levels in level order, G padded objects, S candidates, D detections an
+Symbols: B images, K classes, N locations of all levels in level order, G padded objects, S candidates, D detections per
 image.
 """
 from __future__ import annotations
@@ -35,8 +35,8 @@ from mmdet.registry import MODELS
 from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
 BOX_LOSSES = ('iou', 'giou')
-MIN_IOU = 1e-6  # below it the logarithm of the IoU loss is cut off
-_MAX_LOG_DISTANCE = 12.0  # far beyond any image; the exponential of more would overflow
+MIN_IOU = 1e-6  # lower bound of the IoU in the logarithm of the IoU loss
+_MAX_LOG_DISTANCE = 12.0  # exp(12) pixels is larger than any image; a larger exponent could overflow
 
 
 @dataclass
@@ -44,8 +44,10 @@ class FCOSOutputs:
     """Raw outputs of the head for a batch of images.
 
     Attributes:
-        cls_logits: (B, N, K). centerness: (B, N) logits. Both float32.
-        bboxes: (B, N, 4) in pixels of the input, not clipped. grid: the locations.
+        cls_logits: (B, N, K) float32.
+        centerness: (B, N) logits, float32.
+        bboxes: (B, N, 4) in pixels of the input, not clipped.
+        grid: the locations.
     """
 
     cls_logits: Tensor
@@ -56,19 +58,25 @@ class FCOSOutputs:
 
 def fcos_losses(cls_logits: Tensor, bboxes: Tensor, centerness: Tensor, assigned: FCOSTargets, targets: PaddedTargets,
                 box_loss: str = 'iou') -> dict[str, Tensor]:
-    """Compute ``loss_cls``, ``loss_bbox``, ``loss_centerness``; finite and differentiable without positive location.
+    """Compute ``loss_cls``, ``loss_bbox`` and ``loss_centerness``.
+
+    They are finite and differentiable even without positive locations.
 
     Args:
-        cls_logits: (B, N, K). bboxes: (B, N, 4) decoded, in pixels. centerness: (B, N) logits.
-        assigned: the targets of the locations. targets: the batch's objects.
-        box_loss: ``'iou'``: −ln IoU⁺, as published; ``'giou'``: 1 − GIoU. Both are weighted by the centerness target.
+        cls_logits: (B, N, K).
+        bboxes: (B, N, 4) decoded boxes in pixels.
+        centerness: (B, N) logits.
+        assigned: targets of the locations.
+        targets: objects of the batch.
+        box_loss: ``'iou'``: −ln IoU⁺, as published (IoU⁺: x2, y2 inclusive); ``'giou'``: 1 − GIoU. Both are weighted
+            by the centerness target.
     """
     positive = assigned.positive  # (B, N)
     num_positive = positive.sum()
     gt_labels = targets.gt_labels.gather(1, assigned.gt)
     onehot = (F.one_hot(gt_labels, cls_logits.shape[2]) * positive[..., None]).to(cls_logits.dtype)
     gt_bboxes = gather_rows(targets.gt_bboxes, assigned.gt)  # (B, N, 4)
-    # other locations get their target: their loss has no weight, and its gradient stays finite
+    # replace boxes of other locations, whose weight is 0, by their targets, so that gradients stay finite
     predicted = torch.where(positive[..., None], bboxes, gt_bboxes)
     if box_loss == 'iou':
         error = -aligned_legacy_box_iou(predicted, gt_bboxes).clamp(min=MIN_IOU).log()
@@ -84,19 +92,21 @@ def fcos_losses(cls_logits: Tensor, bboxes: Tensor, centerness: Tensor, assigned
 
 @MODELS.register_module()
 class FCOSHead(BaseDenseHead):
-    """Dense head of FCOS. By default as first published; the last four options are its authors' later improvements.
+    """Dense head of FCOS, by default as first published.
+
+    ``center_radius``, ``centerness_on_reg``, ``norm_on_bbox`` and ``box_loss`` are the authors' later improvements.
 
     Args:
         num_classes: K.
-        in_channels: of the pyramid's maps and of the towers; a multiple of 32.
+        in_channels: channels of the pyramid's maps and of the towers; a multiple of 32.
         stacked_convs: convolutions of each tower.
-        strides: of the levels; levels beyond are ignored.
-        regress_ranges: per level the smallest and largest distance to the farthest side of the boxes assigned to it, in
-            pixels; [−1, 64], [64, 128], … by default, the last without upper end.
-        center_radius: only locations closer than ``center_radius`` strides to the centre of an object are positive (1.5
-            is usual); None: all locations in its box.
-        centerness_on_reg: the centerness comes from the box tower instead of the class tower.
-        norm_on_bbox: a distance is stride · ReLU(scale · x) instead of exp(scale · x).
+        strides: strides of the levels used; further levels are ignored.
+        regress_ranges: for each level, the smallest and largest distance in pixels from a location to the farthest side
+            of its box; [−1, 64], [64, 128], … by default, the last without upper bound.
+        center_radius: only locations within ``center_radius`` strides of the centre of an object are positive (usually
+            1.5); None: all locations in its box.
+        centerness_on_reg: predict centerness from the box tower instead of the class tower.
+        norm_on_bbox: distances are stride · ReLU(scale · x) instead of exp(scale · x).
         box_loss: ``'iou'`` or ``'giou'``, see :func:`fcos_losses`.
         test_cfg: see :class:`TestSettings`; ``score_thr`` applies to the class probability alone.
     """
@@ -113,7 +123,7 @@ class FCOSHead(BaseDenseHead):
         self.regress_ranges = list(regress_ranges or default_regress_ranges(len(self.strides)))
         if len(self.regress_ranges) != len(self.strides):
             raise UserError(f'FCOSHead has {len(self.regress_ranges)} regress_ranges for {len(self.strides)} strides; '
-                            'give one a level, or leave regress_ranges out')
+                            'set one per level, or omit regress_ranges')
         self.center_radius, self.centerness_on_reg = center_radius, centerness_on_reg
         self.norm_on_bbox, self.box_loss = norm_on_bbox, box_loss
         self.cls_convs = conv_tower(in_channels, stacked_convs)
@@ -128,7 +138,7 @@ class FCOSHead(BaseDenseHead):
         self.convention = BoxConvention(legacy=True)  # as published
 
     def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> FCOSOutputs:
-        """Compute the raw outputs of pyramid maps (B, C, h_l, w_l). They do not depend on ``targets``."""
+        """Compute the raw outputs of pyramid maps (B, C, h_l, w_l); ``targets`` is not used."""
         feats = feats[:len(self.strides)]
         grid = Grid.of(feats, self.strides)
         cls_feats, box_feats = [self.cls_convs(feat) for feat in feats], [self.reg_convs(feat) for feat in feats]
@@ -154,13 +164,13 @@ class FCOSHead(BaseDenseHead):
                                self.box_loss)
 
     def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Detect in B images, whose geometries may differ; see the base class."""
+        """Detect objects in B images, whose geometries may differ; see the base class."""
         outputs = self.forward(feats)
         with torch.autocast(outputs.bboxes.device.type, enabled=False):
             return self.detect(outputs, geometries)
 
     def detect(self, outputs: FCOSOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Choose candidates per level, threshold, suppress overlapping boxes of a class."""
+        """Select candidates per level, drop low scores, apply NMS per class."""
         settings = self.test_settings
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,

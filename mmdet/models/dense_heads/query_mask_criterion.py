@@ -1,5 +1,6 @@
-"""Losses of ``VidEoMT``: classes of all queries, masks of matched ones, over whole clips (Mask2Former's, with matching
-as in CTVIS and VidEoMT, arXiv 2602.17807).
+"""Losses of ``VidEoMT`` over whole clips: class loss of all queries, mask losses of matched queries.
+
+The losses are Mask2Former's (arXiv 2112.01527), the matching is that of CTVIS and VidEoMT (arXiv 2602.17807).
 
 Symbols: B clips, T frames, Q queries, K classes, n objects of a clip, M = Σ T·n masks of all clips, P points.
 """
@@ -21,17 +22,17 @@ Prediction = tuple[Tensor, Tensor]  # class logits (B, T, Q, K + 1), mask logits
 
 @MODELS.register_module()
 class QueryMaskCriterion:
-    """Cross-entropy, mask and dice losses of several predictions for the same clips, each matched for itself.
+    """Cross-entropy, mask and dice losses of several predictions for the same clips, each matched separately.
 
-    A matched query has its object's label in every frame of the clip, and an empty mask where the object is not
-    visible. An object counts T times in the number that mask and dice losses are divided by.
+    The target of a matched query is its object's label in every frame of the clip, and an empty mask in frames in which
+    the object is not visible. Mask and dice losses are averaged over masks, of which every object has T.
 
     Args:
-        matcher: config of the assignment; its ``num_points`` is this class's unless given.
-        num_points: P, for each mask.
-        class_weight, mask_weight, dice_weight: of the three losses.
-        no_object_weight: of the class "no object" in the cross-entropy.
-        rand: draws points, called as ``torch.rand``.
+        matcher: config of the matcher; its ``num_points`` defaults to this class's.
+        num_points: P, points per mask.
+        class_weight, mask_weight, dice_weight: weights of the three losses.
+        no_object_weight: weight of the class "no object" in the cross-entropy.
+        rand: function with the signature of ``torch.rand`` that samples points.
     """
 
     def __init__(self, matcher: dict | None = None, num_points: int = 12544, class_weight: float = 2.0,
@@ -45,12 +46,15 @@ class QueryMaskCriterion:
         self.rand = rand
 
     def __call__(self, predictions: Sequence[Prediction], targets: Sequence[ClipTargets]) -> dict[str, Tensor]:
-        """Compute the weighted losses ``loss_ce``, ``loss_mask``, ``loss_dice`` of the first prediction, ``loss_ce_0``,
-        ... of the second, and so on.
+        """Compute the weighted losses of all predictions.
 
         Args:
-            predictions: the final one, then the auxiliary ones in the order of their blocks.
-            targets: of the B clips.
+            predictions: the final prediction, then the auxiliary ones in the order of their blocks.
+            targets: objects of the B clips.
+
+        Returns:
+            ``loss_ce``, ``loss_mask``, ``loss_dice`` of the first prediction, ``loss_ce_0``, ... of the second, and so
+            on.
         """
         count = self._number_of_masks(predictions[0][0], targets)
         losses: dict[str, Tensor] = {}
@@ -63,7 +67,7 @@ class QueryMaskCriterion:
 
     def unweighted(self, class_logits: Tensor, mask_logits: Tensor, targets: Sequence[ClipTargets],
                    count: Tensor) -> dict[str, Tensor]:
-        """Compute the three losses of one prediction; sums over masks are divided by ``count``."""
+        """Compute the three losses of one prediction without weights; sums over masks are divided by ``count``."""
         pairs = [self.matcher.match(classes, masks, target, self.rand)
                  for classes, masks, target in zip(class_logits, mask_logits, targets)]
         masks = torch.cat([logits[:, queries].flatten(0, 1)
@@ -72,7 +76,7 @@ class QueryMaskCriterion:
                           for target, (_, objects) in zip(targets, pairs)])  # (M, H, W)
         losses = dict(loss_ce=self._class_loss(class_logits, targets, pairs))
         if not len(masks):
-            zero = masks.sum()  # 0, and part of the graph
+            zero = masks.sum()  # 0, but connected to the outputs in the autograd graph
             return losses | dict(loss_mask=zero, loss_dice=zero)
         points = uncertain_points(masks, self.num_points, self.rand)
         predicted, expected = sample_points(masks, points), sample_points(true, points)
@@ -91,7 +95,7 @@ class QueryMaskCriterion:
 
     @staticmethod
     def _number_of_masks(logits: Tensor, targets: Sequence[ClipTargets]) -> Tensor:
-        """Return the number of masks per process on average, at least 1."""
+        """Return the average number of masks per process, at least 1."""
         count = logits.new_tensor(sum(target.masks.shape[0] * target.masks.shape[1] for target in targets),
                                   dtype=torch.float32)
         all_reduce(count)

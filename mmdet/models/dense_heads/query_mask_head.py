@@ -1,5 +1,6 @@
-"""Queries, their hand-over from frame to frame, and what is read from tokens: classes and masks of each query
-(VidEoMT, arXiv 2602.17807, section 3). Built from a config by name; called by the detector ``VidEoMT``.
+"""Query embeddings, their propagation from frame to frame, and the class and mask predictions of query tokens.
+
+VidEoMT (arXiv 2602.17807, section 3). Built from a config by name; called by the detector ``VidEoMT``.
 
 Symbols: B frames, Q queries, K classes, D channels, R registers, h×w patches.
 """
@@ -15,7 +16,7 @@ from mmdet.registry import MODELS
 
 
 class UpscaleBlock(nn.Sequential):
-    """(B, D, h, w) → (B, D, 2h, 2w): transposed convolution, GELU, depthwise convolution, norm over the channels."""
+    """Upsample (B, D, h, w) to (B, D, 2h, 2w): transposed convolution, GELU, depthwise convolution, layer norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,13 +28,13 @@ class UpscaleBlock(nn.Sequential):
 
 @MODELS.register_module()
 class QueryMaskHead(BaseModule):
-    """Reads a class and a mask from every query token.
+    """Predict a class and a mask for every query token.
 
     Args:
-        num_classes: K; the class after the last one is "no object".
-        embed_dims: D, the backbone's.
-        num_queries: Q; the index of a query is the identity of its track.
-        num_prefix: class token and registers between queries and patches, 1 + R.
+        num_classes: K; the class with index K is "no object".
+        embed_dims: D, as in the backbone.
+        num_queries: Q; the index of a query is its track id.
+        num_prefix: number of class and register tokens between queries and patches, 1 + R.
         init_cfg: mmengine's.
     """
 
@@ -54,22 +55,22 @@ class QueryMaskHead(BaseModule):
         self.upscale = nn.Sequential(UpscaleBlock(embed_dims), UpscaleBlock(embed_dims))
 
     def first_queries(self, batch: int) -> Tensor:
-        """Return the input queries (batch, Q, D) of a video's first frame."""
+        """Return the input queries (batch, Q, D) of the first frame of a video."""
         return self.query.weight.expand(batch, -1, -1)
 
     def next_queries(self, tokens: Tensor) -> Tensor:
-        """Compute the next frame's queries (B, Q, D) from the tokens (B, Q + ..., D) after the last block."""
+        """Compute the queries (B, Q, D) of the next frame from the tokens (B, Q + ..., D) after the last block."""
         return self.query_updater(tokens[:, :self.num_queries]) + self.query.weight
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Read queries and patches.
+        """Predict the classes and masks of all queries.
 
         Args:
             tokens: (B, Q + 1 + R + h·w, D).
             grid: (h, w).
 
         Returns:
-            Class logits (B, Q, K + 1) and mask logits (B, Q, 4h, 4w), a quarter of the input's sides.
+            Class logits (B, Q, K + 1) and mask logits (B, Q, 4h, 4w), of stride 4 for patch size 16.
         """
         queries = tokens[:, :self.num_queries]
         patches = tokens[:, self.num_queries + self.num_prefix:]

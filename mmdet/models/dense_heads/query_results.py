@@ -1,5 +1,6 @@
-"""From the logits of queries to results: of each frame as it comes, and of a video at its end (VidEoMT, arXiv
-2602.17807). Built from a config by name; called by the detector ``VidEoMT`` in testing.
+"""Results computed from the logits of queries: of each frame online, and of a video at its end.
+
+VidEoMT (arXiv 2602.17807). Built from a config by name; called by the detector ``VidEoMT`` in testing.
 
 Symbols: T frames of a clip, Q queries, K classes, h×w mask logits, M results of a video.
 """
@@ -21,11 +22,11 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.device_rle import masks_to_rle
 from mmdet.structures.masks import rle_boxes
 
-MASK_PIXELS = 2 ** 25  # of masks of the original size worked on at once: bounds memory whatever clip and image size
+MASK_PIXELS = 2 ** 25  # pixels of masks processed at once; bounds memory for any length of clip and size of image
 
 
 class MaskGeometry(NamedTuple):
-    """How mask logits lie in frames: sizes (h, w) of the padded input, of the frame within it, of the original."""
+    """Sizes (h, w) of the padded input, of the resized frame without padding, and of the original frame."""
 
     padded: tuple[int, int]
     img_shape: tuple[int, int]
@@ -33,10 +34,10 @@ class MaskGeometry(NamedTuple):
 
 
 def restore_logits(logits: Tensor, geometry: MaskGeometry, direct: bool = False) -> Tensor:
-    """Resize mask logits (n, h, w) to the original size: (n, H0, W0) float32.
+    """Resize mask logits (n, h, w) to the size of the original frame: (n, H0, W0) float32.
 
-    Bilinear to the padded input, cropped, bilinear to the original; with ``direct`` at once, as transformers does for
-    inputs without padding.
+    They are resized bilinearly to the padded input, cropped, and resized to the original size; with ``direct`` in one
+    step, as the transformers library does for inputs without padding.
     """
     logits = logits.float()[None]
     if not direct:
@@ -46,34 +47,35 @@ def restore_logits(logits: Tensor, geometry: MaskGeometry, direct: bool = False)
 
 
 def mask_quality(logits: Tensor) -> Tensor:
-    """Compute the mean probability of the pixels of each mask (n, H, W) → (n,); 0 where it is empty."""
+    """Compute the mean probability (n,) of the pixels of each mask, given as logits (n, H, W); 0 for empty masks."""
     inside = logits > 0
     return (logits.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
 
 
 @MODELS.register_module()
 class QueryTrackResults:
-    """Gives each frame its objects, with the index of the query as track id, and each video of a data set its tracks.
+    """Compute the objects of each frame, with the query index as track id, and the tracks of each video of a data set.
 
-    **Frame.** Of each query the best label. ``score='frame'``: probability of the label in this frame · mean
-    probability of the mask's pixels (transformers' score). ``score='mean'``: probability of the label after the mean of
-    the logits of all frames so far.
+    **Frame.** Each query has its most probable label. With ``score='frame'``, the score is the probability of the label
+    in this frame times the mean probability of the mask's pixels (as in the transformers library); with
+    ``score='mean'``, the probability of the label computed from the mean logits of all frames so far.
 
-    **Video.** Pairs of query and label with the highest probability after the mean of all frames' logits. They are
-    known at the last frame only, so each frame of a data set also carries the masks of all queries that can still be
-    among them; whoever collects results keeps those of the pairs (:class:`~mmdet.evaluation.YouTubeVISMetric` does).
+    **Video.** The M pairs of query and label with the highest probability, computed from the mean logits of all frames.
+    They are known only at the last frame. Each frame of a data set therefore also has the masks of all queries that may
+    still be among them, and the collector of results, such as :class:`~mmdet.evaluation.YouTubeVISMetric`, keeps those
+    of the selected pairs.
 
     Args:
         max_per_video: M. 10 for YouTube-VIS, 20 for OVIS.
         score: ``'frame'`` or ``'mean'``.
-        score_thr: frames' objects have a score above it.
-        max_per_frame: most objects of a frame.
-        max_candidates: most queries whose masks a frame of a data set carries, the best by their mean logits so far;
-            None: all that can enter the best M, which is exact.
-        direct_masks: resize masks at once, without cropping the padding: for inputs without it.
+        score_thr: objects of a frame with a score of at most this are dropped.
+        max_per_frame: maximum number of objects of a frame.
+        max_candidates: maximum number of queries whose masks a frame of a data set has, those with the highest
+            probability by mean logits so far; None: all that may be among the best M, which is exact.
+        direct_masks: resize masks in one step, without cropping the padding; only for inputs without padding.
 
     Raises:
-        UserError: unknown score.
+        UserError: if ``score`` is unknown, or ``max_candidates`` is less than ``max_per_video``.
     """
 
     def __init__(self, max_per_video: int = 10, score: str = 'frame', score_thr: float = 0.05, max_per_frame: int = 50,
@@ -92,20 +94,21 @@ class QueryTrackResults:
 
     def add(self, frames: Sequence[DetDataSample], class_logits: Tensor, mask_logits: Tensor, state: QueryState,
             padded: tuple[int, int], difference_range: tuple[Tensor, Tensor]) -> None:
-        """Put results into the frames of a clip and advance the state, all but its queries.
+        """Add results to the frames of a clip, and update the state except for its queries.
 
         Args:
-            frames: T frames of one size: get ``pred_track_instances``; of a data set also ``video_candidates``, the
-                last of a video ``video_tracks``.
-            class_logits: (T, Q, K + 1). mask_logits: (T, Q, h, w).
-            state: of the frames before.
-            padded: (H, W) of the input.
-            difference_range: of the classifier, see :func:`~mmdet.models.trackers.query_state.can_enter`.
+            frames: T frames of equal size. ``pred_track_instances`` is set; for data sets also ``video_candidates``,
+                and ``video_tracks`` of the last frame of a video.
+            class_logits: (T, Q, K + 1).
+            mask_logits: (T, Q, h, w).
+            state: state after the previous frames; updated in place.
+            padded: (H, W) of the padded input.
+            difference_range: see :func:`~mmdet.models.trackers.query_state.can_enter`.
         """
         class_logits = class_logits.float()
         geometry = MaskGeometry(padded, tuple(frames[0].img_shape[:2]), tuple(frames[0].ori_shape[:2]))
         start = None if state.logit_sum is None else state.logit_sum.to(class_logits.device)
-        # one by one: clips give what single frames give, and cumsum has no fixed order of sums on a GPU
+        # added frame by frame: clips have the same results as single frames, and cumsum is not deterministic on a GPU
         sums = torch.stack(list(accumulate(class_logits, initial=start))[start is not None:])  # (T, Q, K + 1)
         counts = state.num_frames + torch.arange(1, len(frames) + 1, device=sums.device)
         shown = (sums / counts[:, None, None] if self.score == 'mean' else class_logits).softmax(-1)[..., :-1]
@@ -128,15 +131,15 @@ class QueryTrackResults:
             frames[-1].video_tracks = InstanceData(instances_id=queries.cpu(), labels=labels.cpu(), scores=scores.cpu())
 
     def _above_threshold(self, scores: Tensor) -> Tensor:
-        """Mark, (T, Q) bool, the best ``max_per_frame`` above the threshold, before the masks' quality counts."""
+        """Return a mask (T, Q) of the best ``max_per_frame`` scores above the threshold, without mask quality."""
         wanted = scores > self.score_thr
         if scores.shape[1] > self.max_per_frame:
-            bar = scores.topk(self.max_per_frame, dim=1).values[:, -1:]
-            wanted &= scores >= bar
+            lowest = scores.topk(self.max_per_frame, dim=1).values[:, -1:]
+            wanted &= scores >= lowest
         return wanted
 
     def _candidates(self, state: QueryState, length: int, difference_range: tuple[Tensor, Tensor]) -> Tensor:
-        """Mark, (Q,) bool, the queries that can still be among the best M."""
+        """Return a mask (Q,) of the queries that may still be among the best M."""
         assert state.logit_sum is not None
         still = can_enter(state.logit_sum, state.num_frames, length, difference_range, self.max_per_video)
         state.open = still if state.open is None else state.open.to(still.device) & still
@@ -159,9 +162,9 @@ class QueryTrackResults:
 
     def _fill(self, frames: Sequence[DetDataSample], times: list[int], queries: list[int], scores: Tensor,
               labels: Tensor, masks: list[dict], candidates: list[bool] | None) -> None:
-        """Make the frames' results of masks, which are sorted by frame; empty masks are left out."""
+        """Set the results of the frames; ``masks`` are sorted by frame, and empty ones are dropped."""
         boxes = torch.from_numpy(rle_boxes(masks)).float()
-        boxes[:, 2:] += boxes[:, :2] - 1  # x2 and y2 are the mask's last pixels
+        boxes[:, 2:] += boxes[:, :2] - 1  # x2 and y2 are inclusive
         rows_of: list[list[int]] = [[] for _ in frames]
         for row, time in enumerate(times):
             if boxes[row, 2] >= boxes[row, 0]:
@@ -179,5 +182,5 @@ class QueryTrackResults:
 
 
 def _of_data_set(frame: DetDataSample) -> bool:
-    """Return whether results of whole videos are wanted: not of streams, which may never end."""
+    """Return whether results of whole videos are needed: for data sets, not for streams, which may never end."""
     return 'video_length' in frame and 'source_frame' not in frame

@@ -15,17 +15,17 @@ from mmdet.registry import MODELS, TASK_UTILS
 
 @MODELS.register_module()
 class RPNHead(BaseModule):
-    """Objectness and a box for every anchor of every level.
+    """Predict objectness and a box for every anchor of every level.
 
     Args:
-        in_channels: channels of each map; also of the hidden convolution.
-        strides: of the levels.
+        in_channels: channels of each map and of the hidden convolution.
+        strides: strides of the levels.
         anchor_scale, anchor_ratios: see :class:`AnchorGenerator`.
         assigner, sampler: configs of the training targets.
-        nms_pre: best anchors taken per level.
-        nms_thr: boxes of a level that overlap a better one by more are dropped.
-        max_per_img: proposals per image, in training and testing.
-        smooth_l1_beta: error in deltas below which the regression loss is quadratic.
+        nms_pre: maximum number of highest-scoring anchors kept per level.
+        nms_thr: boxes whose IoU with a higher-scoring box of the same level exceeds this are dropped.
+        max_per_img: maximum number of proposals per image, in training and testing.
+        smooth_l1_beta: absolute error of a delta below which the regression loss is quadratic.
         legacy_boxes: x2 and y2 are inclusive.
         init_cfg: mmengine's; normal(0, 0.01) by default.
         iou_threshold: former name of ``nms_thr``.
@@ -53,7 +53,7 @@ class RPNHead(BaseModule):
         self.rpn_reg = nn.Conv2d(in_channels, 4 * num_anchors, 1)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps (B, C, h_l, w_l) → per level logits (B, n_l) and deltas (B, n_l, 4), in the anchors' order."""
+        """Compute logits (B, n_l) and deltas (B, n_l, 4) of each level, ordered as the anchors."""
         logits, deltas = [], []
         for feat in feats:
             hidden = self.rpn_conv(feat).relu()
@@ -64,15 +64,15 @@ class RPNHead(BaseModule):
     @torch.no_grad()
     def proposals(self, feats: Sequence[Tensor], logits: list[Tensor], deltas: list[Tensor],
                   img_shapes: Tensor) -> tuple[Tensor, Tensor]:
-        """Propose boxes that may hold an object, best first.
+        """Compute proposals, boxes that may contain an object, in descending order of score.
 
         Args:
             feats, logits, deltas: see :meth:`forward`.
             img_shapes: (B, 2) h, w without padding.
 
         Returns:
-            ``(bboxes, valid)``: (B, p, 4) in network pixels, clipped, and (B, p) bool; p = ``max_per_img`` at most,
-            slots of an image with fewer proposals are not valid.
+            ``(bboxes, valid)``: (B, p, 4) in network pixels, clipped, and (B, p) bool, False for unused slots;
+            p ≤ ``max_per_img``.
         """
         batch = len(feats[0])
         level_bboxes, level_scores, level_groups = [], [], []

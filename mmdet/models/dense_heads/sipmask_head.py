@@ -1,11 +1,11 @@
-"""The SipMask-VIS head (Cao et al., ECCV 2020, section 3): FCOS, mask coefficients for parts of a box, a track map.
+"""The SipMask-VIS head (Cao et al., ECCV 2020, section 3): FCOS, mask coefficients for parts of a box, and a track map.
 
 Called by the detector ``SipMask``. :meth:`SipMaskHead.forward` computes the raw outputs (sections 3.1 and 3.2),
 :meth:`~SipMaskHead.loss` the training losses (3.3), :meth:`~SipMaskHead.predict` the detections.
 
 Symbols: B images, K classes, H×W padded input, levels of strides 8, 16, … , N locations of all levels, q = 4 parts of a
-box, each with coefficients of its own for the M = 32 mask bases, G padded objects, R padded reference objects, P slots
-of the mask loss, S candidates, D detections a frame.
+box, each with separate coefficients for the M = 32 basis masks, G padded objects, R padded reference objects, P slots
+of the mask loss, S candidates, D detections per frame.
 """
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 from mmdet.structures import aligned_legacy_box_iou
 
-_FINE_LEVELS = 3  # levels that feed the mask bases and the track map
+_FINE_LEVELS = 3  # levels from which the mask bases and the track map are computed
 NUM_BASES = 32  # M
 NUM_PARTS = 2  # rows and columns of parts of a box
-MIN_MASK_AREA = 1  # boxes that are not larger, in half-resolution pixels, are left out of the mask and track losses
+MIN_MASK_AREA = 1  # in half-resolution pixels; boxes of at most this area are excluded from the mask and track losses
 _FUSED_CHANNELS = 512  # of the track map, and of the mask bases' hidden layer
 
 
@@ -60,11 +60,13 @@ class SipMaskOutputs:
     """Raw outputs of the head for a batch of frames.
 
     Attributes:
-        cls_logits: (B, N, K) float32. centerness: (B, N) logits, float32.
+        cls_logits: (B, N, K) float32.
+        centerness: (B, N) logits, float32.
         distances: (B, N, 4) l, t, r, b from the location to the sides of the box in pixels; may be negative.
-        coefficients: (B, N, q·M), part by part: top left, top right, bottom left, bottom right.
+        coefficients: (B, N, q·M), ordered by part: top left, top right, bottom left, bottom right.
         bases: (B, M, H/2, W/2), non-negative.
-        track: (B, 512, H/8, W/8). ref_track: the same of the reference frames, in training.
+        track: (B, 512, H/8, W/8).
+        ref_track: the track map of the reference frames, in training; else None.
         grid: the locations.
     """
 
@@ -84,12 +86,12 @@ class SipMaskHead(BaseDenseHead):
 
     Args:
         num_classes: K.
-        in_channels: of the pyramid's maps and of all branches; a multiple of 32.
+        in_channels: channels of the pyramid's maps and of all branches; a multiple of 32.
         stacked_convs: convolutions of the box tower; class and track towers have one fewer.
-        strides: of the levels; levels beyond are ignored. At least three.
-        center_radius: only locations closer than ``center_radius`` strides to the centre of an object are positive.
-        track_jitter: in training, a reference box's centre is shifted at random by up to this share of its size before
-            its embedding is read.
+        strides: strides of the levels used, at least three; further levels are ignored.
+        center_radius: only locations within ``center_radius`` strides of the centre of an object are positive.
+        track_jitter: in training, reference boxes are shifted randomly by up to this fraction of their size before
+            their embeddings are sampled.
         test_cfg: see :class:`TestSettings`; ``score_thr`` applies to class · centerness.
     """
 
@@ -98,7 +100,7 @@ class SipMaskHead(BaseDenseHead):
                  test_cfg: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if len(strides) < _FINE_LEVELS:
-            raise UserError(f'SipMaskHead strides={list(strides)} are too few; give at least {_FINE_LEVELS}')
+            raise UserError(f'SipMaskHead strides={list(strides)} are too few; set at least {_FINE_LEVELS}')
         self.strides = tuple(strides)
         channels = in_channels
         self.cls_convs = conv_tower(channels, stacked_convs - 1)
@@ -129,8 +131,8 @@ class SipMaskHead(BaseDenseHead):
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
-                frames, of which only the track map is made.
-            targets: objects of the key frames, in training; only their number of images is read.
+                frames, for which only the track map is computed.
+            targets: objects of the key frames, in training; only their batch size is used.
         """
         feats = feats[:len(self.strides)]
         batch = len(feats[0]) if targets is None else len(targets)
@@ -165,13 +167,13 @@ class SipMaskHead(BaseDenseHead):
 
     def criterion(self, outputs: SipMaskOutputs, targets: PaddedTargets,
                   references: PaddedTargets) -> dict[str, Tensor]:
-        """Compute five losses and the accuracy of the matching.
+        """Compute five losses and the matching accuracy.
 
-        All are finite and differentiable without ground truth, positive location or kept box. An image without ground
-        truth is background everywhere.
+        All are finite and differentiable even without ground truth, positive locations or kept boxes. All locations of
+        an image without ground truth are background.
 
         Args:
-            outputs: of key and reference frames.
+            outputs: raw outputs for key and reference frames.
             targets, references: objects of the key frames and of the reference frames.
         """
         grid = outputs.grid
@@ -191,7 +193,7 @@ class SipMaskHead(BaseDenseHead):
 
     def _masks(self, outputs: SipMaskOutputs, index: Tensor, bboxes: Tensor, kept: Tensor, slot_gt: Tensor,
                targets: PaddedTargets) -> Tensor:
-        """Compute the mask loss of the slots, each weighted by its class confidence · IoU+ of its box."""
+        """Compute the mask loss of the slots, weighted by class confidence · IoU⁺ of the box."""
         halved = bboxes / MASK_STRIDE
         gt_bboxes, gt_labels = gather_rows(targets.gt_bboxes, slot_gt), targets.gt_labels.gather(1, slot_gt)
         logits = gather_rows(outputs.cls_logits.detach(), index)  # (B, P, K)
@@ -205,7 +207,7 @@ class SipMaskHead(BaseDenseHead):
 
     def _tracking(self, outputs: SipMaskOutputs, bboxes: Tensor, kept: Tensor, slot_gt: Tensor, targets: PaddedTargets,
                   references: PaddedTargets) -> dict[str, Tensor]:
-        """Compute the cross-entropy of each slot over "none" and its dot products with all reference objects."""
+        """Compute the cross-entropy of each slot over "no match" and its dot products with all reference objects."""
         assert outputs.ref_track is not None
         queries = sample_at_centers(outputs.track.float(), bboxes)  # (B, P, C)
         keys = sample_at_centers(outputs.ref_track.float(), jitter_boxes(references.gt_bboxes, self.track_jitter))
@@ -222,13 +224,13 @@ class SipMaskHead(BaseDenseHead):
     # Testing
 
     def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Detect in B frames of one geometry; see the base class."""
+        """Detect objects in B frames of equal geometry; see the base class."""
         outputs = self.forward(feats)
         with torch.autocast(outputs.track.device.type, enabled=False):
             return self.detect(outputs, geometries)
 
     def detect(self, outputs: SipMaskOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Choose candidates per level, apply Fast NMS, compute masks and track embeddings."""
+        """Select candidates per level, apply Fast NMS, compute masks and track embeddings."""
         settings = self.test_settings
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
@@ -237,7 +239,7 @@ class SipMaskHead(BaseDenseHead):
         bboxes = distance2bbox(outputs.grid.points[index], gather_rows(outputs.distances, index))
         shapes = device_constant(geometries[0].img_shape, bboxes.device).expand(len(bboxes), 2)
         bboxes = self.convention.clip(bboxes, shapes)
-        # distances may be negative: drop boxes with x2 < x1 or y2 < y1
+        # since distances may be negative, drop boxes with x2 < x1 or y2 < y1
         scores = scores * (bboxes[..., :2] <= bboxes[..., 2:]).all(dim=-1, keepdim=True)
         found = fast_nms(bboxes, scores, settings.nms_thr, settings.score_thr, settings.max_per_img, settings.nms_pre)
         coefficients = gather_rows(outputs.coefficients, index.gather(1, found.index))  # (B, D, q·M)

@@ -1,1 +1,1 @@
-"""Losses as plain functions of tensors. Called by the heads."""
+"""Losses as plain functions of tensors, called by the heads."""

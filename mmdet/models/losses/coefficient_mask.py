@@ -1,6 +1,6 @@
-"""Mask loss of instance coefficients times a shared mask map (paper section 3.3); of MemCNP and SipMask.
+"""Mask loss of instance coefficients times a shared mask map (paper section 3.3), for the MemCNP and SipMask heads.
 
-Symbols: B images, P slots, of which some kept a box, G objects, C channels, h×w the map (half the input's resolution).
+Symbols: B images, P slots, of which some are kept, G objects, C channels, h×w the map (half the input's resolution).
 """
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmdet.ops.device import is_capturing
 
 
 def kept_slots(kept: Tensor) -> Tensor:
-    """Return slots that hold all kept ones of each image: (B, P) bool → (B, P') int64 indices, kept slots first.
+    """Return the indices (B, P') int64 of slots, kept ones first, that include all kept slots (B, P) of each image.
 
-    P' is the largest number of kept slots of an image, at least 1. It takes one synchronisation with the GPU and saves
-    most of the h·w work per slot.
+    P' is the largest number of kept slots of an image, at least 1. This needs one synchronisation with the GPU, but
+    avoids most of the h·w computation per slot.
     """
     most = max(int(kept.sum(dim=1).max()), 1)
     return kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
@@ -27,15 +27,18 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
     """Compute the binary cross-entropy inside each kept box, per pixel of the box, weighted by the detection's quality.
 
     Args:
-        mask_map: (B, C, h, w). coefficients: (B, P, C).
-        bboxes: (B, P, 4) in pixels of the map, within it. kept: (B, P) bool.
-        gt_masks: (B, G, h, w) in {0, 1}. slot_gt: (B, P) object of each slot.
+        mask_map: (B, C, h, w).
+        coefficients: (B, P, C).
+        bboxes: (B, P, 4) in pixels of the map, within it.
+        kept: (B, P) bool.
+        gt_masks: (B, G, h, w) in {0, 1}.
+        slot_gt: (B, P) index of each slot's object.
         weights: (B, P) non-negative; rescaled to mean 1 over an image's kept slots.
 
     Returns:
         (B,) mean over the kept boxes.
     """
-    if not is_capturing():  # same result from fewer slots, but their number depends on values
+    if not is_capturing():  # same result with fewer slots, but their number depends on values
         index = kept_slots(kept)
         kept, slot_gt, weights = (tensor.gather(1, index) for tensor in (kept, slot_gt, weights))
         bboxes, coefficients = (tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
@@ -46,18 +49,18 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
 
 def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor, slot_gt: Tensor,
                   weights: Tensor) -> Tensor:
-    """Compute the loss of :func:`coefficient_mask_loss` from logits; boxes may reach beyond the map.
+    """Compute :func:`coefficient_mask_loss` from mask logits; boxes may extend beyond the map.
 
     Args:
         logits: (B, P, h, w).
-        bboxes, kept, gt_masks, slot_gt, weights: as there.
+        bboxes, kept, gt_masks, slot_gt, weights: see :func:`coefficient_mask_loss`.
 
     Returns:
         (B,) mean over the kept boxes.
     """
     target = gt_masks[torch.arange(len(gt_masks), device=slot_gt.device)[:, None], slot_gt]
     inside = inside_boxes(bboxes, *logits.shape[-2:])
-    if not logits.is_cuda and not is_capturing():  # selecting pixels takes a CPU less time than computing all of them
+    if not logits.is_cuda and not is_capturing():  # on a CPU, selecting pixels is faster than computing all of them
         picked = inside.flatten().nonzero().squeeze(1)
         pixel = _cross_entropy(logits.flatten()[picked], target.flatten()[picked])
         slot = picked // (logits.shape[2] * logits.shape[3])

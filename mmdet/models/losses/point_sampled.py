@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OVERSAMPLE = 3  # candidates per point
-IMPORTANT = 0.75  # share of the points taken where the logit is closest to 0
+IMPORTANT = 0.75  # fraction of the points that are sampled where the logit is closest to 0
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Sample maps at points, bilinear between pixel centres, zero outside.
+    """Sample maps at points by bilinear interpolation between pixel centres, with zeros outside.
 
     Args:
         maps: (M, h, w) floating point.
@@ -30,13 +30,13 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
         return sample_points_by_index(maps, points)
     grid = 2 * points.to(maps.dtype) - 1
     if len(points) == 1:
-        # all maps as channels of one image: the points are looked up once
+        # as channels of one image, so that interpolation weights are computed once
         return F.grid_sample(maps[None], grid[:, :, None], align_corners=False)[0, :, :, 0]
     return F.grid_sample(maps[:, None], grid[:, :, None], align_corners=False)[:, 0, :, 0]
 
 
 def sample_points_by_index(maps: Tensor, points: Tensor) -> Tensor:
-    """As :func:`sample_points`, by indexing: the gradient of ``grid_sample`` has no fixed order of sums on a GPU."""
+    """Compute :func:`sample_points` by indexing, since gradients of ``grid_sample`` are not deterministic on a GPU."""
     height, width = maps.shape[1:]
     bordered = F.pad(maps, (1, 1, 1, 1))
     place = points.to(maps.dtype) * torch.tensor([width, height], dtype=maps.dtype, device=maps.device) + 0.5
@@ -50,14 +50,15 @@ def sample_points_by_index(maps: Tensor, points: Tensor) -> Tensor:
 
 @torch.no_grad()
 def uncertain_points(logits: Tensor, num_points: int, rand: Callable[..., Tensor] = torch.rand) -> Tensor:
-    """Draw random points of each mask, most of them where its logit is close to 0.
+    """Sample random points of each mask, most of them where its logit is close to 0.
 
-    Of 3P uniform points the ⌊0.75P⌋ with the smallest absolute logit stay; the others are uniform again.
+    Of 3P uniform points, the ⌊0.75P⌋ with the smallest absolute logit are kept; the remaining points are new uniform
+    ones.
 
     Args:
         logits: (M, h, w).
         num_points: P.
-        rand: draws from [0, 1), called as ``torch.rand``.
+        rand: function with the signature of ``torch.rand``.
 
     Returns:
         (M, P, 2).
@@ -70,7 +71,7 @@ def uncertain_points(logits: Tensor, num_points: int, rand: Callable[..., Tensor
 
 
 def point_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute the binary cross-entropy at points (M, P), averaged for each mask: (M,)."""
+    """Compute the binary cross-entropy at points (M, P), averaged over the points of each mask: (M,)."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction='none').mean(1)
 
 

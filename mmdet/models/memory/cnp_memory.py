@@ -1,10 +1,10 @@
 """The memory of the conditional neural process (paper section 3.2).
 
-Called by the dense head with the class features of all levels. Level by level, each location addresses the memory,
-writes its feature and box (in training only) and reads a context for the class and box branches.
+Called by the dense head with the class features of all levels. For each level in turn, every location addresses the
+memory, writes its feature and box (in training only) and reads a context for the class and box branches.
 
 Symbols: B images, C feature channels, h_l×w_l the map of level l, N_l = B·h_l·w_l its locations n with features c_n,
-M units u_k = (feature part, C; box part, 4), s_nk similarities, y_n the box that location n writes.
+M units u_k = (feature part, C; box part, 4), s_nk similarities, y_n the encoded box that location n writes.
 """
 from __future__ import annotations
 
@@ -26,26 +26,29 @@ UPDATE_MODES = ('top1', 'topk', 'all')
 WRITE_TARGETS = ('published', 'inside')
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is written: y_n
+# Write targets y_n
 
 
 def write_targets(points: Tensor, gt_bboxes: Tensor, gt_valid: Tensor, size: tuple[int, int],
                   choice: str = 'published') -> tuple[Tensor, Tensor]:
-    """Choose a ground-truth box g for each location and encode it: y_n = 2·((l, t, r, b)_n,g / (W, H, W, H) − ½).
+    """Select a ground-truth box g for each location and encode it: y_n = 2·((l, t, r, b)_n,g / (W, H, W, H) − ½).
 
     ``'published'``: the first box that does not contain the location strictly or, if all contain it, the smallest;
     every location of an image with ground truth is written. ``'inside'``: the smallest box that contains it; only those
     locations are written.
 
     Args:
-        points: (n, 2) x, y in pixels. gt_bboxes: (B, G, 4). gt_valid: (B, G) bool, False for padding.
+        points: (n, 2) x, y in pixels.
+        gt_bboxes: (B, G, 4) in pixels.
+        gt_valid: (B, G) bool, False for padding.
         size: (H, W) of the padded input.
+        choice: ``'published'`` or ``'inside'``.
 
     Returns:
         ``(targets, written)``: (B, n, 4) float and (B, n) bool.
 
     Raises:
-        UserError: unknown ``choice``.
+        UserError: if ``choice`` is unknown.
     """
     if choice not in WRITE_TARGETS:
         raise UserError(f'write_target={choice!r} is unknown; use one of {WRITE_TARGETS}')
@@ -61,7 +64,7 @@ def write_targets(points: Tensor, gt_bboxes: Tensor, gt_valid: Tensor, size: tup
         chosen, written = smallest, inside.any(dim=-1)
     else:
         outside = ~inside & valid
-        # argmax of a 0/1 tensor: the first one
+        # argmax of a 0/1 tensor returns the first 1
         chosen = torch.where(outside.any(dim=-1), outside.to(torch.uint8).argmax(dim=-1), smallest)
         written = gt_valid.any(dim=1, keepdim=True).expand(chosen.shape)
     picked = distances.gather(2, chosen[..., None, None].expand(-1, -1, 1, 4)).squeeze(2)  # (B, n, 4)
@@ -70,23 +73,27 @@ def write_targets(points: Tensor, gt_bboxes: Tensor, gt_valid: Tensor, size: tup
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The formulas
+# Formulas
 
 
 def address(directions: Tensor, units: Tensor) -> Tensor:
-    """Compute s_nk = cos(c_n, feature part of u_k): (N, C), (M, C + 4) → (N, M) in [−1, 1].
+    """Compute the similarities s_nk = cos(c_n, feature part of u_k).
 
     Args:
-        directions: the locations' features c_n / ‖c_n‖.
+        directions: (N, C) normalised features c_n / ‖c_n‖.
+        units: (M, C + 4).
+
+    Returns:
+        (N, M) in [−1, 1].
     """
     return directions @ F.normalize(units[:, :directions.shape[1]], dim=1).T
 
 
 def write_weights(similarity: Tensor, mode: str) -> Tensor:
-    """Compute a_nk, how much location n counts for unit k: (N, M) → (N, M), rows sum to 1.
+    """Compute the weights a_nk (N, M) with which location n is written to unit k; rows sum to 1.
 
-    ``'top1'``: 1 for its best unit, argmax_k s_nk; ``'topk'``: softmax over its best M/10 units; ``'all'``: softmax
-    over all.
+    ``'top1'``: 1 for the most similar unit, argmax_k s_nk; ``'topk'``: softmax over the M/10 most similar units;
+    ``'all'``: softmax over all units.
     """
     if mode == 'top1':
         return torch.zeros_like(similarity).scatter_(1, similarity.argmax(dim=1, keepdim=True), 1.0)
@@ -97,21 +104,26 @@ def write_weights(similarity: Tensor, mode: str) -> Tensor:
 
 
 def read_weights(similarity: Tensor) -> Tensor:
-    """Compute a_nk = softmax_k(s_n), how much location n reads of unit k: (N, M) → (N, M), rows sum to 1."""
+    """Compute the weights a_nk = softmax_k(s_n), (N, M), with which location n reads unit k; rows sum to 1."""
     return similarity.softmax(dim=1)
 
 
 def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float) -> Tensor:
     """Compute the units after one write: u_k ← m·u_k + (1 − m)·Σ_n a_nk·v_n / (Σ_n a_nk + 1e-6).
 
-    Units that no location chose decay. The sums run over the locations of all processes, so that all of them hold one
-    memory.
+    Units to which no location writes decay. Sums are over the locations of all processes, so that the memories of all
+    processes stay equal.
 
     Args:
-        units: (M, C + 4). weights: a, (N, M), zero rows for locations that write nothing.
-        values: v_n = (c_n, y_n), (N, C + 4). momentum: m.
+        units: (M, C + 4).
+        weights: a, (N, M); rows of locations that are not written are 0.
+        values: v_n = (c_n, y_n), (N, C + 4).
+        momentum: m.
+
+    Returns:
+        (M, C + 4).
     """
-    # Σ_n a_nk is one more column: a single reduction over processes
+    # Σ_n a_nk is computed as one more column, so that a single reduction over processes suffices
     total = weights.T @ torch.cat([values, values.new_ones(len(values), 1)], dim=1)  # (M, C + 5)
     if get_world_size() > 1:
         call_outside_graphs(all_reduce, total)
@@ -123,8 +135,8 @@ def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float) -> Te
 class CNPMemory(BaseModule):
     """M learned units, addressed by features, written by exponential moving average, read by softmax attention.
 
-    Example: one location with the feature (3, 4) has the cosines 0.6 and 0.8 with the feature parts of two units. It
-    writes to the second, which with momentum ½ moves half the way to (3, 4, y); the first decays by half::
+    Example: a location with feature (3, 4) has the cosine similarities 0.6 and 0.8 with the feature parts of two units.
+    It is written to the second unit, which with momentum ½ moves halfway to (3, 4, y); the first unit decays by half::
 
         >>> memory = CNPMemory(channels=2, num_units=2, momentum=0.5)
         >>> units = memory.feat_units.weight.data
@@ -144,9 +156,9 @@ class CNPMemory(BaseModule):
         True
 
     Args:
-        channels: C, of the features and of the context.
+        channels: C, channels of the features and of the context.
         num_units: M.
-        momentum: m, the share of the old unit that a write keeps.
+        momentum: m, the weight of the old unit in a write.
         update_mode: see :func:`write_weights`.
     """
 
@@ -163,15 +175,15 @@ class CNPMemory(BaseModule):
 
     def forward(self, feats: Sequence[Tensor], targets: Tensor | None = None,
                 written: Tensor | None = None) -> list[Tensor]:
-        """Read the contexts of all locations; given targets (training), each level writes before it reads.
+        """Read the contexts of all locations; given targets (in training), each level is written before it is read.
 
-        A level's similarities come from the units before its write, its context from the units after it. Gradients
-        reach units and MLP, not ``feats``. Always float32.
+        The similarities of a level are computed with the units before its write, its context with the units after it.
+        Gradients flow to the units and the MLP, not to ``feats``. Always computed in float32.
 
         Args:
             feats: levels (B, C, h_l, w_l).
             targets: y, (B, Σ h_l·w_l, 4), see :func:`write_targets`; None: nothing is written.
-            written: (B, Σ h_l·w_l) bool, the locations that are written.
+            written: (B, Σ h_l·w_l) bool, whether a location is written.
 
         Returns:
             The contexts of each level (B, C, h_l, w_l).
@@ -194,13 +206,13 @@ class CNPMemory(BaseModule):
                     weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)  # a
                     values = torch.cat([level, target.reshape(-1, 4)], dim=1)  # v
                     updated = write(units[-1], weights, values, self.momentum)
-                    # the write is skipped if it gives NaN or Inf, so that a training can step over such a batch
+                    # a write that results in NaN or Inf is skipped, so that training can skip such a batch
                     units.append(torch.where(updated.isfinite().all(), updated, units[-1]))
-                # the difference is 0: it passes the gradient on to the parameter, as if that held the new values
+                # the difference is 0, but has the parameter's gradient: the new values are differentiable in it
                 read = torch.stack(units[1:]) + (parameter - before)  # (levels, M, C + 4)
                 parameter.data.copy_(units[-1])  # without autograd
-            # context_n = mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖); the first layer, which is linear but for its bias, comes
-            # before the sum: it is computed for M units, not N locations
+            # context_n = mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖). The first layer, without its bias, is linear and applied
+            # before the sum: to M units instead of N locations.
             table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)
             table = table.expand(len(feats), -1, -1)
             attention = read_weights(torch.cat(similarities)).split(lengths)

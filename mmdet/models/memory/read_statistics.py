@@ -1,8 +1,9 @@
-"""What a memory's reads look like: use of the units, entropy of the reads, variation of the contexts.
+"""Statistics of the reads of a memory: use of the units, entropy of the read weights, variation of the contexts.
 
 :func:`mmdet.apis.memory_report.report_memory` attaches them to a :class:`CNPMemory` as a forward hook.
 
-Symbols: B images, C channels, h×w the map of a level, n its h·w locations, M units, a_nk read weights.
+Symbols: B images, C channels, h×w the map of a level, n its h·w locations, M units, s_nk similarities, a_nk read
+weights.
 """
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ from mmdet.models.memory.cnp_memory import CNPMemory, address, read_weights
 
 @dataclass
 class LevelMaps:
-    """One level of one image, on the CPU.
+    """Maps of one level of one image, on the CPU.
 
     Attributes:
-        winner: (h, w) int64, the unit of the largest weight.
-        perplexity: (h, w) exp of the entropy of a_n, from 1 (one unit is read) to M (the mean of all is).
-        context, feature: (h, w) distance from the image's mean context (feature) over that mean's length.
+        winner: (h, w) int64, the unit with the largest weight.
+        perplexity: (h, w) exp of the entropy of a_n, from 1 (a single unit is read) to M (all with equal weights).
+        context, feature: (h, w) distance from the image's mean context (feature), relative to the norm of that mean.
     """
 
     winner: Tensor
@@ -35,13 +36,14 @@ class LevelMaps:
 
 @dataclass
 class LevelStatistics:
-    """Sums over the images seen.
+    """Sums over all images.
 
     Attributes:
-        images, locations: numbers of each.
-        wins: (M,) locations of which each unit has the largest weight; training would write them to it.
+        images, locations: number of images and of locations.
+        wins: (M,) number of locations for which a unit has the largest weight; training would write them to it.
         weights: (M,) sums of a_nk over locations.
-        perplexities: sum over locations. spreads: sum of max_k s_nk - min_k s_nk.
+        perplexities: sum over locations.
+        spreads: sum of max_k s_nk - min_k s_nk over locations.
         context_variation, feature_variation: sums over images of :func:`variation`.
     """
 
@@ -55,11 +57,12 @@ class LevelStatistics:
     feature_variation: float = 0.
 
     def summary(self) -> dict[str, float]:
-        """Means, by name.
+        """Return averages by name.
 
-        ``units_used``: units that win somewhere. ``effective_units``: exp of the entropy of the wins. ``read_units``:
-        mean perplexity of a read. ``similarity_spread``: mean difference of the largest and the smallest cosine.
-        ``context_variation``, ``feature_variation``: see :func:`variation`.
+        ``units_used``: number of units with the largest weight for some location. ``effective_units``: exp of the
+        entropy of the distribution of wins. ``read_units``: mean perplexity of the read weights.
+        ``similarity_spread``: mean difference between the largest and the smallest cosine similarity.
+        ``context_variation``, ``feature_variation``: means of :func:`variation`.
         """
         return dict(
             units_used=int((self.wins > 0).sum()), effective_units=float(perplexity(self.wins / self.wins.sum())),
@@ -73,9 +76,9 @@ class ReadStatistics:
     """Forward hook of a memory: ``memory.register_forward_hook(statistics)``.
 
     Attributes:
-        keep_maps: images whose maps are kept, the first ones.
+        keep_maps: number of images, from the first on, whose maps are kept.
         levels: statistics of each level.
-        maps: of each of these images the maps of its levels.
+        maps: maps of each level of each of these images.
     """
 
     keep_maps: int = 0
@@ -84,7 +87,7 @@ class ReadStatistics:
 
     @torch.no_grad()
     def __call__(self, memory: CNPMemory, inputs: tuple[Any, ...], contexts: Sequence[Tensor]) -> None:
-        """Add the reads of a batch in testing; shapes as in ``CNPMemory.forward``."""
+        """Add the reads of a test batch; shapes as in ``CNPMemory.forward``."""
         features: Sequence[Tensor] = inputs[0]
         units = memory.feat_units.weight.detach()
         found = []
@@ -97,7 +100,7 @@ class ReadStatistics:
         self.maps += [list(levels) for levels in kept]
 
     def _add(self, level: LevelStatistics, units: Tensor, feature: Tensor, context: Tensor) -> LevelMaps:
-        """One image: feature and context (C, h, w)."""
+        """Add one image with ``feature`` and ``context`` (C, h, w)."""
         rows, read = (maps.float().flatten(1).T for maps in (feature, context))  # (n, C)
         similarity = address(F.normalize(rows, dim=1), units)  # (n, M)
         weights = read_weights(similarity)
@@ -115,20 +118,20 @@ class ReadStatistics:
 
 
 def perplexity(weights: Tensor) -> Tensor:
-    """Compute exp of the entropy of (..., M) weights that sum to 1: (...) from 1 to M."""
+    """Compute exp of the entropy, (...) in [1, M], of weights (..., M) that sum to 1."""
     return torch.special.entr(weights).sum(dim=-1).exp()
 
 
 def variation(rows: Tensor) -> float:
-    """Compute how much of vectors (n, C) is not their mean: Σ_n ‖x_n - mean‖² / Σ_n ‖x_n‖².
+    """Compute the relative variation Σ_n ‖x_n - mean‖² / Σ_n ‖x_n‖² of vectors (n, C).
 
-    From 0 (all alike) to 1 (their mean is 0); 0 if all are 0.
+    It is 0 if all vectors are equal, 1 if their mean is 0, and 0 if all are 0.
     """
     power = float(rows.square().sum())
     return float((rows - rows.mean(dim=0)).square().sum()) / power if power else 0.
 
 
 def _deviation(rows: Tensor) -> Tensor:
-    """(n,) distance from the mean, relative to its length."""
+    """Compute the distance (n,) of each vector from the mean, relative to the mean's norm."""
     mean = rows.mean(dim=0)
     return (rows - mean).norm(dim=1) / mean.norm().clamp(min=1e-12)

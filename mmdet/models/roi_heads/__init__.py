@@ -1,4 +1,4 @@
-"""Second stage of MaskTrack R-CNN and CMaskTrack R-CNN: classes, masks and embeddings of regions."""
+"""Second stage of MaskTrack R-CNN and CMaskTrack R-CNN: classes, boxes, masks and embeddings of regions."""
 from mmdet.models.roi_heads.bbox_head import Shared2FCBBoxHead
 from mmdet.models.roi_heads.calibrated_track_head import CalibratedTrackHead
 from mmdet.models.roi_heads.mask_head import FCNMaskHead

@@ -13,16 +13,16 @@ from mmdet.registry import MODELS
 
 @MODELS.register_module()
 class Shared2FCBBoxHead(BaseModule):
-    """Two shared fully connected layers, then class logits and deltas of every class; row 0 is the background.
+    """Two shared fully connected layers, then class logits and deltas of every class; index 0 is the background.
 
     Args:
-        num_classes: of objects, without the background.
+        num_classes: number of classes without the background.
         in_channels, roi_size: the input is (n, in_channels, roi_size, roi_size).
-        fc_channels: width of the shared layers.
+        fc_channels: channels of the shared layers.
         target_stds: see :class:`DeltaCoder`.
-        score_thr: results score more than this.
-        nms_thr: boxes of a class that overlap a better one by more are dropped.
-        max_per_img: results per image.
+        score_thr: detections with a score of at most this are dropped.
+        nms_thr: boxes whose IoU with a higher-scoring box of the same class exceeds this are dropped.
+        max_per_img: maximum number of detections per image.
         legacy_boxes: x2 and y2 are inclusive.
         init_cfg: mmengine's; Xavier-uniform for shared layers, normal(0, .01 / .001) for classes / deltas by default.
         iou_threshold: former name of ``nms_thr``.
@@ -48,7 +48,7 @@ class Shared2FCBBoxHead(BaseModule):
         self.fc_reg = nn.Linear(fc_channels, 4 * (num_classes + 1))
 
     def forward(self, roi_feats: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, C, s, s) → class logits (n, K + 1) and deltas (n, 4·(K + 1)), background first."""
+        """Compute class logits (n, K + 1) and deltas (n, 4·(K + 1)), background first, of features (n, C, s, s)."""
         x = roi_feats.flatten(1)
         for fc in self.shared_fcs:
             x = fc(x).relu()
@@ -56,13 +56,13 @@ class Shared2FCBBoxHead(BaseModule):
 
     def loss(self, logits: Tensor, deltas: Tensor, bboxes: Tensor, labels: Tensor,
              gt_bboxes: Tensor) -> dict[str, Tensor]:
-        """Compute ``loss_cls`` (cross-entropy) and ``loss_bbox`` (smooth L1, object's class), averaged over regions.
+        """Compute ``loss_cls`` (cross-entropy) and ``loss_bbox`` (smooth L1 of the object's class) per region.
 
         Args:
             logits, deltas: see :meth:`forward`.
-            bboxes: (n, 4) of the regions.
+            bboxes: (n, 4) boxes of the regions.
             labels: (n,) 0-based class, −1 for background.
-            gt_bboxes: (number of regions with an object, 4): the object's box, in the regions' order.
+            gt_bboxes: (p, 4) boxes of the objects of the p regions that are not background, in their order.
         """
         num_regions = max(len(bboxes), 1)
         loss_cls = F.cross_entropy(logits.float(), labels + 1, reduction='sum') / num_regions
@@ -74,17 +74,17 @@ class Shared2FCBBoxHead(BaseModule):
 
     def detect(self, logits: Tensor, deltas: Tensor, proposals: Tensor, valid: Tensor, img_shapes: Tensor,
                scale_factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find the best boxes of each image.
+        """Select the detections of each image: drop low scores, apply NMS per class.
 
         Args:
-            logits, deltas: (B·p, …) of the proposals, see :meth:`forward`.
+            logits, deltas: outputs (B·p, …) for the proposals, see :meth:`forward`.
             proposals, valid: (B, p, 4) in network pixels and (B, p) bool.
             img_shapes: (B, 2) h, w without padding, network pixels.
             scale_factors: (B,) network pixels per original pixel.
 
         Returns:
-            ``(bboxes, scores, labels)``: (B, d, 4) in original pixels, (B, d), (B, d) int64, best first,
-            d = ``max_per_img`` at most; slots of an image with fewer results score −1.
+            ``(bboxes, scores, labels)``: (B, d, 4) in original pixels, (B, d), (B, d) int64, in descending order of
+            score; d ≤ ``max_per_img``. The score of empty slots is −1.
         """
         batch, num = valid.shape
         scores = logits.float().softmax(dim=1)[:, 1:].view(batch, num, self.num_classes)

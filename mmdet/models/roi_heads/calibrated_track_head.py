@@ -1,7 +1,7 @@
 """Track head of CMaskTrack R-CNN, which also aligns the features of a reference frame with the current frame.
 
-Qi et al., Occluded video instance segmentation, IJCV 2022, section 4.2. Called by ``CMaskTrackRCNN``. The calibration's
-parameters belong to the track head, as the names in published weights say.
+Qi et al., Occluded video instance segmentation, IJCV 2022, section 4.2. Called by ``CMaskTrackRCNN``. The parameters of
+the calibration belong to the track head, as in published weights.
 """
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class CalibratedTrackHead(TrackHead):
     """:class:`TrackHead` with temporal feature calibration; one set of weights for all pyramid levels.
 
     Args:
-        patch_size, dilation_patch: shifts compared per axis and their distance in cells.
-        detach_ref: no gradient reaches the reference's features.
+        patch_size, dilation_patch: number of shifts per axis, and distance between shifts in cells.
+        detach_ref: whether to stop gradients to the features of the reference frame.
         in_channels, roi_size, fc_channels, init_cfg: see :class:`TrackHead`.
     """
 
@@ -37,13 +37,13 @@ class CalibratedTrackHead(TrackHead):
         self.dconv_featureflow = DeformConv3x3(in_channels, in_channels)
 
     def calibrate(self, maps: Sequence[Tensor], ref_maps: Sequence[Tensor]) -> list[Tensor]:
-        """Add to each level the reference's map, sampled at offsets computed from the correlation of the two.
+        """Add the reference's map to each level, sampled at offsets computed from the correlation of the two maps.
 
         Args:
             maps, ref_maps: (B, C, h_l, w_l) of the current and the reference frames.
 
         Returns:
-            (B, C, h_l, w_l) per level.
+            (B, C, h_l, w_l) for each level.
         """
         calibrated = []
         for current, reference in zip(maps, ref_maps):

@@ -15,12 +15,12 @@ from mmdet.registry import MODELS
 
 @MODELS.register_module()
 class FCNMaskHead(BaseModule):
-    """Four 3×3 convolutions, a transposed one that doubles the size, logits of every class; channel 0 is background.
+    """3×3 convolutions, a transposed convolution with stride 2, and logits of every class; channel 0 is background.
 
     Args:
-        num_classes: of objects, without the background.
-        in_channels: of the region features, also of every layer.
-        num_convs: 3×3 convolutions.
+        num_classes: number of classes without the background.
+        in_channels: channels of the region features and of every layer.
+        num_convs: number of 3×3 convolutions.
         roi_size: side of the region features; masks are twice as large.
         legacy_boxes: x2 and y2 are inclusive.
         init_cfg: mmengine's; Kaiming-normal by default.
@@ -39,7 +39,7 @@ class FCNMaskHead(BaseModule):
         self.conv_logits = nn.Conv2d(in_channels, num_classes + 1, 1)
 
     def forward(self, roi_feats: Tensor) -> Tensor:
-        """(n, C, s, s) → (n, K + 1, 2s, 2s) logits."""
+        """Compute mask logits (n, K + 1, 2s, 2s) of region features (n, C, s, s)."""
         x = roi_feats
         for conv in self.convs:
             x = conv(x)
@@ -50,13 +50,13 @@ class FCNMaskHead(BaseModule):
         return logits[torch.arange(len(labels), device=labels.device), labels + 1]
 
     def loss(self, logits: Tensor, labels: Tensor, bboxes: Tensor, gt_masks: Tensor, gt_index: Tensor) -> Tensor:
-        """Compute the binary cross-entropy of the object's class, averaged over all pixels (0 without a region).
+        """Compute the binary cross-entropy of the object's class, averaged over all pixels; 0 without regions.
 
         Args:
             logits: (n, K + 1, m, m).
-            labels, bboxes: (n,) 0-based class and (n, 4) of the regions.
-            gt_masks: (g, H, W) in {0, 1}, network size.
-            gt_index: (n,) mask of each region.
+            labels, bboxes: (n,) 0-based classes and (n, 4) boxes of the regions.
+            gt_masks: (g, H, W) in {0, 1}, in the size of the network's input.
+            gt_index: (n,) index of each region's mask.
         """
         size = logits.shape[-1]
         if len(logits) == 0:

@@ -1,6 +1,7 @@
-"""Region masks → masks of the image; called by the two-stage detectors after detection.
+"""Paste masks of regions into images; called by the two-stage detectors after detection.
 
-torchvision's ``paste_masks_in_image`` resizes one mask at a time and reads each box on the host; this does a batch.
+torchvision's ``paste_masks_in_image`` resizes one mask at a time and copies each box to the host; this function
+processes a batch on the device.
 """
 from __future__ import annotations
 
@@ -11,16 +12,17 @@ from mmdet.models.task_modules.box_convention import BoxConvention
 
 
 def _taps(start: Tensor, length: Tensor, size: int, bins: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sample ``bins`` values bilinearly at every pixel of a line of ``size`` pixels.
+    """Compute the linear interpolation of ``bins`` values at every pixel of an axis of ``size`` pixels.
 
     Args:
-        start, length: (n,) of the interval the bins cover, in pixels.
+        start, length: (n,) of the intervals that the bins cover, in pixels.
 
     Returns:
-        lower and upper bin (n, size) int64, weight of the upper one, and whether the pixel's centre is inside.
+        Four tensors (n, size): the lower and the upper bin, int64, the weight of the upper bin, and whether the centre
+        of the pixel is inside the interval.
     """
     offset = torch.arange(size, device=start.device) + 0.5 - start[:, None]
-    position = (offset * (bins / length[:, None]) - 0.5).clamp(0, bins - 1)  # flat beyond the outer bins' centres
+    position = (offset * (bins / length[:, None]) - 0.5).clamp(0, bins - 1)  # constant beyond the outer centres
     lower = position.floor()
     inside = (offset >= 0) & (offset < length[:, None])
     return lower.long(), (lower + 1).clamp(max=bins - 1).long(), position - lower, inside
@@ -28,15 +30,15 @@ def _taps(start: Tensor, length: Tensor, size: int, bins: int) -> tuple[Tensor, 
 
 def paste_masks(masks: Tensor, bboxes: Tensor, height: int, width: int, convention: BoxConvention,
                 threshold: float = 0.5) -> Tensor:
-    """Resize masks to their boxes (bilinear, half-pixel centres), threshold them, paste them into images of one size.
+    """Resize masks bilinearly to their boxes, threshold them, and paste them into images of equal size.
 
-    Legacy boxes are truncated to whole pixels first, and are at least one pixel wide; a pixel belongs to a continuous
-    box if its centre does.
+    Legacy boxes are truncated to whole pixels first, and are at least one pixel wide. A pixel is inside a continuous
+    box if its centre is.
 
     Args:
         masks: (n, m, m) probabilities.
-        bboxes: (n, 4) in pixels of the image; parts outside it are cut off.
-        convention: of the boxes.
+        bboxes: (n, 4) in pixels of the image; parts outside the image are cropped.
+        convention: convention of the boxes.
         threshold: pixels are set where the probability is greater.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Features of regions from the pyramid level that fits their size (FPN, section 4.2).
+"""RoIAlign on the pyramid level selected by the size of a region (FPN, section 4.2).
 
 Called by the two-stage detectors.
 """
@@ -16,13 +16,13 @@ from mmdet.models.task_modules.box_convention import BoxConvention
 class RoIExtractor:
     """RoIAlign with 2×2 samples per bin.
 
-    torchvision's ``MultiScaleRoIAlign`` cannot align, and synchronises with the GPU once per level.
+    torchvision's ``MultiScaleRoIAlign`` does not support ``aligned``, and synchronises with the GPU once per level.
 
     Args:
-        strides: of the levels read, each twice the one before.
-        finest_scale: regions with √area below twice this (in pixels) read the first level.
-        legacy_boxes: x2 and y2 are inclusive, and RoIAlign does not shift by half a pixel.
-        aligned: whether RoIAlign shifts by half a pixel; None: unless ``legacy_boxes``.
+        strides: strides of the levels used, each twice the previous one.
+        finest_scale: regions with √area below twice this (in pixels) use the first level.
+        legacy_boxes: x2 and y2 are inclusive.
+        aligned: whether RoIAlign shifts boxes by half a pixel; None: not with ``legacy_boxes``.
     """
 
     def __init__(self, strides: Sequence[int] = (4, 8, 16, 32), finest_scale: float = 56,
@@ -33,7 +33,7 @@ class RoIExtractor:
         self.aligned = not legacy_boxes if aligned is None else aligned
 
     def levels(self, bboxes: Tensor) -> Tensor:
-        """Compute the level of continuous boxes: (n, 4) → (n,)."""
+        """Compute the level (n,) of continuous boxes (n, 4)."""
         area = (bboxes[:, 2] - bboxes[:, 0]) * (bboxes[:, 3] - bboxes[:, 1])
         level = (area.clamp(min=0).sqrt() / self.finest_scale + 1e-6).log2().floor()
         return level.clamp(0, len(self.strides) - 1).long()
@@ -42,8 +42,8 @@ class RoIExtractor:
         """Pool the features of boxes.
 
         Args:
-            feats: maps (B, C, h_l, w_l); levels beyond the extractor's are not read.
-            image: (n,) index in 0..B−1.
+            feats: maps (B, C, h_l, w_l); further levels than the extractor's are ignored.
+            image: (n,) index of each box's image, 0 to B − 1.
             bboxes: (n, 4) in network pixels.
             size: bins per side.
 

@@ -9,14 +9,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator as Torchvi
 
 
 class AnchorGenerator(TorchvisionAnchorGenerator):
-    """Anchors of one size per level and a few ratios at every cell; order within a level: row, column, ratio.
+    """Generate anchors of one size per level and several ratios at every cell, ordered by row, column, ratio.
 
     Args:
         strides: pixels per cell of each level.
-        scale: an anchor's side is ``scale * stride`` at ratio 1.
-        ratios: height / width; the area stays.
-        legacy: x2 and y2 are inclusive and anchors are centred on the middle of the cell's pixels (MaskTrack R-CNN as
-            published); otherwise on the cell's upper left corner. Both are rounded to whole pixels.
+        scale: the side of an anchor of ratio 1 is ``scale * stride``.
+        ratios: height / width, at constant area.
+        legacy: x2 and y2 are inclusive, and anchors are centred on the mean of the cell's pixel coordinates (MaskTrack
+            R-CNN as published); otherwise on the cell's upper left corner. Both are rounded to whole pixels.
     """
 
     def __init__(self, strides: Sequence[int], scale: float = 8, ratios: Sequence[float] = (0.5, 1.0, 2.0),
@@ -38,7 +38,11 @@ class AnchorGenerator(TorchvisionAnchorGenerator):
         return torch.cat([centre - half, centre + half], dim=1).round()
 
     def forward(self, feature_maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (B, C, h_l, w_l) → per level anchors (h_l·w_l·ratios, 4), x1,y1,x2,y2 in network pixels, not clipped."""
+        """Return the anchors of each level, (h_l·w_l·ratios, 4) x1,y1,x2,y2 in network pixels, not clipped.
+
+        Args:
+            feature_maps: (B, C, h_l, w_l).
+        """
         self.set_cell_anchors(torch.float32, feature_maps[0].device)
         return self.grid_anchors([feature_map.shape[-2:] for feature_map in feature_maps],
                                  [(stride, stride) for stride in self.strides])

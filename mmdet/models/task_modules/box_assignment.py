@@ -1,4 +1,4 @@
-"""Training targets of boxes: assignment to objects by overlap (Faster R-CNN, section 3.1.2), random minibatches.
+"""Label assignment of boxes by IoU (Faster R-CNN, section 3.1.2), and random sampling of a minibatch.
 
 Called by the RPN head and the two-stage detectors.
 """
@@ -15,12 +15,12 @@ IGNORED, NEGATIVE = -2, -1
 
 @TASK_UTILS.register_module()
 class MaxIoUAssigner:
-    """Assign each box to the object it overlaps most, if enough; also assign its best boxes to every object.
+    """Assign each box to the object with the highest IoU, and each object to its boxes of highest IoU.
 
     Args:
-        pos_iou_thr: a box whose largest overlap is at least this is positive.
-        neg_iou_thr: a box that overlaps every object less is negative; between the two it is ignored.
-        min_pos_iou: an object's best boxes (all, on ties) are positives for it if they overlap it at least this much.
+        pos_iou_thr: a box whose highest IoU is at least this is positive.
+        neg_iou_thr: a box whose highest IoU is less than this is negative; between the two thresholds it is ignored.
+        min_pos_iou: the boxes of highest IoU with an object (all, on ties) are positive if the IoU is at least this.
         legacy_boxes: x2 and y2 are inclusive.
     """
 
@@ -43,17 +43,17 @@ class MaxIoUAssigner:
         object_best = iou.amax(dim=1, keepdim=True)
         is_best = (iou == object_best) & (object_best >= self.min_pos_iou)
         rank = torch.arange(1, len(gt_bboxes) + 1, device=iou.device)[:, None]
-        last = (is_best * rank).amax(dim=0) - 1  # a box that is best for several objects is assigned to the last
+        last = (is_best * rank).amax(dim=0) - 1  # a box of highest IoU for several objects is assigned to the last
         return torch.where(last >= 0, last, assigned)
 
 
 @TASK_UTILS.register_module()
 class RandomBoxSampler:
-    """Draw up to ``pos_fraction * num`` positives, the rest negatives, without synchronising with the GPU.
+    """Sample up to ``pos_fraction * num`` positives, and negatives otherwise, without synchronising with the GPU.
 
     Args:
-        num: boxes per image.
-        pos_fraction: largest share of positives.
+        num: number of boxes per image.
+        pos_fraction: maximum fraction of positives.
     """
 
     def __init__(self, num: int, pos_fraction: float) -> None:
@@ -61,11 +61,11 @@ class RandomBoxSampler:
         self.max_pos = int(num * pos_fraction)
 
     def sample(self, assigned: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw from the assignment (n,) of :class:`MaxIoUAssigner`.
+        """Sample from the assignment (n,) of :class:`MaxIoUAssigner`.
 
         Returns:
-            ``(index, valid)``: (s,) int64 and bool, s = min(num, n); positives come first, slots with too few
-            boxes left are not valid.
+            ``(index, valid)``: (s,) int64 and bool, s = min(num, n); positives first. Slots are not valid if there are
+            too few positives and negatives.
         """
         draw = torch.rand(len(assigned), device=assigned.device)
         positive_draw = torch.where(assigned >= 0, draw, -1.0)

@@ -1,8 +1,9 @@
-"""The two conventions for the end of a box; no other file knows them.
+"""Box operations for both conventions of x2 and y2, implemented only here.
 
-*Continuous* boxes (today's) are x2 - x1 wide. In *legacy* boxes (of weights published before 2020) x2 and y2 are
-inclusive and the width is x2 - x1 + 1. Adding 1 to x2 and y2 turns a legacy box into a continuous one, so every
-computation happens on those, with torchvision's operators. Called by the RPN head, the RoI heads and the detectors.
+*Continuous* boxes (current convention) have the width x2 - x1. In *legacy* boxes (of weights published before 2020) x2
+and y2 are inclusive, and the width is x2 - x1 + 1. Adding 1 to x2 and y2 converts a legacy box to a continuous one, so
+that all computations use continuous boxes and torchvision's operators. Called by the RPN head, the RoI heads and the
+detectors.
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from torchvision.ops import batched_nms, box_iou
 
 
 class BoxConvention:
-    """Overlap, suppression, clipping and box deltas of boxes x1,y1,x2,y2.
+    """IoU, NMS, clipping and conversion of boxes x1,y1,x2,y2 of one convention.
 
     Args:
         legacy: x2 and y2 are inclusive.
@@ -38,23 +39,24 @@ class BoxConvention:
         return box_iou(self.continuous(boxes1), self.continuous(boxes2))
 
     def nms(self, boxes: Tensor, scores: Tensor, groups: Tensor, nms_thr: float) -> Tensor:
-        """Suppress each box that overlaps a better survivor of its group by more than ``nms_thr``.
-
-        Returns:
-            Indices of the survivors, int64, in descending order of score.
+        """Apply non-maximum suppression within each group.
 
         Args:
             boxes, scores, groups: (n, 4), (n,), (n,) int64; boxes of different groups never suppress each other.
+            nms_thr: boxes whose IoU with a kept box of higher score exceeds this are dropped.
+
+        Returns:
+            Indices of the kept boxes, int64, in descending order of score.
         """
-        # float64: torchvision shifts groups apart, which costs float32 boxes digits when there are many groups
+        # float64, since torchvision adds an offset per group, which reduces the precision of float32 boxes
         return batched_nms(self.continuous(boxes).double(), scores.double(), groups, nms_thr)
 
     def from_annotation(self, boxes: Tensor, pixel: float) -> Tensor:
-        """Convert ground truth (n, 4) to this convention, with sides of 1 px or more; annotations may be thinner.
+        """Convert ground-truth boxes (n, 4) to this convention; x2 − x1 and y2 − y1 become at least 1.
 
         Args:
-            boxes: of the data sets, in network pixels; x2 and y2 are inclusive in pixels of the file's image.
-            pixel: of the file's image, in network pixels (``scale_factor``).
+            boxes: boxes of a data set, in network pixels; x2 and y2 are inclusive in pixels of the original image.
+            pixel: size of a pixel of the original image in network pixels (``scale_factor``).
         """
         end = boxes[:, 2:] if self.legacy else boxes[:, 2:] + pixel
         return torch.cat([boxes[:, :2], torch.maximum(end, boxes[:, :2] + 1)], dim=1)
@@ -66,11 +68,11 @@ class BoxConvention:
 
 
 class DeltaCoder:
-    """Codes boxes relative to other boxes: shift of the centre in sizes, log ratio of sizes (R-CNN, appendix C).
+    """Encode boxes as deltas to other boxes: relative shift of the centre, log ratio of the size (R-CNN, appendix C).
 
     Args:
         stds: the four deltas are divided by these.
-        convention: of the boxes coded.
+        convention: convention of the boxes.
     """
 
     max_log_ratio = math.log(1000 / 16)
@@ -81,16 +83,16 @@ class DeltaCoder:
         self._coder = BoxCoder(tuple(1 / std for std in stds), self.max_log_ratio)
 
     def encode(self, boxes: Tensor, targets: Tensor) -> Tensor:
-        """Compute the deltas (n, 4) that move ``boxes`` to ``targets``, both (n, 4) and not empty."""
+        """Compute the deltas (n, 4) from ``boxes`` to ``targets``, both (n, 4) and not empty."""
         return self._coder.encode_single(self.convention.continuous(targets), self.convention.continuous(boxes))
 
     def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
-        """Move ``boxes`` (n, 4) by each of their ``deltas`` (n, k·4) → (n, k, 4), not clipped.
+        """Apply the ``deltas`` (n, k·4) to ``boxes`` (n, 4): (n, k, 4), not clipped.
 
-        A side grows or shrinks by a factor of at most 1000/16.
+        Width and height change by a factor of at most 1000/16.
         """
         limit = deltas.new_tensor([math.inf, math.inf, *(self.max_log_ratio / std for std in self.stds[2:])])
         deltas = deltas.unflatten(1, (-1, 4))
-        deltas = torch.maximum(deltas, -limit).flatten(1)  # torchvision's coder bounds growth only
+        deltas = torch.maximum(deltas, -limit).flatten(1)  # torchvision's coder limits only the growth
         decoded = self._coder.decode_single(deltas, self.convention.continuous(boxes))
         return self.convention.from_continuous(decoded.unflatten(1, (-1, 4)))

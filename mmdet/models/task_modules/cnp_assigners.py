@@ -1,6 +1,6 @@
 """Label assignment of the MemCNP head (paper section 3.3); called by its losses.
 
-Every assigner returns a fixed number of slots per image, some of them empty, so that nothing synchronises with the GPU.
+Every assigner returns a fixed number of slots per image, some of them empty, to avoid synchronising with the GPU.
 
 Symbols: B images, N locations of all levels in level order, G padded objects, P slots.
 """
@@ -26,10 +26,10 @@ class Assignment:
 
     Attributes:
         index: (B, P) int64, the location of each slot.
-        gt: (B, P) int64, its object.
+        gt: (B, P) int64, the object of each slot.
         positive: (B, P) bool, False for an empty slot.
-        negative: (B, N) bool, locations assigned to the background.
-        inside: (B, N) bool, locations in some object's box, edges included.
+        negative: (B, N) bool, whether a location is background.
+        inside: (B, N) bool, whether a location lies in the box of any object, edges included.
         centerness: (B, N) in [0, 1], the centerness target.
     """
 
@@ -42,13 +42,15 @@ class Assignment:
 
 
 def centerness_targets(distances: Tensor, valid: Tensor, level_sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Compute the best centerness over the objects at the finest level, resized bilinearly to the others.
+    """Compute the largest centerness over all objects at the finest level, bilinearly resized to the other levels.
 
     Args:
-        distances: (B, N, G, 4). valid: (B, G). level_sizes: (h, w) of each level.
+        distances: (B, N, G, 4) l, t, r, b.
+        valid: (B, G) bool.
+        level_sizes: (h, w) of each level.
 
     Returns:
-        (B, N): sqrt(max_g min(l,r)/max(l,r) · min(t,b)/max(t,b)).
+        (B, N), at the finest level sqrt(max_g min(l,r)/max(l,r) · min(t,b)/max(t,b)).
     """
     height, width = level_sizes[0]
     clamped = distances[:, :height * width].clamp(min=0)
@@ -60,7 +62,7 @@ def centerness_targets(distances: Tensor, valid: Tensor, level_sizes: Sequence[t
 
 
 class _Assigner(ABC):
-    """Base class of the assigners: geometry of locations and objects."""
+    """Base class of the assigners, which computes the geometry of locations and objects."""
 
     def __call__(self, points: Tensor, level_sizes: Sequence[tuple[int, int]], sigmas: Tensor,
                  targets: PaddedTargets) -> Assignment:
@@ -70,11 +72,11 @@ class _Assigner(ABC):
             points: (N, 2) in pixels of the padded input.
             level_sizes: (h, w) of each level, finest first.
             sigmas: (B, N, 4) predicted standard deviations.
-            targets: the batch's objects.
+            targets: objects of the batch.
         """
         distances = bbox2distance(points, targets.gt_bboxes)  # (B, N, G, 4)
         in_box = (distances >= 0).all(dim=-1) & targets.valid[:, None]  # (B, N, G)
-        # twice the offset of the point from each centre: the nearest centre is the same
+        # twice the distance of the point to each centre; the factor does not change the nearest centre
         offset = (distances[..., :2] - distances[..., 2:]).norm(dim=-1).masked_fill(~targets.valid[:, None], torch.inf)
         closest = offset.argmin(dim=2)  # (B, N)
         centerness = centerness_targets(distances, targets.valid, level_sizes)
@@ -91,13 +93,14 @@ class _Assigner(ABC):
 
 @TASK_UTILS.register_module()
 class UncertaintyAssigner(_Assigner):
-    """The paper's assignment: per level and object the locations that are central and certain.
+    """Assign central locations of low uncertainty to each object, as in the paper.
 
-    Score = centerness target − min(mean σ, 1). Positives: the ``top_k`` best-scoring locations among those closest to
-    the object, if they lie in some object. Negatives: other locations with a score below 0. The rest is ignored.
+    Score = centerness target − min(mean σ, 1). Positives: for each level and object, the ``top_k`` locations of highest
+    score among those whose nearest object centre is the object's, if they lie in the box of any object. Negatives:
+    other locations with a score below 0. All others are ignored.
 
     Args:
-        top_k: locations per level and object.
+        top_k: maximum number of positives per level and object.
     """
 
     def __init__(self, top_k: int = 4) -> None:
@@ -120,27 +123,26 @@ class UncertaintyAssigner(_Assigner):
         gt = torch.arange(num_gt, device=index.device)[None, :, None].expand(index.shape).flatten(1)
         value, index = value.flatten(1), index.flatten(1)  # (B, P)
         positive = value.isfinite() & in_box.any(dim=2).gather(1, index)
-        # count, since an empty slot may share a positive's location
+        # counted, since an empty slot may have the location of a positive slot
         taken = torch.zeros_like(index[:, :1].expand(score.shape)).scatter_add(1, index, positive.long())
         return index, gt, positive, (taken == 0) & (score < 0)
 
 
 @TASK_UTILS.register_module()
 class CenterAssigner(_Assigner):
-    """Simpler baselines: positives are the locations in some box that lie within a radius of the closest centre.
+    """Assign the locations near object centres (simpler baselines).
 
-    The rest is negative.
-
-    Offsets are the larger of |dx|, |dy|, in pixels of half the resolution.
+    Positives are the locations in the box of any object whose distance to the nearest centre is less than a radius. All
+    others are negative. The distance is the larger of |dx| and |dy|, in pixels of half the resolution.
 
     Args:
         radius: ``'stride'``: 1.5 · stride of the level (the published type ``none``); ``'image'``: 1.5 · 2 / W
             (``objbox``).
-        num_slots: positives kept per image at most, most central first.
-        strides: of the levels.
+        num_slots: maximum number of positives per image, those nearest to a centre.
+        strides: strides of the levels.
 
     Raises:
-        UserError: an unknown radius.
+        UserError: if ``radius`` is unknown.
     """
 
     def __init__(self, radius: str = 'stride', num_slots: int = 256, strides: Sequence[int] = (8, 16, 32, 64)) -> None:
@@ -154,7 +156,7 @@ class CenterAssigner(_Assigner):
         # (l − r)/2 is the offset in pixels
         offset = (to_mine[..., :2] - to_mine[..., 2:]).abs().amax(dim=-1) / 4
         if self.radius == 'image':
-            # the finest level spans the padded width
+            # the width of the finest level times its stride is the padded width
             limits = [1.5 * 2 / (level_sizes[0][1] * self.strides[0])] * len(level_sizes)
         else:
             limits = [1.5 * stride for stride in self.strides]

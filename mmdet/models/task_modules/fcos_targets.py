@@ -15,7 +15,7 @@ from torch import Tensor
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import bbox2distance
 
-FINEST_RANGE = 64  # pixels; boxes whose farthest side is at most this far away are assigned to the finest level
+FINEST_RANGE = 64  # pixels; largest distance to the farthest side of boxes assigned to the finest level
 
 
 @dataclass
@@ -23,9 +23,9 @@ class FCOSTargets:
     """Targets of the locations.
 
     Attributes:
-        gt: (B, N) int64, its object; 0 where there is none.
+        gt: (B, N) int64, the object of each location; 0 if there is none.
         positive: (B, N) bool.
-        centerness: (B, N) in [0, 1]; 0 where not positive.
+        centerness: (B, N) in [0, 1]; 0 for locations that are not positive.
     """
 
     gt: Tensor
@@ -34,7 +34,7 @@ class FCOSTargets:
 
 
 def default_regress_ranges(num_levels: int) -> list[tuple[float, float]]:
-    """Return [−1, 64], [64, 128], [128, 256], … pixels; the last has no upper end."""
+    """Return the ranges [−1, 64], [64, 128], [128, 256], … in pixels; the last has no upper bound."""
     bounds = [-1.0, *(FINEST_RANGE * 2.0 ** level for level in range(num_levels - 1)), math.inf]
     return list(pairwise(bounds))
 
@@ -42,13 +42,14 @@ def default_regress_ranges(num_levels: int) -> list[tuple[float, float]]:
 def fcos_targets(points: Tensor, level_sizes: Sequence[tuple[int, int]], strides: Sequence[int],
                  regress_ranges: Sequence[tuple[float, float]], targets: PaddedTargets,
                  center_radius: float | None = None) -> FCOSTargets:
-    """Assign each location to the smallest object whose box strictly contains it and whose size suits the level.
+    """Assign each location to the smallest object whose box strictly contains it and is in the level's range.
 
     Args:
-        points: (N, 2) in pixels. level_sizes, strides: of each level, finest first.
-        regress_ranges: per level the smallest and largest distance to the farthest side of the box, both included.
-        targets: the batch's objects.
-        center_radius: locations must also lie strictly within this many strides of the box's centre; None: no limit.
+        points: (N, 2) in pixels.
+        level_sizes, strides: (h, w) and stride of each level, finest first.
+        regress_ranges: smallest and largest distance to the farthest side of the box for each level, inclusive.
+        targets: objects of the batch.
+        center_radius: if set, |dx| and |dy| to the centre of the box must be less than this many strides.
     """
     def per_location(values: Sequence[float]) -> Tensor:
         return torch.cat([points.new_full((h * w,), value) for value, (h, w) in zip(values, level_sizes)])

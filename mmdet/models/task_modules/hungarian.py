@@ -1,4 +1,4 @@
-"""One-to-one assignment of queries to objects by least cost (DETR, arXiv 2005.12872, section 3.1), over a clip.
+"""Bipartite matching of queries and objects of a clip at minimum cost (DETR, arXiv 2005.12872, section 3.1).
 
 Built from a config by name; called by the criterion of ``VidEoMT``.
 
@@ -17,7 +17,7 @@ from mmdet.models.losses.point_sampled import pairwise_bce, pairwise_dice, sampl
 from mmdet.registry import TASK_UTILS
 from mmdet.structures import TrackDataSample
 
-TAKEN = 1e6  # cost of a query that an object of an earlier frame has
+TAKEN = 1e6  # cost of a query that is already matched with an object of an earlier frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class ClipTargets:
 
     Attributes:
         labels: (n,) int64, 0-based.
-        masks: (n, T, H, W) float32 in {0, 1}; zeros in frames that do not show the object.
-        first_frame: n integers: the first frame that shows the object, 0 to T − 1.
+        masks: (n, T, H, W) float32 in {0, 1}; zero in frames in which the object is not visible.
+        first_frame: n integers: the first frame in which the object is visible, 0 to T − 1.
     """
 
     labels: Tensor
@@ -36,12 +36,12 @@ class ClipTargets:
 
     @classmethod
     def of(cls, clip: TrackDataSample, size: tuple[int, int], device: torch.device) -> ClipTargets:
-        """Collect the objects that at least one frame's ``gt_instances`` shows with a pixel, in order of appearance.
+        """Collect the objects with a non-empty mask in at least one frame, in order of appearance.
 
         Args:
-            clip: frames whose masks are padded to ``size``, (H, W).
-            size: of the network's input.
-            device: where the results lie.
+            clip: frames with ``gt_instances``, whose masks are padded to ``size``.
+            size: (H, W) of the network's input.
+            device: device of the results.
         """
         rows: dict[int, int] = {}
         labels: list[Tensor] = []
@@ -67,14 +67,15 @@ class ClipTargets:
 
 @TASK_UTILS.register_module()
 class HungarianClipMatcher:
-    """Gives each object the query that fits it best in the first frame that shows it, for the whole clip.
+    """Match each object with one query for the whole clip, in the first frame in which the object is visible.
 
     Cost in that frame: ``class_cost`` · (−probability of the label) + ``mask_cost`` · cross-entropy + ``dice_cost`` ·
-    dice, the last two at P uniform points. Frames go in ascending order; a query belongs to one object only.
+    dice loss, the last two at P uniform points. Frames are processed in ascending order; a query is matched with at
+    most one object.
 
     Args:
         num_points: P.
-        class_cost, mask_cost, dice_cost: weights.
+        class_cost, mask_cost, dice_cost: weights of the costs.
     """
 
     def __init__(self, num_points: int = 12544, class_cost: float = 2.0, mask_cost: float = 5.0,
@@ -90,11 +91,11 @@ class HungarianClipMatcher:
         Args:
             class_logits: (T, Q, K + 1) float32; the last class is "no object".
             mask_logits: (T, Q, h, w) float32.
-            targets: of the clip.
-            rand: draws the points, called as ``torch.rand``.
+            targets: objects of the clip.
+            rand: function with the signature of ``torch.rand`` that samples the points.
 
         Returns:
-            Queries and objects, (m,) int64 each on the logits' device: m = n, unless there are fewer queries.
+            Indices of matched queries and objects, (m,) int64 each, on the logits' device; m = min(n, Q).
         """
         frames = sorted(set(targets.first_frame))
         groups = [[row for row, first in enumerate(targets.first_frame) if first == frame] for frame in frames]
@@ -109,9 +110,11 @@ class HungarianClipMatcher:
         """Compute the cost (Q, n) of each query for each object in one frame.
 
         Args:
-            class_logits: (Q, K + 1). mask_logits: (Q, h, w).
-            labels: (n,). masks: (n, H, W) float32 in {0, 1}.
-            rand: draws the points, called as ``torch.rand``.
+            class_logits: (Q, K + 1).
+            mask_logits: (Q, h, w).
+            labels: (n,).
+            masks: (n, H, W) float32 in {0, 1}.
+            rand: function with the signature of ``torch.rand`` that samples the points.
         """
         points = rand(1, self.num_points, 2, device=mask_logits.device)
         predicted, true = sample_points(mask_logits, points), sample_points(masks, points)
@@ -120,7 +123,7 @@ class HungarianClipMatcher:
 
 
 def _to_host(costs: list[Tensor]) -> list[np.ndarray]:
-    """Copy all matrices (Q, n_i) at once; NaN and Inf become the largest cost, so that the loss shows them."""
+    """Copy all matrices (Q, n_i) in one copy; NaN and Inf are replaced, so that the loss, not SciPy, reports them."""
     if not costs:
         return []
     together = torch.cat(costs, dim=1).nan_to_num(TAKEN, TAKEN, -TAKEN).cpu().numpy()
@@ -128,8 +131,8 @@ def _to_host(costs: list[Tensor]) -> list[np.ndarray]:
 
 
 def _assign(costs: list[np.ndarray], groups: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Solve one frame after the other; queries of earlier frames are taken."""
-    from scipy.optimize import linear_sum_assignment  # here: 35 MB that only the training of VidEoMT needs
+    """Solve the assignment frame by frame; queries matched in earlier frames are not available."""
+    from scipy.optimize import linear_sum_assignment  # imported here: 35 MB that only training of VidEoMT needs
 
     queries: list[np.ndarray] = [np.zeros(0, np.int64)]
     objects: list[np.ndarray] = [np.zeros(0, np.int64)]
@@ -137,7 +140,7 @@ def _assign(costs: list[np.ndarray], groups: list[list[int]]) -> tuple[np.ndarra
         taken = np.concatenate(queries)
         cost[taken] = TAKEN
         query, column = linear_sum_assignment(cost)
-        free = ~np.isin(query, taken)  # where there are more objects than queries, some objects get none
+        free = ~np.isin(query, taken)  # if there are more objects than queries, some objects remain unmatched
         queries.append(query[free].astype(np.int64))
         objects.append(np.array(rows, np.int64)[column[free]])
     return np.concatenate(queries), np.concatenate(objects)

@@ -1,4 +1,4 @@
-"""Ground truth of a batch as padded tensors: losses run on all images at once without synchronising with the GPU."""
+"""Ground truth of a batch as padded tensors, so that losses of all images are computed at once, without GPU syncs."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass
 class PaddedTargets:
-    """Objects of B images, G = the largest number in one of them (at least 1) or more.
+    """Objects of B images, padded to G, which is at least 1 and at least the largest number of objects of an image.
 
     Attributes:
-        gt_bboxes: (B, G, 4) float32 x1, y1, x2, y2 in network pixels; zero where padded.
-        gt_labels: (B, G) int64, 0-based; zero where padded.
-        gt_ids: (B, G) int64 annotation ids; −1 where padded.
-        valid: (B, G) bool, False where padded.
-        gt_masks: (B, G, H, W) uint8, or None where no mask was asked for.
+        gt_bboxes: (B, G, 4) float32 x1, y1, x2, y2 in network pixels; padded with 0.
+        gt_labels: (B, G) int64, 0-based; padded with 0.
+        gt_ids: (B, G) int64 annotation ids; padded with −1.
+        valid: (B, G) bool, False for padding.
+        gt_masks: (B, G, H, W) uint8, or None without masks.
     """
 
     gt_bboxes: Tensor
@@ -31,18 +31,18 @@ class PaddedTargets:
     @classmethod
     def from_instances(cls, instances: Sequence[InstanceData], with_masks: bool = True,
                        multiple: int = 1) -> PaddedTargets:
-        """Stack ``gt_instances`` of the images of a batch; their masks must have one size.
+        """Stack ``gt_instances`` of the images of a batch, whose masks must have equal sizes.
 
         Args:
-            instances: of B images, on one device.
+            instances: objects of B images, on one device.
             with_masks: whether to stack the masks.
-            multiple: G is rounded up to a multiple of it, so that few different shapes occur.
+            multiple: G is rounded up to a multiple of this, so that few different shapes occur.
         """
         device = instances[0].bboxes.device
         counts = [len(item.bboxes) for item in instances]
         width = -(-max(max(counts), 1) // multiple) * multiple
         starts, total = [0, *accumulate(counts)], sum(counts)
-        # rows of all images' objects; the one after the last is the padding
+        # indices into the concatenated objects of all images; the index after the last object is the padding
         rows = torch.tensor([[start + i if i < n else total for i in range(width)] for start, n in zip(starts, counts)])
         rows = rows.to(device, non_blocking=True)
 

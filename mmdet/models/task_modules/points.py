@@ -23,7 +23,7 @@ Device = torch.device | str | None
 
 
 def level_points(height: int, width: int, stride: int, offset: float = 0.5, device: Device = None) -> Tensor:
-    """Compute the points of a level, row by row: x, y = ((j + offset)·stride, (i + offset)·stride) in pixels.
+    """Compute the points of a level in row-major order: x, y = ((j + offset)·stride, (i + offset)·stride) in pixels.
 
     Returns:
         (height·width, 2).
@@ -37,10 +37,10 @@ def level_points(height: int, width: int, stride: int, offset: float = 0.5, devi
 def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: Device = None) -> Tensor:
     """Return the points of all levels of sizes (h, w), in level order: (N, 2), see :func:`level_points`.
 
-    Never write to the result: it is cached.
+    The result is cached: never modify it.
     """
     arguments = tuple(level_sizes), tuple(strides), device
-    # a CUDA graph computes its own: the cache may drop an entry that the graph still reads
+    # not cached in a CUDA graph, since the cache may free an entry that the graph still reads
     return _pyramid_points.__wrapped__(*arguments) if is_capturing() else _pyramid_points(*arguments)
 
 
@@ -51,7 +51,13 @@ def _pyramid_points(level_sizes: tuple[tuple[int, int], ...], strides: tuple[int
 
 
 class Grid(NamedTuple):
-    """The locations of a pyramid: ``points`` (N, 2) x, y in pixels, (h, w) of each level, (H, W) of the input."""
+    """The locations of a pyramid.
+
+    Attributes:
+        points: (N, 2) x, y in pixels.
+        level_sizes: (h, w) of each level.
+        size: (H, W) of the input.
+    """
 
     points: Tensor
     level_sizes: list[tuple[int, int]]
@@ -59,7 +65,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def of(cls, feats: Sequence[Tensor], strides: Sequence[int]) -> Grid:
-        """Lay out the locations of maps (B, C, h_l, w_l)."""
+        """Create the grid of maps (B, C, h_l, w_l)."""
         level_sizes = [(feat.shape[-2], feat.shape[-1]) for feat in feats]
         height, width = level_sizes[0]
         return cls(pyramid_points(level_sizes, strides, feats[0].device), level_sizes,
@@ -74,7 +80,8 @@ def bbox2distance(points: Tensor, bboxes: Tensor) -> Tensor:
     """Compute the distances left, top, right, bottom from every point to the sides of every box, positive inside.
 
     Args:
-        points: (n, 2). bboxes: (..., G, 4).
+        points: (n, 2).
+        bboxes: (..., G, 4).
 
     Returns:
         (..., n, G, 4).
@@ -88,8 +95,9 @@ def distance2bbox(points: Tensor, distances: Tensor, size: tuple[int, int] | Non
     """Decode boxes from the distances of points to their sides.
 
     Args:
-        points: (..., 2) x, y in pixels. distances: (..., 4) l, t, r, b in pixels.
-        size: (H, W) of the image the boxes are clamped to; None: they are not clamped.
+        points: (..., 2) x, y in pixels.
+        distances: (..., 4) l, t, r, b in pixels.
+        size: (H, W) of the image to which the boxes are clamped; None: they are not clamped.
 
     Returns:
         (..., 4) x1, y1, x2, y2 in pixels.
@@ -101,25 +109,26 @@ def distance2bbox(points: Tensor, distances: Tensor, size: tuple[int, int] | Non
     return torch.minimum(bboxes.clamp(min=0), device_constant((width, height) * 2, bboxes.device))
 
 
-def jitter_boxes(bboxes: Tensor, share: float) -> Tensor:
-    """Shift each box (..., 4) at random by up to this share of its width and height."""
-    shift = (2 * torch.rand_like(bboxes[..., :2]) - 1) * share * (bboxes[..., 2:] - bboxes[..., :2])
+def jitter_boxes(bboxes: Tensor, fraction: float) -> Tensor:
+    """Shift each box (..., 4) randomly by up to a fraction of its width and height."""
+    shift = (2 * torch.rand_like(bboxes[..., :2]) - 1) * fraction * (bboxes[..., 2:] - bboxes[..., :2])
     return bboxes + torch.cat([shift, shift], dim=-1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Choosing and reading locations
+# Selecting and sampling locations
 
 
 def topk_per_level(scores: Tensor, level_sizes: Sequence[tuple[int, int]], k: int) -> Tensor:
-    """Find the ``k`` highest scores of each level, or all where the level has fewer locations.
+    """Find the ``k`` highest scores of each level, or all of a level with fewer locations.
 
     Args:
         scores: (B, N).
         level_sizes: (h, w) of each level.
+        k: number of scores.
 
     Returns:
-        (B, S) int64 indices of locations, level by level.
+        (B, S) int64 indices of locations, in level order.
     """
     sizes = [height * width for height, width in level_sizes]
     index, start = [], 0
@@ -130,17 +139,18 @@ def topk_per_level(scores: Tensor, level_sizes: Sequence[tuple[int, int]], k: in
 
 
 def gather_rows(tensor: Tensor, index: Tensor) -> Tensor:
-    """Take the rows (B, P) of a tensor (B, n, c): (B, P, c)."""
+    """Gather the rows with indices (B, P) of a tensor (B, n, c): (B, P, c)."""
     return tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
 
 
 def sample_at_centers(feature: Tensor, bboxes: Tensor, stride: int = 8, rounding: str = 'floor') -> Tensor:
-    """Read the vectors of a map under the centres of boxes, clamped to the map.
+    """Return the feature vectors at the centres of boxes, clamped to the map.
 
     Args:
-        feature: (B, C, h, w). bboxes: (B, n, 4) in pixels of the input.
-        stride: of the map.
-        rounding: of centre / stride: ``'floor'`` or ``'nearest'`` (half to even).
+        feature: (B, C, h, w).
+        bboxes: (B, n, 4) in pixels of the input.
+        stride: stride of the map.
+        rounding: rounding of centre / stride: ``'floor'`` or ``'nearest'`` (half to even).
 
     Returns:
         (B, n, C).
