@@ -1,9 +1,9 @@
-"""CUDA graphs of testing and training, for methods of fixed shapes, which need no change for it.
+"""CUDA graphs for testing and training, wrapped around methods with fixed shapes.
 
-Called by the detectors. At a small batch a network waits for the launches of its thousand kernels, not for the GPU; a
-graph launches them as one. What is captured has fixed shapes and does not synchronise with the GPU
+Called by the detectors. At a small batch size, the time of a network is that of launching about a thousand kernels; a
+graph launches them at once. Captured code must have fixed shapes and must not synchronise with the GPU
 (:func:`mmdet.ops.device.is_capturing`). Arguments and results may be any nesting of tuples, lists, dicts and
-dataclasses: they are flattened to tensors here, and everything else in them chooses the graph.
+dataclasses: they are flattened to tensors here; all other values in them are part of the key of a graph.
 """
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from torch.utils._pytree import TreeSpec, register_dataclass, tree_flatten, tree
 from mmdet.errors import UserError
 from mmdet.ops.device import InPlace, capturing
 
-_DEVICES = ('cuda',)  # tests add the CPU, where they record operators in place of graphs
+_DEVICES = ('cuda',)  # tests add the CPU, where operators are recorded instead of graphs
 
 
 @dataclass(frozen=True)
 class _Structure:
-    """The structure of a nested value without its tensors: part of the key of a graph, and its results' structure."""
+    """Structure of a nested value without its tensors; part of the key of a graph, and used to rebuild its results."""
 
     spec: TreeSpec
     others: tuple[Hashable, ...]  # other leaves than tensors, by position; ``_TENSOR`` elsewhere
 
     @classmethod
     def of(cls, value: object) -> tuple[list[Tensor], _Structure]:
-        """Take the tensors out of a nested value."""
+        """Split a nested value into its tensors and its structure."""
         leaves, spec = tree_flatten(value)
         unknown = {type(leaf) for leaf in leaves if is_dataclass(leaf)}
         if unknown:
@@ -48,7 +48,7 @@ class _Structure:
         return tensors, cls(spec, tuple(_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves))
 
     def fill(self, tensors: Sequence[Tensor]) -> Any:
-        """Put tensors back: the inverse of :meth:`of`."""
+        """Rebuild the nested value with other tensors, the inverse of :meth:`of`."""
         remaining = iter(tensors)
         return tree_unflatten([next(remaining) if leaf is _TENSOR else leaf for leaf in self.others], self.spec)
 
@@ -61,16 +61,16 @@ def _autocast_state() -> tuple[bool, torch.dtype]:
 
 
 def _without_autocast_cache() -> torch.autocast:
-    """Return the caller's autocast without its cache of cast weights, which would outlive the graph's memory."""
+    """Return the current autocast state without its weight cache, whose entries would be in the graph's memory."""
     enabled, dtype = _autocast_state()
     return torch.autocast('cuda', dtype, enabled, cache_enabled=False)
 
 
 class _Recorder:
-    """Captures code as a sequence of CUDA graphs with calls between them; see ``call_outside_graphs``.
+    """Capture code as a sequence of CUDA graphs with calls between them; see ``call_outside_graphs``.
 
     Args:
-        options: of ``torch.cuda.graph``.
+        options: options of ``torch.cuda.graph``.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -79,8 +79,8 @@ class _Recorder:
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """Capture the code in the context; the steps are known afterwards."""
-        # the collector could destroy the graphs of another model, which CUDA does not permit during a capture
+        """Capture the code in the context as ``steps``."""
+        # the garbage collector could destroy graphs of another model, which CUDA does not permit during a capture
         collects = gc.isenabled()
         gc.disable()
         self._begin()
@@ -108,9 +108,9 @@ class _Recorder:
 
 
 def _warm_up(run: Callable[[], object], times: int) -> torch.cuda.Stream:
-    """Call a function on a stream of its own, as a capture requires, and return the stream.
+    """Call a function on a side stream, as required before a capture, and return the stream.
 
-    Calls outside of graphs are left out: another process need not capture at the same step.
+    Calls outside of graphs are skipped, since other processes may not capture at the same step.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -126,13 +126,13 @@ def _warm_up(run: Callable[[], object], times: int) -> torch.cuda.Stream:
 
 
 class InferenceGraphs:
-    """Runs fixed-shape functions without gradient; from the second call with the same shapes on as a CUDA graph.
+    """Run fixed-shape functions without gradients; from the second call with the same shapes on as a CUDA graph.
 
-    A graph's results are overwritten by its next replay. Copies and pickles of an object hold no graph: those belong
-    to the tensors that they were captured with.
+    The results of a graph are overwritten by its next replay. Copies and pickles of an object contain no graphs, which
+    depend on the addresses of the captured tensors.
 
     Args:
-        max_graphs: graphs kept; the least recently used is dropped first, with its memory.
+        max_graphs: maximum number of graphs; the least recently used one and its memory are freed first.
     """
 
     def __init__(self, max_graphs: int = 8) -> None:
@@ -144,15 +144,15 @@ class InferenceGraphs:
         return type(self), (self.max_graphs,)
 
     def clear(self) -> None:
-        """Drop all graphs: necessary when a tensor they read was replaced."""
+        """Free all graphs; necessary after a tensor that they read was replaced."""
         self._graphs.clear()
         self._seen.clear()
 
     def run(self, function: Callable[..., Any], *args: object) -> Any:
         """Return ``function(*args)``.
 
-        The graph is chosen by the function's name, the tensors' shapes and types, the other arguments and autocast's
-        state.
+        The key of a graph consists of the function's name, the tensors' shapes and dtypes, all other arguments, and the
+        autocast state.
         """
         tensors, structure = _Structure.of(args)
         if tensors[0].device.type not in _DEVICES:
@@ -160,7 +160,7 @@ class InferenceGraphs:
         key = (function.__qualname__, structure, _autocast_state(),
                *((tensor.shape, tensor.dtype) for tensor in tensors))
         if key not in self._graphs:
-            # the first call with a key runs as it is: videos of a size met once are not worth a capture
+            # the first call with a key runs without a graph: a capture does not pay for a size that occurs once
             if key not in self._seen:
                 self._seen.add(key)
                 return function(*args)
@@ -185,7 +185,7 @@ class InferenceGraphs:
                 return function(*structure.fill(static_inputs))
 
         _warm_up(run, times=1)
-        # other threads may go on with their own calls: a data loader that pins memory, another model
+        # thread_local: other threads may make CUDA calls, such as a data loader that pins memory, or another model
         recorder = _Recorder(capture_error_mode='thread_local')
         with recorder.record():
             output = run()
@@ -197,20 +197,20 @@ class InferenceGraphs:
 
 
 class TrainingGraphs:
-    """Runs fixed-shape methods of modules; those met often with the same shapes as CUDA graphs of both passes.
+    """Run fixed-shape methods of modules; for shapes that occur often, as CUDA graphs of forward and backward pass.
 
-    The trainable parameters of a method's module get their gradients through autograd, so hooks of
-    ``DistributedDataParallel`` fire and gradients may be added up. The method may write to parameters and buffers of
-    its module in place, but to no other tensor that existed before the call. Weights may change in place between calls;
-    graphs of weights that moved to another address are dropped. Random numbers differ from call to call as they should.
+    Trainable parameters of a method's module receive gradients through autograd, so that hooks of
+    ``DistributedDataParallel`` are called and gradients can be accumulated. The method may modify parameters and
+    buffers of its module in place, but no other tensor that existed before the call. Weights may change in place
+    between calls; graphs of weights that moved to another address are freed. Random numbers differ between calls.
 
-    The backward pass of a call must come before the next call of the same method: activations of all its shapes share
-    one pool of memory. Methods are told apart by their names, so one object serves one module of a class. Copies and
-    pickles of an object hold no graph.
+    The backward pass of a call must precede the next call of the same method, since activations of all its shapes share
+    a memory pool. Methods are distinguished by their qualified names, so use one object per module. Copies and pickles
+    of an object contain no graphs.
 
     Args:
-        max_graphs: graphs a method may have; further shapes run as they are.
-        first_calls: calls with a key that run as they are: shapes that are rare are not worth a capture.
+        max_graphs: maximum number of graphs of a method; further shapes run without a graph.
+        first_calls: number of calls with a key that run without a graph, since a capture does not pay for rare shapes.
     """
 
     def __init__(self, max_graphs: int = 8, first_calls: int = 2) -> None:
@@ -224,12 +224,12 @@ class TrainingGraphs:
         """Return ``method(*args)``.
 
         Args:
-            method: bound to an ``nn.Module``; see the class for what it may do.
-            args: tensors on one GPU, whose shapes, types and ``requires_grad`` choose the graph, and other values,
-                which choose it, too. On the CPU the method runs as it is.
+            method: method of an ``nn.Module``; see the class for restrictions.
+            args: tensors on one GPU, whose shapes, dtypes and ``requires_grad`` are part of the key of a graph, and
+                other values, which are part of it, too. On the CPU, the method runs without a graph.
 
         Raises:
-            UserError: at the capture, if the module has batch norms that update their statistics.
+            UserError: during the capture, if the module has batch norms that update their statistics.
             RuntimeError: in the backward pass, if the method was called again before it.
         """
         tensors, structure = _Structure.of(args)
@@ -254,17 +254,17 @@ class TrainingGraphs:
 
 @dataclass
 class _Method:
-    """State that the graphs of one method share."""
+    """State shared by the graphs of one method."""
 
     graphs: dict[Hashable, _TrainingGraph] = field(default_factory=dict)
     calls: dict[Hashable, int] = field(default_factory=dict)
     pool: Any = field(default_factory=torch.cuda.graph_pool_handle)
-    turn: int = 0  # forward passes so far
+    turn: int = 0  # number of forward passes so far
 
 
 @dataclass
 class _TrainingGraph:
-    """Both passes of a method for one key, and the tensors at fixed addresses that they read and write."""
+    """Forward and backward pass of a method for one key, and the tensors at fixed addresses that they use."""
 
     method: _Method
     forward: list[Callable[[], object]]
@@ -272,20 +272,20 @@ class _TrainingGraph:
     inputs: list[Tensor]
     outputs: tuple[Tensor, ...]
     structure: _Structure  # of the outputs
-    output_grads: list[Tensor | None]  # None: an output without gradient
+    output_grads: list[Tensor | None]  # None for an output without gradient
     input_grads: list[Tensor | None]
-    parameters: list[nn.Parameter]  # those that get a gradient
+    parameters: list[nn.Parameter]  # parameters that receive a gradient
     parameter_grads: list[Tensor]
     read: list[tuple[Tensor, int, bool]]  # all parameters and buffers, their addresses and ``requires_grad``
 
     def fits(self) -> bool:
-        """Return whether the module's weights have the addresses of the capture."""
+        """Return whether the module's weights still have the addresses of the capture."""
         return all(tensor.data_ptr() == address and tensor.requires_grad is requires_grad
                    for tensor, address, requires_grad in self.read)
 
 
 class _Replay(torch.autograd.Function):
-    """A node of the autograd graph whose two passes are replayed."""
+    """A node of the autograd graph whose forward and backward passes are replayed."""
 
     @staticmethod
     def forward(ctx: Any, graph: _TrainingGraph, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -303,19 +303,19 @@ class _Replay(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         graph = ctx.graph
         if ctx.turn != graph.method.turn:
-            raise RuntimeError('A graphed method was called again before the backward pass of its last call, which '
-                               'overwrote its activations')
+            raise RuntimeError('A graphed method was called again before the backward pass of its previous call, whose '
+                               'activations were overwritten')
         wanted = [(mine, grad) for mine, grad in zip(graph.output_grads, grads) if mine is not None]
         torch._foreach_copy_([mine for mine, _ in wanted], [grad for _, grad in wanted], non_blocking=True)
         for step in graph.backward:
             step()
-        # parameters may keep what they are given; the next replay must not write into it
+        # copies, since parameters may keep these tensors as gradients, which the next replay must not overwrite
         copies = torch._foreach_mul(graph.parameter_grads, 1.0) if graph.parameter_grads else ()
         return None, *(grad if grad is None else grad.detach() for grad in graph.input_grads), *copies
 
 
 class _Call(nn.Module):
-    """A method as a module of its own, so that the weights of its owner can be replaced for a call."""
+    """A method as a module, so that the weights of its owner can be replaced for a call."""
 
     def __init__(self, owner: nn.Module, method: Callable[..., Any], structure: _Structure) -> None:
         super().__init__()
@@ -328,13 +328,13 @@ class _Call(nn.Module):
 
 def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], structure: _Structure,
              tensors: Sequence[Tensor]) -> _TrainingGraph:
-    """Record both passes of a call with these shapes; the values of ``tensors`` do not matter."""
+    """Capture both passes of a call with these shapes; the values of ``tensors`` are irrelevant."""
     if any(isinstance(module, _BatchNorm) and module.training for module in owner.modules()):
-        raise UserError(f'graph_training: {type(owner).__name__} has batch norms that update their statistics, which '
-                        'a graph cannot; set backbone.norm_eval=True or graph_training=False')
+        raise UserError(f'graph_training: {type(owner).__name__} has batch norms that update their statistics; this is '
+                        'not supported; set backbone.norm_eval=True or graph_training=False')
     call = _Call(owner, method, structure)
     named = {f'owner.{name}': parameter for name, parameter in owner.named_parameters() if parameter.requires_grad}
-    # aliases of the weights: the weights' own autograd nodes belong to other streams, and to hooks of DDP
+    # aliases of the weights, since the autograd nodes of the weights belong to other streams and have hooks of DDP
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in named.items()}
     inputs = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors]
     sources = [tensor for tensor in inputs if tensor.requires_grad] + list(leaves.values())
@@ -348,7 +348,7 @@ def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], struc
         if not pairs or not sources:
             return [None] * len(sources)
         differentiable, into = zip(*pairs)
-        with torch.autocast('cuda', enabled=False):  # the caller's is on, and backward passes take their tensors' types
+        with torch.autocast('cuda', enabled=False):  # as usual for backward passes, which use the dtypes of the forward
             grads = torch.autograd.grad(differentiable, sources, into, allow_unused=True)
         return [_laid_out_as(grad, source) for grad, source in zip(grads, sources)]
 
@@ -363,14 +363,14 @@ def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], struc
     values = [tensor.detach().clone() for tensor in read]
     with torch.random.fork_rng([torch.cuda.current_device()]):
         stream = _warm_up(both_passes, times=2)
-    # data loaders' threads may go on with their own calls
+    # thread_local: threads of data loaders may make CUDA calls
     options = dict(pool=state.pool, stream=stream, capture_error_mode='thread_local')
     forward, backward = _Recorder(**options), _Recorder(**options)
     with forward.record():
         outputs, output_structure = run()
     with backward.record():
         grads = differentiate(outputs, output_grads)
-    with torch.no_grad():  # the warm-up wrote what a call writes, such as a memory; ``data``: without autograd
+    with torch.no_grad():  # undo in-place changes of the warm-up, such as writes to a memory; ``data``: no autograd
         torch._foreach_copy_([tensor.data for tensor in read], values)
     count = sum(tensor.requires_grad for tensor in inputs)
     of_inputs, of_parameters = iter(grads[:count]), grads[count:]
@@ -384,7 +384,7 @@ def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], struc
 
 
 def _laid_out_as(grad: Tensor | None, tensor: Tensor) -> Tensor | None:
-    """Give a gradient its tensor's strides: autograd would copy each other gradient at every step."""
+    """Return the gradient with the strides of its tensor; autograd would otherwise copy it at every step."""
     if grad is None or grad.stride() == tensor.stride():
         return grad
     return torch.empty_like(tensor).copy_(grad)

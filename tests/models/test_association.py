@@ -135,7 +135,7 @@ def test_dropped_claimants_lose_all_their_fields():
 def test_unknown_options_are_user_errors():
     with pytest.raises(UserError, match='cosine'):
         AssociationTracker(similarity='l2')
-    with pytest.raises(UserError, match='has 2 weights; give three'):
+    with pytest.raises(UserError, match='has 2 weights; set three'):
         AssociationTracker(match_coeff=(1.0, 2.0))
     with pytest.raises(UserError, match='max_tracks'):
         AssociationTracker(max_tracks=0)

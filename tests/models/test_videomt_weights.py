@@ -91,7 +91,7 @@ def test_sizes_are_read_from_shapes(weights):
     for file, blocks in ((weights, None), (to_authors(weights, 3), 3), (golden_videomt_weights(), 3)):
         sizes = videomt_sizes(file, 'file')
         assert sizes == (64, 5, 1, blocks, 20, 5, 8)
-    with pytest.raises(UserError, match='holds no VidEoMT'):
+    with pytest.raises(UserError, match='no VidEoMT weights'):
         videomt_sizes({'a': torch.zeros(1)}, 'file')
 
 

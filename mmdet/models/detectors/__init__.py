@@ -1,4 +1,4 @@
-"""Whole models: backbone, neck, heads and tracker, with the modes loss, predict and tensor."""
+"""Detectors: backbone, neck, heads and tracker, with the modes ``loss``, ``predict`` and ``tensor``."""
 from mmdet.models.detectors.cmask_track_rcnn import CMaskTrackRCNN
 from mmdet.models.detectors.fcos import FCOS
 from mmdet.models.detectors.mask_track_rcnn import MaskTrackRCNN

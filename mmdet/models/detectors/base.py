@@ -1,6 +1,6 @@
 """Base class of the detectors: modes of ``forward``, stream states, the tracking loop, a lock for threads.
 
-Called by mmengine's runner and :class:`mmdet.apis.VideoInferencer`; both hold the stream states.
+Called by mmengine's runner and :class:`mmdet.apis.VideoInferencer`, which hold the stream states.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmdet.structures import DetDataSample, StreamState, TrackDataSample
 
 
 class ModelLock:
-    """A re-entrant lock; copies and pickles of the model that owns it get a lock of their own."""
+    """A re-entrant lock; copies and pickles of the model have a new lock."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -36,38 +36,38 @@ class ModelLock:
 
 
 def is_context(frame: DetDataSample) -> bool:
-    """Return whether the frame only serves as context of other frames and gets no result."""
+    """Return whether the frame is only context of other frames, without results of its own."""
     return frame.get('is_context', False)
 
 
 class BaseDetector(BaseModel):
     """Base class of the detectors of images and videos.
 
-    The state of each video is a :class:`StreamState`, which the caller holds::
+    The state of each video is a :class:`StreamState` held by the caller::
 
         stream = model.new_stream()
         for data in clips_of_one_video:
             results = model.test_step({**data, 'streams': [stream]})
 
-    A batch may hold clips of several videos, with a state each, and clips of one video in order, with the same state.
-    A clip without a state gets a new one if it begins with frame 0; otherwise it is an error, since its ids would be
-    wrong. ``test_step`` and ``predict`` run in one thread at a time, because threads share the buffers of the model's
-    CUDA graphs.
+    A batch may contain clips of several videos, each with its own state, and several clips of one video in order, with
+    the same state. For a clip without a state, a new one is created if the clip begins with frame 0; otherwise this is
+    an error, since its ids would be wrong. ``test_step`` and ``predict`` run in one thread at a time, because threads
+    share the buffers of the model's CUDA graphs.
 
     Subclasses define ``extract_feat``, ``loss`` and one of
 
-    - :meth:`detect`, which finds the objects of frames, without state; ``tracker`` gives them their ids;
-    - :meth:`new_stream` and :meth:`predict`, where the network itself carries a state from frame to frame.
+    - :meth:`detect`, which detects the objects of frames, without state; the ``tracker`` assigns ids;
+    - :meth:`new_stream` and :meth:`predict`, if the network itself has a state from frame to frame.
 
     Args:
-        tracker: config of the tracker: ``new_state()`` and ``track(instances, state)``; None: no ids.
+        tracker: config of a tracker with ``new_state()`` and ``track(instances, state)``; None: no ids.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
 
     def __init__(self, tracker: dict | None = None, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
-        # mmengine would look the preprocessor's name up in its own registry
+        # built here, since mmengine would look up the preprocessor in its own registry
         super().__init__(MODELS.build(data_preprocessor) if data_preprocessor else None, init_cfg)
         self.tracker: Any = MODELS.build(tracker) if tracker else None
         self._lock = ModelLock()
@@ -77,8 +77,8 @@ class BaseDetector(BaseModel):
         """Run the model.
 
         Args:
-            inputs: (N, T, 3, H, W) float32, normalised, H and W multiples of 32. Training of video models: T = 2, key
-                and reference frame.
+            inputs: (N, T, 3, H, W) float32, normalised, H and W multiples of 32. In training of models with reference
+                frames T = 2, key and reference frame.
             data_samples: N clips of T frames.
             mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
                 frame, ``'tensor'`` the raw outputs for all N·T frames.
@@ -98,13 +98,13 @@ class BaseDetector(BaseModel):
         return self.test_step(data)
 
     def test_step(self, data: dict) -> list[TrackDataSample]:
-        """Preprocess and predict collated clips.
+        """Preprocess collated clips and predict their results.
 
-        Clips of different length or size do not share a batch of the network, so that a clip's results do not depend
-        on its neighbours.
+        Clips of different length or size are not processed in one batch, so that the results of a clip do not depend on
+        the other clips.
 
         Args:
-            data: ``inputs``: N clips (T, 3, h, w) uint8; ``data_samples``: N clips; ``streams``, if there: N states.
+            data: ``inputs``: N clips (T, 3, h, w) uint8; ``data_samples``: N clips; optionally ``streams``: N states.
         """
         streams = data.get('streams') or [None] * len(data['inputs'])
         results: list[TrackDataSample] = []
@@ -137,18 +137,20 @@ class BaseDetector(BaseModel):
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[TrackDataSample],
                 streams: Sequence[StreamState | None] | None = None) -> list[TrackDataSample]:
-        """Detect in all frames, then track frame by frame.
+        """Detect objects in all frames, then track them frame by frame.
 
         Args:
             inputs: (N, T, 3, H, W).
-            data_samples: N clips of T frames. Clips of one video must come in order.
-            streams: N states, updated; None, or None for a clip: a new state, for a clip that begins with frame 0.
+            data_samples: N clips of T frames; clips of one video must be in order.
+            streams: N states, updated in place. None (for all clips or one) creates a new state, for clips that begin
+                with frame 0.
 
         Returns:
-            The clips, without frames of context.
+            The clips, without context frames.
 
         Raises:
-            UserError: a clip from the middle of a video has no state, or one of another video or a later frame.
+            UserError: if a clip from the middle of a video has no state, or the state of another video or of a later
+                frame.
         """
         states = self._states(data_samples, streams)
         clips = [_without_context(clip) for clip in data_samples]
@@ -162,23 +164,22 @@ class BaseDetector(BaseModel):
         return clips
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterable[Sequence[InstanceData]]:
-        """Find the objects of each frame by itself.
+        """Detect the objects of each frame, without tracking.
 
         Args:
             inputs: (N, T, 3, H, W).
-            data_samples: N clips of T frames, for their metainfo.
+            data_samples: N clips of T frames, whose metainfo is used.
 
         Returns:
-            N times the detections of the clip's frames, in order, without frames of context. Each: ``bboxes`` (n, 4) in
-            original pixels, ``scores``, ``labels``, ``masks`` (RLE) and what else the model finds, in descending order
-            of score, on the CPU; with a tracker also ``embeddings`` (n, C).
+            For each clip, the detections of its frames in order, without context frames: ``bboxes`` (n, 4) in original
+            pixels, ``scores``, ``labels``, ``masks`` (RLE) and further fields of the model, in descending order of
+            score, on the CPU; with a tracker also ``embeddings`` (n, C).
         """
         raise NotImplementedError
 
     def _states(self, clips: Sequence[TrackDataSample],
                 streams: Sequence[StreamState | None] | None) -> list[Any]:
-        """Return the clips' states, new ones where there is none; check them before the network runs.
-        """
+        """Return the states of the clips, creating missing ones; check them before the network runs."""
         given = streams if streams is not None else [None] * len(clips)
         states: list[StreamState | None] = []
         for clip, state in zip(clips, given, strict=True):
@@ -188,7 +189,7 @@ class BaseDetector(BaseModel):
                 if state is not None and first is not None and first.frame_id != 0:
                     raise UserError(
                         f'the clip begins with frame {first.frame_id} of video {first.get("video_id")} and has no '
-                        "stream state: give the one of the frames before, test_step({..., 'streams': [state]}), or "
+                        "stream state: pass the state of the frames before, test_step({..., 'streams': [state]}), or "
                         'model.new_stream() to begin there')
             elif first is not None:
                 state.check(first)

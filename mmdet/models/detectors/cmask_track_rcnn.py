@@ -1,6 +1,6 @@
 """CMaskTrack R-CNN (Qi et al., Occluded video instance segmentation, IJCV 2022).
 
-MaskTrack R-CNN whose boxes and masks come from features of neighbouring frames too.
+MaskTrack R-CNN whose box and mask heads also use features of neighbouring frames.
 
 Built from a config by name; called by mmengine's runner in training and testing.
 """
@@ -24,13 +24,13 @@ class CMaskTrackRCNN(MaskTrackRCNN):
 
     Proposals and embeddings are computed from a frame's own maps.
 
-    Training uses the pair's reference. Testing uses each frame within ``window`` of the current one and averages class
-    logits, deltas and mask logits over them; a frame without neighbours is its own reference. The window needs future
-    frames, so a test clip holds up to ``window`` frames of context on either side (data set option ``context``),
-    marked by ``is_context=True`` in their metainfo. They get no result of their own and are removed from the clip.
-    Only the tracks are kept between clips: the calibration of a frame costs tens of times its features, so that
-    computing those of the context twice is cheap, and memory depends on the length of the clip, not of the video. If a
-    clip has no context, the window ends with the clip.
+    In training, the reference is the reference frame of the pair. In testing, all other frames within ``window`` frames
+    of the current one are references, over which class logits, deltas and mask logits are averaged; a frame without
+    neighbours is its own reference. Since the window includes future frames, a test clip contains up to ``window``
+    context frames on either side (data set option ``context``), which have ``is_context=True`` in their metainfo. They
+    have no results of their own and are removed from the clip. Without them, the window ends at the ends of the clip.
+    Only tracks are kept between clips: calibrating a frame takes tens of times as long as computing its features, so
+    that computing those of the context twice is cheap, and memory depends on the length of the clip, not of the video.
 
     Args:
         window: largest distance of a reference frame in testing, in frames.
@@ -42,7 +42,7 @@ class CMaskTrackRCNN(MaskTrackRCNN):
         self.window = window
 
     def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
-        """Calibrate the levels that the heads read: (B, C, h_l, w_l) twice → once."""
+        """Calibrate the levels that the heads use; arguments and result are maps (B, C, h_l, w_l)."""
         levels = len(self.roi_extractor.strides)
         return self.track_head.calibrate(maps[:levels], ref_maps[:levels])
 
@@ -69,7 +69,7 @@ class CMaskTrackRCNN(MaskTrackRCNN):
             yield self.collect(frames, InstanceData.cat(found)) if frames else []
 
     def references(self, frame_ids: Sequence[int], index: int) -> list[int]:
-        """Return the positions of the frames around ``frame_ids[index]``, itself only if there is no other."""
+        """Return the indices of the reference frames of ``frame_ids[index]``, which is its own if there is no other."""
         others = [other for other, frame_id in enumerate(frame_ids)
                   if 0 < abs(frame_id - frame_ids[index]) <= self.window]
         return others or [index]

@@ -16,7 +16,7 @@ from mmdet.structures import TrackDataSample
 
 @MODELS.register_module()
 class FCOS(SingleStageDetector):
-    """Detector of boxes in single images: no masks, no identities, no stream state. An image is a clip of one frame.
+    """Detector of boxes in single images, without masks, tracking and state. An image is a clip of one frame.
 
     Arguments: see the base class; the head is a ``BaseDenseHead``.
     """
@@ -28,7 +28,7 @@ class FCOS(SingleStageDetector):
         return self.bbox_head.loss(self.extract_feat(inputs.flatten(0, 1)), targets)
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
-        """Find ``bboxes``, ``scores`` and ``labels`` of each frame."""
+        """Detect ``bboxes``, ``scores`` and ``labels`` of each frame."""
         frames = [frame for clip in data_samples for frame in clip]
         geometries = [FrameGeometry.of(frame) for frame in frames]
         detections = self.bbox_head.predict(self.extract_feat(inputs.flatten(0, 1)), geometries)

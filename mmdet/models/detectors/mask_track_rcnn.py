@@ -23,22 +23,22 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.device_rle import masks_to_rle
 
 Maps = Sequence[Tensor]
-# number of pixels of image-size masks processed at once: bounds memory for clips and images of any size
+# pixels of image-size masks processed at once; bounds memory for clips and images of any size
 MASK_PIXELS = 2 ** 25
 
 
 @MODELS.register_module()
 class MaskTrackRCNN(BaseDetector):
-    """Backbone → neck → region proposals → class, box, mask and track embedding of each → tracker.
+    """Backbone → neck → region proposals → class, box, mask and track embedding of each region → tracker.
 
     Args:
         backbone, neck, rpn_head, bbox_head, mask_head, track_head, tracker: configs.
         assigner, sampler: configs of the heads' training targets; by default IoU .5, 512 regions, a quarter positive.
-        roi_strides: strides of the maps that the heads read.
-        mask_thr: probability above which a pixel belongs to the mask.
+        roi_strides: strides of the maps that the heads use.
+        mask_thr: pixels with a greater probability belong to the mask.
         legacy_boxes: x2 and y2 are inclusive and RoIAlign does not shift by half a pixel, as weights published for
-            mmdetection 1 need; otherwise boxes are continuous.
-        roi_aligned: whether RoIAlign shifts by half a pixel; None: unless ``legacy_boxes``. Weights of torchvision's
+            mmdetection 1 require; otherwise boxes are continuous.
+        roi_aligned: whether RoIAlign shifts by half a pixel; None: not with ``legacy_boxes``. Weights of torchvision's
             Mask R-CNN were trained without (tools/model_converters/torchvision2masktrack.py).
         data_preprocessor: config.
         init_cfg: mmengine's.
@@ -75,7 +75,7 @@ class MaskTrackRCNN(BaseDetector):
         return self.neck(self.backbone(images))
 
     def roi_maps(self, maps: Maps, ref_maps: Maps) -> Maps:
-        """Return the maps that the box and mask heads read: here those of the key frames, ``maps``."""
+        """Return the maps that the box and mask heads use: here ``maps``, those of the key frames."""
         return maps
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ class MaskTrackRCNN(BaseDetector):
                                              ref_image, len(keys))
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
-        """Detect in all frames of all clips at once."""
+        """Detect objects in all frames of all clips at once."""
         frames = [frame for clip in data_samples for frame in clip]
         maps = self.extract_feat(inputs.flatten(0, 1))
         detections = iter(self.collect(frames, self.detect_in_maps(maps, maps, frames)))
@@ -119,16 +119,16 @@ class MaskTrackRCNN(BaseDetector):
             yield list(islice(detections, len(clip)))
 
     def detect_in_maps(self, maps: Maps, roi_maps: Maps, frames: Sequence[DetDataSample]) -> InstanceData:
-        """Find the objects of each frame, on the device.
+        """Detect the objects of each frame; results stay on the device.
 
         Args:
             maps: (B, C, h_l, w_l), for proposals and embeddings.
             roi_maps: (B·V, C, h_l, w_l), for boxes and masks: V views of each frame, whose outputs are averaged.
-            frames: B frames, for their metainfo.
+            frames: B frames, whose metainfo is used.
 
         Returns:
-            ``image`` (n,) index of the frame, in order; ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``,
-            best first within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
+            ``image`` (n,) index of the frame, ascending; ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``,
+            in descending order of score within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
         """
         device = maps[0].device
         img_shapes = _img_shapes(frames, device)
@@ -151,7 +151,7 @@ class MaskTrackRCNN(BaseDetector):
         return found
 
     def collect(self, frames: Sequence[DetDataSample], found: InstanceData) -> list[InstanceData]:
-        """Copy what :meth:`detect_in_maps` returned to the host, masks as RLE: the detections of each frame."""
+        """Copy the result of :meth:`detect_in_maps` to the host, masks as RLE; return the detections of each frame."""
         table = torch.column_stack([found.image, found.bboxes, found.scores, found.labels, found.embeddings])
         table = table.float().cpu()  # the only copy of the clips to the host, besides the masks' run lengths
         bounds = torch.searchsorted(table[:, 0].contiguous(), torch.arange(len(frames) + 1.0)).tolist()
@@ -161,7 +161,7 @@ class MaskTrackRCNN(BaseDetector):
                 for first, last in pairwise(bounds) for rows in [table[first:last]]]
 
     def _rles(self, frames: Sequence[DetDataSample], found: InstanceData, bounds: list[int]) -> list[dict]:
-        """Compute the RLE of every detection, in order; rows ``bounds[i]``..``bounds[i + 1]`` are frame i's."""
+        """Compute the RLE of every detection, in order; rows ``bounds[i]:bounds[i + 1]`` belong to frame i."""
         rles = []
         start = 0
         for (height, width), group in groupby(frames, key=lambda frame: tuple(frame.ori_shape)):

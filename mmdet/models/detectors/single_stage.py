@@ -1,4 +1,4 @@
-"""What the one-stage detectors share: backbone → neck → dense head."""
+"""Base class of the one-stage detectors: backbone → neck → dense head."""
 from __future__ import annotations
 
 from typing import Any
@@ -33,10 +33,10 @@ class SingleStageDetector(BaseDetector):
         return self.neck(self.backbone(images))
 
     def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Store the weights of convolutions and linear layers as autocast would cast them at every step.
+        """Cast the weights of convolutions and linear layers once, instead of at every step under autocast.
 
-        For testing under ``torch.autocast`` of the same type: same numbers, less time. Cannot be undone. What computes
-        in float32 under autocast too (``keep_float32``) stays.
+        For testing under ``torch.autocast`` with the same dtype: same results, less time. Cannot be undone. Modules
+        that compute in float32 under autocast, too (``keep_float32``), are not cast.
         """
         def halve(module: nn.Module) -> None:
             if getattr(module, 'keep_float32', False):

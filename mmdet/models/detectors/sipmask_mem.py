@@ -19,7 +19,7 @@ from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
-_GRAPH_OBJECTS = 4  # for graphs, the objects of an image are padded to a multiple of it: few shapes, few graphs
+_GRAPH_OBJECTS = 4  # for graphs, the number of objects is padded to a multiple of this: fewer shapes, fewer graphs
 
 
 @MODELS.register_module()
@@ -27,11 +27,11 @@ class SipMaskMem(SingleStageDetector):
     """One-stage detector, segmenter and tracker.
 
     Args:
-        backbone, neck, bbox_head, tracker: configs. The head is a ``BaseDenseHead``; the tracker offers
-            ``new_state()`` and ``track(instances, state)``.
-        cuda_graphs: on a GPU, replay the detection of frames as a CUDA graph, one per shape.
-        graph_training: on a GPU, replay the fixed-shape parts of a training step as CUDA graphs, for small networks,
-            whose steps wait for the launches of kernels. Excludes ``with_cp``.
+        backbone, neck, bbox_head, tracker: configs. The head is a ``BaseDenseHead``; the tracker has ``new_state()``
+            and ``track(instances, state)``.
+        cuda_graphs: on a GPU, replay the detection in frames as a CUDA graph, one per shape.
+        graph_training: on a GPU, replay the fixed-shape parts of a training step as CUDA graphs. Faster for small
+            networks, whose steps are limited by kernel launches. Cannot be combined with ``with_cp``.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
@@ -45,7 +45,7 @@ class SipMaskMem(SingleStageDetector):
         self.graph_training = graph_training
         self._training_graphs = TrainingGraphs()
         if graph_training and any(getattr(module, 'with_cp', False) for module in self.modules()):
-            raise UserError(f'{type(self).__name__} graph_training=True and with_cp=True exclude each other: set '
+            raise UserError(f'{type(self).__name__} graph_training=True and with_cp=True cannot be combined: set '
                             'model.backbone.with_cp=False (faster) or model.graph_training=False (less memory)')
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
@@ -63,14 +63,14 @@ class SipMaskMem(SingleStageDetector):
         return self.bbox_head.loss(feats, keys, references)
 
     def train(self, mode: bool = True) -> SipMaskMem:
-        self._graphs.clear()  # what the graphs read may be replaced in training
+        self._graphs.clear()  # training may replace tensors that the graphs read
         return super().train(mode)
 
     def _detect(self, images: Tensor, geometry: FrameGeometry) -> DeviceDetections:
         return self.bbox_head.predict(self.extract_feat(images), [geometry] * len(images))
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
-        """Detect in the frames of all clips of one geometry at once."""
+        """Detect objects in the frames of consecutive clips of equal geometry at once."""
         for geometry, group in groupby(zip(inputs, data_samples), lambda pair: FrameGeometry.of(pair[1][0])):
             clips = [images for images, _ in group]
             images = torch.cat(clips) if len(clips) > 1 else clips[0]
@@ -83,5 +83,5 @@ class SipMaskMem(SingleStageDetector):
                 yield list(islice(detections, len(clip)))
 
 
-# SipMask-VIS is the same detector with another head; published configs have both names
+# SipMask-VIS is the same detector with another head; published configs use both names
 SipMask = MODELS.register_module(name='SipMask', module=SipMaskMem)

@@ -1,8 +1,8 @@
 """torchvision's Mask R-CNN as an online tracker of COCO's categories, without any training.
 
-Built from a config by name; called by mmengine's runner in training and testing. The detector is torchvision's, with
-its weights and its results; the ids come from this project's tracker by overlap, class and appearance, where the
-appearance of an object is the mean of the pyramid's features in its box.
+Built from a config by name; called by mmengine's runner in training and testing. The detector, its weights and its
+detections are torchvision's. This project's tracker assigns ids by IoU, class and appearance; the embedding of an
+object is the mean of the pyramid's features in its box.
 
 Symbols: N clips, T frames, n objects, C channels of the pyramid, H×W input.
 """
@@ -39,9 +39,9 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.device_rle import masks_to_rle
 
-MASK_PIXELS = 2 ** 25  # image-size masks worked on at once: bounds memory whatever the number of objects
+MASK_PIXELS = 2 ** 25  # pixels of image-size masks processed at once; bounds memory for any number of objects
 _MASK_PADDING = 1  # torchvision pads region masks by one cell before it pastes them
-_STAGES = (('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',), ('layer4',))  # of the ResNet, in order
+_STAGES = (('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',), ('layer4',))  # modules of the ResNet, in order
 _COUNTER = 'num_batches_tracked'
 _FORMER_NAMES = (
     (r'^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$', r'\1.0.\2'),
@@ -54,14 +54,14 @@ _PUBLISHED = {'maskrcnn_resnet50_fpn': MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
 
 
 def coco_categories() -> tuple[list[int], list[str]]:
-    """COCO's 80 category ids, ascending, and their names, as torchvision lists them."""
+    """Return COCO's 80 category ids, ascending, and their names in torchvision."""
     names = _PUBLISHED['maskrcnn_resnet50_fpn'].meta['categories']
     ids = [index for index, name in enumerate(names) if name not in ('__background__', 'N/A')]
     return ids, [names[index] for index in ids]
 
 
 def current_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of torchvision's files of 2019, as the first Mask R-CNN has them → those of its modules today."""
+    """Convert the parameter names of torchvision's files of 2019, such as the first Mask R-CNN's, to current names."""
     renamed = {}
     for name, value in weights.items():
         for pattern, replacement in _FORMER_NAMES:
@@ -72,30 +72,31 @@ def current_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @MODELS.register_module()
 class TorchvisionTracker(BaseDetector):
-    """Mask R-CNN of torchvision, and a tracker.
+    """torchvision's Mask R-CNN with a tracker.
 
-    Images are resized inside the network, on the device, as torchvision does: the pipeline must not resize, and the
-    data preprocessor must give RGB values in [0, 1] without padding (mean 0, std 255, ``pad_size_divisor=1``).
+    torchvision's network resizes images on the device: the pipeline must not resize them, and the data preprocessor
+    must return RGB values in [0, 1] without padding (mean 0, std 255, ``pad_size_divisor=1``).
 
     Args:
         name: ``'maskrcnn_resnet50_fpn'`` or ``'maskrcnn_resnet50_fpn_v2'``.
-        tracker: config; it compares embeddings of C numbers.
-        num_classes: 80: COCO's, whose labels 0 to 79 are its categories in ascending order of their ids (torchvision
-            has 91 outputs; the ten that no category has are never found in training and dropped here). Any other
-            number: labels 0 to ``num_classes`` − 1.
+        tracker: config; embeddings have C channels.
+        num_classes: 80 means COCO's: labels 0 to 79 are its categories in ascending order of their ids. torchvision has
+            91 outputs; detections of the ten classes that are not categories are dropped. Any other number: labels 0 to
+            ``num_classes`` − 1.
         min_size, max_size: the shorter side of an image is resized to ``min_size`` pixels, the longer to at most
             ``max_size``.
         mask_thr: pixels with a greater probability belong to the mask.
-        trainable_layers: of the ResNet, from the last: 3 trains ``layer2`` to ``layer4``, 5 everything.
+        trainable_layers: number of trainable stages of the ResNet, from the last: 3 trains ``layer2`` to ``layer4``, 5
+            everything.
         net_args: further arguments of torchvision's constructor, such as ``dict(box_score_thresh=0.3)``.
         data_preprocessor: config.
         init_cfg: mmengine's.
 
     Raises:
-        UserError: another name, or a data preprocessor that normalises or pads.
+        UserError: if the name is unknown, or the data preprocessor normalises or pads.
     """
 
-    net: Any  # torchvision's detectors have parts that nn.Module does not declare
+    net: Any  # torchvision's detectors have attributes that nn.Module does not declare
     class_layers = {'net.roi_heads.box_predictor.cls_score': ClassRows(background='first'),
                     'net.roi_heads.box_predictor.bbox_pred': ClassRows(4, background='first'),
                     'net.roi_heads.mask_predictor.mask_fcn_logits': ClassRows(background='first')}
@@ -120,27 +121,27 @@ class TorchvisionTracker(BaseDetector):
         self._pasting, self._annotations = BoxConvention(legacy=True), BoxConvention(legacy=False)
 
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """torchvision's names → this module's (see :func:`mmdet.checkpoint.load_weights`)."""
+        """Convert torchvision's names to this module's (see :func:`mmdet.checkpoint.load_weights`)."""
         own = {name: value for name, value in weights.items() if name.startswith('net.')}
         theirs = current_names({name: value for name, value in weights.items() if name not in own})
         converted = own | {f'net.{name}': value for name, value in theirs.items()}
-        # nothing reads these: files may have them where the network does not, and the other way round
+        # these counters are unused: they may be missing in a file or in the network
         counters = {name: value for name, value in self.state_dict().items() if name.endswith(_COUNTER)}
         return counters | {name: value for name, value in converted.items()
                            if not name.endswith(_COUNTER) or name in counters}
 
     def limit_input_size(self, longest: int) -> None:
-        """Lower the sizes that images are resized to, so that no side exceeds ``longest`` pixels."""
+        """Reduce ``min_size`` and ``max_size`` so that no side of a resized image exceeds ``longest`` pixels."""
         transform = self.net.transform
         transform.max_size = min(transform.max_size, longest)
         transform.min_size = tuple(min(size, longest) for size in transform.min_size)
 
     def extract_feat(self, images: Tensor) -> Sequence[Tensor]:
-        """(B, 3, H, W) RGB in [0, 1] → the pyramid's maps of the resized images."""
+        """Compute the pyramid's maps of images (B, 3, H, W), RGB in [0, 1], which are resized first."""
         return tuple(self.net.backbone(self.net.transform(list(images))[0].tensors).values())
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """Losses of torchvision for all frames; the tracker's embeddings are not trained."""
+        """Compute torchvision's losses for all frames; the tracker's embeddings are not trained."""
         images, targets = [], []
         for clip, frames in zip(inputs, data_samples):
             for image, frame in zip(clip, frames):
@@ -156,7 +157,7 @@ class TorchvisionTracker(BaseDetector):
 
     @torch.no_grad()
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
-        """Detect in the frames of one clip at a time."""
+        """Detect objects in the frames of one clip at a time."""
         for images, clip in zip(inputs, data_samples):
             kept = [index for index, frame in enumerate(clip) if not is_context(frame)]
             yield self._detect([images[index] for index in kept], [clip[index] for index in kept]) if kept else []
@@ -175,7 +176,7 @@ class TorchvisionTracker(BaseDetector):
 
     def _instances(self, result: dict[str, Tensor], embeddings: Tensor, size: tuple[int, int],
                    ori_shape: tuple[int, int]) -> InstanceData:
-        """torchvision's result of one frame → ours, on the CPU, in pixels of the original image."""
+        """Convert torchvision's result of one frame, on the CPU, with boxes in pixels of the original image."""
         labels = self._label_of_index[result['labels']]
         named = labels >= 0
         boxes = resize_boxes(result['boxes'].float(), size, ori_shape)[named]
@@ -190,7 +191,7 @@ class TorchvisionTracker(BaseDetector):
 
 
 def _build(name: str, num_outputs: int, trainable_layers: int, arguments: dict) -> nn.Module:
-    """The network that torchvision's published weights are for, with random weights."""
+    """Build the network of torchvision's published weights, with random weights."""
     known = set(signature(MaskRCNN).parameters) | set(signature(FasterRCNN).parameters)
     unknown = [key for key in arguments if key not in known]  # torchvision would ignore them
     if unknown:
@@ -199,7 +200,7 @@ def _build(name: str, num_outputs: int, trainable_layers: int, arguments: dict) 
     if name == 'maskrcnn_resnet50_fpn_v2':
         net = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=num_outputs, **arguments)
     else:
-        # torchvision's function has these batch norms, and their eps, only where it downloads the weights itself
+        # torchvision's function uses these batch norms and their eps only if it downloads the weights itself
         body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
         net = MaskRCNN(_resnet_fpn_extractor(body, len(_STAGES)), num_classes=num_outputs, **arguments)
         overwrite_eps(net, 0.0)

@@ -1,4 +1,4 @@
-"""VidEoMT (CVPR 2026, arXiv 2602.17807): a plain ViT that segments and tracks by queries handed from frame to frame.
+"""VidEoMT (CVPR 2026, arXiv 2602.17807): a plain ViT that segments and tracks with queries propagated between frames.
 
 Built from a config by name; called by mmengine's runner in training and testing.
 
@@ -27,12 +27,12 @@ _UPDATER = ('head.query_updater.weight', 'head.query_updater.bias')
 
 
 class ClipOutputs(NamedTuple):
-    """What the network finds in clips.
+    """Outputs of the network for clips.
 
     Attributes:
         class_logits: (B, T, Q, K + 1); the last class is "no object".
         mask_logits: (B, T, Q, H/4, W/4).
-        queries: (B, Q, D), the input queries of the frame after the clips: the whole state of a stream.
+        queries: (B, Q, D), input queries of the next frame after each clip.
     """
 
     class_logits: Tensor
@@ -44,15 +44,16 @@ class ClipOutputs(NamedTuple):
 class VidEoMT(BaseDetector):
     """Encoder-only online video instance segmentation.
 
-    The first blocks of the backbone run on all frames of a clip at once, the query blocks frame by frame: a clip gives
-    the results of its frames one by one. The state of a stream (:class:`~mmdet.models.trackers.QueryState`) holds the
-    queries of its next frame.
+    The first blocks of the backbone process all frames of a clip at once, the query blocks one frame after the other:
+    the results do not depend on the length of clips. The state of a stream
+    (:class:`~mmdet.models.trackers.QueryState`) contains the queries of its next frame.
 
     Args:
         backbone: config of a :class:`~mmdet.models.backbones.QueryViT`.
-        head: config of a :class:`~mmdet.models.dense_heads.QueryMaskHead`; takes over the backbone's sizes.
-        criterion: config of the losses.
-        results: config of what testing makes of logits.
+        head: config of a :class:`~mmdet.models.dense_heads.QueryMaskHead`; sizes default to the backbone's.
+        criterion: config of the losses, by default a :class:`~mmdet.models.dense_heads.QueryMaskCriterion`.
+        results: config of the conversion of logits to results, by default a
+            :class:`~mmdet.models.dense_heads.QueryTrackResults`.
         cuda_graphs: on a GPU, replay the network as a CUDA graph in testing, one per shape.
         data_preprocessor: config.
         init_cfg: mmengine's.
@@ -70,19 +71,19 @@ class VidEoMT(BaseDetector):
         self.results = MODELS.build(results or dict(type='QueryTrackResults'))
 
     def train(self, mode: bool = True) -> VidEoMT:
-        self._graphs.clear()  # what the graphs read may be replaced in training
+        self._graphs.clear()  # training may replace tensors that the graphs read
         return super().train(mode)
 
     def _forward(self, inputs: Tensor) -> ClipOutputs:
-        """Compute the outputs for clips that begin their videos."""
+        """Compute the outputs of clips at the beginning of their videos."""
         return self.run_clips(inputs)
 
     def run_clips(self, images: Tensor, queries: Tensor | None = None) -> ClipOutputs:
-        """Segment clips.
+        """Compute the outputs of clips.
 
         Args:
             images: (B, T, 3, H, W).
-            queries: (B, Q, D) of the frames before; None: the clips begin their videos.
+            queries: (B, Q, D), input queries of the first frames; None for clips at the beginning of their videos.
         """
         tokens, queries = self._tokens(images, queries, auxiliary=False)
         return ClipOutputs(*self._read(self.backbone.norm(tokens[0]), images), queries)
@@ -100,7 +101,7 @@ class VidEoMT(BaseDetector):
         states = cast(list[QueryState], self._states(data_samples, streams))
         padded = tuple(inputs.shape[-2:])
         difference_range = logit_difference_range(self.backbone.vit.norm, self.head.class_predictor)
-        # clips of one stream wait for each other
+        # clips of one stream are processed one after the other
         for group in _distinct(states):
             for row in group:
                 for frame in data_samples[row]:
@@ -109,7 +110,7 @@ class VidEoMT(BaseDetector):
             queries = torch.stack([first if (kept := states[row].queries) is None else kept.to(first.device)
                                    for row in group])
             images = inputs[group] if len(group) < len(inputs) else inputs
-            # consumed before the next replay overwrites it
+            # used before the next replay overwrites it
             outputs = (self._graphs.run(self.run_clips, images, queries) if self.cuda_graphs
                        else self.run_clips(images, queries))
             for place, row in enumerate(group):
@@ -119,7 +120,7 @@ class VidEoMT(BaseDetector):
         return data_samples
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """Compute the losses of B clips of T frames; gradients pass through the queries from frame to frame."""
+        """Compute the losses of B clips of T frames; gradients flow through the queries from frame to frame."""
         targets = [ClipTargets.of(clip, (inputs.shape[-2], inputs.shape[-1]), inputs.device) for clip in data_samples]
         losses = self.criterion(self.training_predictions(inputs), targets)
         if inputs.shape[1] == 1:  # no frame follows, and DistributedDataParallel expects a gradient of every parameter
@@ -128,16 +129,19 @@ class VidEoMT(BaseDetector):
         return losses
 
     def training_predictions(self, images: Tensor) -> list[Prediction]:
-        """Return the final prediction, then one from the tokens that enter each query block but the last.
+        """Return the final prediction, then auxiliary ones from the input tokens of each query block except the last.
 
-        The latter, as published, are read without the final LayerNorm.
+        As published, auxiliary predictions are computed without the final LayerNorm.
         """
         (last, *auxiliary), _ = self._tokens(images, None, auxiliary=True)
         return [self._read(tokens, images) for tokens in (self.backbone.norm(last), *auxiliary)]
 
     def _tokens(self, images: Tensor, queries: Tensor | None, auxiliary: bool) -> tuple[list[Tensor], Tensor]:
-        """Return tokens (B, T, Q + ..., D) after the last block and, if asked, those that enter the first N − 1 query
-        blocks; the next frame's queries.
+        """Compute tokens and the next frame's queries.
+
+        Returns:
+            A list of tokens (B, T, Q + ..., D): those after the last block and, if ``auxiliary``, the inputs of the
+            first N − 1 query blocks; and the queries (B, Q, D) of the next frame.
         """
         encoded = self.backbone.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         if queries is None:
@@ -154,15 +158,15 @@ class VidEoMT(BaseDetector):
         return [torch.stack(of_frames, dim=1) for of_frames in zip(*frames)], queries
 
     def _read(self, tokens: Tensor, images: Tensor) -> Prediction:
-        """Read tokens (B, T, Q + ..., D): class and mask logits of every frame, (B, T, ...)."""
+        """Compute class and mask logits (B, T, ...) of tokens (B, T, Q + ..., D)."""
         classes, masks = self.head(tokens.flatten(0, 1), self.backbone.grid(images))
         shape = tokens.shape[:2]
         return classes.unflatten(0, shape), masks.unflatten(0, shape)
 
     def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Store the weights of convolutions and linear layers as autocast would cast them at every step.
+        """Cast the weights of convolutions and linear layers once, instead of at every step under autocast.
 
-        For testing under ``torch.autocast`` of the same type: same numbers, less time. Cannot be undone.
+        For testing under ``torch.autocast`` with the same dtype: same results, less time. Cannot be undone.
         """
         self._graphs.clear()
         for module in self.modules():
@@ -172,20 +176,20 @@ class VidEoMT(BaseDetector):
     def convert_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert weights of the authors' files or of transformers' to this project's names.
 
-        Weights of single frames, from which the authors start the training on videos, may lack the layer that hands
-        queries on: it keeps its own, and that is said.
+        Weights trained on single frames, from which the authors start training on videos, may lack the query updater;
+        it keeps its initial weights then, and a warning is logged.
         """
         converted = from_published(weights)
         lacking = [name for name in _UPDATER if name not in converted]
         if len(converted) + len(_UPDATER) == len(own := self.state_dict()) and len(lacking) == len(_UPDATER):
-            print_log('The file holds weights of single frames, without head.query_updater: it keeps its initial '
+            print_log('The file has weights of single frames, without head.query_updater, which keeps its initial '
                       'weights. Train on videos before testing', 'current', logging.WARNING)
             converted |= {name: own[name] for name in lacking}
         return converted
 
 
 def _distinct(states: Sequence[QueryState]) -> list[list[int]]:
-    """Split the rows of a batch into groups that have each state at most once."""
+    """Split the rows of a batch into groups that contain each state at most once."""
     groups: list[list[int]] = []
     for row, state in enumerate(states):
         number = sum(earlier is state for earlier in states[:row])

@@ -1,7 +1,7 @@
-"""Names of VidEoMT's weights in three places: this project, the authors' ``.pth`` files, transformers' safetensors.
+"""Conversion of VidEoMT's weights between this project, the authors' ``.pth`` files and transformers' safetensors.
 
-Called by ``VidEoMT.convert_weights`` and ``tools/model_converters/convert_videomt.py``. One table,
-:func:`videomt_names`, is the map in both directions.
+Called by ``VidEoMT.convert_weights`` and ``tools/model_converters/convert_videomt.py``. :func:`videomt_names` defines
+the parameter names for both directions.
 
 Symbols: D channels, L blocks, A heads, N query blocks, Q queries, K classes, G side of the grid of positions.
 """
@@ -18,14 +18,14 @@ from mmdet.errors import UserError
 
 _VIT, _AUTHORS_VIT = 'backbone.vit', 'backbone.encoder.backbone'
 _POSITIONS = f'{_VIT}.pos_embed'
-# what the other files also hold and nothing reads when the model runs
+# further entries of published files, not used by the model
 _UNUSED_HF = ('embeddings.mask_token', 'attn_mask_probs', 'criterion.empty_weight')
 _UNUSED_AUTHORS = ('backbone.attn_mask_probs', 'criterion.empty_weight')
 _NO_OBJECT_WEIGHT = 0.1  # of criterion.empty_weight
 
 
 class VidEoMTSizes(NamedTuple):
-    """Sizes of a model, read from a file's shapes. ``query_blocks`` is None where the file does not tell."""
+    """Sizes of a model, determined from the shapes of its weights; ``query_blocks`` is None if they do not tell."""
 
     embed_dims: int
     depth: int
@@ -37,7 +37,7 @@ class VidEoMTSizes(NamedTuple):
 
 
 def videomt_names(depth: int) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield, for every parameter, its name here, in the authors' files and in transformers' (three for q, k, v)."""
+    """Yield the name of every parameter here, in the authors' files, and in transformers' (three for q, k, v)."""
     def both(own: str, authors: str, other: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for kind in ('weight', 'bias'):
             yield f'{own}.{kind}', f'{authors}.{kind}', (f'{other}.{kind}',)
@@ -75,8 +75,8 @@ def videomt_names(depth: int) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert weights of an authors' or a transformers' file to this project's names.
 
-    What nothing reads is left out; any other name that the map lacks stays, so that a strict load refuses it. Weights
-    of neither kind come back as they are.
+    Unused entries are dropped. Unknown names are kept, so that strict loading reports them. Weights of neither kind are
+    returned unchanged.
     """
     weights = dict(weights)
     if 'embeddings.cls_token' in weights:
@@ -98,7 +98,7 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_transformers(weights: Mapping[str, Tensor], query_blocks: int) -> dict[str, Tensor]:
-    """Convert weights of this project to transformers' names, with what its strict loading also asks for."""
+    """Convert weights of this project to transformers' names, with the further entries that strict loading requires."""
     converted = {}
     for own, _, other in videomt_names(_count_blocks(weights)):
         value = weights[own]
@@ -111,20 +111,20 @@ def to_transformers(weights: Mapping[str, Tensor], query_blocks: int) -> dict[st
 
 
 def to_authors(weights: Mapping[str, Tensor], query_blocks: int) -> dict[str, Tensor]:
-    """Convert weights of this project to the authors' names; a file of theirs holds them under the key ``model``."""
+    """Convert weights of this project to the authors' names; their files have them under the key ``model``."""
     converted = {authors: weights[own] for own, authors, _ in videomt_names(_count_blocks(weights))}
     return converted | _unused(weights, query_blocks, 'backbone.')
 
 
 def _unused(weights: Mapping[str, Tensor], query_blocks: int, prefix: str) -> dict[str, Tensor]:
-    """Return the buffers of training: class weights, and the probabilities of masks in attention, which are 0."""
+    """Return the buffers used in training only: class weights, and attention mask probabilities, which are 0."""
     class_weights = torch.ones(len(weights['head.class_predictor.bias']))
     class_weights[-1] = _NO_OBJECT_WEIGHT
     return {f'{prefix}attn_mask_probs': torch.zeros(query_blocks), 'criterion.empty_weight': class_weights}
 
 
 def videomt_sizes(weights: Mapping[str, Tensor], source: str) -> VidEoMTSizes:
-    """Read the sizes of a model from its weights under any names; raise a UserError if they are another model's."""
+    """Determine the sizes of a model from its weights, with any names; raise a UserError for other models."""
     probabilities = next((value for name, value in weights.items() if name.endswith('attn_mask_probs')), None)
     own = from_published(weights)
     try:
@@ -135,12 +135,12 @@ def videomt_sizes(weights: Mapping[str, Tensor], source: str) -> VidEoMTSizes:
             num_queries=len(own['head.query.weight']), num_classes=len(own['head.class_predictor.bias']) - 1,
             grid=math.isqrt(own[_POSITIONS].shape[-2]))
     except KeyError as error:
-        raise UserError(f'{source}: holds no VidEoMT, {error.args[0]} is missing; give a file of tue-mps/VidEoMT, of '
+        raise UserError(f'{source}: no VidEoMT weights, {error.args[0]} is missing; use a file of tue-mps/VidEoMT, of '
                         'its transformers version, or a checkpoint of this project') from None
 
 
 def _count_blocks(weights: Mapping[str, Tensor]) -> int:
-    """Return L; blocks have consecutive numbers from 0."""
+    """Return L, the number of blocks."""
     prefixes = ('layers.', f'{_AUTHORS_VIT}.blocks.', f'{_VIT}.blocks.')
     numbers = {int(name.removeprefix(prefix).split('.', 1)[0]) for prefix in prefixes for name in weights
                if name.startswith(prefix)}

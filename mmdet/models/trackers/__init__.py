@@ -1,4 +1,4 @@
-"""States of streams, and the association of detections with the objects of earlier frames. Called by the detectors."""
+"""Stream states, and the association of detections with the tracks of earlier frames. Called by the detectors."""
 from mmdet.models.trackers.association_tracker import AssociationTracker, TrackState
 from mmdet.models.trackers.query_state import QueryState, logit_difference_range
 

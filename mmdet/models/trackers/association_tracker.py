@@ -1,12 +1,12 @@
-"""Online tracker: gives the detections of each frame the ids of the objects seen before (paper section 3.4).
+"""Online tracker that associates the detections of each frame with the tracks of earlier frames (paper section 3.4).
 
-Called by the detectors' ``predict``, once a frame, in order. Three sections: the state of one stream, the association
-as pure functions, the tracker that applies them to a state.
+Called by the detectors' ``predict`` for each frame in order. Three sections: the state of one stream, the association
+as pure functions, and the tracker, which applies them to a state.
 
-Arrays are numpy's: with ten objects a frame, PyTorch's cost per call would be most of the time.
+Arrays are NumPy's: with about ten objects per frame, PyTorch's overhead per call would dominate.
 
 Symbols: N detections of the frame, M tracks in the state, C channels of an embedding. Column 0 of a score matrix is the
-dummy "a new object".
+dummy track "new object".
 """
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class TrackState(StreamState):
     """The tracks of one video.
 
     Attributes:
-        num_frames: frames tracked so far.
-        next_id: id of the next new object.
+        num_frames: number of frames tracked so far.
+        next_id: id of the next new track.
         ids: (M,) int64.
         last_seen: (M,) int64, value of ``num_frames`` at the frame of the last match.
         labels: (M,) int64.
         bboxes: (M, 4) float32 in original pixels.
-        embeddings: (M, C) float32, of length 1 if compared by cosine.
+        embeddings: (M, C) float32, normalised if compared by cosine.
     """
 
     num_frames: int = 0
@@ -52,10 +52,10 @@ class TrackState(StreamState):
 
     def update(self, columns: np.ndarray, embeddings: np.ndarray, bboxes: np.ndarray,
                labels: np.ndarray) -> np.ndarray:
-        """Renew matched tracks (embedding and box, not the label) and append new ones.
+        """Update matched tracks (embedding and box, not the label) and append new ones.
 
         Args:
-            columns: (N,) :data:`NEW_TRACK`, or 1 + position of the track, each track at most once.
+            columns: (N,) :data:`NEW_TRACK`, or 1 + index of the track; each track at most once.
             embeddings, bboxes, labels: (N, C), (N, 4) and (N,) of the detections.
 
         Returns:
@@ -84,7 +84,7 @@ class TrackState(StreamState):
         surplus = len(self.ids) - max_tracks
         if surplus <= 0:
             return
-        # stable: among tracks last seen in the same frame the oldest are evicted first
+        # stable, so that among tracks last seen in the same frame the oldest are evicted first
         stay = np.sort(np.argsort(self.last_seen, kind='stable')[surplus:])
         for name in ('ids', 'last_seen', 'labels', 'bboxes', 'embeddings'):
             setattr(self, name, getattr(self, name)[stay])
@@ -98,10 +98,10 @@ def association_scores(similarity: np.ndarray, scores: np.ndarray, bboxes: np.nd
                        track_bboxes: np.ndarray, track_labels: np.ndarray,
                        match_coeff: tuple[float, float, float] = (1.0, 2.0, 10.0),
                        new_logit: float = 0.0) -> np.ndarray:
-    """Compute the score of every detection against the dummy and every track.
+    """Compute the score of every pair of a detection and the dummy or a track.
 
-    log-softmax over [new_logit, similarity] + a·ln(score) + b·IoU+ + c·[same label]; the dummy has IoU 0 and counts
-    as of the same label.
+    log-softmax over [new_logit, similarity] + a·ln(score) + b·IoU⁺ + c·[same label], where IoU⁺ is the IoU of boxes
+    whose x2, y2 are inclusive. For the dummy, the IoU is 0 and the label is the same.
 
     Args:
         similarity: (N, M) logits of appearance similarity.
@@ -128,12 +128,13 @@ def association_scores(similarity: np.ndarray, scores: np.ndarray, bboxes: np.nd
 
 
 def resolve_claims(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
-    """Turn scores (N, M + 1) into decisions: each detection claims its best column; a track goes to its best claimant.
+    """Assign each detection to its column of highest score (N, M + 1); a track keeps the detection of highest score.
 
-    The first claimant wins a tie; the others are dropped for this frame.
+    On ties it keeps the first one. Its other detections are dropped for this frame.
 
     Returns:
-        ``(winners, columns)``: detections kept, in order, and for each its column (:data:`NEW_TRACK` or 1 + track).
+        ``(kept, columns)``: indices of the detections kept, ascending, and the column of each (:data:`NEW_TRACK` or
+        1 + track).
     """
     columns = match_scores.argmax(axis=1)
     best = match_scores[np.arange(len(columns)), columns].tolist()
@@ -147,10 +148,10 @@ def resolve_claims(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def resolve_greedily(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
-    """As :func:`resolve_claims`, but no detection is dropped.
+    """Assign pairs of a detection and a track greedily, in descending order of score; no detection is dropped.
 
-    The best pair of a detection and a track that beats the detection's dummy is taken first, then the best of what is
-    left; detections without a track begin one.
+    Only pairs whose score exceeds that of the detection's dummy are assigned; other detections start new tracks.
+    Returns the same as :func:`resolve_claims`.
     """
     gain = match_scores[:, 1:] - match_scores[:, :1]
     columns = [NEW_TRACK] * len(gain)
@@ -165,7 +166,7 @@ def resolve_greedily(match_scores: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def normalize(vectors: np.ndarray) -> np.ndarray:
-    """Scale (N, C) vectors to length 1; zero vectors stay zero."""
+    """Normalise vectors (N, C) to length 1; zero vectors stay zero."""
     return vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-12)
 
 
@@ -178,18 +179,17 @@ _ASSIGNMENTS = {'claims': resolve_claims, 'greedy': resolve_greedily}
 
 @MODELS.register_module()
 class AssociationTracker:
-    """Matches detections to tracks by appearance, score, overlap and class. Holds no state of a video.
+    """Associate detections with tracks by appearance, score, IoU and class. Stateless; the caller holds the states.
 
     Args:
-        similarity: ``'cosine'`` or ``'dot'`` product of embeddings.
+        similarity: similarity of embeddings, ``'cosine'`` or ``'dot'`` product.
         temperature: divisor of the similarity.
-        match_coeff: weights of ln(score), IoU+ and equal label.
-        max_tracks: number of tracks remembered at most; the least recently seen are evicted. Ids are never reused
+        match_coeff: weights of ln(score), IoU⁺ and equal label, see :func:`association_scores`.
+        max_tracks: maximum number of tracks in a state; the least recently seen are evicted. Ids are never reused
             within a video.
-        new_logit: similarity logit of "a new object"; published: 0. Embeddings that were not trained to be orthogonal
-            for different objects need more.
-        assignment: ``'claims'``, as published: each detection claims its best track, the best claimant wins and the
-            others are dropped; ``'greedy'``: the best pairs first, and no detection is dropped.
+        new_logit: similarity logit of "new object"; published: 0. Should be larger for embeddings that were not trained
+            to be orthogonal for different objects.
+        assignment: ``'claims'``, as published, see :func:`resolve_claims`; ``'greedy'``, see :func:`resolve_greedily`.
     """
 
     def __init__(self, similarity: str = 'cosine', temperature: float = 0.1,
@@ -198,9 +198,9 @@ class AssociationTracker:
         if similarity not in ('cosine', 'dot'):
             raise UserError(f"AssociationTracker similarity={similarity!r} is unknown; use 'cosine' or 'dot'")
         if max_tracks < 1:
-            raise UserError(f'AssociationTracker max_tracks={max_tracks} leaves no memory; use 1 or more')
+            raise UserError(f'AssociationTracker max_tracks={max_tracks} is too small; use 1 or more')
         if len(match_coeff) != 3:
-            raise UserError(f'AssociationTracker match_coeff={match_coeff} has {len(match_coeff)} weights; give three: '
+            raise UserError(f'AssociationTracker match_coeff={match_coeff} has {len(match_coeff)} weights; set three: '
                             'of ln(score), IoU and equal label')
         if assignment not in _ASSIGNMENTS:
             raise UserError(f'AssociationTracker assignment={assignment!r} is unknown; use one of '
@@ -220,10 +220,10 @@ class AssociationTracker:
         Args:
             instances: ``bboxes`` (N, 4) in original pixels, ``scores``, ``labels``, ``embeddings`` (N, C); in
                 descending order of score; on the CPU.
-            state: of the stream; updated.
+            state: state of the stream; updated in place.
 
         Returns:
-            The detections kept, with ``instances_id`` (int64).
+            The kept detections, with ``instances_id`` (int64).
         """
         state.num_frames += 1
         n = len(instances)

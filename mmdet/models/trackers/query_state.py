@@ -1,6 +1,6 @@
-"""State of a stream of ``VidEoMT``, and which queries are a video's tracks (arXiv 2602.17807, section 3).
+"""State of a stream of ``VidEoMT``, and the selection of the tracks of a video (arXiv 2602.17807, section 3).
 
-Called by :mod:`mmdet.models.dense_heads.query_results`. Two sections: the state, its maths as pure functions.
+Called by :mod:`mmdet.models.dense_heads.query_results`. The functions are pure functions of the state's tensors.
 
 Symbols: Q queries, K classes, D channels, T frames of a video, M results of a video.
 """
@@ -16,13 +16,13 @@ from mmdet.structures import StreamState
 
 @dataclass(eq=False)
 class QueryState(StreamState):
-    """What queries remember of one video. Its size does not depend on the video's length.
+    """State of one video, whose size does not depend on the video's length.
 
     Attributes:
         queries: (Q, D) input queries of the next frame; None before the first.
-        logit_sum: (Q, K + 1) float32, class logits added up over the frames so far; None before the first.
-        num_frames: frames so far.
-        open: (Q,) bool, the queries that can still be among the best M of the video; None: all.
+        logit_sum: (Q, K + 1) float32, sum of the class logits of all frames so far; None before the first.
+        num_frames: number of frames so far.
+        open: (Q,) bool, whether a query may still be among the best M of the video; None: all may.
     """
 
     queries: Tensor | None = None
@@ -39,7 +39,7 @@ def best_pairs(mean_logits: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor
         number: M.
 
     Returns:
-        Scores (m,) in descending order, labels (m,), queries (m,); m = min(M, Q·K). A query may come with several
+        Scores (m,) in descending order, labels (m,), queries (m,); m = min(M, Q·K). A query may occur with several
         labels.
     """
     probs = mean_logits.softmax(-1)[:, :-1]
@@ -74,15 +74,15 @@ def logit_difference_range(norm: torch.nn.LayerNorm, classifier: torch.nn.Linear
 
 def can_enter(logit_sum: Tensor, seen: int, length: int, difference_range: tuple[Tensor, Tensor],
               number: int) -> Tensor:
-    """Mark the queries that can be in the best M of the video, whatever the following frames contain.
+    """Return which queries may be among the best M of the video, depending on the following frames.
 
-    A query is out once the highest score it can reach, with any label, is below the lowest that M other pairs can fall
-    to.
+    A query is excluded if the upper bound of its score, for every label, is below the lower bounds of the scores of M
+    other pairs.
 
     Args:
-        logit_sum: (Q, K + 1) over the ``seen`` frames.
-        seen, length: frames so far, and of the whole video.
-        difference_range: of :func:`logit_difference_range`.
+        logit_sum: (Q, K + 1), sum over the ``seen`` frames.
+        seen, length: number of frames so far, and of the whole video.
+        difference_range: bounds returned by :func:`logit_difference_range`.
         number: M.
 
     Returns:
@@ -94,5 +94,5 @@ def can_enter(logit_sum: Tensor, seen: int, length: int, difference_range: tuple
     # log p_k = −logsumexp_j(l_j − l_k)
     best = -((difference + rest * low) / length).logsumexp(1)[:, :-1]
     worst = -((difference + rest * high) / length).logsumexp(1)[:, :-1]
-    bar = worst.flatten().topk(min(number, worst.numel())).values[-1]
-    return (best >= bar).any(1)
+    lowest = worst.flatten().topk(min(number, worst.numel())).values[-1]
+    return (best >= lowest).any(1)
