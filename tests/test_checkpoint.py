@@ -1,4 +1,4 @@
-"""Reading weights: every accepted layout, every fault as one line, no code run."""
+"""Reading weights: all supported layouts, one-line errors, no execution of code."""
 import argparse
 import os
 import pickle
@@ -43,7 +43,7 @@ ONE = torch.ones(1)
 
 @pytest.fixture
 def said(monkeypatch):
-    """The lines that loading writes to the log."""
+    """Collect the lines that loading writes to the log."""
     lines = []
     monkeypatch.setattr('mmdet.checkpoint.loading.print_log', lambda text, logger: lines.append(text))
     return lines
@@ -81,7 +81,7 @@ def test_layouts_of_a_backbone(tmp_path, wrap, capsys):
     assert same(backbone, source)
 
 
-def test_keys_that_only_pre_training_needs_are_said_to_be_ignored(said):
+def test_keys_that_only_pre_training_needs_are_ignored_and_logged(said):
     backbone = Detector().backbone
     load_backbone_weights(backbone, backbone.state_dict() | {'decoder_pred.bias': torch.ones(1)}, 'mae.pth')
     assert said == ['mae.pth: 1 keys that only pre-training needs are ignored: decoder_pred.bias']
@@ -194,7 +194,7 @@ def test_damaged_bytes_are_one_line_whatever_they_mean(tmp_path):
     assert outcomes == {dict, UserError}
 
 
-def test_a_list_in_itself_ends(tmp_path):
+def test_a_list_that_contains_itself_is_read(tmp_path):
     endless = []
     endless.append(endless)
     torch.save({'a': ONE, 'endless': endless}, tmp_path / 'x.pth')
@@ -235,7 +235,7 @@ def test_a_damaged_safetensors_file_is_one_line(tmp_path, keep):
 @pytest.mark.parametrize('prefix', ['detector.', 'model.', 'module.', '_orig_mod.', 'module.model.',
                                     'module._orig_mod.detector.'])
 @pytest.mark.parametrize('load', [load_model, load_initial_weights])
-def test_prefixes_of_wrappers_are_taken_off_and_said(tmp_path, said, load, prefix):
+def test_prefixes_of_wrappers_are_removed_and_logged(tmp_path, said, load, prefix):
     source, model = Detector(), Detector()
     torch.save({'state_dict': {f'{prefix}{key}': value for key, value in source.state_dict().items()}},
                tmp_path / 'a.pth')
@@ -244,7 +244,7 @@ def test_prefixes_of_wrappers_are_taken_off_and_said(tmp_path, said, load, prefi
     assert [line.partition(': ')[2] for line in said] == [f'the prefix {prefix!r} of 9 keys is removed']
 
 
-def test_a_prefix_of_some_keys_is_taken_off(said):
+def test_a_prefix_of_some_keys_is_removed(said):
     """mmtracking: the detector below ``detector.``, the rest beside it."""
     source, model = Detector(), Detector()
     load_model(model, 'a.pth', {key if key.startswith('bbox_head') else f'detector.{key}': value
@@ -253,7 +253,7 @@ def test_a_prefix_of_some_keys_is_taken_off(said):
 
 
 @pytest.mark.parametrize('prefix', ['module.', 'model.backbone.', 'module.model.'])
-def test_prefixes_of_wrappers_are_taken_off_a_backbone(prefix):
+def test_prefixes_of_wrappers_are_removed_from_a_backbone(prefix):
     source, backbone = Detector().backbone, Detector().backbone
     load_backbone_weights(backbone, {f'{prefix}{key}': value for key, value in source.state_dict().items()}, 'a.pth')
     assert same(backbone, source)
@@ -325,7 +325,7 @@ def test_vit_of_another_width_is_one_line_with_both_widths():
 
 
 @pytest.mark.parametrize('side', [28, 7])
-def test_vit_positions_of_another_grid_are_resized_and_said(said, side):
+def test_vit_positions_of_another_grid_are_resized_and_logged(said, side):
     backbone = ViT(32, 4, 2)
     table = sincos_position_embedding(32, (side, side))[None] / 2
     load_backbone_weights(backbone, vit_file(pos_embed=table), 'mae.pth')
@@ -335,7 +335,7 @@ def test_vit_positions_of_another_grid_are_resized_and_said(said, side):
 
 
 @pytest.mark.parametrize('size', [1 + 14 * 13, 14 * 14])
-def test_vit_positions_of_no_square_grid_are_refused(size):
+def test_vit_positions_of_a_grid_that_is_not_square_are_refused(size):
     with pytest.raises(UserError, match='1 of wrong shape: pos_embed'):
         load_backbone_weights(ViT(32, 4, 2), vit_file(pos_embed=torch.rand(1, size, 32)), 'mae.pth')
 
@@ -345,7 +345,7 @@ def test_vit_positions_of_no_square_grid_are_refused(size):
                   'fc_norm.bias': torch.rand(32), 'head.weight': torch.rand(10, 32)}, id='fine-tuned by MAE'),
     pytest.param({'pos_embed': None}, id='no positions'),
     pytest.param({'norm.weight': None, 'norm.bias': None}, id='no last norm')])
-def test_vit_files_without_what_takes_no_part_are_loaded(changes):
+def test_vit_files_without_unused_weights_are_loaded(changes):
     backbone, weights = ViT(32, 4, 2), vit_file(**changes)
     load_backbone_weights(backbone, weights, 'mae.pth')
     assert torch.equal(backbone.blocks[3].mlp.fc2.weight, weights['blocks.3.mlp.fc2.weight'])

@@ -1,4 +1,4 @@
-"""Starting from a detector of other classes: equal names keep their rows, in every head; testing stays strict."""
+"""Initial weights of a detector with other classes: rows of equal names are kept in every head; testing is strict."""
 import json
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mmdet.registry import MODELS
 
 
 class Detector(nn.Module):
-    """Class layers of each form, without a network: row r of the file's is filled with r."""
+    """Class layers of each form, without a network: row r of the weights of the file is filled with r."""
 
     class_layers = {'head.cls': ClassRows(), 'head.reg': ClassRows(2, background='first'),
                     'head.logits': ClassRows(background='last')}
@@ -53,7 +53,7 @@ def checkpoint_of(model, classes):
 
 @pytest.fixture
 def said(monkeypatch):
-    """The lines that loading writes to the log."""
+    """Collect the lines that loading writes to the log."""
     lines = []
     monkeypatch.setattr('mmdet.checkpoint.loading.print_log', lambda text, logger: lines.append(text))
     return lines
@@ -71,7 +71,7 @@ def said(monkeypatch):
     pytest.param('', 'abc', {'cls': [0, 1, 2], 'reg': [0, 1, 2, 3, 4, 5, 6, 7], 'logits': [0, 1, 2, 3]},
                  id='names unknown, equal number'),
 ])
-def test_rows_of_equal_names_are_kept_and_others_start_anew(said, old, new, expected):
+def test_rows_of_equal_names_are_kept_and_others_keep_their_initial_values(said, old, new, expected):
     source, model = Detector(3).numbered(), Detector(len(new)).marked()
     load_initial_weights(model, 'x.pth', checkpoint_of(source, tuple(old)), tuple(new))
     assert model.rows() == expected
@@ -115,7 +115,7 @@ def test_other_differences_are_refused_as_before():
 
 
 def configs_of_each_kind():
-    """One config per detector, heads and so on."""
+    """Return one config per combination of detector and heads."""
     kinds = {}
     for path in sorted((Path(__file__).parent.parent / 'configs').glob('*.py')):
         cfg = load_config(path)

@@ -23,13 +23,13 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """An empty cache, no proxy, and a current folder without ``data/weights``."""
+    """Set up an empty cache, no proxy, and a current folder without ``data/weights``."""
     monkeypatch.setenv('MEMCNP_HOME', str(tmp_path / 'home'))
     monkeypatch.setenv('NO_PROXY', '127.0.0.1')
     for name in ('HF_TOKEN', 'HF_ENDPOINT', 'HTTP_PROXY', 'http_proxy', 'HF_HUB_OFFLINE'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr('huggingface_hub.file_download.time.sleep', lambda seconds: None)
-    monkeypatch.setattr('huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE', 100_000)  # what is kept of a cut download
+    monkeypatch.setattr('huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE', 100_000)  # unit that is kept
     monkeypatch.chdir(tmp_path)
     download_module._print_licence.cache_clear()
     close_session()  # it keeps the proxies of the environment in which it was made
@@ -38,7 +38,7 @@ def home(tmp_path, monkeypatch):
 
 
 def listed(server, **changes):
-    """ResNet-18 of the table, served from here."""
+    """Return the entry of ResNet-18 with the address of the local server."""
     return replace(WEIGHTS['resnet18'], address=f'{server.address}/resnet18.pth', **{'sha256': DIGEST[:8], **changes})
 
 
@@ -83,7 +83,7 @@ def test_a_cut_connection_is_resumed_at_once(home):
         assert server.downloads == [None, 'bytes=300000-']
 
 
-def test_a_download_that_was_given_up_goes_on_in_the_next_run(home, monkeypatch):
+def test_an_interrupted_download_is_resumed_in_the_next_run(home, monkeypatch):
     with serve({'/resnet18.pth': CONTENT}, cuts=[400_000, *[0] * 8]) as server:
         with pytest.raises(UserError, match='repeat the command, which resumes') as error:
             fetch(listed(server))
@@ -166,7 +166,7 @@ def test_a_proxy_is_honoured(monkeypatch, home):
 HUB_FILE = '/owner/name/resolve/main/folder/model.safetensors'
 
 
-def test_the_hub_is_asked_with_token_and_endpoint_and_its_hash_is_verified(monkeypatch, home):
+def test_requests_to_the_hub_have_token_and_endpoint_and_its_hash_is_verified(monkeypatch, home):
     headers = {'ETag': f'"{DIGEST}"', 'X-Repo-Commit': '0' * 40}
     with serve({HUB_FILE: CONTENT}, headers=headers, token='secret') as hub:
         monkeypatch.setenv('HF_ENDPOINT', hub.address)

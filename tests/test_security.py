@@ -12,7 +12,7 @@ from mmdet.errors import UserError
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for pattern in ('mmdet/**/*.py', 'tools/**/*.py', '*.py', 'configs/**/*.py')
                  for path in ROOT.glob(pattern))
-# run what they are given, or read files that can
+# execute their arguments, or read files that can
 FORBIDDEN = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'pickle.load', 'pickle.loads',
              'pickle.Unpickler', 'yaml.load', 'yaml.unsafe_load', 'yaml.full_load', 'joblib.load', 'shelve.open',
              'marshal.load', 'marshal.loads', 'mmengine.load', 'runpy.run_path', 'Config.fromstring',
@@ -20,7 +20,7 @@ FORBIDDEN = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', '
 
 
 def name_of(node: ast.AST) -> str:
-    """``a.b.c`` of nested attributes; ``?`` for what is no plain name."""
+    """``a.b.c`` of nested attributes; ``?`` for other expressions."""
     if isinstance(node, ast.Attribute):
         return f'{name_of(node.value)}.{node.attr}'
     return node.id if isinstance(node, ast.Name) else '?'

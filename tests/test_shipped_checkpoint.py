@@ -1,4 +1,4 @@
-"""The model in checkpoints/: small, plain weights, and good at what it was trained for."""
+"""The model in checkpoints/: small, plain weights, and accurate on data like its training data."""
 from pathlib import Path
 
 import torch

@@ -24,7 +24,7 @@ CONFIGS = sorted(path.name for path in (ROOT / 'configs').glob('*.py'))
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty cache."""
+    """Set up an empty cache."""
     monkeypatch.setenv('MEMCNP_HOME', str(tmp_path / 'home'))
     monkeypatch.setenv('NO_PROXY', '127.0.0.1')
     folder = tmp_path / 'home' / 'checkpoints'
@@ -152,7 +152,7 @@ def test_weights_get_names_an_unknown_name_before_any_download(home):
     assert server.requests == []
 
 
-def test_weights_verify_tells_right_wrong_and_unverified(home, capsys, monkeypatch):
+def test_weights_verify_reports_right_wrong_and_unverified(home, capsys, monkeypatch):
     monkeypatch.chdir(home)  # the project's own data/weights may have files
     (home / 'resnet18-f37072fd.pth').write_bytes(b'x')
     (home / 'mae_pretrain_vit_base.pth').write_bytes(b'x')

@@ -1,1 +1,1 @@
-"""Videos as streams: frames of any source, results and pictures written as they come. Import from its modules."""
+"""Video streams: read frames of any source, write results and pictures frame by frame. Import from its modules."""

@@ -1,4 +1,4 @@
-"""Videos given as arrays: what is accepted as one, and its frames as (H, W, 3) uint8 BGR images.
+"""Check videos given as arrays, and convert their frames to (H, W, 3) uint8 BGR images.
 
 Called by :func:`mmdet.video.source.open_video` and :meth:`mmdet.apis.VideoInferencer.track`.
 """
@@ -18,7 +18,7 @@ _WANTED = 'give uint8 BGR arrays of shape (height, width, 3)'
 def check_video_array(video: Any) -> None:
     """Raise UserError unless the value can be a video: an iterable of images, or an array of several images.
 
-    What a single image looks like is refused: its rows would be taken for frames.
+    A single image is refused, since its rows would be read as frames.
     """
     if not isinstance(video, Iterable):
         raise UserError('a video is a path, a camera number or an iterable of arrays, not '
@@ -46,14 +46,14 @@ def check_video_array(video: Any) -> None:
 
 
 def bgr_image(frame: Any, index: int) -> np.ndarray:
-    """Copy a frame, (H, W, 3) BGR or (H, W) grey uint8, array or tensor, as (H, W, 3) BGR.
+    """Copy a frame, an array or tensor (H, W, 3) BGR or (H, W) grey uint8, to an array (H, W, 3) BGR.
 
     Args:
-        frame: of the video; its memory may be filled anew afterwards.
-        index: its number, for messages.
+        frame: frame of the video, whose memory may be reused afterwards.
+        index: number of the frame, for messages.
 
     Raises:
-        UserError: the frame is anything else.
+        UserError: the frame has another type or shape.
     """
     image = _as_array(frame, index)
     _check_image(image, index)

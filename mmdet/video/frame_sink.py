@@ -1,4 +1,4 @@
-"""Hands frames and their results to what draws and writes them, in a process of its own beside the network.
+"""Pass frames and their results to consumers that draw and write them in a separate process.
 
 Called by :class:`mmdet.apis.VideoInferencer` and by the hook of ``test_video.py --show``.
 """
@@ -16,19 +16,19 @@ from torch import Tensor
 from mmdet.concurrency import BackgroundConsumer, BackgroundProcess, BackgroundThread
 from mmdet.structures import DetDataSample
 
-FRAMES_AHEAD = 8  # frames that may wait for the consumers; then the caller waits
+FRAMES_AHEAD = 8  # frames that may wait for the consumers before the caller has to wait
 META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'img_path')
 
 
 class FrameConsumer(Protocol):
-    """What makes files of frames, such as :class:`mmdet.visualization.SequenceVisualizer`."""
+    """Interface of writers of files, such as :class:`mmdet.visualization.SequenceVisualizer`."""
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
-        """Take the next frame.
+        """Add the next frame.
 
         Args:
             image: (H, W, 3) uint8 BGR, valid during the call; None: not available.
-            sample: with ``META_KEYS`` as far as they are known, and ``pred_track_instances`` of NumPy arrays.
+            sample: sample with those of ``META_KEYS`` that are known, and ``pred_track_instances`` of NumPy arrays.
         """
 
     def close(self) -> Any:
@@ -36,14 +36,14 @@ class FrameConsumer(Protocol):
 
 
 class FrameSink:
-    """Hand frames to consumers in a process of its own or, on other systems than Linux and in daemons, in a thread.
+    """Pass frames to consumers in a separate process or, in daemons and on systems other than Linux, in a thread.
 
-    Make the sink before any decoder is opened or thread started, see :class:`mmdet.concurrency.BackgroundProcess`.
-    Memory holds ``FRAMES_AHEAD`` frames.
+    Create the sink before a decoder is opened or a thread is started, see :class:`mmdet.concurrency.BackgroundProcess`.
+    At most ``FRAMES_AHEAD`` frames wait in memory.
 
     Args:
-        consumers: each gets every frame. They must not start threads before their first frame, and the caller must not
-            use them any more.
+        consumers: consumers that get every frame. They must not start threads before their first frame, and the caller
+            must not use them any more.
     """
 
     def __init__(self, *consumers: FrameConsumer) -> None:
@@ -53,24 +53,27 @@ class FrameSink:
         atexit.register(self.close)
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
-        """Hand over the next frame; waits while too many are in line.
+        """Pass on the next frame; block while too many frames are waiting.
 
         Args:
-            image: (H, W, 3) uint8 BGR of the original size; None: ``sample.ori_img``, if it has that.
-            sample: with ``pred_track_instances``.
+            image: (H, W, 3) uint8 BGR of the original size; None: ``sample.ori_img``, if there is one.
+            sample: sample with ``pred_track_instances``.
 
         Raises:
-            UserError, Exception: what a consumer raised since the last call. Later frames are dropped.
+            UserError, Exception: a consumer has raised it since the last call. Later frames are dropped.
         """
         if self._consumer is None:
             raise RuntimeError('the files are closed already')
         self._consumer.put(sample.get('ori_img') if image is None else image, _slim(sample))
 
     def close(self) -> list[Any]:
-        """Finish all files; more calls do nothing. Raises what a consumer raised since the last call.
+        """Finish all files; further calls have no effect.
 
         Returns:
-            What the consumers' ``close`` returned, in their order; empty if the sink was closed before.
+            The results of ``close`` of the consumers, in their order; empty if the sink was closed before.
+
+        Raises:
+            UserError, Exception: a consumer has raised it since the last call.
         """
         consumer, self._consumer = self._consumer, None
         if consumer is None:
@@ -86,7 +89,7 @@ class FrameSink:
 
 
 def _slim(sample: DetDataSample) -> DetDataSample:
-    """Reduce a sample to what consumers need, as arrays: tensors travel slowly between processes."""
+    """Reduce a sample to the fields that consumers need, as arrays: sending tensors between processes is slow."""
     slim = DetDataSample(metainfo={key: sample.get(key) for key in META_KEYS if key in sample})
     if 'pred_track_instances' in sample:
         slim.pred_track_instances = InstanceData(**{
@@ -96,7 +99,7 @@ def _slim(sample: DetDataSample) -> DetDataSample:
 
 
 class _Consumers:
-    """All consumers as one."""
+    """Combine several consumers into one."""
 
     def __init__(self, consumers: Sequence[FrameConsumer]) -> None:
         self._consumers = consumers

@@ -1,4 +1,4 @@
-"""One frame of a video, and which frames of a video are taken. Shared by the readers of files, images and arrays."""
+"""Frames of a video, their selection and their times; shared by the readers of files, images and arrays."""
 from __future__ import annotations
 
 from collections.abc import Generator
@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-DEFAULT_FPS = 10.0  # of sources that have no clock of their own
-RESTART = 1.0  # seconds; time stamps that go back by more start anew, as at the joints of recordings
+DEFAULT_FPS = 10.0  # frames per second of sources without time stamps
+RESTART = 1.0  # seconds; time stamps that decrease by more have restarted, as in concatenated recordings
 
 
 @dataclass
@@ -16,10 +16,10 @@ class VideoFrame:
     """One frame.
 
     Attributes:
-        image: (H, W, 3) uint8 BGR; the frame's own memory.
-        index: its number among the decoded frames of the source, from 0, whatever ``start`` and ``stride`` are.
-        path: its image file, where it has one.
-        time: seconds since the start of the source, where it has a clock; greater in each frame.
+        image: (H, W, 3) uint8 BGR, in memory of its own.
+        index: 0-based number among all frames of the source, regardless of ``start`` and ``stride``.
+        path: path of the image file, if there is one.
+        time: seconds since the start of the source, strictly increasing; None if the source has no time stamps.
     """
 
     image: np.ndarray
@@ -29,35 +29,35 @@ class VideoFrame:
 
 
 class Reader(Protocol):
-    """What opens a source, and then reads its frames.
+    """Interface of the readers: the constructor opens a source, and :meth:`read` reads its frames.
 
     Attributes:
         fps: frames per second of the source.
-        expected: number of frames in the source, an estimate where only decoding will tell; None: unknown.
+        expected: number of frames in the source, possibly an estimate; None: unknown.
     """
 
     fps: float
     expected: int | None
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
-        """Yield the frames ``start, start + step, ...`` before ``stop``; closes the source at its end."""
+        """Yield the frames ``start, start + step, ...`` before ``stop``, then close the source."""
 
 
 def is_chosen(index: int, chosen: slice) -> bool:
-    """Whether a frame is one of ``start, start + step, ...``; ``stop`` is not considered."""
+    """Return whether a frame is one of ``start, start + step, ...``; ``stop`` is not considered."""
     return index >= chosen.start and (index - chosen.start) % chosen.step == 0
 
 
 def number_of(chosen: slice, available: int) -> int:
-    """How many frames are taken of those available."""
+    """Return how many of the available frames are chosen."""
     return len(range(*chosen.indices(available)))
 
 
 class Clock:
-    """Make the time stamps of a source start at 0 and increase, also where they restart or are missing.
+    """Convert the time stamps of a source to times that start at 0 and increase, even if stamps restart or are missing.
 
     Args:
-        step: seconds between frames, where a time stamp does not tell.
+        step: seconds between frames, used if a time stamp is missing.
     """
 
     def __init__(self, step: float) -> None:
@@ -67,10 +67,10 @@ class Clock:
         self._offset = 0.0
 
     def tick(self, stamp: float | None) -> float:
-        """The time of the next frame in seconds.
+        """Return the time of the next frame in seconds.
 
         Args:
-            stamp: the source's own, in seconds; None: missing.
+            stamp: time stamp of the source in seconds; None: missing.
         """
         if self.last is None:
             now = 0.0
@@ -81,7 +81,7 @@ class Clock:
             now = stamp + self._offset
             if now < self.last - RESTART:
                 self._offset += self.last + self.step - now
-            # behind damage, decoders confuse the order of frames
+            # after damaged data, decoders may return frames in the wrong order
             now = max(stamp + self._offset, self.last + min(self.step / 10, 1e-3))
         if self.last is not None:
             self.longest = max(self.longest, now - self.last)

@@ -1,4 +1,4 @@
-"""Reads videos that are images: a folder or a glob of files, an image, an image of several frames.
+"""Read a video from images: from a folder or glob of files, one image, or one file with several frames.
 
 Called by :func:`mmdet.video.source.open_video`.
 """
@@ -19,9 +19,9 @@ from mmdet.errors import UserError
 from mmdet.paths import IMAGE_ENDINGS, shown
 from mmdet.video.frames import DEFAULT_FPS, VideoFrame, is_chosen
 
-STACK_ENDINGS = ('.tif', '.tiff', '.webp', '.png')  # of files that may hold several frames
+STACK_ENDINGS = ('.tif', '.tiff', '.webp', '.png')  # extensions of files that may contain several frames
 FLOAT_ENDINGS = ('.exr', '.hdr', '.pfm')
-_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError)  # errors of Pillow
 _SAME_KIND = {'.jpeg': '.jpg', '.tiff': '.tif'}
 
 
@@ -29,12 +29,13 @@ class ImageReader:
     """Read images as a video, see :class:`mmdet.video.frames.Reader`.
 
     Args:
-        paths: image files in order. One file alone may hold several frames: a TIFF stack, an animated WebP or PNG.
-        text: what the user gave, for messages.
-        on_bad_frame: 'error', or 'skip': leave out images that cannot be read; one warning counts them.
+        paths: image files in order. A single file may contain several frames: a TIFF stack, an animated WebP or PNG.
+        text: source as given by the user, for messages.
+        on_bad_frame: 'error', or 'skip': leave out images that cannot be read, with one warning that counts them.
 
     Raises:
-        UserError: there are none; or two of one name, such as a frame and its mask; or a stack among several files.
+        UserError: there are no files, two files of the same name (such as a frame and its mask), or several files of
+            which the first has several frames.
     """
 
     def __init__(self, paths: Sequence[Path], text: str, on_bad_frame: str = 'error') -> None:
@@ -72,7 +73,7 @@ class ImageReader:
             for index in range(self._pages if chosen.stop is None else min(self._pages, chosen.stop)):
                 try:
                     image.seek(index)
-                    image.load()  # also of frames that are skipped: formats store differences, and durations
+                    image.load()  # frames that are skipped, too: formats store differences and durations
                     if is_chosen(index, chosen):
                         yield VideoFrame(_to_bgr(image, path), index, str(path), time if self._timed else None)
                 except _DAMAGED as error:
@@ -85,9 +86,9 @@ class ImageReader:
         self._bad.append(error)
 
     def _check_names(self) -> None:
-        """Refuse frames together with masks, and say it where a folder holds images of several kinds."""
+        """Refuse frames mixed with masks, and warn if there are images of several types."""
         if not self._paths:
-            raise UserError(f'{self._text}: no images there; those with the endings {" ".join(IMAGE_ENDINGS)} count')
+            raise UserError(f'{self._text}: has no images; supported extensions: {" ".join(IMAGE_ENDINGS)}')
         floats = [path for path in self._paths if path.suffix.lower() in FLOAT_ENDINGS]
         if floats:
             raise UserError(f'{shown(floats[0])}: holds floating-point values, which have no fixed range; convert the '
@@ -111,7 +112,7 @@ def _kind(path: Path) -> str:
 
 
 def _pages(path: Path) -> tuple[int, float]:
-    """How many frames an image file holds, and for how many seconds the first is shown (0: the file does not say)."""
+    """Return the number of frames of an image file, and the duration of the first in seconds (0: unknown)."""
     if path.suffix.lower() not in STACK_ENDINGS:
         return 1, 0.0
     try:
@@ -120,7 +121,7 @@ def _pages(path: Path) -> tuple[int, float]:
             if pages > 1:
                 image.load()
             return pages, _seconds(image) if pages > 1 else 0.0
-    except _DAMAGED:  # reading it will tell what is wrong
+    except _DAMAGED:  # the error is raised when the frame is read
         return 1, 0.0
 
 
@@ -129,7 +130,7 @@ def _seconds(image: Image.Image) -> float:
 
 
 def _to_bgr(image: Image.Image, path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 BGR of the current frame, as OpenCV reads it: without alpha, the upper 8 of 16 bits."""
+    """Convert the current frame to (H, W, 3) uint8 BGR as OpenCV does: without alpha, the upper 8 of 16 bits."""
     if image.mode == 'F':
         raise UserError(f'{shown(path)}: holds floating-point values, which have no fixed range; convert it to 8 or 16 '
                         'bits')

@@ -1,4 +1,4 @@
-"""Reads cameras with OpenCV and, where PyAV is not installed, video files and network addresses.
+"""Read cameras and, if PyAV is not installed, video files and network streams with OpenCV.
 
 Called by :func:`mmdet.video.source.open_video`.
 """
@@ -22,17 +22,17 @@ class OpenCVReader:
 
     Args:
         source: path, address, or number of a camera.
-        text: what the user gave, for messages.
+        text: source as given by the user, for messages.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the source cannot be opened.
     """
 
     def __init__(self, source: str | int, text: str) -> None:
         self._text = shown(text)
         if isinstance(source, str) and not is_utf8(source):  # OpenCV crashes
             raise UserError(f'{self._text}: OpenCV takes paths in UTF-8 only; rename the file, or pip install av')
-        # what OpenCV and FFmpeg print says less than our own line
+        # suppress the messages of OpenCV and FFmpeg, which are less clear than the error below
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
         before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
@@ -49,12 +49,12 @@ class OpenCVReader:
             raise UserError(f'{self._text}: cannot be opened; {remedy}')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= MOST_FPS else DEFAULT_FPS
-        total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))  # an estimate, 0 or less where there is no end
+        total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))  # an estimate; 0 or less for endless streams
         self.expected: int | None = total if total > 0 else None
         self._timed = not isinstance(source, int)
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
-        """Yield the chosen frames. Skipped ones are decoded, too: seeking in compressed files misses some frames."""
+        """Yield the chosen frames. Other frames are decoded, too, since seeking in compressed files is not exact."""
         index = 0
         clock = Clock(1 / self.fps)
         try:
@@ -71,11 +71,11 @@ class OpenCVReader:
             self._capture.release()
 
     def _check_end(self, index: int, chosen: slice, clock: Clock) -> None:
-        """Warn where frames seem to be missing: OpenCV stops at the first that is damaged."""
+        """Warn if frames seem to be missing: OpenCV stops at the first damaged frame."""
         if self.expected is None or not index or (chosen.stop is not None and index >= chosen.stop):
             return
         missing = self.expected / self.fps - (clock.last or 0)
         if index < self.expected and missing > max(2 / self.fps, clock.longest, 0.1):
             print_log(f'{self._text}: ends after frame {index} of about {self.expected}; it is cut off or damaged '
-                      'there, and frames behind are lost without PyAV: pip install av', logger='current',
+                      'there, and the frames after it are lost without PyAV: pip install av', logger='current',
                       level=logging.WARNING)

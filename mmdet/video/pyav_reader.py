@@ -1,6 +1,6 @@
-"""Reads video files and network addresses with PyAV, whose packages bring FFmpeg with decoders for AV1, HEVC and VP9.
+"""Read video files and network streams with PyAV, whose packages contain FFmpeg with decoders for AV1, HEVC and VP9.
 
-Called by :func:`mmdet.video.source.open_video` where PyAV is installed; otherwise :mod:`mmdet.video.opencv_reader` is.
+Called by :func:`mmdet.video.source.open_video` if PyAV is installed, instead of :mod:`mmdet.video.opencv_reader`.
 """
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mmdet.video.frames import DEFAULT_FPS, Clock, VideoFrame, is_chosen
 from mmdet.video.video_options import MOST_FPS
 
 NETWORK_TIMEOUT = 30.0  # seconds
-BROKEN_READS = 100  # errors of the container after each other, after which the file counts as ended
-# containers whose header states the length of the video; others estimate it
+BROKEN_READS = 100  # consecutive errors of the container after which reading stops
+# containers whose header states the duration of the video; others estimate it
 _STATED = ('mov,mp4,m4a,3gp,3g2,mj2', 'matroska,webm', 'avi', 'flv')
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
@@ -31,15 +31,15 @@ _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTA
 class PyAVReader:
     """Decode a video with PyAV, see :class:`mmdet.video.frames.Reader`.
 
-    Frames are turned as the file's display matrix says and converted to 8 bits. Damaged parts are left out: decoding
-    continues after them, and one warning counts the frames lost.
+    Frames are rotated according to the display matrix of the file and converted to 8 bits. Damaged frames are left out
+    and counted in one warning; decoding continues after them.
 
     Args:
         source: path or address.
-        text: what the user gave, for messages.
+        text: source as given by the user, for messages.
 
     Raises:
-        UserError: it cannot be opened, or holds no video.
+        UserError: the source cannot be opened, or has no video.
     """
 
     def __init__(self, source: str, text: str) -> None:
@@ -55,11 +55,11 @@ class PyAVReader:
         self.expected: int | None = frames if frames > 0 else None
         self._clock = Clock(1 / self.fps)
         self._last_stamp: int | None = None  # of the last frame decoded
-        self._sent = self._errors = self._given = 0  # packets with a frame, errors, frames
+        self._sent = self._errors = self._given = 0  # numbers of packets with a frame, errors, frames
         self._end = 0.0  # seconds at which the packets read so far end
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
-        """Yield the chosen frames. Skipped ones are decoded, too: seeking in compressed files misses some frames."""
+        """Yield the chosen frames. Other frames are decoded, too, since seeking in compressed files is not exact."""
         index = -1
         try:
             for index, frame in enumerate(self._decode()):
@@ -97,7 +97,7 @@ class PyAVReader:
             self._file.close()
 
     def _choose_stream(self, container: Any) -> Any:
-        """The video stream that is marked as default, else the first; cover pictures are not videos."""
+        """Return the default video stream, else the first one; cover pictures are ignored."""
         streams = [stream for stream in container.streams.video
                    if not stream.disposition & Disposition.attached_pic]
         if not streams:
@@ -115,7 +115,7 @@ class PyAVReader:
         return stream
 
     def _stated_seconds(self) -> float | None:
-        """The length that the header states for the video stream, in seconds."""
+        """Return the duration of the video stream that the header states, in seconds; None if it does not."""
         if self._container.format.name not in _STATED:
             return None
         stream = self._stream
@@ -144,7 +144,7 @@ class PyAVReader:
             yield from self._rest()
 
     def _packets(self) -> Iterator[Any]:
-        """Packets of the stream, the last of them empty; errors between them are counted."""
+        """Yield the packets of the stream, the last of which is empty; errors between them are counted."""
         broken = 0
         while True:
             try:
@@ -177,9 +177,9 @@ class PyAVReader:
             yield frame
 
     def _rest(self) -> Iterator[Any]:
-        """Decode the frames behind the last one once more, from the key frame before it and without threads.
+        """Decode the frames after the last one again, from the key frame before it and without frame threads.
 
-        Where one of the last packets is damaged, PyAV loses without an error what other threads decoded meanwhile.
+        If one of the last packets is damaged, PyAV silently drops the frames that other threads have decoded meanwhile.
         """
         last, given = self._last_stamp, self._given
         if last is None:
@@ -199,7 +199,7 @@ class PyAVReader:
         self._given = given
 
     def _report(self, ended: bool) -> None:
-        """Warn once about what is missing, after all frames or (``ended`` False) those that were wanted."""
+        """Warn once about missing frames, at the end of the source or (``ended`` False) of the chosen frames."""
         faults = []
         if self._errors and not ended:
             faults.append(f'at least {self._errors} frames are damaged and were left out')
@@ -216,7 +216,7 @@ class PyAVReader:
 
 
 def _bgr(frame: Any) -> np.ndarray:
-    """(H, W, 3) uint8 BGR of a frame, turned as its display matrix says."""
+    """Convert a frame to (H, W, 3) uint8 BGR, rotated according to its display matrix."""
     image = frame.to_ndarray(format='bgr24')
     turn = _TURNS.get(round(frame.rotation) % 360)
     return image if turn is None else cv2.rotate(image, turn)

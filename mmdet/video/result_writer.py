@@ -1,7 +1,7 @@
-"""Results of one video on the disk: a JSON line per frame as it comes, a YouTube-VIS result list at the end.
+"""Write the results of one video: a line of JSON for each frame, and a YouTube-VIS result list at the end.
 
-Called by :class:`mmdet.apis.VideoInferencer`, through a :class:`FrameSink`. Memory holds the positions of the objects
-in the file, 32 bytes each.
+Called by :class:`mmdet.apis.VideoInferencer`, through a :class:`FrameSink`. Only the positions of the objects in the
+file are kept in memory, 32 bytes per object.
 """
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mmdet.structures.result_tracks import ResultTrack, xywh_boxes
 
 def frame_objects(found: InstanceData, category_ids: Sequence[int] | None = None,
                   class_names: Sequence[str] | None = None) -> list[dict]:
-    """A frame's ``pred_track_instances`` as JSON: ``objects`` of a line of :class:`VideoResultWriter`.
+    """Convert the ``pred_track_instances`` of a frame to ``objects`` of a line of :class:`VideoResultWriter`.
 
     Args:
-        found: boxes, scores, labels and ids as tensors or arrays, and masks; see :class:`DetDataSample`.
+        found: boxes, scores, labels and ids as tensors or arrays, and masks, see :class:`DetDataSample`.
         category_ids, class_names: see :class:`VideoResultWriter`.
     """
     boxes = xywh_boxes(np.asarray(found.bboxes).reshape(-1, 4))
@@ -46,7 +46,7 @@ def _category_id(label: int, category_ids: Sequence[int] | None) -> int:
 
 
 class _Track(ResultTrack):
-    """A track, and the position and the length of its segmentations' text in the file of lines."""
+    """A track with the positions and lengths of its segmentations in the file of lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,18 +54,18 @@ class _Track(ResultTrack):
 
 
 class VideoResultWriter:
-    """Write ``<path>.jsonl`` line by line and ``<path>.json`` when closed; without frames, neither.
+    """Write ``<path>.jsonl`` line by line and ``<path>.json`` when closed; without frames, neither is written.
 
-    A line has ``frame_id``, ``source_frame``, where the source has a clock ``time`` (seconds since its start), and
-    ``objects``, each with ``id``, ``category_id``, ``category``,
-    ``score``, ``bbox`` (x, y, w, h in pixels; w = x2 - x1 + 1, as in the annotations) and ``segmentation`` (compressed
-    RLE). ``<path>.json`` is a list with an entry per track: ``video_id`` 1, ``category_id`` (its most frequent),
-    ``score`` (mean), ``segmentations`` (RLE or null per frame): what ``tools/vis_eval.py`` reads.
+    A line has ``frame_id``, ``source_frame``, ``time`` (seconds since the start, if the source has time stamps) and
+    ``objects``, each with ``id``, ``category_id``, ``category``, ``score``, ``bbox`` (x, y, w, h in pixels; w = x2 - x1
+    + 1, as in the annotations) and ``segmentation`` (compressed RLE). ``<path>.json`` is a list with an entry per track
+    that ``tools/vis_eval.py`` can read: ``video_id`` 1, ``category_id`` (the most frequent one), ``score`` (mean) and
+    ``segmentations`` (RLE or null per frame).
 
     Args:
-        path: without ending; its folder is made with the first frame.
-        category_ids: of each label; None: label + 1.
-        class_names: of each label; None: lines have no ``category``.
+        path: path without extension; its folder is created with the first frame.
+        category_ids: category id of each label; None: label + 1.
+        class_names: class name of each label; None: lines have no ``category``.
 
     Raises:
         UserError: a file cannot be written.
@@ -81,12 +81,12 @@ class VideoResultWriter:
         check_writable(self.lines, 'results')
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
-        """Write a frame's ``pred_track_instances``, at once for other processes to see.
+        """Write the ``pred_track_instances`` of a frame and flush the file, so that other processes can read it.
 
         Args:
-            image: not needed.
-            sample: with boxes, scores, labels, ids (arrays) and masks, see :class:`DetDataSample`, and
-                ``source_frame``, its number in the video; ``time``, if known, its seconds since the start.
+            image: unused.
+            sample: sample with boxes, scores, labels, ids (arrays) and masks, see :class:`DetDataSample`;
+                ``source_frame``, its number in the video; and, if known, ``time``, in seconds since the start.
         """
         found = sample.pred_track_instances
         head = dict(frame_id=self._length, source_frame=sample.source_frame)
@@ -105,7 +105,7 @@ class VideoResultWriter:
             parts += [text, mask, '}']
             place += len(text) + len(mask) + 1
         parts.append(']}\n')
-        data = ''.join(parts).encode('ascii')  # json.dumps escapes what is not, so characters are bytes
+        data = ''.join(parts).encode('ascii')  # json.dumps escapes other characters, so each character is one byte
         try:
             if self._file is None:
                 self.lines.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ class VideoResultWriter:
         self._length += 1
 
     def close(self) -> None:
-        """Write the list of tracks; more calls do nothing."""
+        """Write the list of tracks; further calls have no effect."""
         if self._file is None:
             return
         file, self._file = self._file, None

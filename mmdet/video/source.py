@@ -1,7 +1,7 @@
-"""Frames from whatever a user calls a video: a file, an address, a folder, a glob, a camera, an iterable of arrays.
+"""Read the frames of a video: of a file, address, folder, glob, camera or iterable of arrays.
 
-Called by :class:`mmdet.apis.VideoInferencer` and tools/video_demo.py. Before the first frame is requested, only what
-tells that the source is there is read; memory holds one frame.
+Called by :class:`mmdet.apis.VideoInferencer` and tools/video_demo.py. Until the first frame is requested, only as much
+is read as is needed to open the source; one frame at a time is in memory.
 """
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ VIDEO_ENDINGS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg
 
 
 class VideoSource:
-    """An iterator over the chosen frames; made by :func:`open_video`.
+    """An iterator over the chosen frames; returned by :func:`open_video`.
 
     Attributes:
-        name: for files named after the video, see :func:`mmdet.paths.output_name`.
-        fps: frames per second of what the iterator yields: the source's own, divided by the stride.
-        path: the file, or the folder of the images; None where there is none.
-        length: number of frames to come where that is certain (images, lists); None where only decoding will tell.
+        name: name for the output files of the video, see :func:`mmdet.paths.output_name`.
+        fps: frames per second of the chosen frames: that of the source, divided by the stride.
+        path: path of the file, or of the folder of the images; None if there is none.
+        length: exact number of frames, if it is known without decoding (images, lists), else None.
         expected: the same, or an estimate from the header of a video file, for progress bars; None: unknown.
     """
 
@@ -53,11 +53,11 @@ class VideoSource:
         return next(self._frames)
 
     def close(self) -> None:
-        """Release the file or camera."""
+        """Close the file or camera."""
         self._frames.close()
 
     def _checked(self, frames: Generator[VideoFrame, None, None]) -> Generator[VideoFrame, None, None]:
-        """Raise UserError where a frame has another size than the first, or where there is none."""
+        """Yield the frames; raise UserError if a frame has another size than the first, or if there is no frame."""
         size = None
         try:
             for frame in frames:
@@ -75,21 +75,21 @@ class VideoSource:
 
 def open_video(video: str | os.PathLike | int | Iterable[Any], start: int = 0, end: int | None = None,
                stride: int = 1, on_bad_frame: str = 'error') -> VideoSource:
-    """Find out what the video is, and open it.
+    """Open a video of any kind.
 
     Args:
         video: a video file or address (``rtsp://...``), a folder of images, a glob of images (``'frames/*.png'``), an
             image (also a TIFF stack, an animated WebP or PNG), a camera's number (as int or text), or an iterable of
-            (H, W, 3) uint8 BGR or (H, W) uint8 arrays or tensors, such as a list or an array (T, H, W, 3). One image by
-            itself is not a video: give ``[image]``. Images are taken in the order of the numbers in their names:
-            frame9 before frame10.
-        start: first frame, from 0.
-        end: the frame before which to stop; None: the last one counts, too.
-        stride: distance between two frames that are taken.
+            (H, W, 3) uint8 BGR or (H, W) uint8 arrays or tensors, such as a list or an array (T, H, W, 3). A single
+            array (H, W, 3) is not a video: give ``[image]``. Image files are sorted in natural order, frame9 before
+            frame10.
+        start: number of the first frame, from 0.
+        end: number of the frame before which to stop; None: read to the end.
+        stride: distance between two chosen frames.
         on_bad_frame: 'error', or 'skip': leave out image files that cannot be read, and warn once.
 
     Raises:
-        UserError: there is no such thing, or it cannot be opened, or holds no frame.
+        UserError: the video does not exist, cannot be opened, or has no frame.
     """
     check_video_options(start=start, end=end, stride=stride, on_bad_frame=on_bad_frame)
     chosen = slice(start, end, stride)
@@ -110,25 +110,25 @@ def open_video(video: str | os.PathLike | int | Iterable[Any], start: int = 0, e
 
 
 def is_camera(text: str) -> bool:
-    """Whether the text is the number of a camera: digits that are no file."""
+    """Return whether a text is the number of a camera: digits that are not the name of a file."""
     return text.isascii() and text.isdecimal() and not os.path.exists(text)
 
 
 class LocalVideo:
-    """A video on the disk: a video file, or image files.
+    """A video on disk: a video file or image files.
 
     Attributes:
-        text: what the user gave, for messages.
-        name: of the video.
-        path: the file, or the folder of the images.
-        images: the image files in order; empty for a video file.
+        text: source as given by the user, for messages.
+        name: name of the video.
+        path: path of the file, or of the folder of the images.
+        images: image files in order; empty for a video file.
     """
 
     def __init__(self, text: str, name: str, path: Path, images: list[Path] | None = None) -> None:
         self.text, self.name, self.path, self.images = text, name, path, images or []
 
     def open(self, chosen: slice, on_bad_frame: str = 'error') -> VideoSource:
-        """Open it; arguments and errors as of :func:`open_video`."""
+        """Open the video; for arguments and errors see :func:`open_video`."""
         if not self.images:
             return _source(self.name, _decoder(str(self.path), self.text), chosen, self.path)
         reader = ImageReader(self.images, self.text, on_bad_frame)
@@ -136,13 +136,14 @@ class LocalVideo:
 
 
 def find_videos(text: str | os.PathLike) -> list[LocalVideo]:
-    """Find the videos that a path or a glob stands for, in natural order.
+    """Find the videos of a path or glob, in natural order.
 
-    A file is a video. A folder of images, or a glob that matches images, is one; a folder of video files or of folders
-    with images, or a glob that matches video files or folders, is several. Hidden files and folders are left out.
+    A file is one video, and so are the images of a folder or those that match a glob. A folder of video files or of
+    folders with images, or a glob that matches video files or folders, gives several videos. Hidden files and folders
+    are left out.
 
     Raises:
-        UserError: there are none, or it holds images as well as video files.
+        UserError: there are no videos, or images mixed with video files.
     """
     text = os.fspath(text)
     path = Path(text).expanduser()
@@ -162,8 +163,8 @@ def find_videos(text: str | os.PathLike) -> list[LocalVideo]:
     if videos:
         return [_file(file, str(file)) for file in videos]
     if not images:
-        raise UserError(f'{shown(text)}: no images or videos there; those with the endings '
-                        f'{" ".join(IMAGE_ENDINGS + VIDEO_ENDINGS)} count')
+        raise UserError(f'{shown(text)}: has no images or videos; supported extensions: '
+                        f'{" ".join(IMAGE_ENDINGS + VIDEO_ENDINGS)}')
     return [LocalVideo(text, images[0].parent.resolve().name, images[0].parent, images)]
 
 
@@ -183,8 +184,8 @@ def _in_folder(path: Path, text: str) -> list[LocalVideo]:
     found = [LocalVideo(str(folder), folder.name, folder, images) for folder in visible_folders(path)
              if (images := visible_files(folder, (*IMAGE_ENDINGS, *FLOAT_ENDINGS)))]
     if not found:
-        raise UserError(f'{shown(text)}: no images or videos there; those with the endings '
-                        f'{" ".join(IMAGE_ENDINGS + VIDEO_ENDINGS)} count')
+        raise UserError(f'{shown(text)}: has no images or videos; supported extensions: '
+                        f'{" ".join(IMAGE_ENDINGS + VIDEO_ENDINGS)}')
     return found
 
 
@@ -203,7 +204,7 @@ def _source(name: str, reader: Reader, chosen: slice, path: Path | None = None, 
 
 
 def _decoder(source: str, text: str) -> Reader:
-    """PyAV where it is installed: OpenCV stops at damaged frames, and the one that pip installs cannot decode AV1."""
+    """Prefer PyAV if it is installed: OpenCV stops at damaged frames, and its packages cannot decode AV1."""
     if importlib.util.find_spec('av') is not None:
         from mmdet.video.pyav_reader import PyAVReader
         return PyAVReader(source, text)

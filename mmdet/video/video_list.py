@@ -1,4 +1,4 @@
-"""Several videos in one command: what they are, names for their files, and checks before any work.
+"""List the videos of one command, name their output files, and check the output before any work.
 
 Called by tools/video_demo.py and, for the checks, by :class:`mmdet.apis.VideoInferencer`.
 """
@@ -12,15 +12,15 @@ from mmdet.errors import UserError
 from mmdet.paths import IMAGE_ENDINGS, natural_key, output_name, shown
 from mmdet.video.source import LocalVideo, VideoSource, find_videos, is_camera, open_video
 
-MOVIES = ('mp4', 'gif')  # outputs that are a file ``<name>.<output>``
+MOVIES = ('mp4', 'gif')  # outputs that consist of one file ``<name>.<output>``
 
 
 class VideoEntry:
-    """A video of the list, not open yet.
+    """A video of the list that is not open yet.
 
     Attributes:
-        name: of its files, different from those of the other videos.
-        path: the file, or the folder of the images; None for cameras and addresses.
+        name: name for the output files, unique in the list.
+        path: path of the file, or of the folder of the images; None for cameras and addresses.
     """
 
     def __init__(self, video: LocalVideo | str) -> None:
@@ -33,7 +33,7 @@ class VideoEntry:
         self.name = output_name(name, 'video')
 
     def open(self, start: int, end: int | None, stride: int, on_bad_frame: str) -> VideoSource:
-        """Open it; arguments and errors as of :func:`mmdet.video.source.open_video`."""
+        """Open the video; for arguments and errors see :func:`mmdet.video.source.open_video`."""
         if isinstance(self._video, str):
             source = open_video(self._video, start, end, stride)
         else:
@@ -43,13 +43,13 @@ class VideoEntry:
 
 
 def list_videos(texts: Iterable[str]) -> list[VideoEntry]:
-    """The videos that paths, globs, addresses and numbers of cameras stand for, see :func:`find_videos`.
+    """List the videos of paths, globs, addresses and camera numbers, see :func:`find_videos`.
 
-    Image files of one folder, as a shell makes them of ``frames/*.jpg``, are one video. Videos of equal names get the
-    names of their folders in front, or numbers behind.
+    Image files of one folder, such as those of ``frames/*.jpg`` expanded by a shell, are one video. Videos with equal
+    names are distinguished by the name of their folder as a prefix, or a number as a suffix.
 
     Raises:
-        UserError: one of them does not exist, or holds no video.
+        UserError: one of them does not exist or has no video.
     """
     videos: list[LocalVideo | str] = []
     folders: dict[Path, LocalVideo] = {}
@@ -77,7 +77,7 @@ def _add_image(video: LocalVideo, path: Path) -> None:
 
 
 def _make_names_differ(entries: Sequence[VideoEntry]) -> None:
-    """File systems may not distinguish upper and lower case, so names that differ in nothing else are equal."""
+    """Make names unique, ignoring case, since file systems may not distinguish upper and lower case."""
     counts = Counter(entry.name.casefold() for entry in entries)
     for entry in entries:
         if counts[entry.name.casefold()] > 1 and entry.path is not None:
@@ -93,16 +93,16 @@ def _make_names_differ(entries: Sequence[VideoEntry]) -> None:
 
 
 def check_outputs(names: Collection[str], sources: Iterable[Path | None], out: Path, outputs: Collection[str]) -> None:
-    """Refuse to overwrite a video that is read, and to mix PNG files with those of an earlier run.
+    """Check that no input video is overwritten and no PNG files are mixed with those of an earlier run.
 
     Args:
-        names: of the videos.
-        sources: their files and folders, as far as they have any.
-        out: the folder for files.
+        names: names of the videos.
+        sources: paths of their files and folders; None for a video without.
+        out: output folder.
         outputs: see :class:`mmdet.apis.VideoInferencer`.
 
     Raises:
-        UserError: it would happen.
+        UserError: an input would be overwritten, or PNG files exist already.
     """
     read = {path.resolve() for path in sources if path is not None}
     for name in names:

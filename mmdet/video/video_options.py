@@ -1,4 +1,4 @@
-"""What can be wrong about the options of a video, found before anything heavy is imported or loaded.
+"""Check the options of a video before large packages are imported or models are loaded.
 
 Called by tools/video_demo.py and, for Python, by :class:`mmdet.apis.VideoInferencer` and :func:`open_video`.
 """
@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from mmdet.errors import UserError, require_number
 
 OUTPUTS = ('mp4', 'gif', 'png', 'json')
-MOST_FPS = 10000.0  # more is a mistake or, in a video that is read, a damaged header
+MOST_FPS = 10000.0  # a higher rate is a mistake or, in an input video, a damaged header
 LEAST_SIZE = 16  # pixels
 
 
 def check_video_options(*, start: int = 0, end: int | None = None, stride: int = 1, thresh: float = 0.5,
                         fps: float | None = None, trails: int = 0, outputs: Sequence[str] = (), batch: int = 1,
                         max_size: int | None = None, on_bad_frame: str = 'error') -> None:
-    """Raise UserError for the first option that makes no sense; for their meaning see
-    :class:`mmdet.apis.VideoInferencer`.
-    """
+    """Raise UserError for the first option that is not valid, see :class:`mmdet.apis.VideoInferencer`."""
     whole = {'start': start, 'end': end, 'stride': stride, 'trails': trails, 'batch': batch, 'max-size': max_size}
     for name, number in {**whole, 'thresh': thresh, 'fps': fps}.items():
         if number is not None:

@@ -1,4 +1,4 @@
-"""Pictures of frames and their objects: PNG, GIF, MP4; ``report``: the HTML page of a test."""
+"""Visualisation of frames and their objects as PNG, GIF and MP4 files."""
 from .colors import color_of
 from .gif import GifWriter
 from .mp4 import Mp4Writer

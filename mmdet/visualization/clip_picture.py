@@ -1,4 +1,4 @@
-"""A picture of a clip as the network receives it: its frames side by side, with their annotations.
+"""Draw a clip as the network receives it: its frames side by side, with their annotations.
 
 Called by tools/analysis_tools/browse_dataset.py.
 """
@@ -17,9 +17,9 @@ def picture_of_clip(inputs: Tensor, clip: TrackDataSample, visualizer: TrackVisu
     """Draw an item of a data set.
 
     Args:
-        inputs: (T, 3, H, W) uint8 BGR, as ``PackTrackInputs`` makes it.
-        clip: its T frames; those with ``gt_instances`` get them drawn.
-        visualizer: draws the objects.
+        inputs: (T, 3, H, W) uint8 BGR, as ``PackTrackInputs`` returns it.
+        clip: samples of the T frames, whose ``gt_instances`` are drawn.
+        visualizer: visualizer that draws the objects.
 
     Returns:
         (H, T·W + (T − 1)·GAP, 3) uint8 BGR, white between the frames.

@@ -1,4 +1,4 @@
-"""A fixed colour for every track id; people with a colour vision deficiency can distinguish them, too.
+"""A fixed colour for every track id; the colours can be distinguished with colour vision deficiencies, too.
 
 Called by :mod:`track_visualizer` and by tools that draw their own pictures. The first colours are Okabe and Ito's
 ("Color Universal Design", 2008); the others are picked one by one, each as far as possible from all before it, as seen
@@ -42,7 +42,7 @@ def as_seen(rgb: np.ndarray) -> np.ndarray:
 
 
 def _candidates(count: int = 720) -> np.ndarray:
-    """(count, 3) sRGB colours: hues advance by the golden angle, lightness and chroma by other irrational steps."""
+    """Return (count, 3) sRGB colours: hues advance by the golden angle, lightness and chroma by irrational steps."""
     step = np.arange(count)
     lightness = 40 + 50 * (step * 2**.5 % 1)
     chroma = 45 + 35 * (step * 3**.5 % 1)
@@ -53,7 +53,7 @@ def _candidates(count: int = 720) -> np.ndarray:
 
 @cache
 def palette() -> np.ndarray:
-    """(64, 3) uint8 BGR, read-only; always the same."""
+    """Return the colours, (64, 3) uint8 BGR, read-only; they are always the same."""
     candidates = _candidates()
     seen = as_seen(candidates)
     chosen = [np.array(color, np.float64) for color in OKABE_ITO]
@@ -70,13 +70,13 @@ def palette() -> np.ndarray:
 
 
 def color_of(track_id: int) -> tuple[int, int, int]:
-    """BGR, 0 to 255, of a track or object id; any integer. Ids that are equal modulo 64 share a colour."""
+    """Return the colour, BGR from 0 to 255, of any integer id. Ids that are equal modulo 64 share a colour."""
     return tuple(palette()[int(track_id) % NUM_COLORS].tolist())
 
 
 @cache
 def text_color_on(bgr: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever has the higher contrast on the colour (WCAG 2 relative luminance)."""
+    """Return black or white, whichever has the higher contrast to a colour (WCAG 2 relative luminance)."""
     srgb = np.array(bgr[::-1]) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055)**2.4)
     luminance = linear @ (0.2126, 0.7152, 0.0722)

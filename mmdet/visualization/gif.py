@@ -1,9 +1,10 @@
-"""GIF files of videos: small, one palette for all frames, written frame by frame.
+"""Write small GIF files of videos frame by frame, with one palette for all frames.
 
-Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. The palette comes from the first seconds
-(median cut); a frame that differs too much from it, after a cut for example, gets one of its own. Pixels that hardly
-change are not written again, which saves most of the size. Where the content moves too much for the size allowed, the
-threshold of change rises, colours become fewer, and finally frames are left out; the others keep their times.
+Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. The palette is computed from the first
+seconds (median cut); a frame that differs too much from it, for example after a cut, gets a palette of its own. Pixels
+that hardly change are not written again, which reduces the size most. If there is too much motion for the allowed size,
+the threshold of change is raised, the number of colours is reduced, and finally frames are left out; the others keep
+their times.
 
 Pillow can write GIFs only with all frames in memory, so only its LZW encoder is used.
 """
@@ -20,13 +21,13 @@ from PIL import GifImagePlugin, Image
 
 from .writers import ClosingWriter, cannot_write, check_fps, make_folder
 
-PALETTE_FRAMES = 32  # frames that the palette is made from, fewer where they are large:
-PALETTE_BYTES = 16_000_000
-SAMPLE_PIXELS = 20_000  # of those frames, that median cut sees
-BYTES_PER_SECOND = 500_000  # at 320 pixels width
-BURST_BYTES = 350_000
-TRANSPARENT = 255  # palette index that leaves a pixel as it is
-# (colours, smallest change of a channel that is written), from the best quality to the last resort
+PALETTE_FRAMES = 32  # number of frames that the palette is computed from ...
+PALETTE_BYTES = 16_000_000  # ... or fewer, if they are larger than this
+SAMPLE_PIXELS = 20_000  # pixels of these frames that median cut uses
+BYTES_PER_SECOND = 500_000  # allowed size at a width of 320 pixels
+BURST_BYTES = 350_000  # allowed in addition, for short sequences with much motion
+TRANSPARENT = 255  # palette index that leaves a pixel unchanged
+# (number of colours, largest change of a channel that is not written), from the highest to the lowest quality
 QUALITY = ((255, 4), (255, 8), (128, 12), (64, 16), (32, 24), (16, 32))
 
 
@@ -34,11 +35,11 @@ class GifWriter(ClosingWriter):
     """Write an endlessly repeating GIF.
 
     Args:
-        path: the file; its folder is made if missing. It appears with the first frames.
-        fps: frames per second, where frames come without times.
-        max_width: pixels; wider frames are resized to it. The size allowed is 500 kB a second and 350 kB at 320 pixels
-            and below, and grows with the square of the width above.
-        max_fps: frames that follow faster are left out.
+        path: path of the file, which is created with the first frames; its folder is created if missing.
+        fps: frames per second, if frames have no times.
+        max_width: width in pixels to which wider frames are resized. The allowed size is 500 kB per second plus 350 kB
+            up to 320 pixels, and grows with the square of the width above.
+        max_fps: frames beyond this rate are left out.
 
     Raises:
         UserError: the file cannot be written, or fps is not positive.
@@ -50,17 +51,17 @@ class GifWriter(ClosingWriter):
         self.fps = fps
         self.max_width = max_width
         self.max_fps = max_fps
-        self._count = 0  # frames that came
+        self._count = 0  # frames added
         self._first: float | None = None  # time of the first frame
         self._now = 0.0  # seconds at which the last frame starts
-        self._slot = -1  # of 1 / max_fps seconds, that the last frame kept lies in
-        self._waiting: list[tuple[np.ndarray, int]] = []  # frames and times until there is a palette
+        self._slot = -1  # index of the interval of 1 / max_fps seconds of the last frame kept
+        self._waiting: list[tuple[np.ndarray, int]] = []  # frames and times before the palette is computed
         self._encoder: _Encoder | None = None
         self._file: BinaryIO | None = None
         make_folder(self.path.parent)
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
-        """(width, height) that frames of a size are written in."""
+        """Return the (width, height) in which frames of a size are written."""
         scale = min(1, self.max_width / width)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -69,7 +70,8 @@ class GifWriter(ClosingWriter):
 
         Args:
             frame: (H, W, 3) uint8 BGR.
-            time: in seconds, greater than that of the frame before; the first is shown at 0. None: at ``fps``.
+            time: time in seconds, greater than that of the previous frame; the first frame is shown at 0. None: frames
+                are shown at ``fps``.
         """
         if time is None:
             self._now = self._count / self.fps
@@ -129,12 +131,11 @@ def _hundredths(seconds: float) -> int:
 
 
 class _Encoder:
-    """Encode frames of one size as the bytes of a GIF. A frame's bytes are returned with the next frame, which sets its
-    duration.
+    """Encode frames of one size as a GIF. The bytes of a frame are returned with the next, which sets its duration.
 
     Args:
-        frames: (h, w, 3) uint8 BGR frames to make the palette from.
-        allowance: how many times BYTES_PER_SECOND the file may have.
+        frames: (h, w, 3) uint8 BGR frames to compute the palette from.
+        allowance: allowed size of the file, in multiples of BYTES_PER_SECOND and BURST_BYTES.
     """
 
     def __init__(self, frames: list[np.ndarray], allowance: float) -> None:
@@ -143,10 +144,10 @@ class _Encoder:
         self.allowance = allowance
         self.table = _ColorTable(frames)
         self.table_is_shared = True
-        self.source = np.zeros_like(frames[0])  # each pixel when it was last written
+        self.source = np.zeros_like(frames[0])  # each pixel as it was last written
         self.level = 0
         self.spent = 0
-        self.pending: tuple[int, bytes] | None = None  # time and bytes of the last frame, its duration open
+        self.pending: tuple[int, bytes] | None = None  # time and bytes of the last frame
 
     def header(self) -> bytes:
         width, height = self.size
@@ -155,10 +156,10 @@ class _Encoder:
         return screen + self.table.palette.tobytes() + endless
 
     def add(self, frame: np.ndarray, time: int) -> bytes:
-        """Encode a frame that starts at a time (hundredths of a second); returns the bytes of the frame before."""
+        """Encode a frame that starts at a time (hundredths of a second); return the bytes of the previous frame."""
         over = self.spent - self.allowance * BYTES_PER_SECOND * time / 100
         if over > self.allowance * BURST_BYTES * 0.85:
-            return b''  # leaves the last frame on the screen
+            return b''  # the previous frame is shown longer
         if over > self.allowance * BURST_BYTES * 0.25:
             self.level = min(self.level + 1, len(QUALITY) - 1)
         elif over < 0:
@@ -181,11 +182,11 @@ class _Encoder:
             return b''
         start, data = self.pending
         self.pending = None
-        # keep what was there under transparent pixels; viewers slow down frames of less than 2/100 s
+        # transparent pixels keep the previous frame; viewers slow down frames of less than 2/100 s
         return struct.pack('<BBBBHBB', 0x21, 0xF9, 4, 0b101, min(max(time - start, 2), 65535), TRANSPARENT, 0) + data
 
     def _image(self, frame: np.ndarray) -> bytes:
-        """Image block of the frame's pixels that changed."""
+        """Encode the changed pixels of a frame as an image block."""
         colors, tolerance = QUALITY[self.level]
         if self.spent == 0:
             changed = np.ones(frame.shape[:2], bool)
@@ -204,7 +205,7 @@ class _Encoder:
 
 
 def _max_channel(image: np.ndarray) -> np.ndarray:
-    """Maximum over the channels, (h, w, 3) → (h, w); much faster than NumPy's along a short axis."""
+    """Compute the maximum over the channels, (h, w, 3) → (h, w); NumPy is much slower along a short axis."""
     blue, green, red = cv2.split(image)
     return cv2.max(cv2.max(blue, green), red)
 
@@ -213,12 +214,12 @@ class _ColorTable:
     """A palette of 255 colours, the 256th reserved for transparency, and the mapping of colours to it.
 
     Args:
-        frames: (h, w, 3) uint8 BGR frames to make the palette from.
+        frames: (h, w, 3) uint8 BGR frames to compute the palette from.
     """
 
     def __init__(self, frames: list[np.ndarray]) -> None:
         pixels = np.concatenate([frame[::2, ::2].reshape(-1, 3) for frame in frames])
-        # many more take seconds where all differ, and Pillow lets no other thread run meanwhile
+        # many more distinct pixels take seconds, during which Pillow holds the GIL
         self._sample = pixels[::-(-len(pixels) // SAMPLE_PIXELS)]
         self.palette = np.zeros((256, 3), np.uint8)  # RGB
         cut = self._median_cut(255)
@@ -228,11 +229,11 @@ class _ColorTable:
         self._usual_error = self._error(self._sample)
 
     def suits(self, frame: np.ndarray) -> bool:
-        """Whether the frame's colours are nearly as close to the palette as those that it was made from."""
+        """Return whether the palette approximates a frame about as well as the frames it was computed from."""
         return self._error(frame[::4, ::4].reshape(-1, 3)) < 2 * self._usual_error + 4
 
     def indices(self, pixels: np.ndarray, colors: int) -> np.ndarray:
-        """Palette indices (h, w) uint8 of BGR pixels (h, w, 3), using only ``colors`` of the palette's colours."""
+        """Return the palette indices (h, w) uint8 of BGR pixels (h, w, 3), using only ``colors`` colours."""
         if colors not in self._lookups:
             grid = np.arange(32) * 8 + 4
             blue, green, red = np.meshgrid(grid, grid, grid, indexing='ij')
@@ -244,18 +245,18 @@ class _ColorTable:
         return self._lookups[colors][(five_bits[..., 0] << 10) | (five_bits[..., 1] << 5) | five_bits[..., 2]]
 
     def _median_cut(self, colors: int) -> np.ndarray:
-        """(k, 3) RGB, k at most ``colors``, that represent the sample."""
+        """Compute at most ``colors`` colours, (k, 3) RGB, that represent the sample."""
         image = Image.fromarray(np.ascontiguousarray(self._sample[None, :, ::-1]))
         quantized = image.quantize(colors, method=Image.Quantize.MEDIANCUT)
         return np.array(quantized.getpalette(), np.uint8).reshape(-1, 3)[:colors]
 
     def _nearest(self, rgb: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-        """(n,) uint8 indices of the allowed palette entries nearest to (n, 3) colours."""
+        """Return the indices (n,) uint8 of the allowed palette entries that are nearest to colours (n, 3)."""
         entries = self.palette[allowed].astype(np.float32)
         distance = (entries**2).sum(axis=1) - 2 * rgb.astype(np.float32) @ entries.T
         return allowed[distance.argmin(axis=1)].astype(np.uint8)
 
     def _error(self, bgr: np.ndarray) -> float:
-        """Mean absolute error of a channel."""
+        """Compute the mean absolute error per channel of pixels (n, 3)."""
         shown = self.palette[self.indices(bgr[None], 255)[0]][:, ::-1]
         return float(cv2.absdiff(bgr, np.ascontiguousarray(shown)).mean())

@@ -1,7 +1,7 @@
-"""Text labels of the objects in a picture: their text, their placement, and how they are painted, as plates.
+"""Text labels of the objects in a picture, painted as plates: their text, placement and drawing.
 
-Called by :mod:`track_visualizer`. Plates stay inside the frame and never overlap each other; without enough room the
-text is shortened, and finally the plate is left out.
+Called by :mod:`track_visualizer`. Plates stay inside the frame and never overlap each other; if there is not enough
+room, the text is shortened, and finally the plate is left out.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .paint import solid_block
 
 NAME_LENGTH = 24  # characters of a class name that are shown
 PLATE_ALPHA = 0.85
-PLATES_SHARE = 0.15  # of the picture, that plates should cover at most
+PLATES_SHARE = 0.15  # largest share of the picture that plates should cover
 
 
 def label_texts(
@@ -27,14 +27,15 @@ def label_texts(
     """List the texts that a plate may show, from the longest to the shortest.
 
     Args:
-        track_id, name, score, uncertainty: of the object, None where unknown; ``uncertainty`` is the mean over its box.
+        track_id, name, score: values of the object, None if unknown.
+        uncertainty: mean uncertainty of its box, None if unknown.
 
     Returns:
-        For example ``['#3 seal 0.87 u0.12', '#3 seal 0.87', '#3 seal', '#3']``; empty where nothing is known.
+        For example ``['#3 seal 0.87 u0.12', '#3 seal 0.87', '#3 seal', '#3']``; empty if nothing is known.
     """
     parts = [] if track_id is None else [f'#{track_id}']
     if name:
-        # names come from annotation files: one line, nothing unprintable, no half surrogate pairs
+        # names come from annotation files: remove line breaks, unprintable characters and lone surrogates
         name = ''.join(c if c.isprintable() else ' ' for c in name.encode('utf-8', 'replace').decode())
         parts.append(name if len(name) <= NAME_LENGTH else name[:NAME_LENGTH - 1] + '…')
     if score is not None:
@@ -51,11 +52,11 @@ def place_plates(
 
     Args:
         boxes: n boxes x1, y1, x2, y2 in pixels; finite.
-        sizes: for each object the (width, height) of its texts, the preferred first.
+        sizes: (width, height) of the texts of each object, the preferred text first.
         frame: (height, width) of the picture.
 
     Returns:
-        For each object (index of the text, x, y) of the plate, whole pixels, or None where no text fits.
+        (index of the text, x, y) of the plate of each object, in integer pixels, or None if no text fits.
     """
     height, width = frame
     # with many objects all texts are shortened, so that the plates do not cover the picture
@@ -69,7 +70,7 @@ def place_plates(
     for box, texts in zip(boxes, sizes):
         found = None
         for choice, (w, h) in enumerate(texts):
-            # the last text is the shortest and may span the frame; a longer one should leave room for other plates
+            # the last text is the shortest and may be as wide as the frame; longer ones must leave room for others
             last = choice == len(texts) - 1
             if h > height or w > width * (1 if last else 0.4) or (choice < skipped and not last):
                 continue
@@ -95,12 +96,12 @@ def _spots(box: Sequence[float], w: int, h: int, height: int, width: int) -> Ite
 
 
 def _is_free(x: int, y: int, w: int, h: int, taken: Iterable[tuple[int, int, int, int]]) -> bool:
-    """Whether a plate overlaps none of those placed already."""
+    """Return whether a plate overlaps none of the plates placed already."""
     return not any(x < x2 and x + w > x1 and y < y2 and y + h > y1 for x1, y1, x2, y2 in taken)
 
 
 def plate_size(text: str, font_size: int) -> tuple[int, int]:
-    """(width, height) of a plate in pixels."""
+    """Return the (width, height) of a plate in pixels."""
     height, width = _text_mask(text, font_size).shape
     return width, height
 
@@ -109,11 +110,11 @@ def paint_plate(image: np.ndarray, text: str, x: int, y: int, font_size: int, co
     """Paint a plate in place.
 
     Args:
-        image: (H, W, 3) uint8 BGR that holds the whole plate.
-        text: of the plate.
-        x, y: its upper left corner.
+        image: (H, W, 3) uint8 BGR that contains the whole plate.
+        text: text of the plate.
+        x, y: upper left corner.
         font_size: pixels per em.
-        color: BGR of the plate; the text is black or white.
+        color: colour of the plate, BGR; the text is black or white.
     """
     ink = _text_mask(text, font_size)  # (h, w)
     height, width = ink.shape
@@ -126,7 +127,7 @@ def paint_plate(image: np.ndarray, text: str, x: int, y: int, font_size: int, co
 
 @lru_cache(maxsize=1024)
 def _text_mask(text: str, font_size: int) -> np.ndarray:
-    """(h, w) float32 in [0, 1]: where there is ink on the plate; padding included."""
+    """Render a text as coverage (h, w) float32 in [0, 1], with padding."""
     words = [_word_mask(word, font_size) for word in text.split(' ')]
     space = np.zeros((words[0].shape[0], max(2, font_size // 3)), np.float32)
     return np.hstack([space, *(part for word in words for part in (word, space))])
@@ -134,7 +135,7 @@ def _text_mask(text: str, font_size: int) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _word_mask(word: str, font_size: int) -> np.ndarray:
-    """Ink of a word, cached: only the numbers on a plate change from frame to frame."""
+    """Render a word as coverage; cached, since only the numbers on a plate change from frame to frame."""
     font = _font(font_size)
     ascent, descent = font.getmetrics()
     canvas = Image.new('L', (int(np.ceil(font.getlength(word))), ascent + descent))
@@ -144,14 +145,14 @@ def _word_mask(word: str, font_size: int) -> np.ndarray:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # here: only pictures need it, and it loads slowly
+    import matplotlib  # imported here: it takes long, and only labels need its font
     path = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=1024)
 def _rounded(height: int, width: int, radius: float) -> np.ndarray:
-    """(height, width) float32 coverage of a rectangle with round corners."""
+    """Compute the (height, width) float32 coverage of a rectangle with rounded corners."""
     dy = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - radius)
     dx = np.abs(np.arange(width) + 0.5 - width / 2) - (width / 2 - radius)
     distance = np.hypot(dy.clip(0)[:, None], dx.clip(0)[None]) - radius

@@ -1,7 +1,7 @@
-"""MP4 files of videos: H.264, which browsers play, where PyAV or OpenCV can encode it, else MPEG-4 Part 2.
+"""Write MP4 files of videos: H.264, which browsers play, if PyAV or OpenCV can encode it, else MPEG-4 Part 2.
 
-Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. Nothing starts before the first frame:
-a writer may be made in one process and used in a fork of it.
+Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. The encoder starts with the first frame,
+so a writer may be created in one process and used in a fork of it.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mmdet.paths import is_utf8, shown
 
 from .writers import ClosingWriter, cannot_write, check_fps, make_folder
 
-# Chosen for speed, then size: CPU time of a 1280x720 frame of data/toy_textured, its size, its PSNR, without B frames
+# Chosen for speed, then size: CPU time per 1280x720 frame of data/toy_textured, size per frame, PSNR, without B frames
 #   OpenCV's MPEG-4            5.9 ms  41 kB  35.7 dB
 #   ultrafast, crf 23          5.7 ms  35 kB  34.3 dB (without deblocking, as all of ultrafast)
 #   ultrafast, crf 21          6.4 ms  49 kB  35.0 dB
@@ -36,25 +36,25 @@ from .writers import ClosingWriter, cannot_write, check_fps, make_folder
 #   veryfast, crf 23          14.4 ms  21 kB  35.3 dB
 # B frames cost time too, and more frames are lost when the process is killed.
 X264_SETTINGS = {'preset': 'superfast', 'crf': '24', 'coder': 'vlc', 'bf': '0'}
-# While it is written the file is a row of fragments that each play when they are on disk; closing makes it an ordinary
-# MP4. Without flush_packets the end of a fragment would wait in memory for the next.
+# While it is written, the file consists of fragments that can be played once they are on disk; closing converts it to
+# an ordinary MP4. Without flush_packets, the end of a fragment would stay in memory until the next one.
 MP4_SETTINGS = {'movflags': 'hybrid_fragmented+frag_keyframe+empty_moov', 'flush_packets': '1'}
 FRAGMENT_SECONDS = 2
-FRAGMENT_FRAMES = (12, 250)  # at least, for key frames are large; at most, for a fragment waits in memory
-TICKS_PER_SECOND = 10_000  # at least, for the times of frames
+FRAGMENT_FRAMES = (12, 250)  # smallest number, since key frames are large; largest, since a fragment is in memory
+TICKS_PER_SECOND = 10_000  # smallest resolution of the times of frames
 # as in ISO/IEC 23091-2
 BT709_PRIMARIES, SRGB_TRANSFER, BT601_MATRIX, VIDEO_RANGE = 1, 13, 6, 1
 
 
 class Mp4Writer(ClosingWriter):
     """Write an MP4 file: H.264 if PyAV is installed (the extra ``video``) or OpenCV has an encoder for it, else MPEG-4
-    Part 2, said once.
+    Part 2, with one warning.
 
-    What PyAV writes is readable up to the last seconds even if the process is killed.
+    A file written by PyAV is readable up to the last seconds even if the process is killed.
 
     Args:
-        path: the file; its folder is made if missing. It appears with the first frame.
-        fps: frames per second, where frames come without times. OpenCV can write no other times.
+        path: path of the file, which is created with the first frame; its folder is created if missing.
+        fps: frames per second, if frames have no times. OpenCV can write a constant frame rate only.
 
     Raises:
         UserError: the file cannot be written, or fps is not positive.
@@ -72,13 +72,13 @@ class Mp4Writer(ClosingWriter):
         """Append a frame.
 
         Args:
-            frame: (H, W, 3) uint8 BGR; one of another size than the first is resized.
-            time: in seconds, greater than that of the frame before; the first is shown at 0. None: 1 / fps after the
-                frame before.
+            frame: (H, W, 3) uint8 BGR; a frame of another size than the first is resized.
+            time: time in seconds, greater than that of the previous frame; the first frame is shown at 0. None: 1 / fps
+                after the previous frame.
         """
         if self._video is None:
             height, width = frame.shape[:2]
-            self._size = (width + width % 2, height + height % 2)  # the encoders take even sides only
+            self._size = (width + width % 2, height + height % 2)  # the encoders require even sides
             self._video = self._open()
         width, height = self._size
         right, below = width - frame.shape[1], height - frame.shape[0]
@@ -111,15 +111,15 @@ class Mp4Writer(ClosingWriter):
 
 
 class X264Video:
-    """Counterpart of :class:`cv2.VideoWriter` that uses PyAV: H.264, 4:2:0, with tagged colours.
+    """Counterpart of :class:`cv2.VideoWriter` that uses PyAV: H.264, 4:2:0, with a tagged colour space.
 
     Args:
-        path: the file.
+        path: path of the file.
         fps: frames per second; written as a fraction.
         size: width and height in pixels, even.
 
     Raises:
-        UserError: the file cannot be written, also by :meth:`write` and :meth:`release`.
+        UserError: the file cannot be written; also raised by :meth:`write` and :meth:`release`.
     """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
@@ -167,7 +167,7 @@ class X264Video:
             self._container.mux(self._stream.encode(picture))
 
     def release(self) -> None:
-        """Write the frames that the encoder holds, and make the file an ordinary MP4; does nothing after an error."""
+        """Write the frames that the encoder holds and convert the file to an ordinary MP4; no effect after an error."""
         if self._container is not None:
             with self._checked():
                 self._container.mux(self._stream.encode())
@@ -185,7 +185,7 @@ class X264Video:
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
-        """After an error the file is closed as it is: its finished fragments stay readable."""
+        """Close the file after an error, so that its finished fragments are readable, and raise UserError."""
         import av
 
         try:
@@ -209,7 +209,7 @@ def frame_rate(fps: float) -> Fraction:
 
 @cache
 def find_codec() -> str:
-    """'libx264' if PyAV has it, 'avc1' if OpenCV can encode H.264, else 'mp4v', which is then said."""
+    """Return 'libx264' if PyAV has it, 'avc1' if OpenCV can encode H.264, else 'mp4v' with a warning."""
     if pyav_has_x264():
         return 'libx264'
     if opencv_has_h264():
@@ -226,11 +226,11 @@ def pyav_has_x264() -> bool:
         av.Codec('libx264', 'w')
     except (ImportError, ValueError):
         return False
-    return av.library_versions['libavformat'] >= (62,)  # FFmpeg 8, the first that can do MP4_SETTINGS
+    return av.library_versions['libavformat'] >= (62,)  # FFmpeg 8, the first version that supports MP4_SETTINGS
 
 
 def opencv_has_h264() -> bool:
-    # Tried in a child process: a missing encoder makes FFmpeg's C code print errors that nobody can act on.
+    # tried in a child process, since FFmpeg's C code prints errors if the encoder is missing
     trial = (
         'import cv2, sys\n'
         'video = cv2.VideoWriter(sys.argv[1], cv2.VideoWriter_fourcc(*"avc1"), 10.0, (64, 64))\n'

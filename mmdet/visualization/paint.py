@@ -18,9 +18,7 @@ RIM: Color = (32, 32, 32)
 
 @dataclass(frozen=True)
 class Style:
-    """Sizes in pixels that suit a picture: lines and text grow with it, text slower, so that small pictures stay
-    readable.
-    """
+    """Sizes of lines and text in pixels, which grow with the picture; text grows less, to be readable in small ones."""
 
     line: int
     contour: int
@@ -28,7 +26,7 @@ class Style:
 
     @classmethod
     def for_size(cls, height: int, width: int) -> Style:
-        """For a (height, width) picture; 1280×720 gives lines of 2, contours of 3 and text of 18 pixels."""
+        """Return the style for a picture; 1280×720 has lines of 2, contours of 3 and text of 18 pixels."""
         relative = (height * width / (1280 * 720))**0.5
         return cls(
             line=max(1, round(2 * relative)),
@@ -46,7 +44,7 @@ def paint_mask(
         mask: (h, w) uint8 in {0, 1}.
         x, y: upper left corner of the mask, in its own pixels.
         color: BGR.
-        alpha: share of the colour in the tint, 0 to 1.
+        alpha: opacity of the tint, in [0, 1].
         contour: thickness of the contour in pixels, 0 for none.
         scale: image pixels per mask pixel.
     """
@@ -67,7 +65,7 @@ def paint_mask(
 
 
 def _inner_edge(mask: np.ndarray, x: int, y: int, frame: tuple[int, ...], thickness: int) -> np.ndarray:
-    """The mask's pixels within ``thickness`` of its edge; where the frame cuts the object there is no edge."""
+    """Return the pixels of a mask within ``thickness`` of its edge; there is no edge at the border of the frame."""
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     if y == 0:
         padded[0] = padded[1]
@@ -86,15 +84,15 @@ def _disc(radius: int) -> np.ndarray:
 
 
 def solid_block(height: int, width: int, color: Color) -> np.ndarray:
-    """(height, width, 3) uint8 of one colour; OpenCV fills it many times faster than NumPy."""
+    """Return a (height, width, 3) uint8 array of one colour; OpenCV fills it many times faster than NumPy."""
     block = np.empty((height, width, 3), np.uint8)
     return cv2.rectangle(block, (0, 0), (width, height), color, -1)
 
 
 def paint_box(image: np.ndarray, box: np.ndarray, color: Color, line: int) -> None:
-    """Outline of a box (x1, y1, x2, y2 in pixels of the image), closed along the frame where that cuts it.
+    """Draw the outline of a box (x1, y1, x2, y2 in pixels of the image), clipped to the image.
 
-    Thick lines get a dark rim that shows on any background.
+    Thick lines have a dark rim, which is visible on any background.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = (min(max(side, 0), end - 1) for side, end in zip(_pixels(box).tolist(), (width, height) * 2))
@@ -104,7 +102,7 @@ def paint_box(image: np.ndarray, box: np.ndarray, color: Color, line: int) -> No
 
 
 def paint_uncertainty(image: np.ndarray, box: np.ndarray, uncertainty: np.ndarray, color: Color, line: int) -> None:
-    """Ellipses at the upper left and the lower right corner of a box.
+    """Draw the uncertainty of a box as ellipses at its upper left and its lower right corner.
 
     Args:
         image: (H, W, 3) uint8 BGR.
@@ -123,7 +121,7 @@ def paint_uncertainty(image: np.ndarray, box: np.ndarray, uncertainty: np.ndarra
 
 
 def paint_trail(image: np.ndarray, points: np.ndarray, color: Color, line: int) -> None:
-    """A line through (k, 2) points x, y, the oldest first; it tapers towards the past and ends in a dot."""
+    """Draw a line through points (k, 2) x, y, the oldest first; it becomes thicker over time and ends in a dot."""
     path = _pixels(points).tolist()
     for ink, rim in ((RIM, 2 if line > 1 else 0), (color, 0)):
         for step, (start, end) in enumerate(itertools.pairwise(path), start=1):
@@ -132,5 +130,5 @@ def paint_trail(image: np.ndarray, points: np.ndarray, color: Color, line: int) 
 
 
 def _pixels(coordinates: np.ndarray) -> np.ndarray:
-    """Whole pixels, bounded so that OpenCV's integers hold them."""
+    """Round coordinates to integers and clip them to the range of OpenCV's integers."""
     return np.rint(np.minimum(np.maximum(coordinates, -1e6), 1e6)).astype(int)

@@ -1,7 +1,7 @@
-"""The parts of COCO RLE masks that hold their objects, without decoding the rest of the frame.
+"""Decode only the region of a COCO RLE mask that contains its object.
 
-Called by :mod:`track_visualizer` for every frame. pycocotools can only decode whole masks: at 1280×720
-that is about 0.9 ms an object, more than all painting; this takes about 0.1 ms and gives the same pixels
+Called by :mod:`track_visualizer` for every frame. pycocotools can only decode whole masks, which takes about 0.9 ms per
+object at 1280×720, more than all painting; this takes about 0.1 ms and returns the same pixels
 (``tests/visualization``).
 """
 from __future__ import annotations
@@ -19,18 +19,18 @@ def crop_rles(rles: Sequence[dict], margin: int = 0) -> list[tuple[np.ndarray, i
 
     Args:
         rles: ``size`` (H, W) and ``counts`` (bytes or str, or a list of run lengths).
-        margin: pixels to keep on each side of an object, as far as the frame has them.
+        margin: number of pixels to keep on each side of an object, within the frame.
 
     Returns:
-        For each:
-        mask: (h, w) uint8 in {0, 1}, C-contiguous rows; (0, 0) where the mask is empty.
-        x, y: where its upper left corner lies in the frame.
+        For each mask:
+        mask: (h, w) uint8 in {0, 1}, C-contiguous rows; (0, 0) if the mask is empty.
+        x, y: position of its upper left corner in the frame.
     """
     if not rles:
         return []
     rles = [mask_utils.frPyObjects(rle, *rle['size']) if isinstance(rle['counts'], list) else rle for rle in rles]
     packed = [rle['counts'] if isinstance(rle['counts'], str) else rle['counts'].decode() for rle in rles]
-    # together: with few runs the calls are most of the time
+    # all at once: with few runs, the overhead of the calls dominates
     runs, first = unpack_counts(packed, 'mask', range(len(rles)))
     boxes = mask_utils.toBbox(rles).astype(int).tolist()
     return [_crop(rle, box, counts.reshape(-1), margin)
@@ -38,7 +38,7 @@ def crop_rles(rles: Sequence[dict], margin: int = 0) -> list[tuple[np.ndarray, i
 
 
 def _crop(rle: dict, box: list[int], counts: np.ndarray, margin: int) -> tuple[np.ndarray, int, int]:
-    """One mask from its box x, y, w, h and its run lengths."""
+    """Decode one mask from its box x, y, w, h and its run lengths."""
     height, width = rle['size']
     x, y, w, h = box
     if w == 0 or h == 0:
@@ -48,8 +48,8 @@ def _crop(rle: dict, box: list[int], counts: np.ndarray, margin: int) -> tuple[n
     if (counts[1:-1] == 0).any():  # not the canonical form: edges would cancel out
         return np.ascontiguousarray(mask_utils.decode(rle)[top:bottom, left:right]), left, top
 
-    # Runs go down the columns. A pixel is inside when the edges above it in its column, plus one where a run enters
-    # the column from the column before, are odd: an exclusive-or downwards, done for eight columns at once.
+    # Runs are column-major. A pixel is inside if the number of edges above it in its column, plus one if a run
+    # continues from the previous column, is odd: a cumulative exclusive-or along the column, for eight columns at once.
     edges = np.cumsum(counts, dtype=np.int64)
     columns = np.arange(left, right)
     padded = -(-len(columns) // 8) * 8

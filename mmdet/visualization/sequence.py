@@ -1,7 +1,7 @@
-"""Results of whole videos as pictures on disk: a folder of PNG frames, a GIF, an MP4 file.
+"""Visualise the results of whole videos as a folder of PNG frames, a GIF or an MP4 file.
 
-Called frame by frame by the hook behind ``test_video.py --show`` and by the video tools, through a
-:class:`mmdet.video.frame_sink.FrameSink`, so that the network goes on meanwhile. Each encoder has a thread of its own.
+Called frame by frame by the hook of ``test_video.py --show`` and by the video tools, through a
+:class:`mmdet.video.frame_sink.FrameSink`, so that the network runs concurrently. Each encoder has a thread of its own.
 """
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ class SequenceVisualizer:
     context manager; files are complete after :meth:`close`.
 
     Args:
-        out_dir: made if missing.
-        class_names: names by 0-based label.
-        score_thr: objects with a score strictly above are drawn.
-        fps: frames per second of GIF and MP4, where samples have no ``time``.
-        outputs: some of 'png', 'gif', 'mp4'.
-        gif_width: pixels; GIFs of wider videos are drawn at this width.
-        visualizer: draws the frames; by default a :class:`TrackVisualizer` of the names and the threshold given.
-        use_times: show each frame at its sample's ``time`` (seconds), where it has one; otherwise at ``fps``.
+        out_dir: output folder, created if missing.
+        class_names: class names by 0-based label.
+        score_thr: objects with a score above it are drawn.
+        fps: frames per second of GIF and MP4, if samples have no ``time``.
+        outputs: any of 'png', 'gif', 'mp4'.
+        gif_width: width in pixels at which GIFs of wider videos are drawn.
+        visualizer: visualizer that draws the frames; None: a :class:`TrackVisualizer` with the given names and
+            threshold.
+        use_times: show each frame at the ``time`` of its sample (seconds) if it has one, else at ``fps``.
 
     Raises:
-        UserError: an unknown output, or a folder that cannot be made.
+        UserError: an output is unknown, or the folder cannot be created.
     """
 
     def __init__(
@@ -79,22 +80,21 @@ class SequenceVisualizer:
         self._video_of_name: dict[str, Any] = {}
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
-        """Draw the next frame of its video.
+        """Draw the next frame of a video.
 
-        Frames of several videos may alternate if they have the metainfo ``video_length``: a video ends with its last
-        frame. A video of unknown length ends when another one begins.
+        Frames of several videos may alternate if they have the metainfo ``video_length``: a video then ends with its
+        last frame. A video of unknown length ends when another one begins.
 
         Args:
-            image: (H, W, 3) uint8 BGR of the original size; None: ``sample.ori_img``, or what ``sample.img_path``
-                holds.
-            sample: with ``pred_track_instances`` and the metainfo ``video_id``, ``frame_id``, ``img_path``. A video
-                begins with ``frame_id`` 0 or an unknown ``video_id``.
+            image: (H, W, 3) uint8 BGR of the original size; None: ``sample.ori_img`` or the file ``sample.img_path``.
+            sample: sample with ``pred_track_instances`` and the metainfo ``video_id``, ``frame_id``, ``img_path``. A
+                video begins with ``frame_id`` 0 or a new ``video_id``.
 
         Raises:
-            UserError: an image cannot be read, a file cannot be written; the latter also in a later call.
+            UserError: an image cannot be read, or a file cannot be written; the latter possibly in a later call.
         """
         if image is None:
-            image = _read_image(sample)  # before the files of a video are begun
+            image = _read_image(sample)  # before the files of a video are created
         video_id, frame_id = sample.get('video_id'), int(sample.get('frame_id', 0))
         if frame_id == 0 or video_id not in self._open:
             self._end([open_id for open_id, video in self._open.items()
@@ -107,10 +107,10 @@ class SequenceVisualizer:
             self._end([video_id])
 
     def close(self) -> list[Path]:
-        """Finish all files; more calls do nothing.
+        """Finish all files; further calls have no effect.
 
         Returns:
-            The folders and files written, in the order of their start.
+            The folders and files written, in the order of their creation.
         """
         self._end(list(self._open))
         return self._written
@@ -125,7 +125,7 @@ class SequenceVisualizer:
         if self._video_of_name.setdefault(name, video_id) != video_id:
             name = f'{name}_{video_id}'
             self._video_of_name[name] = video_id
-        visualizer = copy.copy(self.visualizer)  # trails belong to a video
+        visualizer = copy.copy(self.visualizer)  # each video has trails of its own
         visualizer.reset()
         png = PngWriter(self.out_dir / name, PNG_THREADS) if 'png' in self.outputs else None
         gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width) if 'gif' in self.outputs else None
@@ -143,8 +143,8 @@ class _VideoPictures:
     """The files of one video; GIF and MP4 are encoded in a thread each.
 
     Args:
-        visualizer: draws the frames; used for this video only.
-        png, gif, mp4: writers; None: no such file.
+        visualizer: visualizer of the frames, used for this video only.
+        png, gif, mp4: writers; None: the file is not written.
         length: number of frames of the video; None: unknown.
         use_times: see :class:`SequenceVisualizer`.
     """
@@ -171,13 +171,13 @@ class _VideoPictures:
         if self._gif is not None and self._gif_thread is not None:
             size = self._gif.size_for(*image.shape[:2])
             if full is None or size != image.shape[1::-1]:
-                # drawn small instead of made small, for text and lines to stay readable
+                # drawn at the small size instead of resized, so that text and lines are readable
                 small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
                 full = self._visualizer.paint(small, objects, size[0] / image.shape[1])
             self._gif_thread.put(full, time)
 
     def close(self) -> None:
-        """Finish the files, all of them also after an error."""
+        """Finish all files, even after an error."""
         with ExitStack() as stack:
             for writer in (self._png, self._gif_thread, self._mp4_thread):
                 if writer is not None:
@@ -185,7 +185,7 @@ class _VideoPictures:
 
 
 def video_name(img_path: str | None, video_id: Any) -> str:
-    """Name the files of a video after the folder that holds its frames, see :func:`mmdet.paths.output_name`."""
+    """Return the name for the files of a video, that of the folder of its frames (:func:`mmdet.paths.output_name`)."""
     return output_name(Path(img_path).parent.name if img_path else '', f'video_{video_id}')
 
 

@@ -1,7 +1,7 @@
-"""Draw the objects of a frame, predicted or annotated.
+"""Draw the predicted or annotated objects of a frame.
 
-Called by :class:`~mmdet.visualization.SequenceVisualizer` for ``test_video.py --show`` and the video tools, and by the
-tools that show annotations. Input and output are arrays, independent of files and networks.
+Called by :class:`~mmdet.visualization.SequenceVisualizer` for ``test_video.py --show`` and the video tools, and by
+tools that display annotations. Input and output are arrays, independent of files and networks.
 """
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ class DrawnObject:
 
 @VISUALIZERS.register_module()
 class TrackVisualizer:
-    """Draw objects in colours that stay with their ids.
+    """Draw objects in colours that depend on their ids only.
 
     Args:
-        class_names: names by 0-based label; a label without one shows as ``class 7``. None: no names.
-        score_thr: objects with a score strictly above are drawn; annotated objects have no score and are all drawn.
-        alpha: share of the colour in a mask's tint, 0 to 1.
-        draw_masks, draw_contours, draw_boxes, draw_labels, draw_uncertainty: which marks to draw, where the data has
-            them.
-        trail_length: number of past frames that an object's trail shows, 0 for none. With trails, draw each frame of a
-            video once and in order, with :meth:`reset` between videos.
+        class_names: class names by 0-based label; a label without a name is shown as ``class 7``. None: no names.
+        score_thr: objects with a score above it are drawn; annotated objects have no score and are always drawn.
+        alpha: opacity of the tint of masks, in [0, 1].
+        draw_masks, draw_contours, draw_boxes, draw_labels, draw_uncertainty: whether to draw these if they are known.
+        trail_length: number of past frames in the trail of an object, 0 for none. With trails, draw each frame of a
+            video once and in order, and call :meth:`reset` between videos.
     """
 
     def __init__(
@@ -76,9 +75,9 @@ class TrackVisualizer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the trails: a new video begins."""
+        """Delete the trails; to be called before a new video."""
         self._time = 0
-        self._trails: dict[int, list[tuple[int, float, float]]] = {}  # id → (time, x, y) of its centre
+        self._trails: dict[int, list[tuple[int, float, float]]] = {}  # (time, x, y) of the centre by id
 
     def draw(self, image: np.ndarray, instances: Any, scale: float = 1.0) -> np.ndarray:
         """Draw the objects on a copy of the frame.
@@ -87,16 +86,16 @@ class TrackVisualizer:
             image: (H, W, 3) uint8 BGR; not changed.
             instances: InstanceData or any object with some of the attributes ``bboxes`` (n, 4) x1, y1, x2, y2,
                 ``scores`` (n,), ``labels`` (n,), ``instances_id`` (n,), ``masks`` (n RLE dicts, or (n, h, w) of 0 and
-                1), ``uncertainties`` (n, 4); tensors or arrays. Boxes or masks are needed.
+                1), ``uncertainties`` (n, 4); tensors or arrays. Boxes or masks are required.
             scale: pixels of ``image`` per pixel of ``instances``, for a picture smaller than the original.
 
         Returns:
-            (H, W, 3) uint8 BGR; equal to ``image`` where there is nothing to draw.
+            (H, W, 3) uint8 BGR; equal to ``image`` if there is nothing to draw.
         """
         return self.paint(image, self.prepare(instances), scale)
 
     def prepare(self, instances: Any) -> list[DrawnObject]:
-        """Select the objects above the threshold and decode their masks; see :meth:`draw`. Advances the trails."""
+        """Select the objects above the threshold, decode their masks and extend their trails; see :meth:`draw`."""
         masks = getattr(instances, 'masks', None)
         if masks is not None and not isinstance(masks, (list, tuple)):
             masks = list(_as_array(masks, np.uint8))
@@ -189,12 +188,12 @@ class TrackVisualizer:
 
 
 def _array(value: Any, dtype: type) -> np.ndarray | None:
-    """As :func:`_as_array`; None stays None."""
+    """Convert a value as :func:`_as_array` does; return None for None."""
     return None if value is None else _as_array(value, dtype)
 
 
 def _as_array(value: Any, dtype: type) -> np.ndarray:
-    """A tensor (any device), mask structure or array as an array of the type."""
+    """Convert a tensor (on any device), mask structure or array to an array of the given type."""
     if hasattr(value, 'detach'):
         value = value.detach().cpu().numpy()
     elif hasattr(value, 'to_ndarray'):
@@ -203,16 +202,14 @@ def _as_array(value: Any, dtype: type) -> np.ndarray:
 
 
 def _crops(masks: Sequence[Any]) -> list[tuple[np.ndarray | None, int, int]]:
-    """The part of each mask (all RLEs or all arrays) that holds its object, and its upper left corner; None where it is
-    empty.
-    """
+    """Crop each mask (all RLEs or all arrays) to its object; return crop and upper left corner, None if it is empty."""
     if all(isinstance(mask, dict) for mask in masks):
         return [(crop if crop.size else None, x, y) for crop, x, y in crop_rles(masks)]
     return [_crop(mask) for mask in masks]
 
 
 def _crop(mask: np.ndarray) -> tuple[np.ndarray | None, int, int]:
-    """One mask of :func:`_crops` that is an array of the frame's size."""
+    """Crop a mask that is an array of the size of the frame, see :func:`_crops`."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return _NO_MASK

@@ -1,4 +1,4 @@
-"""Read the curves of a training from its log. Called by :func:`mmdet.apis.write_report`, which draws them."""
+"""Read the training curves from a log; called by :func:`mmdet.apis.write_report`, which draws them."""
 from __future__ import annotations
 
 import json
@@ -15,13 +15,13 @@ OTHER_KEYS = ('epoch', 'iter', 'step', 'time', 'data_time', 'memory', 'eta', 'gr
 
 
 def read_scalars(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Curves from mmengine's ``vis_data/scalars.json``, one JSON object a line.
+    """Read the curves of mmengine's ``vis_data/scalars.json``, which has one JSON object per line.
 
     Returns:
-        For each number logged (k, 2) float64: step, value. A last line cut off by an interrupt is left out.
+        (k, 2) float64 steps and values by name. A last line that was truncated by an interrupt is left out.
 
     Raises:
-        UserError: the file is missing, is not such a log, or holds nothing.
+        UserError: the file is missing, is not such a log, or has no values.
     """
     try:
         lines = Path(path).read_text(encoding='utf-8', errors='replace').splitlines()

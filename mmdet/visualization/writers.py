@@ -1,7 +1,7 @@
-"""The interface of picture writers, and the writer of PNG frames; :mod:`gif` and :mod:`mp4` hold the others.
+"""Interface of the frame writers, and the writer of PNG frames; the others are in :mod:`gif` and :mod:`mp4`.
 
-Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. All writers take BGR frames in order,
-hold a bounded number of them, and leave a readable file when closed, whatever the number of frames.
+Called by :class:`~mmdet.visualization.SequenceVisualizer` and the video tools. All writers accept BGR frames in order,
+keep a bounded number of them in memory, and leave a readable file when closed after any number of frames.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from mmdet.errors import UserError
 
-# half the time of OpenCV's default for files 15 % larger; the level has to come first, for it resets the strategy
+# half the time of OpenCV's default, with files 15 % larger; the level must come first, since it resets the strategy
 PNG_SETTINGS = (
     cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB,
@@ -24,17 +24,17 @@ PNG_SETTINGS = (
 
 
 class FrameWriter(Protocol):
-    """What :class:`PngWriter`, :class:`GifWriter` and :class:`Mp4Writer` have in common."""
+    """Interface of :class:`PngWriter`, :class:`GifWriter` and :class:`Mp4Writer`."""
 
     def write(self, frame: np.ndarray) -> None:
         """Append a (H, W, 3) uint8 BGR frame. A frame of another size than the first is resized, except by PNG."""
 
     def close(self) -> None:
-        """Finish the file; more calls do nothing."""
+        """Finish the file; further calls have no effect."""
 
 
 class ClosingWriter:
-    """Base of the writers: a context manager that closes, also when the block failed."""
+    """Base class of the writers: a context manager that closes the file even after an error."""
 
     def __enter__(self) -> Self:
         return self
@@ -43,19 +43,19 @@ class ClosingWriter:
         self.close()
 
     def close(self) -> None:
-        """Finish the file; more calls do nothing."""
+        """Finish the file; further calls have no effect."""
 
 
 class PngWriter(ClosingWriter):
     """Write ``<folder>/00000.png``, ``00001.png``, ...; each appears complete or not at all.
 
     Args:
-        folder: made if missing.
-        threads: number of threads that encode frames; with 0, :meth:`write` encodes them itself. With threads, frames
-            must not be changed after they were handed over, and an error is raised by a later call.
+        folder: output folder, created if missing.
+        threads: number of threads that encode frames; with 0, :meth:`write` encodes them itself. With threads, a frame
+            must not be changed after the call, and its errors are raised by a later call.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: str | os.PathLike, threads: int = 0) -> None:
@@ -67,7 +67,7 @@ class PngWriter(ClosingWriter):
         make_folder(self.folder)
 
     def write(self, frame: np.ndarray, index: int | None = None) -> None:
-        """Write a frame; ``index`` names the file, by default one more than the last."""
+        """Write a frame; ``index`` is the number in the file name, by default that of the last frame plus 1."""
         index = self._next if index is None else index
         self._next = index + 1
         path = self.folder / f'{index:05d}.png'
@@ -78,7 +78,7 @@ class PngWriter(ClosingWriter):
             self._pending.popleft().result()
         try:
             self._pending.append(self._pool.submit(_write_png, path, frame))
-        except RuntimeError:  # the interpreter is ending, and pools accept nothing more
+        except RuntimeError:  # the interpreter shuts down, and pools accept no more work
             _write_png(path, frame)
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ def _write_png(path: Path, frame: np.ndarray) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for pictures, or raise a UserError that names it."""
+    """Create a folder for pictures; raise a UserError that names it if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A toy set that the tests of this folder share; they must not write into it."""
+"""A toy data set shared by the tests of this folder, which must not change it."""
 import json
 
 import pytest
@@ -17,7 +17,7 @@ def toy_set(tmp_path_factory):
 
 @pytest.fixture
 def edited_set(toy_set, tmp_path):
-    """Function of a change: a copy of the set's training annotations with it, the images linked."""
+    """Return a function that copies the training annotations with a change, and links the images."""
     def edit(change):
         data = json.loads((toy_set / 'annotations/instances_train.json').read_text())
         change(data)

@@ -1,4 +1,4 @@
-"""COCO images as clips of one frame, and the way from the frames of videos to COCO and back."""
+"""COCO images as clips of one frame; conversion of video frames to COCO and back."""
 import json
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def build(root, test_mode=False, file='coco.json'):
 
 
 def edited(root, tmp_path, change):
-    """A copy of the set with a change of the annotations."""
+    """Return a copy of the data set with changed annotations."""
     data = load_json(root / 'coco.json')
     change(data)
     (tmp_path / 'coco.json').write_text(json.dumps(data))
@@ -105,7 +105,7 @@ def test_damaged_files_are_named(coco_set, tmp_path, change, message):
         build(edited(coco_set, tmp_path, change))
 
 
-def test_frames_of_videos_survive_the_way_through_coco(toy_set, tmp_path):
+def test_conversion_to_coco_and_back_restores_the_videos(toy_set, tmp_path):
     path = toy_set / 'annotations/instances_train.json'
     out = tmp_path / 'coco.json'
     done = subprocess.run([sys.executable, 'tools/dataset_converters/yvis2coco.py', str(path), '--out', str(out)],

@@ -1,4 +1,4 @@
-"""COCO pseudo-videos: conversion, id maps, the second view of an image, joint training sets."""
+"""COCO pseudo-videos: conversion, mapping of ids, augmentation of the reference frame, joint training."""
 import json
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def coco_set(tmp_path):
 
 
 def test_conversion_keeps_labels_with_masks():
-    """Tie, crowd and speck go with their labels; a 10x10 square has 100 pixels; images without objects go."""
+    """Tie, crowd, speck and images without objects are removed; the mask of a 10x10 square has 100 pixels."""
     content = coco_images_to_vis(check_coco(coco_content(), 'coco.json'), 'yvis2019').content
     assert [video['file_names'] for video in content['videos']] == [['a.jpg'], ['b.jpg']]
     assert [(a['video_id'], a['category_id'], a['areas'], a['bboxes']) for a in content['annotations']] == [
@@ -65,7 +65,7 @@ def test_conversion_keeps_labels_with_masks():
     (YOUTUBE_VIS_2019, {1: 'person', 3: 'sedan', 4: 'motorbike', 25: 'giraffe', 43: 'tennis_racket'}),
     (YOUTUBE_VIS_2021, {1: 'person', 3: 'car', 16: 'bird', 34: 'flying_disc', 43: 'tennis_racket'}),
     (OVIS, {1: 'Person', 2: 'Bicycle', 5: 'Airplane', 17: 'Cat', 25: 'Giraffe'})])
-def test_id_maps_name_the_same_things(target, pairs):
+def test_mapped_ids_have_names_of_the_same_meaning(target, pairs):
     assert {ident: target.names[target.from_coco[ident] - 1] for ident in pairs} == pairs
     assert len(set(target.names)) == len(target.names) and set(target.from_coco.values()) <= set(
         range(1, len(target.names) + 1))
@@ -90,7 +90,7 @@ def test_reads_coco_and_its_conversion_alike(coco_set, tmp_path):
 
 
 def test_categories_of_another_set_are_mapped_by_name(coco_set):
-    """Ids are positions; COCO names that stand for nothing are left out."""
+    """Ids are positions; COCO names that are not mapped are left out."""
     dataset = COCOVIS(**coco_set, target={'nothing': [], 'animal': ['cat', 'dog']}, pipeline=LOAD)
     assert dataset.metainfo['classes'] == ('nothing', 'animal')
     labels = [frame['gt_labels'].tolist() for index in range(len(dataset)) for frame in dataset[index]['frames']]
@@ -159,8 +159,8 @@ def test_key_frame_keeps_its_image_and_loses_specks():
     assert key['gt_instances_id'].tolist() == [7] and key['gt_labels'].tolist() == [3] and len(key['gt_masks']) == 1
 
 
-def test_lost_objects_leave_with_label_and_id():
-    """The corner object moves out in some draws; whatever stays is paired by id, labels along."""
+def test_lost_objects_are_removed_with_label_and_id():
+    """The corner object leaves the frame in some draws; the remaining objects keep id and label."""
     seen = set()
     for seed in range(40):
         key, frame = AffineColourReference()(clip(seed))['frames']
@@ -173,7 +173,7 @@ def test_lost_objects_leave_with_label_and_id():
 
 
 def test_no_common_object_leaves_unmatched_boxes():
-    """Only the corner object, moved out for certain: boxes as in the key frame, ids that match nothing."""
+    """Only the corner object, which always leaves the frame: boxes of the key frame, ids that match no object."""
     results = clip()
     for frame in results['frames']:
         for name in ('gt_masks', 'gt_labels', 'gt_instances_id', 'gt_bboxes'):
@@ -214,8 +214,8 @@ def toy(root, split='train', **kwargs):
                        data_prefix=dict(img_path=f'{split}_images'), **kwargs)
 
 
-def test_weights_set_the_places(toy_root):
-    """12 and 4 items: weights 1.5 and .5 give 18 and 2 places; every item of the first appears, half of them twice."""
+def test_weights_set_the_number_of_indices(toy_root):
+    """12 and 4 items with weights 1.5 and .5 have 18 and 2 indices; half of the first items occur twice."""
     first, second = toy(toy_root), toy(toy_root, 'valid')
     joint = WeightedConcatDataset([first, second], weights=[1.5, .5])
     assert len(joint) == 20
@@ -225,7 +225,7 @@ def test_weights_set_the_places(toy_root):
     assert len(set(names[12:18])) == 6 and all('valid_images' in name for name in names[18:])
 
 
-def test_thinned_set_is_seen_whole_in_the_long_run(toy_root):
+def test_all_items_of_a_subsampled_set_occur_over_many_epochs(toy_root):
     joint = WeightedConcatDataset([toy(toy_root)], weights=[.25])
     seen = {joint[SeededIndex(place, (0, epoch, place, 1))]['frames'][0]['img_path']
             for epoch in range(30) for place in range(len(joint))}
@@ -276,7 +276,7 @@ def test_joint_training_batches(toy_root, tmp_path):
     with DefaultScope.overwrite_default_scope('mmdet'):
         batches = list(Runner.build_dataloader(loader, seed=0))
     clips = [clip for batch in batches for clip in batch['data_samples']]
-    assert len(clips) == 20  # 12 + 6 places, filled up to whole batches
+    assert len(clips) == 20  # 12 + 6 indices, padded to whole batches
     still = [clip for clip in clips if clip[0].video_length == 1]
     assert len(still) >= 6 and all(clip[0].img_path == clip[1].img_path for clip in still)
     shared = [set(clip[0].gt_instances.instances_id.tolist()) & set(clip[1].gt_instances.instances_id.tolist())

@@ -1,4 +1,4 @@
-"""The toy set: determinism, layout, and that every difficulty it promises really occurs."""
+"""The toy data set: determinism, layout, and the occurrence of every documented difficulty."""
 import json
 import subprocess
 import sys
@@ -69,7 +69,7 @@ def test_masks_of_a_frame_are_disjoint(tmp_path):
             assert sum(mask_utils.decode(rle) for rle in frame if rle).max() <= 1
 
 
-def test_objects_leave_come_back_and_hide_each_other(tmp_path):
+def test_objects_leave_return_and_occlude_each_other(tmp_path):
     spec = ToyVIS(videos=6, val_videos=0, frames=40, size=(64, 48), seed=1, format='ovis')
     data = json.loads(make_toy_vis(tmp_path, spec, progress=False)['train'].read_text())
     words = {word for a in data['annotations'] for word in a['occlusion']}

@@ -1,4 +1,4 @@
-"""Order of items: partition among processes, repeatability, resumption."""
+"""Samplers: distribution among processes, reproducibility, resumption."""
 from itertools import chain
 
 import numpy as np
@@ -12,7 +12,7 @@ from mmdet.errors import UserError
 
 
 class Items:
-    """Stands for a data set: one dict an item."""
+    """Substitute for a data set, with one dict per item."""
 
     def __init__(self, items: list[dict]) -> None:
         self.items = items
@@ -92,13 +92,13 @@ def batches_of(monkeypatch, world_size, batch_size, skip=0, epoch=0):
         batches = AspectRatioBatchSampler(sampler, batch_size)
         batches.skip(skip)
         length, made = len(batches), list(batches)
-        assert length == len(made) + skip == len(list(batches))  # the skip holds once
+        assert length == len(made) + skip == len(list(batches))  # only one epoch is shortened
         return made
     return list(each_process(monkeypatch, world_size, build))
 
 
 @pytest.mark.parametrize('world_size, batch_size', [(1, 1), (1, 4), (2, 2), (4, 1), (3, 3)])
-def test_batches_are_of_one_shape_in_all_processes(monkeypatch, world_size, batch_size):
+def test_batches_have_the_same_orientation_in_all_processes(monkeypatch, world_size, batch_size):
     shares = batches_of(monkeypatch, world_size, batch_size)
     assert {index for share in shares for batch in share for index in batch} == set(range(20))
     for step in zip(*shares, strict=True):
@@ -108,7 +108,7 @@ def test_batches_are_of_one_shape_in_all_processes(monkeypatch, world_size, batc
     assert len(set(seeds)) == len(seeds)
 
 
-def test_processes_share_what_one_process_would_take(monkeypatch):
+def test_several_processes_have_the_items_of_one(monkeypatch):
     def pairs(batches):
         return [(int(index), index.seed) for index in batches]
     (alone,) = batches_of(monkeypatch, 1, 4)
@@ -116,7 +116,7 @@ def test_processes_share_what_one_process_would_take(monkeypatch):
     assert [pairs(a + b) for a, b in zip(*shares)] == [pairs(batch) for batch in alone]
 
 
-def test_resumed_epoch_goes_on_where_it_stopped(monkeypatch):
+def test_a_resumed_epoch_continues_where_it_stopped(monkeypatch):
     (whole,) = batches_of(monkeypatch, 1, 3, epoch=5)
     (rest,) = batches_of(monkeypatch, 1, 3, skip=2, epoch=5)
     assert rest == whole[2:]

@@ -1,4 +1,4 @@
-"""Training clips of any length: consecutive frames of videos, still images of COCO; both mixed half and half."""
+"""Training clips of any length: consecutive frames of videos, still images of COCO; both in equal shares."""
 from collections import Counter
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The reader of YouTube-VIS JSON: every form of annotation it must take, and one clear line for all others."""
+"""The reader of YouTube-VIS JSON: all supported forms of annotations, and a one-line error for all others."""
 import copy
 import json
 
@@ -27,7 +27,7 @@ def packed(array: np.ndarray) -> dict:
 
 
 def listed(array: np.ndarray) -> dict:
-    """Uncompressed RLE: run lengths of the columns, zeros first."""
+    """Return an uncompressed RLE: column-major run lengths, zeros first."""
     flat = array.T.ravel()
     ends = np.flatnonzero(np.diff(flat, prepend=0, append=2))
     return {'size': list(array.shape), 'counts': np.diff(ends, prepend=0).tolist()}
@@ -37,7 +37,7 @@ BLOCK = mask(1, 2, 4, 7)
 
 
 def content(**changes) -> dict:
-    """One video, one object of category 'cat' in frames 0 and 2; changes go into its annotation."""
+    """Return a file with one object of category 'cat' in frames 0 and 2, whose annotation has the given changes."""
     annotation = {'id': 11, 'video_id': 5, 'category_id': 30, 'iscrowd': 0,
                   'segmentations': [packed(BLOCK), None, packed(BLOCK)],
                   'bboxes': [[2., 1., 5., 3.], None, [2., 1., 5., 3.]], 'areas': [15, None, 15]}
@@ -97,11 +97,11 @@ def test_forms_of_masks_and_missing_fields(tmp_path, segmentation, missing):
     ({'iscrowd': 1}, []),
 ], ids=['no box', 'empty box', 'no mask', 'empty mask', 'no area', 'thin', 'flat', 'one pixel', 'right of the image',
         'left of the image', 'crowd'])
-def test_which_frames_count(tmp_path, changes, frames):
+def test_frames_in_which_an_object_is_present(tmp_path, changes, frames):
     assert read(tmp_path, content(**changes)).annotated_frames(0).tolist() == frames
 
 
-def test_crowd_goes_with_its_mask(tmp_path):
+def test_crowds_are_left_out(tmp_path):
     data = content()
     crowd = {**data['annotations'][0], 'id': 12, 'iscrowd': 1, 'segmentations': [packed(1 - BLOCK)] * 3}
     data['annotations'].insert(0, crowd)
@@ -110,7 +110,7 @@ def test_crowd_goes_with_its_mask(tmp_path):
     assert (decode_masks(objects.rles) == BLOCK).all()
 
 
-def test_objects_of_several_videos_keep_apart(tmp_path):
+def test_objects_of_several_videos_are_not_mixed(tmp_path):
     data = content()
     data['videos'].insert(0, {'id': 9, 'height': HEIGHT, 'width': WIDTH, 'file_names': ['w/0.jpg', 'w/1.jpg']})
     first = data['annotations'][0]
@@ -201,7 +201,7 @@ JUNK = st.one_of(st.none(), st.booleans(), st.integers(-3, 2 ** 65), st.floats()
 
 
 def places(node, path=()):
-    """Paths to every value in a JSON document."""
+    """Yield the path to every value in a JSON document."""
     yield path
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, child in items:

@@ -1,4 +1,4 @@
-"""Items of the data sets: which frames, with which reference, and what happens to faults in the files."""
+"""Items of the data sets: frames, reference frames, and faults in the files."""
 import copy
 import json
 import os
@@ -38,7 +38,7 @@ test_set.__test__ = False
 
 
 def keep_frames(frames):
-    """A change of annotations: objects only in these frames of the first video, none in the others."""
+    """Return a change of annotations: objects only in the given frames of the first video, none in the others."""
     def change(data):
         data['annotations'] = [a for a in data['annotations'] if a['video_id'] == 1]
         for annotation in data['annotations']:
@@ -89,7 +89,7 @@ def test_training_items_are_the_annotated_frames(edited_set):
 
 @pytest.mark.parametrize('frames, ref_range, key, expected', [
     ({0, 1, 3, 7}, 3, 0, {1, 3}),
-    ({0, 1, 3, 7}, 3, 7, {0, 1, 3}),  # none near: any other
+    ({0, 1, 3, 7}, 3, 7, {0, 1, 3}),  # none within the range: any other
     ({0, 1, 3, 7}, 0, 0, {1, 3, 7}),
     ({4}, 5, 4, {4})], ids=['near', 'far', 'range 0', 'alone'])
 def test_reference_frame(edited_set, frames, ref_range, key, expected):
@@ -149,7 +149,7 @@ def spoil(path, how: str) -> None:
 
 @pytest.fixture
 def spoilt_set(tmp_path):
-    """Function of a fault: a new set of two videos, whose frames 2 have the fault, and these frames' paths."""
+    """Return a function of a fault that creates two videos, whose frames 2 have it, and returns their paths."""
     def make(how):
         make_toy_vis(tmp_path, ToyVIS(videos=1, val_videos=1, frames=4, size=(64, 48), seed=3), progress=False)
         paths = [tmp_path / name for name in ('train_images/toy0_00000/00002.jpg', 'valid_images/toy1_00000/00002.jpg')]
@@ -247,13 +247,13 @@ def test_another_image_folder_that_has_the_images_is_named(spoilt_set):
 
 
 def private_bytes() -> int:
-    """Memory of this process that it shares with no other."""
+    """Return the memory that this process does not share with others, in bytes."""
     with open('/proc/self/smaps_rollup') as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(('Private_Dirty', 'Private_Clean')))
 
 
 class MemoryProbe(torch.utils.data.Dataset):
-    """Reads every item's annotations, then reports how much memory became the process's own."""
+    """Read the annotations of all items, then return the memory that is no longer shared."""
 
     def __init__(self, dataset: YVISDataset) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""Annotations and results of videos of squares, whose overlaps can be computed by head."""
+"""Annotations and results of videos of squares, whose overlaps are easy to compute."""
 import numpy as np
 
 from mmdet.structures.masks import encode_masks
@@ -8,7 +8,7 @@ NONE = None
 
 
 def square(x, y=0, side=20):
-    """RLE of a square as JSON holds it."""
+    """Return the RLE of a square in the form of JSON files."""
     mask = np.zeros((1, SIZE, SIZE), np.uint8)
     mask[0, y:y + side, x:x + side] = 1
     rle = encode_masks(mask)[0]

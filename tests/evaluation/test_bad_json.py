@@ -1,4 +1,4 @@
-"""Annotation and result files of every kind of wrong: one line that names the place, or the right answer."""
+"""Faulty annotation and result files: a one-line error that names the entry, or the correct score."""
 import copy
 import json
 import pickle
@@ -151,7 +151,7 @@ VALUES = [None, True, -1, 0, 3, 2**40, 1e300, float('nan'), '', 'x', 'PPPP', '0'
 
 
 def spoil_somewhere(node, rng):
-    """Replaces, drops or doubles one element somewhere in a JSON value."""
+    """Replace, remove or duplicate a random element of a JSON value."""
     while True:
         keys = list(node) if isinstance(node, dict) else range(len(node))
         key = rng.choice(keys)

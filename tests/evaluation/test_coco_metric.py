@@ -15,7 +15,7 @@ BOXES = {7: [([10, 20, 40, 40], 5)], 9: [([0, 0, 30, 50], 5), ([50, 10, 100, 100
 
 @pytest.fixture
 def truth(tmp_path):
-    """Annotation file of three images of 200×150, categories 2 and 5 in the order 5, 2."""
+    """Write an annotation file of three images of 200×150, categories 2 and 5 in the order 5, 2."""
     path = tmp_path / 'coco.json'
     path.write_text(json.dumps({
         'images': [{'id': ident, 'file_name': f'{ident}.png', 'height': 150, 'width': 200} for ident in BOXES],
@@ -27,7 +27,7 @@ def truth(tmp_path):
 
 
 def found(image_id: int, boxes: list, score: float = 0.9) -> dict:
-    """What the model hands over for an image: boxes x, y, w, h with categories 5 (label 0) and 2 (label 1)."""
+    """Return the result of a model for an image: boxes x, y, w, h with categories 5 (label 0) and 2 (label 1)."""
     rows = torch.tensor([[x, y, x + w - 1, y + h - 1] for (x, y, w, h), _ in boxes], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([0 if category == 5 else 1 for _, category in boxes], dtype=torch.long)
     sample = DetDataSample(
@@ -44,7 +44,7 @@ def run(metric, results: dict) -> dict:
 
 def test_perfect_boxes(truth):
     scores = run(CocoMetric(str(truth)), BOXES)
-    # nothing is small; one object of each size otherwise
+    # no object is small; one is medium, one is large
     assert {name: round(value, 6) for name, value in scores.items()} == {
         'bbox_AP': 1, 'bbox_AP50': 1, 'bbox_AP75': 1, 'bbox_APs': -1, 'bbox_APm': 1, 'bbox_APl': 1,
         'bbox_AR1': 1, 'bbox_AR10': 1, 'bbox_AR100': 1, 'bbox_ARs': -1, 'bbox_ARm': 1, 'bbox_ARl': 1}

@@ -27,7 +27,7 @@ def track(xs, category_id=3, video_id=1, **fields):
 
 @pytest.fixture(scope='module')
 def truth():
-    """Two objects of two categories through four frames."""
+    """Return annotations of two objects of two categories in four frames."""
     return read_ground_truth(dict(
         videos=[dict(id=1, height=20, width=60, length=FRAMES), dict(id=9, height=20, width=60, length=FRAMES)],
         categories=[dict(id=3, name='cat'), dict(id=8, name='cat too')],
@@ -65,7 +65,7 @@ def test_nothing_found(truth):
 
 @pytest.fixture
 def without(tmp_path, monkeypatch):
-    """Function of a package: makes it missing; a stand-in for TrackEval imports scipy as TrackEval does."""
+    """Return a function that hides a package; a substitute for TrackEval imports scipy as TrackEval does."""
     for name in [name for name in sys.modules if name.partition('.')[0] in ('scipy', 'trackeval')]:
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / 'trackeval').mkdir()

@@ -1,4 +1,4 @@
-"""Overlaps of a video's tracks by category: those of the masks' own pixels, with few questions to pycocotools."""
+"""Overlaps of the tracks of a video by category equal those of their pixels, with few calls of pycocotools."""
 import numpy as np
 import pytest
 
@@ -11,7 +11,7 @@ SIZE = (24, 30)
 
 
 def track(masks, category):
-    """(T, h, w) → a track; frames without a pixel have no mask."""
+    """Convert masks (T, h, w) to a track; empty frames have no mask."""
     areas = masks.sum((1, 2))
     rles = [dict(rle, counts=rle['counts'].decode()) if area else None
             for rle, area in zip(encode_masks(masks), areas)]
@@ -33,7 +33,7 @@ def by_pixels(predictions, truths):
 
 @pytest.fixture
 def questions(monkeypatch):
-    """Numbers of predictions and annotations of every call that reaches pycocotools."""
+    """Record the numbers of predictions and annotations of every call of pycocotools."""
     asked, ask = [], module.video_mask_iou
 
     def count(predictions, truths, *areas):
@@ -61,7 +61,7 @@ def test_equal_the_overlaps_of_pixels_from_the_lowest_threshold_on(seed):
         assert np.array_equal(ours[theirs >= 0.5], theirs[theirs >= 0.5])
 
 
-def test_many_small_categories_share_their_questions(questions):
+def test_many_small_categories_share_calls(questions):
     rng = np.random.default_rng(0)
     tracks = [track(discs(rng, (12, 15), 8, 3), category) for category in range(20)]
     found = overlaps([([one], [one]) for one in tracks], 'segm')

@@ -1,4 +1,4 @@
-"""X.pkl, X.pkl.json, X.pkl.zip: content, round trip, and what the loader refuses."""
+"""X.pkl, X.pkl.json, X.pkl.zip: content, round trip, and files that the loader refuses."""
 import json
 import os
 import pickle
@@ -152,7 +152,7 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path):
 
 
 class Evil:
-    """Runs a command when a plain pickle.load reads it."""
+    """Run a command when a plain pickle.load reads it."""
 
     def __init__(self, marker, function=os.system):
         self.marker, self.function = marker, function
@@ -162,7 +162,7 @@ class Evil:
 
 
 def hostile_pickles(marker):
-    """By name: what an attacker may put in a result file."""
+    """Return malicious result files by name."""
     array = np.zeros(10, np.float32)
     return {
         'system command': pickle.dumps([Evil(marker)]),
@@ -193,7 +193,7 @@ def test_hostile_pickle_is_refused_and_runs_nothing(tmp_path, name):
 
 
 def test_the_hostile_pickle_works_where_it_can(tmp_path):
-    """Else the test above would show nothing."""
+    """Show that the files of the test above would run code if they were unpickled."""
     marker = tmp_path / 'owned'
     pickle.loads(hostile_pickles(marker)['system command'])
     assert marker.exists()

@@ -1,4 +1,4 @@
-"""Models that know labels and scores at a video's end only: the metric keeps the masks of the video's results."""
+"""Models whose labels and scores are known only at the end of a video: the metric stores the masks of its results."""
 import json
 
 import numpy as np
@@ -30,7 +30,7 @@ def objects(queries: list[int], masks: list[np.ndarray]) -> InstanceData:
 
 
 def video_clips() -> list[TrackDataSample]:
-    """Queries 3, 5 and 8; 3 has no mask in the last frame, where the video's results come."""
+    """Return clips with queries 3, 5 and 8; in the last frame, with the results of the video, 3 has no mask."""
     candidates = [objects([3, 5, 8], [square(0), square(2), square(4)]) for _ in range(2)]
     candidates.append(objects([5, 8], [square(2), square(5)]))
     frames = []

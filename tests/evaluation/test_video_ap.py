@@ -1,4 +1,4 @@
-"""Closed forms of the video AP, then the official tools' numbers."""
+"""Video AP in closed form and in comparison with the official tools."""
 import json
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_crowd_is_ignored_and_takes_many():
 
 
 def test_an_annotation_with_id_0_counts_like_others():
-    """The official matching takes id 0 for 'not matched'."""
+    """The official matching uses id 0 for 'not matched'."""
     assert ap(truth(annotation(0, [A, B])), [prediction([A, B]), prediction([A, B], .5)]) == pytest.approx(1)
 
 
@@ -161,7 +161,7 @@ def test_unmatched_and_out_of_range_is_ignored():
     np.testing.assert_array_equal(ignored[0, 0], [True, False])
 
 
-def test_precision_is_made_monotonous():
+def test_precision_is_made_monotonic():
     matched = np.array([[True, False, True]])
     precision, recall = precision_recall(np.array([.9, .8, .7]), matched, np.zeros_like(matched), 2)
     np.testing.assert_allclose(precision[0, [0, 50, 51, 100]], [1, 1, 2 / 3, 2 / 3])

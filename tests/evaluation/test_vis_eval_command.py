@@ -1,4 +1,4 @@
-"""tools/vis_eval.py: what it prints and writes, and how it refuses."""
+"""tools/vis_eval.py: output, result files and errors."""
 import importlib.util
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The metric as mmengine drives it: files, scores, several processes, interrupts."""
+"""The metric as mmengine uses it: files, scores, several processes, interrupts."""
 import json
 import os
 import tracemalloc
@@ -25,7 +25,7 @@ LENGTHS = {7: 4, 3: 3, 11: 5, 5: 1}
 
 
 def objects_of(video_id, frame_id):
-    """Two objects; the second is away in every third frame. Masks (n, h, w), labels, ids."""
+    """Return masks (n, h, w), labels and ids of two objects; the second is absent in every third frame."""
     masks = np.zeros((2, HEIGHT, WIDTH), np.uint8)
     masks[0, 2:12, 2 + frame_id:10 + frame_id] = 1
     masks[1, 12:20, 20 - frame_id:28 - frame_id] = 1
@@ -176,11 +176,11 @@ def test_an_interrupt_keeps_the_finished_videos(tmp_path, ann_file, messages):
     assert [entry['video_id'] for entry in entries] == [7, 7, 3, 3]
     assert 'Interrupted: 2 of 4 videos' in messages[-1]
     assert not (tmp_path / 'x.pkl').exists()
-    # a process that died while writing leaves half a line
+    # a process killed while writing leaves an incomplete line
     with open(tmp_path / 'x.pkl.parts' / 'rank_0.jsonl', 'a') as part:
         part.write('11 4 [[0],[1')
     assert metric.write_partial() == written
-    # the next run starts from nothing and cleans up
+    # the next run starts anew and removes the parts
     assert run(YouTubeVISMetric(ann_file, out=str(tmp_path / 'x.pkl')))['segm_AP'] == pytest.approx(1)
     assert not (tmp_path / 'x.pkl.parts').exists()
 
@@ -216,8 +216,8 @@ def test_videos_and_categories_of_another_data_set(ann_file):
             metric.process(None, [dict(video_data_samples=[sample])])
 
 
-def test_memory_stays_flat(tmp_path):
-    """3,000 frames: what is kept per frame is its place in the part file, far below its result."""
+def test_memory_does_not_grow_with_the_frames(tmp_path):
+    """3,000 frames: only their positions in the part file are in memory, which are much smaller than results."""
     length = 3_000
     path = tmp_path / 'long.json'
     path.write_text(json.dumps(dict(videos=[dict(id=5, height=HEIGHT, width=WIDTH, length=length)],
@@ -262,7 +262,7 @@ def test_three_processes_give_the_same_bytes_as_one(tmp_path, ann_file):
 
 @pytest.mark.parametrize(('bad', 'words'), [(4, 'none of the 4 frames of .*annotations.json could be read'), (3, None)])
 def test_a_test_without_one_readable_frame_is_an_error(tmp_path, caplog, bad, words):
-    """``on_bad_frame='skip'`` goes on without unreadable frames; an AP of 0 would look like a bad model."""
+    """``on_bad_frame='skip'`` continues without unreadable frames; an AP of 0 would suggest a bad model."""
     metric = YouTubeVISMetric(annotation_file(tmp_path / 'annotations.json'))
     samples = [frame_sample(7, frame) for frame in range(4)]
     for sample in samples[:bad]:

@@ -1,4 +1,4 @@
-"""The loss of generalised IoU: torchvision's values and gradients."""
+"""The GIoU loss: values and gradients equal torchvision's."""
 import torch
 from torchvision.ops import generalized_box_iou_loss
 

@@ -1,4 +1,4 @@
-"""Run-length encodings from files: what is accepted, brought to which form, refused with which words."""
+"""Run-length encodings from files: accepted forms, their canonical form, and error messages."""
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 37, 53
 
 
 def random_masks(count, seed=0):
-    """Blobs and noise, with an empty and a full mask among them."""
+    """Return blobs and noise, including an empty and a full mask."""
     rng = np.random.default_rng(seed)
     masks = (rng.random((count, HEIGHT, WIDTH)) < rng.random((count, 1, 1))).astype(np.uint8)
     masks[0], masks[1] = 0, 1
@@ -93,7 +93,7 @@ def test_a_string_that_starts_with_empty_runs():
 
 
 def pack(runs):
-    """The first three runs of a COCO string, whatever their values."""
+    """Encode the first three runs of a COCO string; any values are possible."""
     text = ''
     for value in runs:
         more = True
@@ -163,7 +163,7 @@ def test_bad_image_size(size):
 
 
 def test_damaged_strings_never_reach_c_code():
-    """Random edits of a good string: either still a mask of the right size or an error, never a hang."""
+    """Random edits of a valid string give a mask of the right size or an error; the decoder never hangs."""
     rng = np.random.default_rng(4)
     good = as_json(random_masks(40, seed=1))
     refused = 0

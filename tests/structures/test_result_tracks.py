@@ -1,4 +1,4 @@
-"""A track's class and score over its frames, and boxes as result files have them."""
+"""Class and score of a track over its frames, and boxes in the format of result files."""
 import numpy as np
 import pytest
 

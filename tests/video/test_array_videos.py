@@ -1,4 +1,4 @@
-"""Videos given as arrays: what is taken, what is refused with one line."""
+"""Videos given as arrays: accepted types, and one-line errors for others."""
 import re
 
 import numpy as np

@@ -10,7 +10,7 @@ from mmdet.video.frames import Clock
     ([None, None, None], [0, 0.1, 0.2]),
     ([0, None, 0.25], [0, 0.1, 0.25]),
     ([7, 7.1, 0, 0.1], [0, 0.1, 0.2, 0.3]),  # a restart
-    ([0, 0.5, 0.3, 0.6], [0, 0.5, 0.501, 0.6]),  # a confused order
+    ([0, 0.5, 0.3, 0.6], [0, 0.5, 0.501, 0.6]),  # a wrong order
     ([0, 0, 0.1], [0, 0.001, 0.1]),
 ], ids=['as they are', 'offset', 'none', 'one missing', 'restart', 'order', 'equal'])
 def test_times(stamps, times):

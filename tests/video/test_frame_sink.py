@@ -1,4 +1,4 @@
-"""Frames reach the consumers in another process, as they were; files are finished however this process ends."""
+"""Frames reach the consumers in another process unchanged; files are finished however this process ends."""
 import multiprocessing
 import os
 import subprocess
@@ -21,7 +21,7 @@ from mmdet.video.frame_sink import FrameSink
 
 
 class Recorder:
-    """Notes what it gets; its notes come back when it is closed."""
+    """Record the frames; the records are returned when it is closed."""
 
     def __init__(self, fail_at: int | None = None, fail_closing: bool = False) -> None:
         self.fail_at, self.fail_closing, self.notes = fail_at, fail_closing, []
@@ -105,7 +105,7 @@ def test_error_reaches_the_caller_once(platform, images):
         sink.add(images[0], make_sample(0))
 
 
-def test_close_tells_errors_too(platform, images):
+def test_close_raises_errors_too(platform, images):
     sink = FrameSink(Recorder(fail_at=0))
     sink.add(images[0], make_sample(0))
     with pytest.raises(UserError, match='frame 0 is bad'):

@@ -1,4 +1,4 @@
-"""Videos that are images: folders as people have them, stacks, animations, masks among frames, unreadable frames."""
+"""Videos of images: folders, stacks, animations, masks among frames, unreadable frames."""
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.helpers.films import film_frame, frame_of
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is logged."""
+    """Collect the messages logged."""
     lines = []
     monkeypatch.setattr(image_reader, 'print_log', lambda text, **_: lines.append(text))
     return lines
@@ -49,7 +49,7 @@ def test_frames_and_masks_of_one_name_are_refused_before_the_first_frame(video, 
     assert len(list(open_video(f'{tmp_path}/cat/*.jpg'))) == 3
 
 
-def test_images_of_several_kinds_without_equal_names_are_said(tmp_path, said):
+def test_images_of_several_types_without_equal_names_cause_a_warning(tmp_path, said):
     for name in ('1.jpg', '2.png', '3.jpg', '10.bmp'):
         write(tmp_path / 'cat' / name)
     assert [frame.path[-6:] for frame in open_video(tmp_path / 'cat')] == ['/1.jpg', '/2.png', '/3.jpg', '10.bmp']
@@ -140,7 +140,7 @@ def test_sixteen_bits_of_a_stack_are_read_as_those_of_an_image(tmp_path):
     assert np.array_equal(frames[1], next(open_video(tmp_path / 'one.tif')).image)
 
 
-def test_several_stacks_are_no_video(tmp_path):
+def test_several_stacks_are_refused(tmp_path):
     first, *others = pictures(3)
     for name in ('a.tif', 'b.tif'):
         first.save(tmp_path / name, save_all=True, append_images=others)
@@ -149,7 +149,7 @@ def test_several_stacks_are_no_video(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['image', 'stack', 'folder', 'exr'])
-def test_floating_point_values_are_said(kind, tmp_path):
+def test_floating_point_values_are_refused(kind, tmp_path):
     path = tmp_path / ('frame.exr' if kind == 'exr' else 'frame.tif')
     value = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
     if kind == 'stack':

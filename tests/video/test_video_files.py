@@ -22,7 +22,7 @@ from tests.helpers.films import damage, frame_of, turn, write_film  # noqa: E402
 
 @pytest.fixture
 def said(monkeypatch):
-    """What is logged."""
+    """Collect the messages logged."""
     lines = []
 
     def note(text, logger, level):
@@ -86,7 +86,7 @@ def test_a_file_with_nothing_but_a_cover_picture(tmp_path):
 
 
 @pytest.mark.parametrize('place', [0.2, 0.3, 0.4, 0.5, 0.6])
-def test_damage_in_the_middle_loses_only_what_it_hits(place, tmp_path, said):
+def test_damage_in_the_middle_loses_only_the_damaged_frames(place, tmp_path, said):
     path = write_film(tmp_path / 'film.mp4', 60, rate=30, g='12')
     damage(path, place)
     frames = list(open_video(path))
@@ -99,7 +99,7 @@ def test_damage_in_the_middle_loses_only_what_it_hits(place, tmp_path, said):
 
 
 def test_damage_at_the_end_loses_no_frames_that_threads_hold(tmp_path, said, monkeypatch):
-    """PyAV gives up the rest where one of the last frames is damaged; with one thread it does not."""
+    """With threads, PyAV drops the remaining frames if one of the last is damaged; with one thread it does not."""
     path = write_film(tmp_path / 'film.mp4', 60, rate=30, g='12')
     whole = path.read_bytes()
     for place in (0.75, 0.8, 0.85, 0.9, 0.95):
@@ -120,7 +120,7 @@ def test_damage_at_the_end_loses_no_frames_that_threads_hold(tmp_path, said, mon
         assert times[0] == times[1] and 40 < len(times[0]) < 60
 
 
-def test_a_file_cut_off_gives_what_it_has_and_says_so(tmp_path, said):
+def test_a_truncated_file_gives_its_frames_and_a_warning(tmp_path, said):
     path = write_film(tmp_path / 'film.mkv', 60, rate=30, codec='ffv1', pixels='bgr0', g='1')
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
     count = len(list(open_video(path)))
@@ -128,7 +128,7 @@ def test_a_file_cut_off_gives_what_it_has_and_says_so(tmp_path, said):
     assert len(said) == 1 and 'it is cut off after' in said[0] and f'of 2.00 seconds (frame {count})' in said[0]
 
 
-def test_nothing_is_said_about_a_part_of_a_film(tmp_path, said):
+def test_reading_a_part_of_a_film_causes_no_warning(tmp_path, said):
     path = write_film(tmp_path / 'film.mp4', 60, rate=30)
     assert shown_frames(open_video(path, 3, 20, 4)) == [3, 7, 11, 15, 19]
     assert not said
@@ -147,7 +147,7 @@ def test_variable_frame_rate_keeps_its_times(name, tmp_path, said):
     path = write_film(tmp_path / name, 16, milliseconds=times)
     frames = list(open_video(path))
     assert [frame.time for frame in frames] == pytest.approx([time / 1000 for time in times], abs=1e-3)
-    assert not said  # least of all that it is cut off
+    assert not said  # and no warning that it is cut off
 
 
 def test_a_thousand_frames_a_second(tmp_path):
@@ -157,7 +157,7 @@ def test_a_thousand_frames_a_second(tmp_path):
 
 
 @pytest.mark.parametrize('degrees', [90, 180, 270])
-def test_films_of_phones_are_turned(degrees, tmp_path):
+def test_films_of_phones_are_rotated(degrees, tmp_path):
     path = write_film(tmp_path / 'film.mp4', 5)
     before = [frame.image for frame in open_video(path)]
     turn(path, 64, 48, degrees)
@@ -176,7 +176,7 @@ def test_the_count_is_that_of_decoded_frames(tmp_path, said):
 @pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')
 @pytest.mark.parametrize('name', [b'caf\xe9.mp4', 'Screen\u202f9.41\u00a0AM\u3000x.mp4'.encode(), b'a:b.mp4',
                                   ('猫' * 80 + '.mp4').encode(), b"quote's %d [1].mp4"])
-def test_names_that_files_have(name, tmp_path):
+def test_unusual_file_names(name, tmp_path):
     written = write_film(tmp_path / 'film.mp4', 3)
     path = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
     written.rename(path)
@@ -200,7 +200,7 @@ def test_frames_of_a_film_over_http(tmp_path):
 
 
 @pytest.mark.parametrize('scheme', ['http', 'rtsp', 'rtmp', 'tcp'])
-def test_an_address_that_is_not_there_is_about_the_network(scheme):
+def test_an_address_that_does_not_exist_is_a_network_error(scheme):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -220,13 +220,13 @@ def test_opencv_gives_the_same_where_pyav_is_absent(start, end, stride, tmp_path
     assert not said
 
 
-def test_opencv_says_what_it_loses(tmp_path, without_pyav, said):
+def test_opencv_warns_about_lost_frames(tmp_path, without_pyav, said):
     path = write_film(tmp_path / 'film.avi', 60, codec='mjpeg', pixels='yuvj420p')
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
     count = len(list(open_video(path)))
     assert 10 < count < 50
-    assert said == [f'{path}: ends after frame {count} of about 60; it is cut off or damaged there, and frames behind '
-                    'are lost without PyAV: pip install av']
+    assert said == [f'{path}: ends after frame {count} of about 60; it is cut off or damaged there, and the frames '
+                    'after it are lost without PyAV: pip install av']
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')

@@ -1,4 +1,4 @@
-"""Several videos in one command: which they are, and names of their files that differ."""
+"""Several videos in one command: their list, and unique names for their output files."""
 import cv2
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Results of a stream: the lines, the list of tracks that is made of them, faults."""
+"""Results of a stream: lines, list of tracks, errors."""
 import json
 
 import numpy as np
@@ -72,7 +72,7 @@ def test_frames_without_objects(tmp_path):
     assert json.loads((tmp_path / 'film.json').read_text()) == []
 
 
-def test_folder_that_cannot_be(tmp_path):
+def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match=r'film\.jsonl cannot be written'):
         VideoResultWriter(tmp_path / 'file' / 'film')

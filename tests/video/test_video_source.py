@@ -1,4 +1,4 @@
-"""What counts as a video, which frames are taken, and what is said about those that cannot be read."""
+"""Sources of videos, the selection of frames, and the errors of unreadable sources."""
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def grey(value, size=(48, 64)):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Frames 1 to 12, each of the grey 10 × its number, and a file that is no image."""
+    """Create frames 1 to 12, each of the grey value 10 × its number, and a file that is not an image."""
     path = tmp_path / 'my cat'
     path.mkdir()
     for number in range(1, 13):
@@ -95,13 +95,13 @@ def test_frames_of_different_sizes(folder):
 
 @pytest.mark.parametrize(('make', 'words'), [
     (lambda path: path / 'nowhere.mp4', 'no such video'),
-    (lambda path: f'{path}/*.jpg', 'no images or videos there'),
-    (lambda path: path / 'empty', 'no images or videos there'),
+    (lambda path: f'{path}/*.jpg', 'has no images or videos'),
+    (lambda path: path / 'empty', 'has no images or videos'),
     (lambda path: path / 'text.mp4', 'cannot be opened'),
     (lambda path: 987, 'camera 987: cannot be opened'),
     (lambda path: '987', 'camera 987: cannot be opened'),
     (lambda path: 1.5, 'not float')], ids=['missing', 'glob', 'folder', 'text', 'camera', 'number', 'type'])
-def test_what_is_no_video_is_one_line(tmp_path, make, words):
+def test_other_values_are_one_line_errors(tmp_path, make, words):
     (tmp_path / 'text.mp4').write_text('no video')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match=words) as error:

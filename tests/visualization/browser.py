@@ -16,7 +16,7 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the dri
 
 
 class Browser:
-    """A context manager; ``folder`` takes the profile and is thrown away by the caller."""
+    """A context manager; ``folder`` takes the profile and is deleted by the caller."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,7 +45,7 @@ class Browser:
             self.driver.wait()
 
     def open(self, url: str, width: int, height: int = 900, dark: bool = False) -> None:
-        """Loads a page in a window of this size; below 500 pixels as a phone does."""
+        """Load a page in a window of this size; below 500 pixels, emulate a phone."""
         self.devtools('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1,
                       mobile=width < 500)
         scheme = dict(name='prefers-color-scheme', value='dark' if dark else 'light')
@@ -53,7 +53,7 @@ class Browser:
         self._call('/url', dict(url=url))
 
     def run(self, script: str):
-        """The value of a script's ``return``."""
+        """Run a script and return the value of its ``return``."""
         return self._call('/execute/sync', dict(script=script, args=[]))
 
     def click(self, selector: str) -> None:
@@ -61,7 +61,7 @@ class Browser:
         self._call(f'/element/{element}/click', {})
 
     def screenshot(self, path: Path) -> Path:
-        """The whole page as PNG."""
+        """Return the whole page as PNG."""
         width, height = self.run('const e = document.documentElement; return [e.clientWidth, e.scrollHeight]')
         clip = dict(x=0, y=0, width=width, height=height, scale=1)
         data = self.devtools('Page.captureScreenshot', format='png', captureBeyondViewport=True, clip=clip)['data']
@@ -69,11 +69,11 @@ class Browser:
         return path
 
     def complaints(self) -> list[str]:
-        """What the console says."""
+        """Return the messages of the console."""
         return [entry['message'] for entry in self._call('/se/log', dict(type='browser'))]
 
     def requests(self) -> list[str]:
-        """Addresses that pages asked for, without data: ones and the browser's own."""
+        """Return the addresses that pages requested, without data: ones and the browser's own."""
         logged = self._call('/se/log', dict(type='performance'))
         events = [json.loads(entry['message'])['message'] for entry in logged]
         urls = [event['params']['request']['url'] for event in events if event['method'] == 'Network.requestWillBeSent']

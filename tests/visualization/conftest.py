@@ -1,4 +1,4 @@
-"""Frames with moving shapes over a textured background, and what a tracker would say about them."""
+"""Frames with moving shapes over a textured background, and the results of a tracker for them."""
 from collections.abc import Callable
 
 import cv2
@@ -15,7 +15,7 @@ NAMES = ('seal', 'giant panda', 'person', 'dolphin')
 def make_scene(
     width: int, height: int, time: int = 0, objects: int = 4, seed: int = 0
 ) -> tuple[np.ndarray, InstanceData]:
-    """A frame (H, W, 3) uint8 BGR and its objects, at a time of their way."""
+    """A frame (H, W, 3) uint8 BGR and its objects, at a time of their motion."""
     rng = np.random.default_rng(seed)
     rows = np.linspace(0, 1, height)[:, None, None]
     sky, grass = np.array([230, 190, 140]) * (1 - rows / 2), np.array([70, 120, 100]) * (0.6 + rows * 0.6)

@@ -1,4 +1,4 @@
-"""Text plates: where they go, what they say, any name can be painted."""
+"""Text plates: placement, text, and painting of any name."""
 import numpy as np
 import pytest
 
@@ -27,7 +27,7 @@ def test_plate_prefers_the_top_of_its_box():
     assert place_plates([(50, 40, 90, 80)], [[(30, 10)]], (100, 200)) == [(0, 50, 30)]
 
 
-def test_second_plate_gives_way():
+def test_second_plate_is_placed_elsewhere():
     first, second = place_plates([(50, 40, 90, 80)] * 2, [[(30, 10)]] * 2, (100, 200))
     assert first == (0, 50, 30) and second == (0, 50, 80)
 

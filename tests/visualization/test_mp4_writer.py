@@ -1,4 +1,4 @@
-"""MP4 files: codec, time, size, colours; what a kill, a full disk and a missing encoder leave; a real browser."""
+"""MP4 files: codec, time, size, colours; a killed process, a full disk, a missing encoder; a real browser."""
 import base64
 import contextlib
 import multiprocessing
@@ -29,7 +29,7 @@ PATCHES = np.array(
 
 @pytest.fixture(params=[pytest.param('pyav', marks=needs_pyav), 'opencv'])
 def encoder(request, monkeypatch):
-    """Runs a test with each encoder."""
+    """Run a test with each encoder."""
     find_codec.cache_clear()
     if request.param == 'opencv':
         monkeypatch.setattr('mmdet.visualization.mp4.pyav_has_x264', lambda: False)
@@ -44,7 +44,7 @@ def write_mp4(path, frames, fps=12.5):
 
 
 def read_mp4(path) -> tuple[float, float, list[np.ndarray]]:
-    """What OpenCV says: number of frames, frames a second, the frames."""
+    """Read with OpenCV: number of frames, frames per second, the frames."""
     video = cv2.VideoCapture(str(path))
     count, fps = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
     frames = []
@@ -70,7 +70,7 @@ def test_mp4_is_readable(tmp_path, make_scene, encoder, size, fps):
     assert cv2.absdiff(read[0][:height, :width], frames[0]).mean() < 25
 
 
-def test_frames_of_another_size_are_made_to_fit(tmp_path, encoder):
+def test_frames_of_another_size_are_resized(tmp_path, encoder):
     write_mp4(tmp_path / 'a.mp4', [patches(96, 64), patches(48, 128), patches(95, 63)])
     _, _, frames = read_mp4(tmp_path / 'a.mp4')
     assert [frame.shape for frame in frames] == [(64, 96, 3)] * 3
@@ -81,7 +81,7 @@ def test_frames_of_another_size_are_made_to_fit(tmp_path, encoder):
 @needs_pyav
 @pytest.mark.parametrize(('fps', 'written'), [
     (25, '25'), (29.97, '2997/100'), (30000 / 1001, '30000/1001'), (0.5, '1/2'), (1 / 3, '1/3'), (0.01, '1/100')])
-def test_h264_as_browsers_want_it(tmp_path, fps, written):
+def test_h264_as_browsers_need_it(tmp_path, fps, written):
     write_mp4(tmp_path / 'a.mp4', [patches(63, 47)] * 5, fps)
     with av.open(str(tmp_path / 'a.mp4')) as file:
         stream, = file.streams
@@ -132,7 +132,7 @@ def test_a_kill_leaves_all_but_the_last_seconds(tmp_path):
 
 
 def write_in_child(writer):
-    cv2.setNumThreads(0)  # OpenCV's threads do not come along
+    cv2.setNumThreads(0)  # OpenCV's threads do not exist in a fork
     with writer:
         for _ in range(30):
             writer.write(patches(320, 180))
@@ -153,7 +153,7 @@ def test_folder_in_place_of_the_file(tmp_path, encoder):
 
 @contextlib.contextmanager
 def files_end_at(size: int):
-    """As on a full disk, for this process."""
+    """Limit the file size of this process, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -164,7 +164,7 @@ def files_end_at(size: int):
 
 @needs_pyav
 @pytest.mark.parametrize('missing', [40_000, 100])  # bytes: found by a frame; found by the end of the file
-def test_full_disk_is_said_and_what_fitted_is_readable(tmp_path, missing):
+def test_full_disk_is_an_error_and_the_written_frames_are_readable(tmp_path, missing):
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (96, 96, 3), np.uint8) for _ in range(40)]
     write_mp4(tmp_path / 'whole.mp4', frames, 4)
@@ -176,7 +176,7 @@ def test_full_disk_is_said_and_what_fitted_is_readable(tmp_path, missing):
 
 @needs_pyav
 @pytest.mark.parametrize('fps', [1e-9, 1e12])
-def test_fps_that_no_mp4_can_have(tmp_path, fps):
+def test_fps_that_mp4_does_not_support(tmp_path, fps):
     with pytest.raises(UserError, match=r'cannot write .*/a\.mp4 \(H\.264, 16x16, .* fps\): choose another'):
         write_mp4(tmp_path / 'a.mp4', [patches(16, 16)], fps)
 
@@ -242,7 +242,7 @@ def test_pyav_may_be_missing_or_old(monkeypatch):
         assert not pyav_has_x264()
 
 
-def test_opencv_is_asked_without_noise(capfd):
+def test_checking_opencv_prints_nothing(capfd):
     assert opencv_has_h264() in (True, False)
     assert capfd.readouterr() == ('', '')
 
@@ -288,7 +288,7 @@ def test_times_that_do_not_increase_do_not_end_the_file(tmp_path):
 @pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')
 @pytest.mark.parametrize('name', [b'caf\xe9.mp4', ('猫' * 66 + '.mp4').encode(), 'a\u202fb\u3000c.mp4'.encode(),
                                   b'%d:1.mp4'])
-def test_names_that_files_have(name, tmp_path):
+def test_unusual_file_names(name, tmp_path):
     path = tmp_path / os.fsdecode(name)
     write_mp4(path, [patches(64, 48)] * 5)
     path.rename(tmp_path / 'plain.mp4')

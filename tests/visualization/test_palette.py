@@ -1,4 +1,4 @@
-"""Colours of tracks: steady, told apart, text that is legible on them."""
+"""Colours of tracks: constant, distinguishable, with legible text on them."""
 import numpy as np
 import pytest
 
@@ -10,15 +10,15 @@ def test_begins_with_okabe_ito():
 
 
 @pytest.mark.parametrize('track_id', [0, 63, 64, 10**12, -1, np.int64(5)])
-def test_any_id_has_a_steady_color(track_id):
+def test_any_id_has_a_constant_color(track_id):
     color = color_of(track_id)
     assert color == color_of(track_id) and len(color) == 3
     assert all(type(channel) is int and 0 <= channel <= 255 for channel in color)
 
 
 @pytest.mark.parametrize(('count', 'distance'), [(16, 14), (32, 9), (64, 5)])
-def test_told_apart_by_all_eyes(count, distance):
-    seen = as_seen(palette()[:count, ::-1])  # (count, 4 kinds of eyes, Lab)
+def test_colors_are_distinguishable_with_any_color_vision(count, distance):
+    seen = as_seen(palette()[:count, ::-1])  # (count, 4 kinds of colour vision, Lab)
     apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1).min(axis=-1)
     assert apart[np.triu_indices(count, 1)].min() > distance
 

@@ -45,7 +45,7 @@ def test_png_threads_write_the_same(tmp_path, make_scene):
         np.testing.assert_array_equal(cv2.imread(str(tmp_path / f'{index:05d}.png')), image)
 
 
-def test_gif_of_lively_video_is_small_and_faithful(tmp_path, make_scene):
+def test_gif_of_much_motion_is_small_and_accurate(tmp_path, make_scene):
     visualizer = TrackVisualizer(trail_length=10)
     frames = [visualizer.draw(*make_scene(320, 180, time)) for time in range(50)]
     with GifWriter(tmp_path / 'a.gif', fps=10) as writer:
@@ -65,7 +65,7 @@ def test_gif_of_noise_keeps_size_and_time(tmp_path):
     assert (tmp_path / 'a.gif').stat().st_size < 2 * BYTES_PER_SECOND + BURST_BYTES
     _, durations = read_gif(tmp_path / 'a.gif')
     assert sum(durations) == pytest.approx(2000, abs=20)
-    assert 5 * BYTES_PER_SECOND + BURST_BYTES < 3_000_000  # what a GIF of five seconds may have
+    assert 5 * BYTES_PER_SECOND + BURST_BYTES < 3_000_000  # allowed size of a GIF of five seconds
 
 
 @pytest.mark.parametrize(('fps', 'frames', 'kept'), [
@@ -103,10 +103,10 @@ def test_gif_with_and_without_motion(tmp_path):
     np.testing.assert_allclose(written[-2], moved, atol=6)
 
 
-def test_gif_makes_wide_frames_smaller(tmp_path):
+def test_gif_resizes_wide_frames(tmp_path):
     with GifWriter(tmp_path / 'a.gif', 10) as writer:
         writer.write(np.zeros((90, 641, 3), np.uint8))
-        writer.write(np.zeros((100, 100, 3), np.uint8))  # another size is made to fit
+        writer.write(np.zeros((100, 100, 3), np.uint8))  # another size is resized
     assert read_gif(tmp_path / 'a.gif')[0][1].shape == (45, 320, 3)
 
 
@@ -142,11 +142,11 @@ def test_wrong_fps(tmp_path, fps):
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the resident memory of this process in bytes."""
     return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
-def test_memory_stays_flat(tmp_path):
+def test_memory_does_not_grow_with_the_frames(tmp_path):
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (90, 160, 3), np.uint8) // 64 * 64 for _ in range(8)]
     with GifWriter(tmp_path / 'a.gif', 12) as gif, PngWriter(tmp_path, threads=2) as png:

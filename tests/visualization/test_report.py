@@ -1,4 +1,4 @@
-"""The HTML report: what is on the page, that names cannot break it, and how it looks in a real browser."""
+"""The HTML report: content, escaping of names, and layout in a real browser."""
 import base64
 import inspect
 import io
@@ -232,7 +232,7 @@ def test_card_source_is_a_gif():
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason='needs the Debian packages chromium and chromium-driver')
 @pytest.mark.xdist_group('browser')
 def test_in_a_browser(page, tmp_path):
-    """Desktop and phone: nothing sticks out, pictures are there, sorting works, no complaint, no network."""
+    """Desktop and phone: no overflow, pictures are shown, sorting works, no console messages, no network."""
     with Browser(tmp_path / 'profile') as browser:
         for width in (1280, 390):
             browser.open(page.as_uri(), width)

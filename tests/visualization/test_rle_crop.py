@@ -1,4 +1,4 @@
-"""Masks decoded around their objects only: the same pixels as pycocotools' of the whole frame."""
+"""Masks decoded only around their objects have the same pixels as those decoded by pycocotools."""
 import numpy as np
 import pytest
 from pycocotools import mask as mask_utils

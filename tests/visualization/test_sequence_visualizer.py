@@ -37,7 +37,7 @@ def test_videos_of_one_folder_name_do_not_mix(tmp_path, make_video):
 
 
 def written(folder):
-    """The bytes of all files by name."""
+    """Return the bytes of all files by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
@@ -48,14 +48,14 @@ def draw(folder, frames, **options):
     return written(folder)
 
 
-def test_trails_start_anew_with_each_video(tmp_path, make_video):
+def test_trails_are_reset_with_each_video(tmp_path, make_video):
     first, second = make_video(32, 18, 5, 1, 'a'), make_video(32, 18, 2, 2, 'b')
     together = draw(tmp_path / 'together', first + second)
     assert together == draw(tmp_path / 'a', first) | draw(tmp_path / 'b', second)
 
 
 def test_videos_of_known_length_may_alternate(tmp_path, make_video):
-    """As a test of several videos at once gives them: the files are those of one video after the other."""
+    """As in a test of several videos at once: the files equal those of one video after the other."""
     first, second = make_video(32, 18, 3, 1, 'a'), make_video(32, 18, 4, 2, 'b')
     for frames in (first, second):
         for _, sample in frames:
@@ -129,7 +129,7 @@ def test_no_folder_is_left_without_frames(tmp_path):
 
 
 def test_an_image_file_is_read_as_its_annotations_are(tmp_path, make_video):
-    """Turned by its EXIF orientation only where the sample has that size."""
+    """Rotated by its EXIF orientation only if the sample has that size."""
     image = np.random.default_rng(0).integers(0, 256, (18, 32, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6

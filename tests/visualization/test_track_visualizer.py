@@ -1,4 +1,4 @@
-"""Objects drawn on a frame: what is touched, in which colours, and strange values that do no harm."""
+"""Objects drawn on a frame: changed pixels, colours, and unusual values."""
 import numpy as np
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_nothing_to_draw_changes_nothing(make_scene, instances):
     np.testing.assert_array_equal(TrackVisualizer(NAMES, 0.5).draw(image, instances), image)
 
 
-def test_masks_only_touch_masks(make_scene):
+def test_only_pixels_of_masks_are_changed(make_scene):
     image, instances = make_scene(320, 180)
     visualizer = TrackVisualizer(draw_boxes=False, draw_labels=False)
     drawn = visualizer.draw(image, instances)
@@ -54,7 +54,7 @@ def test_tint_and_contour_values():
     color = np.array(color_of(4))
     np.testing.assert_allclose(drawn[20, 20], (100 + color) / 2, atol=1)
     np.testing.assert_array_equal(drawn[20, 10], color)  # the contour, inside the mask
-    np.testing.assert_allclose(drawn[0, 20], (100 + color) / 2, atol=1)  # none where the frame cuts the object
+    np.testing.assert_allclose(drawn[0, 20], (100 + color) / 2, atol=1)  # none at the border of the frame
 
 
 def test_same_id_same_color(make_scene):
@@ -94,7 +94,7 @@ def test_annotations_have_no_score_and_are_all_drawn(make_scene):
     [np.nan, 0, 5, 5], [0, 0, np.inf, 5], [-1e30, -1e30, 1e30, 1e30], [50, 50, 10, 10], [900, 900, 990, 990],
     [5, 5, 5, 5]])
 @pytest.mark.parametrize('uncertainty', [0., 1., 1e9, np.nan])
-def test_strange_boxes_do_no_harm(box, uncertainty):
+def test_boxes_that_are_not_finite_or_huge(box, uncertainty):
     instances = InstanceData(
         bboxes=np.array([box]), scores=np.array([0.9]), labels=np.array([77]), instances_id=np.array([10**12]),
         uncertainties=np.full((1, 4), uncertainty), masks=[mask_utils.encode(np.zeros((60, 80), np.uint8, order='F'))])
@@ -118,7 +118,7 @@ def test_uncertainty_ellipses_sit_on_both_corners():
     assert not TrackVisualizer(draw_boxes=False, draw_labels=False).draw(image, instances).any()  # only if asked for
 
 
-def test_trails_follow_and_forget():
+def test_trails_follow_objects_and_end():
     def at(x: float, track_id: int = 1) -> InstanceData:
         return InstanceData(bboxes=np.array([[x, 10., x + 10, 20]]), instances_id=np.array([track_id]))
 
@@ -128,7 +128,7 @@ def test_trails_follow_and_forget():
     np.testing.assert_array_equal(trail, [[7, 15], [8, 15], [9, 15]])
     for track_id in range(2, 60):
         visualizer.prepare(at(0, track_id))
-    assert len(visualizer._trails) <= 3  # ids that left take no memory
+    assert len(visualizer._trails) <= 3  # ids that have left are not in memory
     visualizer.reset()
     assert len(visualizer.prepare(at(0))[0].trail) == 1
 

@@ -1,4 +1,4 @@
-"""The JSON log of a training, also one that was cut off."""
+"""The JSON log of a training, including truncated ones."""
 import json
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Sizes as VidEoMT's authors and transformers make them, random crops, still images that turn; one draw for a clip."""
+"""Sizes of VidEoMT's authors and of transformers, random crops, rotated still images; one draw per clip."""
 import numpy as np
 import pytest
 import torch
@@ -17,7 +17,7 @@ from tests.helpers.golden import clip_of, golden_npz
 
 
 def still_clip(height: int, width: int, frames: int, seed: int = 0) -> dict:
-    """The same noise in every frame, with two objects: a square of 4 pixels in each of two corners."""
+    """Return a clip with the same noise in every frame and two objects, squares of 4 pixels in two corners."""
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     masks = np.zeros((2, height, width), np.uint8)
     masks[0, :4, :4] = masks[1, -4:, -4:] = 1
@@ -92,19 +92,19 @@ def test_random_crops(size, crop, least, most):
     assert len(set(inside)) > 10
 
 
-def test_an_object_outside_the_crop_is_gone():
+def test_an_object_outside_the_crop_is_removed():
     clip = RandomResizeCropClip(scales=[(80, 60)], crop=(8, 8), prob=1)(still_clip(60, 80, 1, seed=3))
     frame, = clip['frames']
     assert frame['gt_labels'].size == frame['gt_instances_id'].size == len(frame['gt_masks']) == 0
 
 
-def test_a_still_image_turns_one_way():
+def test_a_still_image_is_rotated_in_one_direction():
     descending = 0
     for seed in range(12):
         clip = still_clip(41, 41, frames=5, seed=seed)
         for frame in clip['frames']:
             frame['gt_masks'] = np.zeros((1, 41, 41), np.uint8)
-            frame['gt_masks'][0, 18:23, 30:35] = 1  # right of the centre: its height tells the angle
+            frame['gt_masks'][0, 18:23, 30:35] = 1  # right of the centre: its height depends on the angle
             frame.update(gt_labels=np.array([1]), gt_instances_id=np.array([4]))
         frames = RotateStillClip(angle=15, center=(0.5, 0.5))(clip)['frames']
         height = [np.nonzero(frame['gt_masks'][0])[0].mean() for frame in frames]

@@ -1,4 +1,4 @@
-"""Resizing and flipping against closed forms, and that all frames of a clip get the same."""
+"""Resizing and flipping in closed form, with equal parameters in all frames of a clip."""
 import copy
 
 import cv2
@@ -41,7 +41,7 @@ def test_size_and_factor(size, scale, factor, new_size):
     assert scaled_size(*size, found) == new_size
 
 
-def test_resize_is_opencvs():
+def test_resizing_equals_opencv():
     clip = make_clip(36, 64)
     before = copy.deepcopy(clip['frames'])
     for old, new in zip(before, ResizeClip(scale=(48, 27))(clip)['frames']):

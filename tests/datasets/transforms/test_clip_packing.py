@@ -1,4 +1,4 @@
-"""What leaves the pipeline."""
+"""Inputs and samples that the pipeline returns."""
 import numpy as np
 import torch
 

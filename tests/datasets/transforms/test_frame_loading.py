@@ -1,4 +1,4 @@
-"""Images and masks of all kinds become the same arrays; damaged files are named."""
+"""Images and masks of all formats are decoded to the same arrays; errors name damaged files."""
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ GREY = RGB[..., 0]
 
 
 def save(path, kind: str) -> np.ndarray:
-    """Writes an image of a kind; returns the BGR pixels to expect."""
+    """Write an image of a format; return the expected BGR pixels."""
     if kind == 'rgb':
         Image.fromarray(RGB).save(path)
     elif kind == 'rgba':
