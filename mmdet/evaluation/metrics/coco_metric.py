@@ -125,7 +125,7 @@ class CocoMetric(BaseMetric):
         return self._score(check_detections(load_result_json(path), self._truth, path))
 
     def write_partial(self) -> list[str]:
-        """Write the detections so far to ``X.partial.pkl.json`` beside ``out`` after an interrupt, and log the path."""
+        """Write the results of this process to ``X.partial.pkl.json`` after an interrupt, and log the path."""
         if self.out is None or not self.results or not is_main_process():
             return []
         stem, ending = os.path.splitext(self.out)
