@@ -35,7 +35,7 @@ class ImageReader:
 
     Raises:
         UserError: there are no files, two files of the same name (such as a frame and its mask), or several files of
-            which the first has several frames.
+            which one has several frames.
     """
 
     def __init__(self, paths: Sequence[Path], text: str, on_bad_frame: str = 'error') -> None:
@@ -43,10 +43,11 @@ class ImageReader:
         self._paths = list(paths)
         self._skip = on_bad_frame == 'skip'
         self._check_names()
-        pages, seconds = _pages(self._paths[0])
-        if pages > 1 and len(self._paths) > 1:
-            raise UserError(f'{shown(self._paths[0])}: holds {pages} frames and is one of {len(self._paths)} files; '
-                            'give each file as a video of its own')
+        for path in self._paths:
+            pages, seconds = _pages(path)
+            if pages > 1 and len(self._paths) > 1:
+                raise UserError(f'{shown(path)}: holds {pages} frames and is one of {len(self._paths)} files; give '
+                                'each file as a video of its own')
         self.expected: int | None = pages if pages > 1 else len(self._paths)
         self.fps = 1 / seconds if seconds > 0 else DEFAULT_FPS
         self._pages, self._timed = pages, seconds > 0

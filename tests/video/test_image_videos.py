@@ -142,9 +142,9 @@ def test_sixteen_bits_of_a_stack_are_read_as_those_of_an_image(tmp_path):
 
 def test_several_stacks_are_refused(tmp_path):
     first, *others = pictures(3)
-    for name in ('a.tif', 'b.tif'):
-        first.save(tmp_path / name, save_all=True, append_images=others)
-    with pytest.raises(UserError, match=r'a\.tif: holds 3 frames and is one of 2 files; give each file as a video'):
+    first.save(tmp_path / 'a.tif')  # of a folder, each file may be the one that holds several frames
+    first.save(tmp_path / 'b.tif', save_all=True, append_images=others)
+    with pytest.raises(UserError, match=r'b\.tif: holds 3 frames and is one of 2 files; give each file as a video'):
         open_video(tmp_path)
 
 
