@@ -4,5 +4,5 @@ _base_ = [
     './_base_/default_runtime.py'
 ]
 train_dataloader = dict(batch_size=8)
-find_unused_parameters = True  # the head leaves the pyramid's fifth level alone
+find_unused_parameters = True  # the head does not use the fifth level
 auto_scale_lr = dict(base_batch_size=32)

@@ -9,5 +9,5 @@ model = dict(
     bbox_head=dict(num_classes=25, test_cfg=dict(score_thr=0.02, nms_thr=0.65)))
 train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=0.005))
-find_unused_parameters = True  # the head leaves the pyramid's fifth level alone
+find_unused_parameters = True  # the head does not use the fifth level
 auto_scale_lr = dict(base_batch_size=32)

@@ -1,4 +1,4 @@
-# MaskTrack R-CNN on the videos of memcnp_toy_textured.py. ResNet-50 from random weights: all of it learns.
+# MaskTrack R-CNN on the videos of memcnp_toy_textured.py. ResNet-50 from random weights: all stages are trained.
 _base_ = [
     './_base_/models/masktrack_r50.py', './_base_/datasets/toy_textured.py', './_base_/schedules/adamw_toy.py',
     './_base_/default_runtime.py'

@@ -1,4 +1,4 @@
-# MemCNP with a small ViT on textured toy videos: six shapes that hide each other. Minutes on one GPU.
+# MemCNP with a small ViT on textured toy videos: six shapes that occlude each other. Minutes on one GPU.
 _base_ = [
     './_base_/models/memcnp_vit.py', './_base_/datasets/toy_textured.py', './_base_/schedules/adamw_toy.py',
     './_base_/default_runtime.py'

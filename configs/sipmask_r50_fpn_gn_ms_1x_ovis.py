@@ -1,7 +1,7 @@
 # SipMask-VIS, ResNet-50, OVIS. The head uses the first four of five levels. As published, the backbone is caffe style
 # with the normalisation of the pytorch style.
 _base_ = './sipmask_r50_fpn_gn_ms_1x.py'
-# the fifth level is in the checkpoints, but learns nothing
+# the fifth level is in the checkpoints, but is not trained
 find_unused_parameters = True
 model = dict(
     backbone=dict(style='caffe', init_cfg=dict(checkpoint='data/weights/resnet50_caffe.pth')),

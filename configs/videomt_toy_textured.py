@@ -1,4 +1,4 @@
-# VidEoMT with a small ViT from random weights on textured toy videos: six shapes that hide each other.
+# VidEoMT with a small ViT from random weights on textured toy videos: six shapes that occlude each other.
 # An item is a video: 12 epochs are 2,400 steps of 4 clips of 4 frames, as many frames as 8 pairs of the other models.
 _base_ = [
     './_base_/models/videomt.py', './_base_/datasets/toy_textured.py', './_base_/schedules/adamw_toy.py',

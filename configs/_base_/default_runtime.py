@@ -1,4 +1,4 @@
-# What every training and test has in common: hooks, logs, processes.
+# Settings common to all configs: hooks, logs, processes.
 default_scope = 'mmdet'
 
 default_hooks = dict(

@@ -1,4 +1,4 @@
-"""Association: closed forms of the scores, claims, the life of a track."""
+"""Association: scores in closed form, assignment, creation, update and eviction of tracks."""
 import numpy as np
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_claims(matrix, winners, columns):
     ([[0, 5, 4], [0, 6, 1]], [2, 1]),  # the loser takes its second choice
     ([[3, 5, 2], [0, 6, 1]], [0, 1]),  # unless that is worse than a new object
 ])
-def test_greedy_assignment_drops_nothing(matrix, columns):
+def test_greedy_assignment_drops_no_detection(matrix, columns):
     assert resolve_greedily(np.array(matrix, float)) == ([0, 1], columns)
 
 
@@ -85,7 +85,7 @@ def test_an_empty_frame_changes_nothing_and_a_reset_everything():
     assert tracker.track(found([[0, 1]]), state).instances_id.tolist() == [0]
 
 
-def test_a_match_renews_box_and_embedding_but_not_the_label():
+def test_a_match_updates_box_and_embedding_but_not_the_label():
     tracker = AssociationTracker(match_coeff=(1.0, 2.0, 0.0))
     state = tracker.new_state()
     tracker.track(found([[1, 0]], labels=[3]), state)
@@ -105,7 +105,7 @@ def test_results_of_earlier_frames_do_not_change_with_the_track():
     assert first.embeddings.tolist() == [[1, 0]]
 
 
-def test_tracks_found_in_a_frame_are_no_candidates_in_it():
+def test_new_tracks_of_a_frame_are_not_candidates_in_it():
     tracker = AssociationTracker()
     state = tracker.new_state()
     assert tracker.track(found([[1, 0], [1, 0]]), state).instances_id.tolist() == [0, 1]
@@ -121,7 +121,7 @@ def test_the_least_recently_seen_is_evicted_and_ids_are_not_reused():
     assert tracker.track(found([np.eye(4)[0]], far[0], labels=[0]), state).instances_id.tolist() == [4]
 
 
-def test_dropped_claimants_lose_all_their_fields():
+def test_dropped_detections_are_removed_from_all_fields():
     tracker = AssociationTracker()
     state = tracker.new_state()
     tracker.track(found([[1, 0]]), state)

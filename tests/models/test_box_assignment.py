@@ -13,13 +13,13 @@ def test_thresholds():
     assert assigner.assign(boxes, OBJECTS).tolist() == [0, IGNORED, NEGATIVE, 1]
 
 
-def test_every_object_gets_its_best_boxes():
+def test_boxes_of_highest_iou_are_assigned_to_every_object():
     boxes = torch.tensor([[0.0, 0, 10, 4], [0, 6, 10, 10], [0, 0, 10, 1], [20, 0, 30, 2]])  # .4, .4, .1; .2
     assigner = MaxIoUAssigner(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
     assert assigner.assign(boxes, OBJECTS).tolist() == [0, 0, NEGATIVE, NEGATIVE]  # the second's best is below .3
 
 
-def test_last_object_wins_a_shared_best_box():
+def test_a_box_of_highest_iou_for_two_objects_is_assigned_to_the_last():
     same = OBJECTS[:1].repeat(2, 1)
     assigner = MaxIoUAssigner(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
     assert assigner.assign(OBJECTS[:1], same).tolist() == [1]
@@ -53,7 +53,7 @@ def test_sampler_counts(num_pos, num_neg, expected_pos, expected_neg):
     assert (drawn[:expected_pos] >= 0).all()
 
 
-def test_sampler_draws_every_box_sometimes():
+def test_sampler_samples_every_box_at_some_time():
     torch.manual_seed(0)
     assigned = torch.tensor([0, 1, 2, 3] + [NEGATIVE] * 12)
     sampler = RandomBoxSampler(num=8, pos_fraction=0.5)

@@ -1,4 +1,4 @@
-"""Two box conventions: what adding the last pixel must and must not change."""
+"""Both box conventions: results that depend on whether x2 and y2 are inclusive, and results that do not."""
 import math
 
 import pytest
@@ -14,12 +14,12 @@ def test_iou_of_touching_boxes():
     left, right = torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[4.0, 0, 8, 4]])
     assert BoxConvention().iou(left, right).item() == 0
     assert BoxConvention(legacy=True).iou(left, right).item() == pytest.approx(5 / 45)
-    with_end = BOXES + torch.tensor([0, 0, 1, 1])  # legacy boxes name their last pixel
+    with_end = BOXES + torch.tensor([0, 0, 1, 1])  # x2 and y2 of legacy boxes are inclusive
     torch.testing.assert_close(BoxConvention(legacy=True).iou(BOXES, BOXES), box_iou(with_end, with_end))
 
 
 @pytest.mark.parametrize('legacy, kept', [(False, [0, 1]), (True, [0])])
-def test_nms_counts_the_last_pixel(legacy, kept):
+def test_nms_includes_x2_and_y2_of_legacy_boxes(legacy, kept):
     boxes = torch.tensor([[0.0, 0, 9, 9], [3.1, 0, 12.1, 9]])  # IoU .488; .527 with the last pixels
     keep = BoxConvention(legacy).nms(boxes, torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.long), 0.5)
     assert keep.tolist() == kept
@@ -71,7 +71,7 @@ def test_clip_to_each_image(legacy, last):
     assert clipped[1, 0].tolist() == [0, 0, 20 - last, 10 - last]
 
 
-def test_annotations_cover_their_last_pixel():
+def test_annotations_include_x2_and_y2():
     boxes = torch.tensor([[2.0, 3, 2, 9], [4, 4, 8, 8]])  # twice as large as in the file
     assert BoxConvention(legacy=True).from_annotation(boxes, 2.0).tolist() == [[2, 3, 3, 9], [4, 4, 8, 8]]
     assert BoxConvention().from_annotation(boxes, 2.0).tolist() == [[2, 3, 4, 11], [4, 4, 10, 10]]

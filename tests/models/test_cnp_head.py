@@ -1,4 +1,4 @@
-"""The MemCNP head where the published one broke: no ground truth, one object, no positive, no kept box, small input."""
+"""Edge cases of the MemCNP head, where the published one fails: no ground truth, positives or kept box, small input."""
 import copy
 
 import pytest
@@ -59,7 +59,7 @@ def test_losses_are_finite_and_differentiable(case, assigner):
 @pytest.mark.parametrize(('bad', 'message'), [
     (dict(assigner=dict(type='CenterAssigner', radius='strides')), "radius='strides' is unknown; use 'stride' or"),
     (dict(channels=72), 'group norm: 72 channels .*multiple of 32')])
-def test_heads_that_cannot_be_built_are_user_errors(bad, message):
+def test_invalid_arguments_are_user_errors(bad, message):
     with pytest.raises(UserError, match=message):
         build_memcnp(embed_dims=32, **bad)
 
@@ -78,8 +78,8 @@ def test_without_memory_the_context_is_zero():
     assert not torch.equal(whole.eval().bbox_head(feats).means, outputs.means)
 
 
-def test_every_learning_parameter_gets_a_gradient():
-    """So that distributed training needs no search for unused parameters."""
+def test_every_trainable_parameter_has_a_gradient():
+    """Distributed training therefore does not need ``find_unused_parameters``."""
     model = build_memcnp(embed_dims=32, channels=32).train()
     clips = [clip_of([frame_with([], 64, 96), frame_with([], 64, 96)])]
     losses = model(torch.randn(1, 2, 3, 64, 96), clips, mode='loss')
@@ -100,7 +100,7 @@ def test_inputs_smaller_than_the_coarsest_kernels(height, width):
     assert all(rle['size'] == [height, width] for rle in found.masks)
 
 
-def test_nothing_above_the_threshold_is_an_empty_result():
+def test_without_scores_above_the_threshold_the_result_is_empty():
     model = build_memcnp(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.99)).eval()
     clip = clip_of([frame_with([], 64, 96)])
     model(torch.randn(1, 1, 3, 64, 96), [clip], mode='predict')
@@ -116,7 +116,7 @@ def test_autocast_losses_are_finite():
     assert all(torch.isfinite(value) and value.dtype == torch.float32 for value in losses.values())
 
 
-def test_activation_checkpointing_changes_nothing():
+def test_activation_checkpointing_does_not_change_gradients():
     clips = [clip_of([frame_with(ONE, 64, 96), frame_with(ONE, 64, 96)])]
     inputs = torch.randn(1, 2, 3, 64, 96)
     torch.manual_seed(1)
@@ -132,8 +132,8 @@ def test_activation_checkpointing_changes_nothing():
     assert torch.equal(*gradients)
 
 
-def test_a_copy_of_the_model_is_on_its_own():
-    """As moving averages of weights need it: no hidden tie to the first model."""
+def test_a_copy_of_the_model_is_independent():
+    """Moving averages of weights require that a copy shares no tensor with the first model."""
     torch.manual_seed(0)
     model = build_memcnp(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.0)).eval()
     twin = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""The memory: closed forms of address, write and read, and what may be written."""
+"""The memory: address, write and read in closed form, and write targets."""
 import doctest
 
 import pytest
@@ -57,14 +57,14 @@ def test_context_is_the_mlp_of_the_softmax_average_of_normalised_units():
     assert torch.allclose(memory([feat])[0].view(1, 4), memory.mlp(read), atol=1e-6)
 
 
-def test_locations_that_write_nothing_only_let_the_units_decay():
+def test_units_decay_if_no_location_is_written():
     memory = CNPMemory(channels=4, num_units=3, momentum=0.5)
     before = memory.feat_units.weight.detach().clone()
     memory([torch.randn(1, 4, 2, 2)], torch.zeros(1, 4, 4), torch.zeros(1, 4, dtype=torch.bool))
     assert torch.allclose(memory.feat_units.weight, 0.5 * before)
 
 
-def test_a_write_that_gives_nan_is_skipped():
+def test_a_write_that_results_in_nan_is_skipped():
     memory = CNPMemory(channels=4, num_units=3)
     before = memory.feat_units.weight.detach().clone()
     feat = torch.randn(1, 4, 2, 2)
@@ -94,7 +94,7 @@ BOXES = torch.tensor([[[0.0, 0, 40, 40], [10, 10, 30, 30]]])
     ('inside', (5.0, 5.0), 0, True),
     ('inside', (90.0, 90.0), 0, False),
 ])
-def test_which_box_a_location_writes(choice, point, expected, written):
+def test_selection_of_the_box_that_a_location_writes(choice, point, expected, written):
     targets, mask = write_targets(torch.tensor([point]), BOXES, torch.ones(1, 2, dtype=torch.bool), (100, 200), choice)
     assert mask.item() is written
     if written:
@@ -109,7 +109,7 @@ def test_images_without_objects_write_nothing():
     assert not written.any()
 
 
-def test_unknown_names_are_user_errors():
+def test_unknown_options_are_user_errors():
     with pytest.raises(UserError, match='top1'):
         CNPMemory(update_mode='best')
     with pytest.raises(UserError, match='published'):

@@ -1,4 +1,4 @@
-"""Graphs equal plain calls: testing; losses, gradients and memory in training. On the CPU with recorded operators."""
+"""Results of CUDA graphs equal plain calls, in testing and training; on the CPU, operators are recorded instead."""
 import copy
 import gc
 import pickle
@@ -66,7 +66,7 @@ def test_gradients_are_those_of_autograd_and_add_up(device):
     assert layer.calls == 1 + 2 + 1  # plain, two to warm up, captured
 
 
-def test_arguments_that_are_no_tensors_choose_the_graph(device):
+def test_arguments_other_than_tensors_are_part_of_the_key(device):
     layer, graphs = Layer().to(device), TrainingGraphs(first_calls=0)
     x = torch.ones(1, 3, device=device)
     once, twice = (graphs.run(layer.scaled, factor, x)[0] for factor in (1.0, 2.0))
@@ -88,7 +88,7 @@ def test_weights_that_moved_and_too_many_shapes(device):
 
 
 def test_garbage_is_not_collected_during_a_capture(device):
-    """Garbage may hold graphs, and destroying one breaks a capture."""
+    """Garbage may contain graphs, and destroying one invalidates a capture."""
     collecting = []
 
     def double(x: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def learning(norm: nn.Module) -> nn.Module:
     return Net(nn.Conv2d(3, 4, 1), norm)
 
 
-def test_batch_norms_that_learn_statistics_are_refused(device):
+def test_batch_norms_that_update_statistics_are_a_user_error(device):
     net = learning(nn.BatchNorm2d(4)).to(device)
     with pytest.raises(UserError, match='norm_eval'):
         TrainingGraphs(first_calls=0).run(net.forward, torch.rand(2, 3, 4, 4, device=device))
@@ -131,7 +131,7 @@ def test_batch_norms_that_learn_statistics_are_refused(device):
     TrainingGraphs(first_calls=0).run(net.forward, torch.rand(2, 3, 4, 4, device=device))
 
 
-def test_checkpointing_is_refused():
+def test_activation_checkpointing_is_a_user_error():
     config = memcnp_config() | dict(data_preprocessor=None, graph_training=True)
     config['backbone']['with_cp'] = True
     with pytest.raises(UserError, match='with_cp'):
@@ -157,7 +157,7 @@ def test_autocast_is_that_of_a_plain_step():
 
 
 @pytest.mark.parametrize('update_mode', ['top1', 'all'])
-def test_memcnp_learns_the_same(device, update_mode):
+def test_memcnp_is_trained_equally_with_and_without_graphs(device, update_mode):
     """Two sizes with other numbers of objects in turn, three steps of each, the first of each without graph."""
     torch.manual_seed(0)
     plain = build_memcnp(embed_dims=32, channels=32, update_mode=update_mode, track_jitter=0.0).to(device).train()
@@ -198,7 +198,7 @@ class Pair:
 
 
 class Nested(nn.Module):
-    """Takes and returns a dataclass; remembers what it saw, and adds up over "processes" on the way."""
+    """Takes and returns a dataclass, updates a buffer, and reduces over "processes" in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -324,7 +324,7 @@ class Parallel(nn.Module):
 
 
 def test_processes_share_gradients(device, tmp_path):
-    """The hooks of DistributedDataParallel see every gradient of a graph, also those that are added up before."""
+    """The hooks of DistributedDataParallel are called for every gradient of a graph, including accumulated ones."""
     dist.init_process_group('gloo', init_method=f'file://{tmp_path}/meeting', rank=0, world_size=1)
     try:
         model = nn.parallel.DistributedDataParallel(Parallel().to(device))

@@ -1,4 +1,4 @@
-"""SipMask and FCOS where the published heads broke: no ground truth, no positive, no surviving box, small inputs."""
+"""Edge cases where the published SipMask and FCOS heads fail: no ground truth, positives or kept box, small inputs."""
 import math
 
 import pytest
@@ -114,7 +114,7 @@ def test_inputs_smaller_than_the_coarsest_kernels(build, height, width):
 
 
 @pytest.mark.parametrize('build', [build_sipmask, build_fcos])
-def test_nothing_above_the_threshold_is_an_empty_result(build):
+def test_without_scores_above_the_threshold_the_result_is_empty(build):
     model = build(**SMALL, test_cfg=dict(score_thr=0.99)).eval()
     clip = clip_of([frame_with([])])
     model(torch.randn(1, 1, 3, 64, 96), [clip], mode='predict')
@@ -122,7 +122,7 @@ def test_nothing_above_the_threshold_is_an_empty_result(build):
     assert clip[0].pred_track_instances.bboxes.shape == (0, 4)
 
 
-def test_boxes_turned_inside_out_are_no_detections():
+def test_boxes_with_negative_width_or_height_are_dropped():
     model = build_sipmask(**SMALL, test_cfg=dict(score_thr=0.0)).eval()
     model.bbox_head.fcos_reg.bias.data -= 3.0
     clip = clip_of([frame_with([])])
@@ -150,7 +150,7 @@ def test_fcos_finds_each_object_once():
     assert second.bboxes.tolist() == [[0, 8, 118, 60]]  # clipped to the image without its padding
 
 
-def test_fcos_threshold_looks_at_the_class_alone():
+def test_fcos_threshold_applies_to_the_class_probability_alone():
     model = build_fcos(num_classes=1, strides=(8,), test_cfg=dict(score_thr=0.4)).eval()
     outputs = model.bbox_head(model.neck(model.backbone(torch.randn(1, 3, 64, 64))))
     outputs.cls_logits.fill_(-20.0)
@@ -163,7 +163,7 @@ def test_fcos_threshold_looks_at_the_class_alone():
 
 @pytest.mark.parametrize(('options', 'named'), [
     (dict(box_loss='l1'), 'box_loss'), (dict(regress_ranges=[(-1, 64)]), 'regress_ranges')])
-def test_fcos_refuses_wrong_arguments(options, named):
+def test_invalid_arguments_of_fcos_are_user_errors(options, named):
     with pytest.raises(UserError, match=named):
         build_fcos(**options)
 
@@ -182,6 +182,6 @@ def test_unknown_test_settings_are_user_errors(build):
         build(**SMALL, test_cfg=dict(iou_thr=0.5))
 
 
-def test_sipmask_refuses_too_few_levels():
+def test_too_few_levels_of_sipmask_are_a_user_error():
     with pytest.raises(UserError, match='strides'):
         build_sipmask(strides=(8, 16))

@@ -1,4 +1,4 @@
-"""FCOS's assignment in closed form: borders, ranges, centre sampling, overlapping objects, padding."""
+"""Label assignment of FCOS in closed form: borders, ranges, centre sampling, overlapping objects, padding."""
 import math
 
 import pytest
@@ -57,7 +57,7 @@ def test_centre_sampling_is_strict_and_scales_with_the_stride():
     assert coarse.eq(0).nonzero().tolist() == [[y, x] for y in (1, 2) for x in (1, 2)]
 
 
-def test_the_smallest_object_wins_the_first_on_ties():
+def test_locations_are_assigned_to_the_smallest_object_or_the_first_on_ties():
     fine, _, _ = assign([[0, 0, 64, 64], [16, 16, 40, 40], [16, 16, 40, 40]])
     assert fine[3, 3] == 1
     assert fine[0, 0] == 0

@@ -1,4 +1,4 @@
-"""The central model stays readable: few files behind it, few functions from ``loss`` to the losses, no long file."""
+"""Readability of the central model: size of its import closure, call depth from ``loss`` to the losses, file length."""
 from __future__ import annotations
 
 import ast
@@ -40,15 +40,15 @@ def closure(path: Path) -> set[Path]:
     return {file for file in found if file.name != '__init__.py'}
 
 
-def test_the_memcnp_head_rests_on_at_most_fifteen_files():
+def test_the_import_closure_of_the_memcnp_head_has_at_most_fifteen_files():
     names = sorted(str(file.relative_to(MODELS)) for file in closure(MODELS / 'dense_heads/cnp_contrast_head.py'))
     assert 'memory/cnp_memory.py' in names  # the closure is followed
     assert len(names) <= 15, names
-    assert not any('graph' in name for name in names)  # what speeds the head up stays outside
+    assert not any('graph' in name for name in names)  # CUDA graphs are applied outside of the head
 
 
 def test_no_import_for_type_checking_only():
-    """Where one was needed, two files knew each other."""
+    """Such an import would mean a circular dependency between two files."""
     assert [str(file) for file in MODELS.rglob('*.py') if 'TYPE_CHECKING' in file.read_text()] == []
 
 
@@ -57,7 +57,7 @@ def test_no_file_is_longer_than_400_lines():
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
-def test_from_loss_to_the_losses_it_is_at_most_six_functions():
+def test_at_most_six_functions_are_called_from_loss_to_the_losses():
     """Counted are the methods of detector, head and memory; not the functions of tensors that these call."""
     walk: list[str] = []
 

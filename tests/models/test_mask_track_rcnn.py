@@ -46,14 +46,14 @@ def test_losses_are_finite_and_reach_every_parameter(model, keys, references):
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_no_object_leaves_only_background_to_learn(model):
+def test_without_objects_only_the_background_is_trained(model):
     losses = model.train()(noise(1, 2), [clip([annotated_frame([]), annotated_frame([])])], mode='loss')
     assert losses['loss_rpn_cls'] > 0 and losses['loss_cls'] > 0
     assert all(losses[name] == 0 for name in ('loss_rpn_bbox', 'loss_bbox', 'loss_mask', 'loss_match'))
 
 
 @pytest.mark.parametrize('legacy_boxes', [False, True])
-def test_single_positive_learns(legacy_boxes):
+def test_a_single_positive_region_is_trained(legacy_boxes):
     """The published code skipped an image with exactly one positive region."""
     model = build_two_stage(legacy_boxes=legacy_boxes,
                             sampler=dict(type='RandomBoxSampler', num=2, pos_fraction=0.5)).train()
@@ -79,7 +79,7 @@ def test_training_fits_a_pair():
 
 
 @pytest.mark.parametrize('legacy_boxes', [False, True])
-def test_results_keep_the_contract(legacy_boxes):
+def test_fields_and_ranges_of_results(legacy_boxes):
     model = build_two_stage(legacy_boxes=legacy_boxes).eval()
     torch.nn.init.normal_(model.bbox_head.fc_cls.weight, std=0.1)
     torch.nn.init.normal_(model.mask_head.conv_logits.weight, std=0.1)
@@ -133,7 +133,7 @@ def test_results_do_not_depend_on_clip_length():
     same_results(whole, parts)
 
 
-def test_context_stands_in_for_the_rest_of_the_video(calibrated):
+def test_context_frames_give_the_results_of_the_whole_video(calibrated):
     """Clips with five frames of context on either side give the results of the whole video at once."""
     length, step = 14, 4
     inputs = noise(1, length)

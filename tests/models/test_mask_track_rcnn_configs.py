@@ -74,7 +74,7 @@ def test_published_number_of_parameters(config, parameters):
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
-def test_clips_bring_their_context(cfg):
+def test_clips_include_context_frames(cfg):
     dataset = cfg.test_dataloader.dataset.to_dict() | dict(clip_len=1)
     data = DATASETS.build(dataset)
     flags = [[frame.get('is_context', False) for frame in data[index]['data_samples']] for index in range(3)]

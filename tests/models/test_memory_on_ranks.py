@@ -1,4 +1,4 @@
-"""Several processes hold one memory: that of one process which sees all their images."""
+"""The memories of several processes stay equal to that of one process with all their images."""
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp

@@ -21,7 +21,7 @@ from mmdet.structures import DetDataSample
 from tests.helpers.golden import clip_of
 
 
-def test_points_are_read_between_pixel_centres():
+def test_points_are_interpolated_between_pixel_centres():
     maps = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
     points = torch.tensor([[[0.25, 0.25], [0.75, 0.25], [0.5, 0.5], [0.25, 0.5], [0.0, 0.0]]])
     torch.testing.assert_close(sample_points(maps, points), torch.tensor([[0.0, 1.0, 1.5, 1.0, 0.0]]))
@@ -45,7 +45,7 @@ def test_sampling_by_index_is_the_same_and_so_is_its_gradient(shared):
     torch.testing.assert_close(*(torch.autograd.grad((value * weight).sum(), maps)[0] for value in (found, expected)))
 
 
-def test_most_points_lie_where_the_logit_is_small():
+def test_most_points_are_where_the_absolute_logit_is_small():
     """A ramp from −10 to 10 along x: its zero is at x = 0.5."""
     torch.manual_seed(0)
     logits = torch.linspace(-10, 10, 64).expand(2, 64, 64)
@@ -58,7 +58,7 @@ def test_most_points_lie_where_the_logit_is_small():
 
 
 @pytest.mark.parametrize('num_points, important', [(1, 0), (2, 1), (4, 3)])
-def test_numbers_of_draws(num_points, important):
+def test_number_of_sampled_points(num_points, important):
     shapes = []
 
     def rand(*shape, device):
@@ -110,23 +110,23 @@ def outputs_of(queries: list[tuple[int, list[torch.Tensor]]]) -> tuple[torch.Ten
 A, B, C, NONE = square(6, 0, 0), square(6, 8, 8), square(5, 1, 9), torch.zeros(16, 16)
 
 
-def test_an_object_is_matched_in_the_first_frame_that_shows_it():
+def test_an_object_is_matched_in_the_first_frame_in_which_it_is_visible():
     """Query 0 fits the object in frame 0, query 1 in frame 1: frame 0 decides, though the object moves to B."""
     classes, masks = outputs_of([(1, [A, NONE]), (1, [NONE, B])])
     queries, objects = HungarianClipMatcher(num_points=500).match(classes, masks, targets_of([[A, B]], [1]))
     assert (queries.tolist(), objects.tolist()) == ([0], [0])
 
 
-def test_a_later_object_takes_none_of_the_queries_that_are_taken():
-    """Query 0 fits both; the object of frame 0 has it, the later one takes what is left."""
+def test_a_later_object_is_not_matched_with_a_matched_query():
+    """Query 0 has the lowest cost for both objects; it is matched in frame 0, the later object with another query."""
     classes, masks = outputs_of([(1, [A, A]), (0, [C, C]), (2, [B, B])])
     queries, objects = HungarianClipMatcher(num_points=500).match(
         classes, masks, targets_of([[NONE, A], [A, NONE]], [2, 1]))
     assert objects.tolist() == [1, 0] and queries[0] == 0 and queries[1] != 0
 
 
-def test_the_sum_of_costs_is_least():
-    """Query 1 fits both objects best; it goes to the one that gains more."""
+def test_the_sum_of_costs_is_minimal():
+    """Query 1 has the lowest cost for both objects; it is matched where the sum of costs is minimal."""
     classes, masks = outputs_of([(0, [A]), (1, [A])])
     queries, objects = HungarianClipMatcher(num_points=500).match(classes, masks, targets_of([[A], [A]], [1, 0]))
     assert dict(zip(objects.tolist(), queries.tolist())) == {0: 1, 1: 0}
@@ -139,7 +139,7 @@ def test_more_objects_than_queries():
     assert (queries.tolist(), objects.tolist()) == ([0], [0])
 
 
-def test_no_objects_draw_nothing():
+def test_without_objects_no_points_are_sampled():
     def rand(*shape, device):
         raise AssertionError('nothing is to be drawn')
 
@@ -149,8 +149,8 @@ def test_no_objects_draw_nothing():
     assert len(queries) == len(objects) == 0
 
 
-def test_outputs_that_are_no_numbers_are_matched_nevertheless():
-    """The loss is to show what is wrong, not the solver."""
+def test_non_finite_outputs_are_matched():
+    """The loss must report non-finite outputs, not the solver."""
     classes, masks = outputs_of([(0, [A]), (1, [B])])
     queries, _ = HungarianClipMatcher(num_points=10).match(classes, masks * math.nan, targets_of([[A]], [0]))
     assert len(queries) == 1
@@ -209,7 +209,7 @@ def test_class_weights(criterion):
     assert float(loss) == pytest.approx(2 * ((log_sum - 1) + 0.1 * log_sum) / 1.1, rel=1e-5)
 
 
-def test_an_object_counts_once_a_frame(criterion):
+def test_losses_are_averaged_over_objects_and_frames(criterion):
     """Mask losses are sums over frames and objects divided by their number: doubled clips give the same mean."""
     classes, masks = outputs_of([(1, [C, C]), (2, [B, B])])
     torch.manual_seed(0)

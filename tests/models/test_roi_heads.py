@@ -1,4 +1,4 @@
-"""RoI pieces: extraction levels and alignment, mask pasting, targets, matching loss, calibration."""
+"""Components of the RoI heads: levels and alignment of RoIs, mask pasting, targets, matching loss, calibration."""
 import cv2
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_legacy_paste_is_opencv():
         assert (mask != expected).sum() <= 1
 
 
-def test_paste_cuts_at_the_image_and_the_box():
+def test_pasted_masks_are_cropped_to_the_image_and_the_box():
     boxes = torch.tensor([[-4.0, -4, 4, 4], [2.5, 1.5, 6.4, 3.5]])
     pasted = paste_masks(torch.ones(2, 28, 28), boxes, 8, 10, BoxConvention())
     expected = torch.zeros(2, 8, 10, dtype=torch.bool)
@@ -156,7 +156,7 @@ def test_calibration_undoes_a_shift(calibration):
     torch.testing.assert_close(result[..., :8], 2 * current[..., :8], rtol=1e-5, atol=1e-5)
 
 
-def test_calibration_reads_the_correlation(calibration):
+def test_calibration_offsets_depend_on_the_correlation(calibration):
     """Offsets come from the correlation over channels: recomputed here from its definition."""
     torch.nn.init.normal_(calibration.conv_offset.weight, std=0.1)
     current, reference = torch.randn(1, 8, 6, 10), torch.randn(1, 8, 6, 10)

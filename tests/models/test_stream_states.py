@@ -73,8 +73,8 @@ def expected(model):
     return [alone(model, video) for video in range(3)]
 
 
-def test_ids_go_on_from_frame_to_frame(model, expected):
-    """Otherwise the tests below could not fail."""
+def test_ids_persist_from_frame_to_frame(model, expected):
+    """Precondition of the tests below, which could not fail otherwise."""
     for ids in expected:
         assert all(set(later) & set(ids[0]) for later in ids[1:])
         assert sorted(ids[0]) == list(range(len(ids[0])))
@@ -129,7 +129,7 @@ def test_a_saved_state_continues_the_video(model, expected, save):
     assert first == again == expected[0][2:]
 
 
-def test_reset_and_frame_0_begin_a_video(model, expected):
+def test_reset_and_frame_0_start_a_new_video(model, expected):
     stream = model.new_stream()
     predict(model, [1], [0], [stream])
     assert predict(model, [0], [0], [stream])[0][0] == expected[0][0]
@@ -145,7 +145,7 @@ def test_without_states_clips_must_begin_with_frame_0(model, expected):
     assert '\n' not in str(raised.value)
 
 
-def test_frames_out_of_order_and_states_of_other_videos_are_refused(model):
+def test_frames_out_of_order_and_states_of_other_videos_are_errors(model):
     stream = model.new_stream()
     predict(model, [0], [2], [stream])  # a stream may begin anywhere
     with pytest.raises(UserError, match='frame 1 of video 0 was given a stream state that is at frame 2'):
@@ -155,7 +155,7 @@ def test_frames_out_of_order_and_states_of_other_videos_are_refused(model):
     assert stream.frame_id == 2
 
 
-def test_the_model_remembers_nothing_of_a_stream(model):
+def test_the_model_holds_no_state_of_a_stream(model):
     stream = model.new_stream()
     predict(model, [0], [0], [stream])
     reference = weakref.ref(stream)
@@ -164,8 +164,8 @@ def test_the_model_remembers_nothing_of_a_stream(model):
     assert reference() is None
 
 
-def test_copies_of_a_model_run_beside_it(model, expected):
-    """Copies have a lock of their own, which cannot be copied."""
+def test_copies_of_a_model_run_independently(model, expected):
+    """Copies have a new lock, since locks cannot be copied."""
     assert alone(copy.deepcopy(model), 0) == alone(pickle.loads(pickle.dumps(model)), 0) == expected[0]
 
 
@@ -217,7 +217,7 @@ def loaded(video, frame_ids, size=SIZE):
 
 
 def test_batches_of_clips_of_other_lengths_and_sizes(whole_model):
-    """Each clip's results are those it has alone, though frames are padded to the largest of a batch."""
+    """Results of a clip do not depend on the batch, though frames are padded to the largest size of a batch."""
     parts = [loaded(0, [0, 1, 2]), loaded(1, [0]), loaded(2, [0, 1, 2], (64, 160))]
     inputs, clips = zip(*parts)
     together = whole_model.test_step({'inputs': list(inputs), 'data_samples': list(clips),
@@ -231,7 +231,7 @@ def test_batches_of_clips_of_other_lengths_and_sizes(whole_model):
             torch.testing.assert_close(one.bboxes, other.bboxes)
 
 
-def test_steps_of_a_distributed_model_pass_the_states_on(whole_model):
+def test_steps_of_a_distributed_model_use_the_given_states(whole_model):
     import torch.distributed as dist
     from mmengine.model import MMDistributedDataParallel
     dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
@@ -265,7 +265,7 @@ def test_each_video_has_a_state_from_its_first_clip_to_its_last():
     assert reference() is None
 
 
-def test_context_does_not_count():
+def test_context_frames_do_not_affect_states():
     clip = clip_of('a', [0, 1, 2, 3])
     for frame in (clip[0], clip[3]):
         frame.set_metainfo(dict(is_context=True))
@@ -294,7 +294,7 @@ def test_a_state_is_at_its_last_frame():
 
 
 def test_states_with_many_tracks_stay_plain_data():
-    """What a state holds is copied with it: a copy does not change with the original."""
+    """A copy of a state is deep: it does not change with the original."""
     from mmdet.models.trackers import AssociationTracker
     tracker = AssociationTracker()
     state = tracker.new_state()

@@ -81,7 +81,7 @@ def results(model: nn.Module, data: dict, **kwargs) -> list[InstanceData]:
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_boxes_scores_and_masks_are_torchvisions_own(name, published, monkeypatch):
+def test_boxes_scores_and_masks_equal_torchvisions(name, published, monkeypatch):
     data = clip(2)
     reference, model = theirs(name, published[name], monkeypatch), ours(name, published[name])
     label_of = {ident: label for label, ident in enumerate(coco_categories()[0])}
@@ -129,7 +129,7 @@ def test_results_are_in_pixels_of_the_original_image(published):
     assert all(mask['size'] == list(double) for mask in scaled.masks)
 
 
-def test_mixed_precision_finds_the_same_kind_of_result(published):
+def test_results_in_mixed_precision_have_the_same_format(published):
     model = ours('maskrcnn_resnet50_fpn', published['maskrcnn_resnet50_fpn'])
     with torch.autocast('cpu', torch.bfloat16):
         found = results(model, clip(1))[0]
@@ -152,7 +152,7 @@ def test_results_of_a_gpu_with_masks_encoded_there(published, monkeypatch):
         assert len(results(model, clip(1))[0]) > 5
 
 
-def test_frames_of_different_size_share_no_batch(published):
+def test_frames_of_different_size_are_not_batched(published):
     model = ours('maskrcnn_resnet50_fpn', published['maskrcnn_resnet50_fpn'])
     small = clip(1, seed=1)
     small['inputs'][0] = small['inputs'][0][..., :50, :70].contiguous()
@@ -162,7 +162,7 @@ def test_frames_of_different_size_share_no_batch(published):
     torch.testing.assert_close(found[1][0].pred_track_instances.bboxes, results(model, small)[0].bboxes)
 
 
-def test_nothing_found_is_an_empty_result():
+def test_without_detections_the_result_is_empty():
     torch.manual_seed(0)
     model = MODELS.build(config('maskrcnn_resnet50_fpn')).eval()
     nn.init.zeros_(model.net.roi_heads.box_predictor.cls_score.weight)  # 91 classes of the same probability, below .05
@@ -171,7 +171,7 @@ def test_nothing_found_is_an_empty_result():
     assert found.bboxes.shape == (0, 4) and found.masks == [] and found.instances_id.shape == (0,)
 
 
-def test_a_step_of_training_with_own_classes():
+def test_a_training_step_with_custom_classes():
     torch.manual_seed(0)
     model = MODELS.build(config('maskrcnn_resnet50_fpn', num_classes=3)).train()
     data = clip(2)
@@ -209,6 +209,6 @@ def test_input_size_can_be_limited(published):
     (dict(data_preprocessor=dict(type='TrackDataPreprocessor')), r'set model\.data_preprocessor=dict\('),
     (dict(net_args=dict(box_thresh=0.3)), r"net_args has 'box_thresh', .* box_score_thresh"),
     (dict(tracker=dict(type='AssociationTracker', assignment='none')), r"assignment='none' is unknown; use one of")])
-def test_what_cannot_be_built_is_one_line(changes, message):
+def test_invalid_arguments_are_user_errors(changes, message):
     with pytest.raises(UserError, match=message):
         MODELS.build(config('maskrcnn_resnet50_fpn') | changes)

@@ -79,7 +79,7 @@ def test_no_objects_and_no_annotations():
     assert 'gt_instances' not in result['data_samples'][1][0]
 
 
-def test_arguments_stay_as_they_were():
+def test_arguments_are_not_modified():
     clip, sample = make_clip((8, 8), objects=1)
     before = clip.clone(), copy.deepcopy(sample)
     TrackDataPreprocessor()(collate((clip, sample)))
@@ -95,7 +95,7 @@ def test_layout_in_memory_does_not_matter():
     assert torch.equal(process(collate((clip, sample)))['inputs'], process(collate((last, sample)))['inputs'])
 
 
-def test_checkpoints_hold_nothing_of_it():
+def test_checkpoints_do_not_contain_its_buffers():
     assert not MODELS.build({'type': 'TrackDataPreprocessor'}).state_dict()
 
 

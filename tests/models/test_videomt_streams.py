@@ -130,7 +130,7 @@ def test_cuda_graphs_on_a_gpu(model, clip_len):
 
 
 @pytest.mark.cuda
-def test_gradients_in_a_fixed_order_on_a_gpu(monkeypatch):
+def test_gradients_are_deterministic_on_a_gpu(monkeypatch):
     """The same gradients twice where PyTorch is asked for fixed orders, and no operation that has none."""
     monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     model = golden_videomt(criterion=dict(type='QueryMaskCriterion', num_points=64)).cuda()
@@ -239,7 +239,7 @@ def test_no_query_can_enter_once_the_rest_of_the_video_is_too_short():
     assert can_enter(9 * one, 9, 10, limits, number=5).all()
 
 
-def test_queries_let_go_are_never_among_the_best(model):
+def test_excluded_queries_are_never_among_the_best(model):
     """At the last frame only queries of the results are left, and the results are the exact ones."""
     images = normal(5, (6, 3, *SIZE))
     frames = run(model, images, length=6)
@@ -259,6 +259,6 @@ def test_fewer_candidates_on_request():
 
 
 @pytest.mark.parametrize('wrong', [dict(score='best'), dict(max_candidates=3)])
-def test_wrong_options(wrong):
+def test_invalid_options_are_user_errors(wrong):
     with pytest.raises(UserError, match='QueryTrackResults'):
         MODELS.build(dict(type='QueryTrackResults', **wrong))

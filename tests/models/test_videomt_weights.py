@@ -141,7 +141,7 @@ def test_dinov2_at_its_own_sizes_is_timm_s_network(dinov2):
         torch.testing.assert_close(tokens, dinov2.eval().forward_features(images), atol=1e-5, rtol=1e-5)
 
 
-def test_dinov2_without_registers_is_refused(dinov2):
+def test_dinov2_without_registers_is_an_error(dinov2):
     other = timm.create_model('vit_small_patch14_dinov2', embed_dim=64, depth=3, num_heads=1, img_size=56)
     model = QueryViT(embed_dims=64, depth=3, num_heads=1, query_blocks=1, image_size=96)
     with pytest.raises(UserError, match='reg_token'):
@@ -150,12 +150,12 @@ def test_dinov2_without_registers_is_refused(dinov2):
 
 @pytest.mark.parametrize('wrong', [
     dict(num_heads=5), dict(query_blocks=12), dict(query_blocks=0), dict(image_size=100)])
-def test_sizes_that_do_not_fit(wrong):
+def test_inconsistent_sizes_are_user_errors(wrong):
     with pytest.raises(UserError, match='QueryViT'):
         QueryViT(**wrong)
 
 
-def test_the_converter_goes_round(weights, tmp_path, capsys):
+def test_converting_in_both_directions_restores_the_weights(weights, tmp_path, capsys):
     torch.save({'state_dict': weights}, tmp_path / 'own.pth')
     steps = [('own.pth', 'hf.safetensors', 'transformers'), ('hf.safetensors', 'authors.pth', 'authors'),
              ('authors.pth', 'again.pth', 'project')]
@@ -170,7 +170,7 @@ def test_the_converter_goes_round(weights, tmp_path, capsys):
 @pytest.mark.parametrize('arguments, said', [
     (['own.pth', 'x.pth', '--to', 'transformers'], 'ends in .safetensors'), (['own.pth', 'own.pth'], 'overwritten'),
     (['own.pth', 'x.pth', '--classes', 'ovis'], '25 classes')])
-def test_what_the_converter_refuses(weights, tmp_path, arguments, said):
+def test_errors_of_the_converter(weights, tmp_path, arguments, said):
     torch.save({'state_dict': weights}, tmp_path / 'own.pth')
     with pytest.raises(UserError, match=said):
         converter.main([str(tmp_path / name) if name.endswith('.pth') else name for name in arguments])

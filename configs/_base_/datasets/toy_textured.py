@@ -1,4 +1,4 @@
-# Textured toy videos with moving backgrounds and objects that hide each other, in OVIS format (how much, is annotated):
+# Textured toy videos with moving backgrounds and objects occluding each other, in OVIS format (with occlusion levels):
 # python tools/make_toy_vis.py data/toy_textured --format ovis --videos 800 --val_videos 60 --frames 12 --size 480x270
 _base_ = './ovis.py'
 data_root = 'data/toy_textured/'

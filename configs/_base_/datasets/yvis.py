@@ -38,7 +38,7 @@ val_dataloader = dict(
         ann_file='annotations/instances_valid.json',
         data_prefix=dict(img_path='valid_images'),
         pipeline=test_pipeline,
-        clip_len=8,  # frames the network sees at once; 1 is frame by frame, with the same result
+        clip_len=8,  # frames per batch of the network; results do not depend on it
         test_mode=True))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='YouTubeVISMetric', ann_file=data_root + 'annotations/instances_valid.json', metric='segm')

@@ -1,4 +1,4 @@
-# CMaskTrack R-CNN: MaskTrack R-CNN whose box and mask heads also read calibrated features of neighbouring frames.
+# CMaskTrack R-CNN: MaskTrack R-CNN whose box and mask heads also use calibrated features of neighbouring frames.
 _base_ = ['./masktrack_r50.py']
 model = dict(
     type='CMaskTrackRCNN',

@@ -1,7 +1,7 @@
 # MemCNP with a ViT-B backbone (MAE weights), FPN of four levels and the memory head.
 # ViT-L: embed_dims=1024, depth=24, num_heads=16; ViT-H: 1280, 32, 16; neck.in_channels follow.
-# The head's strides rest on patch_size=16: ViT-H is trained from scratch or from weights with 16-pixel patches, for
-# MAE's published ViT-H has 14-pixel patches and does not fit.
+# The head's strides require patch_size=16: ViT-H is trained from scratch or from weights with 16-pixel patches, since
+# MAE's published ViT-H has 14-pixel patches and is not compatible.
 model = dict(
     type='SipMaskMem',
     data_preprocessor=dict(

@@ -1,4 +1,4 @@
-# VidEoMT with ViT-S: a plain ViT (DINOv2 with registers, from timm) whose last blocks also see the queries.
+# VidEoMT with ViT-S: a plain ViT (DINOv2 with registers, from timm) whose last blocks also process the queries.
 # The published training starts from weights of single frames: --load_from videomt_small_ytvis2019_stage1.
 model = dict(
     type='VidEoMT',
