@@ -117,8 +117,8 @@ def test_thresholds(server, films):
 
 @pytest.mark.parametrize(('method', 'path', 'body', 'headers', 'status', 'words'), [
     ('POST', '/videos', b'no film', None, 400, 'the video: '),
-    ('POST', '/streams/x', b'no image', None, 400, 'no image that OpenCV reads'),
-    ('POST', '/streams/x', b'', None, 400, 'no image'),
+    ('POST', '/streams/x', b'no image', None, 400, 'not an image that OpenCV can read'),
+    ('POST', '/streams/x', b'', None, 400, 'not an image'),
     ('POST', '/videos?thresh=2', b'', None, 400, 'thresh=2: give a number from 0 to 1'),
     ('POST', '/videos?thresh=high', b'', None, 400, 'thresh=high'),
     ('POST', '/videos', b'', {'Content-Length': str(10 ** 7)}, 413, 'at most 1000000'),

@@ -57,8 +57,8 @@ def test_validation_needs_annotations(tmp_path):
     ({'checkpoint': 'x.pth', 'metrics': ()}, 'nothing to do with the results'),
     ({'checkpoint': 'x.pth', 'thresh': 2}, '--thresh 2'),
     ({'checkpoint': 'none.pth', 'out': 'x.json'}, r'--out x\.json: must end in \.pkl'),
-    ({'checkpoint': 'x.pth', 'save_vis_path': 'pictures'}, 'pictures of --show: add it'),
-    ({'checkpoint': 'x.pth', 'uncertainty': True}, 'pictures of --show: add it'),
+    ({'checkpoint': 'x.pth', 'save_vis_path': 'pictures'}, 'have no effect without --show: add --show'),
+    ({'checkpoint': 'x.pth', 'uncertainty': True}, 'have no effect without --show: add --show'),
     ({'checkpoint': 'x.pth', 'zip_result': True}, 'add --out'),
     ({'checkpoint': 'x.pth', 'dump_bbox': True}, 'add --out'),
     ({'load_result': 'x.pkl', 'show': True}, '--show')])

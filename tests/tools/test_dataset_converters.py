@@ -171,7 +171,7 @@ def test_hidden_files_are_skipped_and_endings_may_be_upper_case(folders):
 
 def test_two_images_of_one_name_are_refused(folders):
     cv2.imwrite(str(folders / 'images' / 'dogs' / '00000.png'), np.zeros((20, 30, 3), np.uint8))
-    with pytest.raises(UserError, match=r'00000\.jpg and 00000\.png have the same name'):
+    with pytest.raises(UserError, match=r'00000\.jpg and 00000\.png differ only in their extension'):
         convert_masks(folders)
 
 
