@@ -277,11 +277,11 @@ def test_workers_share_the_annotations(edited_set):
 
     def enlarge(data):
         data['annotations'] = [{'id': number, 'video_id': 1, 'category_id': 4, 'segmentations': [rle] * 8}
-                               for number in range(100)]
+                               for number in range(400)]
     dataset = train_set(edited_set(enlarge))
     size = dataset.annotations.runs.nbytes
     grown = list(DataLoader(MemoryProbe(dataset), num_workers=2))
-    assert size > 2_000_000
+    assert size > 8_000_000
     assert max(int(value) for value in grown) < size / 2
 
 

@@ -296,6 +296,17 @@ def test_testing_as_a_graph_gives_the_same_detections(device):
     assert len(graphed._graphs._graphs) == 1
 
 
+@torch.no_grad()
+def test_casting_the_weights_drops_the_graphs_that_read_them(device):
+    model = build_memcnp(embed_dims=32, channels=32).to(device).eval()
+    inputs, clips = synthetic_clips(1, 2, (64, 96), num_classes=5, original=(64, 96), device=device)
+    for _ in range(2):  # the second is captured
+        model(inputs, clips, mode='predict')
+    assert model._graphs._graphs
+    model.halve_weights()
+    assert not model._graphs._graphs
+
+
 def test_only_the_graphs_used_last_are_kept(device):
     graphs, calls = InferenceGraphs(max_graphs=2), []
 

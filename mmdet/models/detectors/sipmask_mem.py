@@ -66,6 +66,11 @@ class SipMaskMem(SingleStageDetector):
         self._graphs.clear()  # training may replace tensors that the graphs read
         return super().train(mode)
 
+    def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Cast weights once; see the base class."""
+        self._graphs.clear()  # they read the former weights
+        super().halve_weights(dtype)
+
     def _detect(self, images: Tensor, geometry: FrameGeometry) -> DeviceDetections:
         return self.bbox_head.predict(self.extract_feat(images), [geometry] * len(images))
 
