@@ -39,17 +39,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Hides the GPUs from tests that are not marked ``cuda``, and from the fixtures that these set up."""
-    if item.get_closest_marker('cuda') or not torch.cuda.is_available():
-        return (yield)
+    """Hide the GPUs from tests that are not marked ``cuda``, and from the fixtures that these set up.
+
+    After every test, TF32 is as it was before: commands that run in the process of the tests may disable it.
+    """
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, 'is_available', lambda: False)
-        patch.setattr(torch.cuda, 'device_count', lambda: 0)
-        patch.setattr(mmengine_device, 'DEVICE', 'cpu')
+        if not item.get_closest_marker('cuda') and torch.cuda.is_available():
+            patch.setattr(torch.cuda, 'is_available', lambda: False)
+            patch.setattr(torch.cuda, 'device_count', lambda: 0)
+            patch.setattr(mmengine_device, 'DEVICE', 'cpu')
         try:
             return (yield)
         finally:
-            has_triton.cache_clear()  # remembers whether there is a GPU
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
+            has_triton.cache_clear()  # it caches whether there is a GPU
 
 
 @pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])

@@ -178,8 +178,8 @@ def test_errors_of_the_converter(weights, tmp_path, arguments, said):
 
 
 def test_against_an_installed_transformers():
-    """The same network, by transformers itself; skipped where that is not installed or lacks VidEoMT."""
-    transformers = pytest.importorskip('transformers')
+    """The same network, by transformers itself; skipped where that cannot be imported or lacks VidEoMT."""
+    transformers = pytest.importorskip('transformers', exc_type=ImportError)  # also if its own needs are not met
     if not hasattr(transformers, 'VideomtForUniversalSegmentation'):
         pytest.skip(f'transformers {transformers.__version__} has no VidEoMT')
     config = transformers.VideomtConfig(
