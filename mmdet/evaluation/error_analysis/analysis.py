@@ -41,7 +41,7 @@ class Gain:
 
 @dataclass
 class ErrorAnalysis:
-    """What is known of a result.
+    """Error analysis of a result.
 
     Attributes:
         videos, objects, tracks: numbers of each. Predicted tracks beyond the 100 of a video and category that count in
@@ -113,7 +113,7 @@ def analyse_errors(truth: GroundTruth, predictions: Sequence[Track], against: Se
 
 
 def relate_videos(truth: GroundTruth, predictions: Sequence[Track]) -> list[Relations]:
-    """Compare the tracks of each video with its annotations; videos by rising id, as ``evaluate_vis`` reads them."""
+    """Compare the tracks of each video with its annotations; videos in ascending order of id, as in ``evaluate_vis``."""
     objects, found = _by_video(truth.tracks), _by_video(predictions)
     return [relate(_counting(found[key]), objects[key], truth.videos[key].length) for key in sorted(truth.videos)]
 
@@ -126,7 +126,7 @@ def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
 
 
 def _counting(tracks: list[Track]) -> list[Track]:
-    """Those of a video that count in AP, at most 100 of each category, by falling score."""
+    """Select the tracks of a video that count in AP: the 100 best of each category, in descending order of score."""
     taken: Counter[int] = Counter()
     kept = []
     for track in sorted(tracks, key=lambda track: -track.score):

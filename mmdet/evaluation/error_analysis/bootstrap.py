@@ -94,7 +94,7 @@ class AveragePrecision:
         Precision falls at false positives, so its envelope and the recall points need the E true positives only.
 
         Args:
-            video: (N,) index. true, false: (N,) bool. All by falling score. positives: (B,).
+            video: (N,) index. true, false: (N,) bool. All in descending order of score. positives: (B,).
         """
         hits = np.flatnonzero(true)
         between = np.zeros((self.weights.shape[1], len(hits) + 1))  # false positives of a video before each hit

@@ -163,7 +163,7 @@ def outcome(video: Relations, mends: Collection[Mend] = ()) -> Outcome:
 
 
 def kinds_of_tracks(video: Relations) -> dict[str, int]:
-    """Number of predicted tracks of each kind at overlap threshold .50; every track is of exactly one.
+    """Count the predicted tracks of each kind at overlap threshold .50; every track is of exactly one.
 
     Returns:
         ``matched``, ``ignored`` (matched with a crowd), ``duplicate``, ``class`` (finds an object under a wrong class),

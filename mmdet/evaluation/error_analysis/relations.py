@@ -27,7 +27,7 @@ class Relations:
     also index -1). A mended track takes its mask of each frame from one of them.
 
     Attributes:
-        scores: (D,), falling.
+        scores: (D,), in descending order.
         categories: (D,) category ids. object_categories: (G,) likewise.
         crowd: (G,) bool.
         areas: (M, T) pixels of the mask sources.
@@ -93,7 +93,7 @@ def relate(predictions: Sequence[Track], objects: Sequence[Track], length: int) 
     """Compare the tracks of one video.
 
     Args:
-        predictions: D tracks with masks, by falling score.
+        predictions: D tracks with masks, in descending order of score.
         objects: G annotations, crowds among them.
         length: T.
     """
