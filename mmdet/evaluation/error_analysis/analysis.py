@@ -113,7 +113,7 @@ def analyse_errors(truth: GroundTruth, predictions: Sequence[Track], against: Se
 
 
 def relate_videos(truth: GroundTruth, predictions: Sequence[Track]) -> list[Relations]:
-    """Compare the tracks of each video with its annotations; videos in ascending order of id, as in ``evaluate_vis``."""
+    """Compare the tracks of each video with its annotations, in ascending order of video id."""
     objects, found = _by_video(truth.tracks), _by_video(predictions)
     return [relate(_counting(found[key]), objects[key], truth.videos[key].length) for key in sorted(truth.videos)]
 
