@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_PIXELS_AT_ONCE = 2 ** 25
+
 
 def run_changes(columns: Tensor) -> Tensor:
     """Mark the pixels that differ from the previous one in column-major order; the first is compared with zero.
@@ -33,6 +35,11 @@ def changes_to_rle(changes: Tensor, height: int, width: int) -> list[dict]:
     # on a CPU, NumPy finds the few ends among many pixels six times faster than PyTorch
     ends = flat.nonzero().squeeze(1).cpu().numpy() if flat.is_cuda else np.flatnonzero(flat.numpy())
     return _encode(ends, len(changes), height, width)
+
+
+def masks_at_once(height: int, width: int) -> int:
+    """Return how many masks of a size to make and encode at once, at least 1: this bounds memory for any image size."""
+    return max(_PIXELS_AT_ONCE // (height * width), 1)
 
 
 def masks_to_rle(masks: Tensor) -> list[dict]:

@@ -19,10 +19,8 @@ from mmdet.errors import UserError
 from mmdet.models.trackers.query_state import QueryState, best_pairs, can_enter
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.device_rle import masks_to_rle
+from mmdet.structures.device_rle import masks_at_once, masks_to_rle
 from mmdet.structures.masks import rle_boxes
-
-MASK_PIXELS = 2 ** 25  # pixels of masks processed at once; bounds memory for any length of clip and size of image
 
 
 class MaskGeometry(NamedTuple):
@@ -154,7 +152,7 @@ class QueryTrackResults:
         height, width = geometry.ori_shape
         rles: list[dict] = []
         quality = []
-        for rows in torch.arange(len(times), device=times.device).split(max(MASK_PIXELS // (height * width), 1)):
+        for rows in torch.arange(len(times), device=times.device).split(masks_at_once(height, width)):
             restored = restore_logits(logits[times[rows], queries[rows]], geometry, self.direct_masks)
             quality.append(mask_quality(restored))
             rles += masks_to_rle(restored > 0)

@@ -20,11 +20,9 @@ from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.structures.device_rle import masks_to_rle
+from mmdet.structures.device_rle import masks_at_once, masks_to_rle
 
 Maps = Sequence[Tensor]
-# pixels of image-size masks processed at once; bounds memory for clips and images of any size
-MASK_PIXELS = 2 ** 25
 
 
 @MODELS.register_module()
@@ -167,7 +165,7 @@ class MaskTrackRCNN(BaseDetector):
         for (height, width), group in groupby(frames, key=lambda frame: tuple(frame.ori_shape)):
             stop = start + sum(1 for _ in group)
             rows = slice(bounds[start], bounds[stop])
-            chunk = max(MASK_PIXELS // (height * width), 1)
+            chunk = masks_at_once(height, width)
             for probs, bboxes in zip(found.mask_probs[rows].split(chunk), found.bboxes[rows].split(chunk)):
                 rles += masks_to_rle(paste_masks(probs, bboxes, height, width, self.convention, self.mask_thr))
             start = stop

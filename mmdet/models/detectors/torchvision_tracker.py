@@ -37,9 +37,8 @@ from mmdet.models.roi_heads.mask_paste import paste_masks
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.structures.device_rle import masks_to_rle
+from mmdet.structures.device_rle import masks_at_once, masks_to_rle
 
-MASK_PIXELS = 2 ** 25  # pixels of image-size masks processed at once; bounds memory for any number of objects
 _MASK_PADDING = 1  # torchvision pads region masks by one cell before it pastes them
 _STAGES = (('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',), ('layer4',))  # modules of the ResNet, in order
 _COUNTER = 'num_batches_tracked'
@@ -182,7 +181,7 @@ class TorchvisionTracker(BaseDetector):
         boxes = resize_boxes(result['boxes'].float(), size, ori_shape)[named]
         masks, scale = expand_masks(result['masks'].float()[named], padding=_MASK_PADDING)
         rles: list[dict] = []
-        chunk = max(MASK_PIXELS // (ori_shape[0] * ori_shape[1]), 1)
+        chunk = masks_at_once(*ori_shape)
         for probs, places in zip(masks[:, 0].split(chunk), expand_boxes(boxes, scale).split(chunk)):
             rles += masks_to_rle(paste_masks(probs, places, *ori_shape, self._pasting, self.mask_thr))
         scores = result['scores'].float()[named]
