@@ -1,5 +1,6 @@
 """The memory: address, write and read in closed form, and write targets."""
 import doctest
+import math
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 
 from mmdet.errors import UserError
 from mmdet.models.memory import CNPMemory, cnp_memory
-from mmdet.models.memory.cnp_memory import address, write, write_targets, write_weights
+from mmdet.models.memory.cnp_memory import address, read_weights, write, write_targets, write_weights
 
 
 def test_the_example_of_the_docstring():
@@ -55,6 +56,22 @@ def test_context_is_the_mlp_of_the_softmax_average_of_normalised_units():
     weights = address(F.normalize(feat.view(1, 4), dim=1), units).softmax(dim=1)
     read = weights @ (units / units.norm(dim=1, keepdim=True))
     assert torch.allclose(memory([feat])[0].view(1, 4), memory.mlp(read), atol=1e-6)
+
+
+@pytest.mark.parametrize('temperature', [1.0, 0.1, 2])
+def test_read_weights_are_a_softmax_at_a_temperature(temperature):
+    """Cosines 1 and 0: the ratio of the weights is exp(1 / T)."""
+    weights = read_weights(torch.tensor([[1.0, 0.0]]), temperature)
+    assert weights[0].tolist() == pytest.approx([1 / (1 + math.exp(-1 / temperature)),
+                                                 1 / (1 + math.exp(1 / temperature))])
+
+
+def test_a_low_temperature_reads_the_most_similar_unit():
+    memory = CNPMemory(channels=4, num_units=3, read_temperature=1e-3)
+    memory.feat_units.weight.data[:, :4] = torch.eye(4)[:3]
+    unit = F.normalize(memory.feat_units.weight[1], dim=0)
+    context, = memory([torch.tensor([0.1, 3, 0.2, 0]).view(1, 4, 1, 1)])
+    assert torch.allclose(context.view(4), memory.mlp(unit), atol=1e-6)
 
 
 def test_units_decay_if_no_location_is_written():
@@ -112,5 +129,7 @@ def test_images_without_objects_write_nothing():
 def test_unknown_options_are_user_errors():
     with pytest.raises(UserError, match='top1'):
         CNPMemory(update_mode='best')
+    with pytest.raises(UserError, match='read_temperature=0 must be above 0'):
+        CNPMemory(read_temperature=0)
     with pytest.raises(UserError, match='published'):
         write_targets(torch.rand(5, 2), BOXES, torch.ones(1, 2, dtype=torch.bool), (10, 10), 'nearest')

@@ -8,9 +8,9 @@ from mmdet.models.memory import CNPMemory, ReadStatistics
 from mmdet.models.memory.read_statistics import perplexity, variation
 
 
-def watched(units, keep_maps=0):
+def watched(units, keep_maps=0, **options):
     """A memory with these feature parts, and what watches it."""
-    memory = CNPMemory(channels=units.shape[1], num_units=len(units))
+    memory = CNPMemory(channels=units.shape[1], num_units=len(units), **options)
     memory.feat_units.weight.data = torch.cat([units, torch.zeros(len(units), 4)], dim=1)
     statistics = ReadStatistics(keep_maps)
     memory.register_forward_hook(statistics)
@@ -30,6 +30,13 @@ def test_two_units_and_two_locations_at_right_angles():
         context_variation=variation(context.detach().flatten(1).reshape(2, 2).T)))
     maps, = statistics.maps[0]
     assert maps.winner.tolist() == [[0, 1]] and maps.feature.flatten().tolist() == pytest.approx([1, 1])
+
+
+def test_reads_are_counted_at_the_temperature_of_the_memory():
+    memory, statistics = watched(torch.eye(2), read_temperature=0.5)
+    memory([torch.tensor([[1., 0]]).T.view(1, 2, 1, 1)])
+    share = math.exp(2) / (math.exp(2) + 1)
+    assert statistics.levels[0].weights.tolist() == pytest.approx([share, 1 - share])
 
 
 def test_alike_units_are_read_alike():

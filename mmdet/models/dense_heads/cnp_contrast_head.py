@@ -34,7 +34,7 @@ from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
-from mmdet.models.memory.cnp_memory import CNPMemory, write_targets
+from mmdet.models.memory.cnp_memory import write_targets
 from mmdet.models.task_modules.fast_nms import fast_nms
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
@@ -103,7 +103,9 @@ class CNPContrastHead(BaseDenseHead):
         in_channels: C, channels of the pyramid's maps and of all branches; a multiple of 32.
         stacked_convs: convolutions of the mask tower; class and track towers have one fewer.
         strides: strides of the levels used; further levels are ignored.
-        num_units, update_mode: see :class:`CNPMemory`; with 0 units there is no memory, and the context is 0.
+        num_units, update_mode: arguments of :class:`~mmdet.models.memory.CNPMemory`; with 0 units there is no memory,
+            and the context is 0.
+        memory: config with further arguments of it.
         write_target: box that a location writes to the memory, see :func:`write_targets`.
         assigner: config of an assigner in ``task_modules/cnp_assigners.py``.
         track_jitter: in training, reference boxes are shifted randomly by up to this fraction of their size before
@@ -116,8 +118,8 @@ class CNPContrastHead(BaseDenseHead):
 
     def __init__(self, num_classes: int, in_channels: int = 256, stacked_convs: int = 3,
                  strides: Sequence[int] = (8, 16, 32, 64), num_units: int = 128, update_mode: str = 'top1',
-                 write_target: str = 'published', assigner: dict | None = None, track_jitter: float = 0.05,
-                 test_cfg: dict | None = None, init_cfg: dict | None = None) -> None:
+                 memory: dict | None = None, write_target: str = 'published', assigner: dict | None = None,
+                 track_jitter: float = 0.05, test_cfg: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.num_classes, self.strides, self.write_target = num_classes, tuple(strides), write_target
         channels = in_channels
@@ -133,7 +135,8 @@ class CNPContrastHead(BaseDenseHead):
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides).requires_grad_(False)
         self.cls_align = FeatureAlign(2 * channels, channels)
         self.mask_align = FeatureAlign(channels, channels)
-        self.mem = CNPMemory(channels, num_units, update_mode=update_mode) if num_units else None
+        self.mem = MODELS.build({'type': 'CNPMemory', 'channels': channels, 'num_units': num_units,
+                                 'update_mode': update_mode, **(memory or {})}) if num_units else None
         self.init_branches(self.fcos_cls)
         self.assigner = TASK_UTILS.build(assigner or dict(type='UncertaintyAssigner'))
         self.track_jitter = track_jitter

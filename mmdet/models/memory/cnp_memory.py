@@ -103,9 +103,13 @@ def write_weights(similarity: Tensor, mode: str) -> Tensor:
     return similarity.softmax(dim=1)
 
 
-def read_weights(similarity: Tensor) -> Tensor:
-    """Compute the weights a_nk = softmax_k(s_n), (N, M), with which location n reads unit k; rows sum to 1."""
-    return similarity.softmax(dim=1)
+def read_weights(similarity: Tensor, temperature: float = 1.0) -> Tensor:
+    """Compute the weights a_nk = softmax_k(s_n / T), (N, M), with which location n reads unit k; rows sum to 1.
+
+    Cosines are in [−1, 1], so at T = 1 the largest weight is at most e² times the smallest; a smaller T reads fewer
+    units.
+    """
+    return (similarity / temperature).softmax(dim=1)
 
 
 def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float) -> Tensor:
@@ -160,16 +164,22 @@ class CNPMemory(BaseModule):
         num_units: M.
         momentum: m, the weight of the old unit in a write.
         update_mode: see :func:`write_weights`.
+        read_temperature: T, above 0, see :func:`read_weights`; published 1.
+
+    Raises:
+        UserError: an argument has no valid value.
     """
 
     keep_float32 = True  # also in half-precision testing
 
     def __init__(self, channels: int = 256, num_units: int = 128, momentum: float = 0.999, update_mode: str = 'top1',
-                 init_cfg: dict | None = None) -> None:
+                 read_temperature: float = 1.0, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if update_mode not in UPDATE_MODES:
             raise UserError(f'CNPMemory update_mode={update_mode!r} is unknown; use one of {UPDATE_MODES}')
-        self.momentum, self.update_mode = momentum, update_mode
+        if not read_temperature > 0:
+            raise UserError(f'CNPMemory read_temperature={read_temperature!r} must be above 0')
+        self.momentum, self.update_mode, self.read_temperature = momentum, update_mode, read_temperature
         self.feat_units = nn.Embedding(num_units, channels + 4)  # N(0, 1)
         self.mlp = Mlp(channels + 4, channels, channels)
 
@@ -211,11 +221,11 @@ class CNPMemory(BaseModule):
                 # the difference is 0, but has the parameter's gradient: the new values are differentiable in it
                 read = torch.stack(units[1:]) + (parameter - before)  # (levels, M, C + 4)
                 parameter.data.copy_(units[-1])  # without autograd
-            # context_n = mlp(Σ_k softmax_k(s_n)·u_k/‖u_k‖). The first layer, without its bias, is linear and applied
-            # before the sum: to M units instead of N locations.
+            # context_n = mlp(Σ_k softmax_k(s_n / T)·u_k/‖u_k‖). The first layer, without its bias, is linear and
+            # applied before the sum: to M units instead of N locations.
             table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)
             table = table.expand(len(feats), -1, -1)
-            attention = read_weights(torch.cat(similarities)).split(lengths)
+            attention = read_weights(torch.cat(similarities), self.read_temperature).split(lengths)
             hidden = torch.cat([weights @ values for weights, values in zip(attention, table)]) + self.mlp.fc1.bias  # type: ignore[operator]
             contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each
             return [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)

@@ -95,15 +95,17 @@ class ReadStatistics:
             if level == len(self.levels):
                 zeros = torch.zeros(len(units), dtype=torch.float64)
                 self.levels.append(LevelStatistics(0, 0, zeros, zeros.clone()))
-            found.append([self._add(self.levels[level], units, *image) for image in zip(feature, context)])
+            found.append([self._add(self.levels[level], units, memory.read_temperature, *image)
+                          for image in zip(feature, context)])
         kept = list(zip(*found))[:self.keep_maps - len(self.maps)]
         self.maps += [list(levels) for levels in kept]
 
-    def _add(self, level: LevelStatistics, units: Tensor, feature: Tensor, context: Tensor) -> LevelMaps:
+    def _add(self, level: LevelStatistics, units: Tensor, temperature: float, feature: Tensor,
+             context: Tensor) -> LevelMaps:
         """Add one image with ``feature`` and ``context`` (C, h, w)."""
         rows, read = (maps.float().flatten(1).T for maps in (feature, context))  # (n, C)
         similarity = address(F.normalize(rows, dim=1), units)  # (n, M)
-        weights = read_weights(similarity)
+        weights = read_weights(similarity, temperature)
         winner, perplexities = weights.argmax(dim=1), perplexity(weights)
         level.images += 1
         level.locations += len(rows)
