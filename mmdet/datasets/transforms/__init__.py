@@ -4,7 +4,8 @@ from mmdet.datasets.transforms.clip_augment import RandomChoiceResizeClip, Rando
 from mmdet.datasets.transforms.frame_loading import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame
 from mmdet.datasets.transforms.geometry import RandomFlipClip, RandomResizeClip, ResizeClip
 from mmdet.datasets.transforms.packing import PackTrackInputs
+from mmdet.datasets.transforms.photometric import PhotometricDistortClip
 
 __all__ = ['AffineColourReference', 'BadFrameError', 'LoadTrackAnnotations', 'LoadTrackFrames', 'PackTrackInputs',
-           'RandomChoiceResizeClip', 'RandomFlipClip', 'RandomResizeClip', 'RandomResizeCropClip', 'ResizeClip',
-           'RotateStillClip', 'read_frame']
+           'PhotometricDistortClip', 'RandomChoiceResizeClip', 'RandomFlipClip', 'RandomResizeClip',
+           'RandomResizeCropClip', 'ResizeClip', 'RotateStillClip', 'read_frame']

@@ -4,15 +4,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import cv2
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmdet.datasets.transforms.arguments import checked_number
 from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_masks
+from mmdet.datasets.transforms.photometric import adjust_colours
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
-_COLOUR_STEPS = (mmcv.adjust_brightness, mmcv.adjust_contrast, mmcv.adjust_color, mmcv.adjust_hue)
 _BLUR_KERNEL, _BLUR_SIGMA = (9, 11), (.1, 2.)
 
 
@@ -45,8 +45,7 @@ class AffineColourReference(BaseTransform):
         for name, value, limit in (('brightness', brightness, 1), ('contrast', contrast, 1),
                                    ('saturation', saturation, 1), ('hue', hue, .5), ('rotation', rotation, 180),
                                    ('blur_prob', blur_prob, 1)):
-            if not isinstance(value, (int, float)) or not 0 <= value <= limit:
-                raise UserError(f'AffineColourReference.{name} must be a number from 0 to {limit}, not {value!r}')
+            checked_number(f'AffineColourReference.{name}', value, 0, limit)
         if not isinstance(translation, (list, tuple)) or not all(
                 isinstance(share, (int, float)) and 0 <= share <= 1 for share in translation):
             raise UserError('AffineColourReference.translation must be a list of numbers from 0 to 1, not '
@@ -82,11 +81,8 @@ class AffineColourReference(BaseTransform):
                          gt_instances_id=-1 - np.arange(len(key['gt_labels'])))
 
     def _recolour(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        amounts = rng.uniform(-1, 1, 4) * self.strengths + (1, 1, 1, 0)
-        for step in rng.permutation(4):
-            if self.strengths[step]:
-                image = _COLOUR_STEPS[step](image, float(amounts[step]))
-        return image
+        changes = rng.uniform(-1, 1, 4) * self.strengths
+        return adjust_colours(image, changes, rng.permutation(4))
 
     def _matrix(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the affine map (2, 3) of pixels x, y, 1."""
