@@ -28,8 +28,9 @@ class MemoryReport:
 
     Attributes:
         strides: strides of the levels in pixels.
-        units: M, the number of units of the memory.
-        norms: (M,) norms of the units' feature parts; units that win no location decay towards 0.
+        units: M, the number of units that a level reads.
+        norms: (sets, M) norms of the units' feature parts, for the set that all levels share or the set of each level;
+            units that win no location decay towards 0, unless the memory's ``decay`` is ``'counted'``.
         reads: statistics of each level, and maps of the first frames.
         images: inputs of the network for these frames, (h, w, 3) uint8 RGB.
     """
@@ -41,11 +42,18 @@ class MemoryReport:
     images: list[np.ndarray]
 
     def to_json(self) -> dict:
-        """Return all numbers: for each level the summary, and wins and weights of the units per location."""
+        """Return all numbers: for each level the summary, and wins and weights of the units per location.
+
+        The norms of shared units are at the top level, those of the units of a level in its entry.
+        """
         levels = [dict(stride=stride, locations=level.locations, **level.summary(),
                        wins=(level.wins / level.locations).tolist(), weights=(level.weights / level.locations).tolist())
                   for stride, level in zip(self.strides, self.reads.levels)]
-        return dict(units=self.units, norms=self.norms.tolist(), levels=levels)
+        if len(self.norms) == 1:
+            return dict(units=self.units, norms=self.norms[0].tolist(), levels=levels)
+        for level, norms in zip(levels, self.norms):
+            level['norms'] = norms.tolist()
+        return dict(units=self.units, levels=levels)
 
 
 def report_memory(cfg: Config, checkpoint: str | os.PathLike, frames: int = 32, maps: int = 4,
@@ -83,8 +91,8 @@ def report_memory(cfg: Config, checkpoint: str | os.PathLike, frames: int = 32, 
                 images.append(item['inputs'][0].permute(1, 2, 0).flip(-1).numpy())
     finally:
         handle.remove()
-    feature_parts = memory.feat_units.weight.detach()[:, :-4]
-    return MemoryReport(head.strides, len(feature_parts), feature_parts.norm(dim=1).cpu().numpy(), reads, images)
+    norms = memory.unit_sets().detach()[..., :-4].norm(dim=-1).cpu().numpy()
+    return MemoryReport(head.strides, memory.num_units, norms, reads, images)
 
 
 def write_memory_report(report: MemoryReport, out: Path) -> list[Path]:

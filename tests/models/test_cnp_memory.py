@@ -37,6 +37,52 @@ def test_written_units_move_to_the_mean_and_others_decay():
     assert torch.allclose(after[1], torch.full((3,), 0.9))
 
 
+def test_units_without_locations_do_not_decay_if_they_are_counted():
+    """Counts 0, 2 and 1/4 at momentum 0.9: unchanged, as published, and a quarter of the step."""
+    units = torch.full((3, 3), 0.3)
+    values = torch.tensor([[2.0, 4.0, 6.0], [4.0, 6.0, 8.0]])
+    weights = torch.tensor([[0, 1.0, 0.25], [0, 1.0, 0]])
+    after, published = (write(units, weights, values, 0.9, decay) for decay in ('counted', 'all'))
+    assert torch.equal(after[0], units[0])
+    assert torch.allclose(after[1], published[1])
+    assert torch.allclose(after[2], units[2] + 0.1 / 4 * (values[0] - units[2]), atol=1e-5)
+
+
+def test_counted_units_of_a_memory_stay_where_they_are_if_nothing_is_written():
+    memory = CNPMemory(channels=4, num_units=3, momentum=0.5, decay='counted')
+    before = memory.feat_units.weight.detach().clone()
+    memory([torch.randn(1, 4, 2, 2)], torch.zeros(1, 4, 4), torch.zeros(1, 4, dtype=torch.bool))
+    assert torch.equal(memory.feat_units.weight, before)
+
+
+@pytest.mark.parametrize('update_mode', ['top1', 'topk', 'all'])
+def test_units_of_a_level_are_those_of_a_memory_that_sees_this_level_only(update_mode):
+    """Units, contexts, and gradients after a write of three levels."""
+    options = dict(channels=4, num_units=5, momentum=0.6, update_mode=update_mode)
+    whole = CNPMemory(**options, per_level=True, num_levels=4)
+    assert whole.feat_units.weight.shape == (20, 8)
+    feats = [torch.randn(2, 4, size, size + 1) for size in (3, 2, 1)]  # the fourth level is not given
+    counts = [feat.shape[2] * feat.shape[3] for feat in feats]
+    targets, written = torch.rand(2, sum(counts), 4), torch.rand(2, sum(counts)) > 0.3
+    singles = []
+    for level in range(4):
+        singles.append(CNPMemory(**options))
+        singles[-1].load_state_dict({**whole.state_dict(), 'feat_units.weight': whole.unit_sets()[level].detach()})
+    read = whole(feats)
+    contexts = whole(feats, targets, written)
+    sum(context.square().sum() for context in contexts).backward()
+    for level, (single, feat, target, chosen) in enumerate(
+            zip(singles, feats, targets.split(counts, dim=1), written.split(counts, dim=1))):
+        assert torch.allclose(read[level], single([feat])[0], atol=1e-6)
+        context, = single([feat], target, chosen)
+        context.square().sum().backward()
+        assert torch.allclose(contexts[level], context, atol=1e-6)
+        assert torch.allclose(whole.unit_sets()[level], single.feat_units.weight, atol=1e-6)
+        assert torch.allclose(whole.feat_units.weight.grad.view(4, 5, 8)[level], single.feat_units.weight.grad,
+                              atol=1e-5)
+    assert torch.equal(whole.unit_sets()[3], singles[3].feat_units.weight)
+
+
 def test_reading_leaves_the_memory_alone_and_passes_no_gradient_to_the_feature():
     memory = CNPMemory(channels=8, num_units=6)
     before = memory.feat_units.weight.detach().clone()
@@ -129,6 +175,8 @@ def test_images_without_objects_write_nothing():
 def test_unknown_options_are_user_errors():
     with pytest.raises(UserError, match='top1'):
         CNPMemory(update_mode='best')
+    with pytest.raises(UserError, match="decay='none' is unknown; use one of"):
+        CNPMemory(decay='none')
     with pytest.raises(UserError, match='read_temperature=0 must be above 0'):
         CNPMemory(read_temperature=0)
     with pytest.raises(UserError, match='published'):

@@ -34,6 +34,23 @@ def test_numbers_and_pictures(toy_config, checkpoint, tmp_path, capsys):
         assert cv2.imread(str(tmp_path / f'memory/{name}.png')).std() > 10
 
 
+def test_units_of_each_level(toy_config, tmp_path, capsys):
+    option = ('model.bbox_head.memory.per_level', 'True')
+    model = init_model(load_config(toy_config, [option]), device='cpu')
+    for level, units in enumerate(model.bbox_head.mem.unit_sets().data):
+        units[:, :-4] = torch.nn.functional.normalize(units[:, :-4], dim=1) * (1 + level)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'tiny.pth')
+    main([str(toy_config), str(tmp_path / 'tiny.pth'), '--out', str(tmp_path), '--device', 'cpu', '--frames', '1',
+          '--cfg-options', '='.join(option)])
+    printed = capsys.readouterr().out
+    assert printed.startswith('128 units for each level, 1 frames; lengths of the units\' feature parts 1 to 4')
+    assert [line.split()[-4:] for line in printed.splitlines() if 'unit length' in line] == 2 * [['1', '2', '3', '4']]
+    numbers = json.loads((tmp_path / 'memory.json').read_text())
+    assert 'norms' not in numbers
+    for stride, level in enumerate(numbers['levels'], start=1):
+        assert level['norms'] == pytest.approx([stride] * 128) and len(level['wins']) == 128
+
+
 def test_frames_are_those_there_are(toy_config, checkpoint, tmp_path, capsys):
     main([str(toy_config), str(checkpoint), '--out', str(tmp_path), '--device', 'cpu'])
     assert capsys.readouterr().out.startswith('128 units, 8 frames')

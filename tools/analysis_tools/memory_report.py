@@ -39,9 +39,13 @@ def main(argv: Sequence[str] | None) -> int:
     report = report_memory(load_config(args.config, args.cfg_options), args.checkpoint, args.frames, args.maps,
                            args.device)
     summaries = [level.summary() for level in report.reads.levels]
-    print(f'{report.units} units, {report.reads.levels[0].images} frames; lengths of the units\' feature parts '
+    each = ' for each level' if len(report.norms) > 1 else ''
+    print(f'{report.units} units{each}, {report.reads.levels[0].images} frames; lengths of the units\' feature parts '
           f'{report.norms.min():.3g} to {report.norms.max():.3g}')
     rows = [(name.replace('_', ' '), *(f'{summary[name]:.4g}' for summary in summaries)) for name in summaries[0]]
+    if each:
+        rows += [(f'{name} unit length', *(f'{value:.3g}' for value in values))
+                 for name, values in (('smallest', report.norms.min(axis=1)), ('largest', report.norms.max(axis=1)))]
     print(align([('', *(f'stride {stride}' for stride in report.strides)), *rows]))
     print('Written:', *write_memory_report(report, out))
     return 0

@@ -136,7 +136,8 @@ class CNPContrastHead(BaseDenseHead):
         self.cls_align = FeatureAlign(2 * channels, channels)
         self.mask_align = FeatureAlign(channels, channels)
         self.mem = MODELS.build({'type': 'CNPMemory', 'channels': channels, 'num_units': num_units,
-                                 'update_mode': update_mode, **(memory or {})}) if num_units else None
+                                 'update_mode': update_mode, 'num_levels': len(self.strides),
+                                 **(memory or {})}) if num_units else None
         self.init_branches(self.fcos_cls)
         self.assigner = TASK_UTILS.build(assigner or dict(type='UncertaintyAssigner'))
         self.track_jitter = track_jitter

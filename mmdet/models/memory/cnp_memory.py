@@ -24,6 +24,7 @@ from mmdet.registry import MODELS
 
 UPDATE_MODES = ('top1', 'topk', 'all')
 WRITE_TARGETS = ('published', 'inside')
+DECAYS = ('all', 'counted')
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Write targets y_n
@@ -112,27 +113,48 @@ def read_weights(similarity: Tensor, temperature: float = 1.0) -> Tensor:
     return (similarity / temperature).softmax(dim=1)
 
 
-def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float) -> Tensor:
-    """Compute the units after one write: u_k ← m·u_k + (1 − m)·Σ_n a_nk·v_n / (Σ_n a_nk + 1e-6).
+def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float, decay: str = 'all') -> Tensor:
+    """Compute the units after one write.
 
-    Units to which no location writes decay. Sums are over the locations of all processes, so that the memories of all
-    processes stay equal.
+    n_k = Σ_n a_nk is the count of a unit and mean_k = Σ_n a_nk·v_n / (n_k + 1e-6) the mean of what is written to it::
+
+        decay='all'      u_k ← m·u_k + (1 − m)·mean_k
+        decay='counted'  u_k ← m_k·u_k + (1 − m_k)·mean_k with m_k = 1 − (1 − m)·min(n_k, 1)
+
+    With ``'all'``, units to which no location writes (n_k = 0) decay towards 0. With ``'counted'`` they do not change,
+    units with a count of at least 1 are written as with ``'all'``, and units between in proportion to their count. Sums
+    are over the locations of all processes, so that the memories of all processes stay equal.
 
     Args:
         units: (M, C + 4).
         weights: a, (N, M); rows of locations that are not written are 0.
         values: v_n = (c_n, y_n), (N, C + 4).
         momentum: m.
+        decay: ``'all'`` or ``'counted'``.
 
     Returns:
         (M, C + 4).
     """
-    # Σ_n a_nk is computed as one more column, so that a single reduction over processes suffices
-    total = weights.T @ torch.cat([values, values.new_ones(len(values), 1)], dim=1)  # (M, C + 5)
+    total = weighted_sums(weights, values)
     if get_world_size() > 1:
         call_outside_graphs(all_reduce, total)
-    mean = total[:, :-1] / (total[:, -1:] + 1e-6)
-    return momentum * units + (1 - momentum) * mean
+    return move(units, total, momentum, decay)
+
+
+def weighted_sums(weights: Tensor, values: Tensor) -> Tensor:
+    """Compute Σ_n a_nk·v_n and, in the last column, the counts Σ_n a_nk: (M, C + 5), for :func:`move`."""
+    # one tensor, so that a single reduction over processes suffices
+    return weights.T @ torch.cat([values, values.new_ones(len(values), 1)], dim=1)
+
+
+def move(units: Tensor, sums: Tensor, momentum: float, decay: str) -> Tensor:
+    """Compute the units (M, C + 4) after a write of :func:`weighted_sums`, see :func:`write`."""
+    counts = sums[:, -1:]
+    mean = sums[:, :-1] / (counts + 1e-6)
+    if decay == 'all':
+        return momentum * units + (1 - momentum) * mean
+    kept = 1 - (1 - momentum) * counts.clamp(max=1)  # m_k: (M, 1)
+    return kept * units + (1 - kept) * mean
 
 
 @MODELS.register_module()
@@ -165,6 +187,9 @@ class CNPMemory(BaseModule):
         momentum: m, the weight of the old unit in a write.
         update_mode: see :func:`write_weights`.
         read_temperature: T, above 0, see :func:`read_weights`; published 1.
+        decay: whether units to which nothing is written decay, see :func:`write`; published ``'all'``.
+        per_level: whether each level of the pyramid has M units of its own; published False: all levels share them.
+        num_levels: number of levels, read only if ``per_level``.
 
     Raises:
         UserError: an argument has no valid value.
@@ -173,15 +198,26 @@ class CNPMemory(BaseModule):
     keep_float32 = True  # also in half-precision testing
 
     def __init__(self, channels: int = 256, num_units: int = 128, momentum: float = 0.999, update_mode: str = 'top1',
-                 read_temperature: float = 1.0, init_cfg: dict | None = None) -> None:
+                 read_temperature: float = 1.0, decay: str = 'all', per_level: bool = False, num_levels: int = 1,
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        if update_mode not in UPDATE_MODES:
-            raise UserError(f'CNPMemory update_mode={update_mode!r} is unknown; use one of {UPDATE_MODES}')
+        for name, value, known in (('update_mode', update_mode, UPDATE_MODES), ('decay', decay, DECAYS)):
+            if value not in known:
+                raise UserError(f'CNPMemory {name}={value!r} is unknown; use one of {known}')
         if not read_temperature > 0:
             raise UserError(f'CNPMemory read_temperature={read_temperature!r} must be above 0')
         self.momentum, self.update_mode, self.read_temperature = momentum, update_mode, read_temperature
-        self.feat_units = nn.Embedding(num_units, channels + 4)  # N(0, 1)
+        self.decay, self.num_units, self.num_sets = decay, num_units, num_levels if per_level else 1
+        self.feat_units = nn.Embedding(self.num_sets * num_units, channels + 4)  # N(0, 1), the sets in order
         self.mlp = Mlp(channels + 4, channels, channels)
+
+    def unit_sets(self) -> Tensor:
+        """Return the units as a view (sets, M, C + 4) of the parameter: one set, or one for each level."""
+        return self.feat_units.weight.unflatten(0, (self.num_sets, self.num_units))
+
+    def set_of(self, level: int) -> int:
+        """Return the index of the set of units that a level reads and writes."""
+        return level if self.num_sets > 1 else 0
 
     def forward(self, feats: Sequence[Tensor], targets: Tensor | None = None,
                 written: Tensor | None = None) -> list[Tensor]:
@@ -202,29 +238,32 @@ class CNPMemory(BaseModule):
             rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (N_l, C)
             lengths = [len(level) for level in rows]
             directions = F.normalize(torch.cat(rows), dim=1).split(lengths)
-            parameter = self.feat_units.weight
-            before = parameter.detach()
+            parameter = self.unit_sets()  # (sets, M, C + 4)
+            sets = list(parameter.detach())
             if targets is None or written is None:
-                similarities = [address(direction, before) for direction in directions]
-                read = parameter[None]  # (1, M, C + 4), for all levels
+                similarities = [address(direction, sets[self.set_of(level)])
+                                for level, direction in enumerate(directions)]
+                read = parameter
             else:
                 counts = [feat.shape[2] * feat.shape[3] for feat in feats]
-                units, similarities = [before], []
+                similarities, after = [], []
                 writes = zip(rows, directions, targets.split(counts, dim=1), written.split(counts, dim=1))
-                for level, direction, target, chosen in writes:
-                    similarities.append(address(direction, units[-1]))  # s
+                for level, (features, direction, target, chosen) in enumerate(writes):
+                    units = sets[self.set_of(level)]
+                    similarities.append(address(direction, units))  # s
                     weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)  # a
-                    values = torch.cat([level, target.reshape(-1, 4)], dim=1)  # v
-                    updated = write(units[-1], weights, values, self.momentum)
+                    values = torch.cat([features, target.reshape(-1, 4)], dim=1)  # v
+                    updated = write(units, weights, values, self.momentum, self.decay)
                     # a write that results in NaN or Inf is skipped, so that training can skip such a batch
-                    units.append(torch.where(updated.isfinite().all(), updated, units[-1]))
+                    after.append(torch.where(updated.isfinite().all(), updated, units))
+                    sets[self.set_of(level)] = after[-1]
                 # the difference is 0, but has the parameter's gradient: the new values are differentiable in it
-                read = torch.stack(units[1:]) + (parameter - before)  # (levels, M, C + 4)
-                parameter.data.copy_(units[-1])  # without autograd
+                read = torch.stack(after) + (parameter - parameter.detach())[:len(feats)]  # (levels, M, C + 4)
+                self.feat_units.weight.data.copy_(torch.cat(sets))  # without autograd
             # context_n = mlp(Σ_k softmax_k(s_n / T)·u_k/‖u_k‖). The first layer, without its bias, is linear and
             # applied before the sum: to M units instead of N locations.
             table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)
-            table = table.expand(len(feats), -1, -1)
+            table = table[:len(feats)].expand(len(feats), -1, -1)
             attention = read_weights(torch.cat(similarities), self.read_temperature).split(lengths)
             hidden = torch.cat([weights @ values for weights, values in zip(attention, table)]) + self.mlp.fc1.bias  # type: ignore[operator]
             contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each

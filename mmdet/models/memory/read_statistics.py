@@ -89,9 +89,10 @@ class ReadStatistics:
     def __call__(self, memory: CNPMemory, inputs: tuple[Any, ...], contexts: Sequence[Tensor]) -> None:
         """Add the reads of a test batch; shapes as in ``CNPMemory.forward``."""
         features: Sequence[Tensor] = inputs[0]
-        units = memory.feat_units.weight.detach()
+        sets = memory.unit_sets().detach()
         found = []
         for level, (feature, context) in enumerate(zip(features, contexts)):
+            units = sets[memory.set_of(level)]
             if level == len(self.levels):
                 zeros = torch.zeros(len(units), dtype=torch.float64)
                 self.levels.append(LevelStatistics(0, 0, zeros, zeros.clone()))
