@@ -1,7 +1,8 @@
 """Data set of pseudo-videos from COCO images, for joint training with YouTube-VIS or OVIS; built from a config by name.
 
-All frames of a clip are the same image. ``AffineColourReference`` augments the reference frame of a pair, and
-``RotateStillClip`` rotates the frames of a longer clip (``train_clip_len``).
+All frames of a clip are the same image. ``AffineColourReference`` augments the reference frame of a pair,
+``RotateStillClip`` rotates the frames of a longer clip (``train_clip_len``), and ``AffineMotionClip`` moves the frames
+of a clip of any length along a smooth path.
 """
 from __future__ import annotations
 

@@ -289,8 +289,9 @@ def test_joint_training_batches(toy_root, tmp_path):
             assert masks.shape[1:] == frame.img_shape and (boxes[:, 2:] > boxes[:, :2]).all()
 
 
-def test_clips_of_any_length(coco_set):
-    pipeline = [*LOAD, dict(type='RotateStillClip')]
+@pytest.mark.parametrize('motion', ['RotateStillClip', 'AffineMotionClip'])
+def test_clips_of_any_length(coco_set, motion):
+    pipeline = [*LOAD, dict(type=motion)]
     dataset = COCOVIS(**coco_set, target='yvis2019', train_clip_len=5, pipeline=pipeline)
     assert len(dataset) == 2
     frames = dataset[SeededIndex(0, (0, 0, 0))]['frames']

@@ -3,9 +3,11 @@ from mmdet.datasets.transforms.affine_colour import AffineColourReference
 from mmdet.datasets.transforms.clip_augment import RandomChoiceResizeClip, RandomResizeCropClip, RotateStillClip
 from mmdet.datasets.transforms.frame_loading import BadFrameError, LoadTrackAnnotations, LoadTrackFrames, read_frame
 from mmdet.datasets.transforms.geometry import RandomFlipClip, RandomResizeClip, ResizeClip
+from mmdet.datasets.transforms.motion import AffineMotionClip
 from mmdet.datasets.transforms.packing import PackTrackInputs
 from mmdet.datasets.transforms.photometric import PhotometricDistortClip
+from mmdet.datasets.transforms.scale_jitter import RandomScaleCropClip
 
-__all__ = ['AffineColourReference', 'BadFrameError', 'LoadTrackAnnotations', 'LoadTrackFrames', 'PackTrackInputs',
-           'PhotometricDistortClip', 'RandomChoiceResizeClip', 'RandomFlipClip', 'RandomResizeClip',
-           'RandomResizeCropClip', 'ResizeClip', 'RotateStillClip', 'read_frame']
+__all__ = ['AffineColourReference', 'AffineMotionClip', 'BadFrameError', 'LoadTrackAnnotations', 'LoadTrackFrames',
+           'PackTrackInputs', 'PhotometricDistortClip', 'RandomChoiceResizeClip', 'RandomFlipClip', 'RandomResizeClip',
+           'RandomResizeCropClip', 'RandomScaleCropClip', 'ResizeClip', 'RotateStillClip', 'read_frame']

@@ -8,7 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmdet.datasets.transforms.arguments import checked_number
-from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_masks
+from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_image, warp_masks
 from mmdet.datasets.transforms.photometric import adjust_colours
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
@@ -61,7 +61,7 @@ class AffineColourReference(BaseTransform):
         frame['img'] = self._recolour(frame['img'], rng)
         height, width = frame['img_shape']
         matrix = self._matrix(height, width, rng)
-        frame['img'] = cv2.warpAffine(frame['img'], matrix, (width, height), flags=cv2.INTER_LINEAR)
+        frame['img'] = warp_image(frame['img'], matrix)
         if rng.random() < self.blur_prob:
             frame['img'] = cv2.GaussianBlur(frame['img'], _BLUR_KERNEL, rng.uniform(*_BLUR_SIGMA))
         if 'gt_masks' in frame:

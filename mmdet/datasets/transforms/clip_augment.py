@@ -13,7 +13,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmdet.datasets.transforms.geometry import checked_backend, checked_scale, resize_clip
-from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_masks
+from mmdet.datasets.transforms.objects import replace_masks, warp_image, warp_masks
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
@@ -74,7 +74,7 @@ class RandomResizeCropClip(BaseTransform):
         for frame in results['frames']:
             frame.update(img=frame['img'][rows, columns], img_shape=tuple(size))
             if 'gt_masks' in frame:
-                _replace_masks(frame, frame['gt_masks'][:, rows, columns])
+                replace_masks(frame, frame['gt_masks'][:, rows, columns])
         return results
 
 
@@ -108,14 +108,7 @@ class RotateStillClip(BaseTransform):
             angles = angles[::-1]
         for frame, angle in zip(frames, angles.tolist()):
             matrix = cv2.getRotationMatrix2D((x, y), angle, 1.0)
-            frame['img'] = cv2.warpAffine(np.ascontiguousarray(frame['img']), matrix, (width, height),
-                                          flags=cv2.INTER_LINEAR)
+            frame['img'] = warp_image(frame['img'], matrix)
             if 'gt_masks' in frame:
-                _replace_masks(frame, warp_masks(frame['gt_masks'], matrix))
+                replace_masks(frame, warp_masks(frame['gt_masks'], matrix))
         return results
-
-
-def _replace_masks(frame: dict, masks: np.ndarray) -> None:
-    """Replace the masks and boxes of the objects of a frame, and remove the objects whose mask is empty."""
-    frame.update(gt_masks=masks, gt_bboxes=mask_extents(masks))
-    keep_objects(frame, mask_areas(masks) > 0)
