@@ -14,6 +14,7 @@ def build_parser() -> CommandParser:
                              'needed with --load_result')
     parser.add_argument('--out', metavar='X.pkl', help='write the results of each frame and the result file X.pkl.json')
     parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='compute AP and AR of these')
+    parser.add_boolean('--class_agnostic', help='with --eval: evaluate all categories as one')
     parser.add_boolean('--show', help='draw the results: PNG frames and a GIF for each video')
     parser.add_boolean('--uncertainty', help='with --show: draw the uncertainty of boxes as ellipses at their corners')
     parser.add_argument('--save_vis_path', metavar='DIR',
@@ -44,8 +45,9 @@ def main(argv: Sequence[str] | None) -> int:
     report_unread(args.cfg_options, UNREAD, 'test_video.py')
     test(cfg, args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
          save_vis_path=args.save_vis_path, thresh=args.thresh, uncertainty=args.uncertainty,
-         load_result=args.load_result, dump_bbox=args.dump_bbox, zip_result=args.zip, report=args.report, amp=args.amp,
-         full_float32=args.full_float32, work_dir=args.work_dir, launcher=args.launcher)
+         load_result=args.load_result, dump_bbox=args.dump_bbox, zip_result=args.zip, report=args.report,
+         class_agnostic=args.class_agnostic, amp=args.amp, full_float32=args.full_float32,
+         work_dir=args.work_dir, launcher=args.launcher)
     return 0
 
 

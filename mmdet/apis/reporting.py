@@ -46,7 +46,8 @@ BACKDROP = 60  # grey level of frames without an image
 
 def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out: str | os.PathLike, *,
                  images: str | os.PathLike | None = None, log: str | os.PathLike | None = None,
-                 title: str = 'Test report', thresh: float = 0.5, gallery: int = 24) -> Path:
+                 title: str = 'Test report', thresh: float = 0.5, gallery: int = 24,
+                 common_videos: bool = False) -> Path:
     """Score a result file and write ``<out>/index.html``, which is self-contained.
 
     Args:
@@ -58,6 +59,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         title: title of the page.
         thresh: score threshold in [0, 1]; only tracks with a higher score are drawn.
         gallery: maximum number of videos in the gallery, which shows the best and the worst.
+        common_videos: leave out the tracks of videos that are not annotated; otherwise they are an error.
 
     Returns:
         The path of the page.
@@ -73,7 +75,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         raise UserError(f'{images}: no such image folder; give the one that the file_names of {annotations} start from')
     training = _training_charts(find_log(log)) if log is not None else []
     truth = _ground_truth(annotations)
-    tracks, frames = load_tracks(os.fspath(results), truth)
+    tracks, frames = load_tracks(os.fspath(results), truth, common_videos)
     result = score_tracks(truth, tracks)
     cards, note = _gallery(truth, tracks, load_json(annotations), Path(images) if images is not None else None, thresh,
                            gallery)

@@ -26,7 +26,7 @@ UNREAD = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', '
 def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
          show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, uncertainty: bool = False,
          load_result: str | None = None, dump_bbox: bool = False, zip_result: bool = False, report: str | None = None,
-         amp: bool = False, full_float32: bool = False, work_dir: str | None = None,
+         class_agnostic: bool = False, amp: bool = False, full_float32: bool = False, work_dir: str | None = None,
          launcher: str = 'none') -> dict[str, float]:
     """Run a trained model on the config's test set, write the results and evaluate them.
 
@@ -47,6 +47,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         zip_result: also write ``X.pkl.zip``.
         report: folder for a page of scores, curves and videos (:func:`mmdet.apis.write_report`). Unless ``out`` is
             given, the results are also written there, as ``result.pkl``.
+        class_agnostic: evaluate all categories as one.
         amp: use mixed precision, see :func:`mmdet.apis.train`.
         full_float32: on a GPU, compute convolutions in float32 instead of PyTorch's default, TF32.
         work_dir: folder for logs; None: the config's, else ``work_dirs/<name of the config>``.
@@ -66,6 +67,8 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         raise UserError('--save_vis_path and --uncertainty have no effect without --show: add --show')
     if (dump_bbox or zip_result) and not (out or report):
         raise UserError('--dump_bbox and --zip have no effect without --out: add --out X.pkl')
+    if class_agnostic and not metrics:
+        raise UserError('--class_agnostic has no effect without --eval: add --eval segm')
     require_number('--thresh', thresh)
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
@@ -81,7 +84,8 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     if out:
         for ending in ('', '.json', '.zip')[:3 if zip_result else 2]:
             check_writable(f'{out}{ending}', f'--out {out}')
-    cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result)
+    cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result,
+                              class_agnostic=class_agnostic)
     if load_result:
         statistics = _score_file(cfg, load_result, show)
         if report and out:

@@ -164,17 +164,21 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
     if not isinstance(content, list) or len(content) != expected:
         size = f'{len(content)} frames' if isinstance(content, list) else f'a {type(content).__name__}'
         raise UserError(f'{path}: holds {size}, the annotation file has {expected} frames; is it a result for other '
-                        'videos?')
+                        f'videos? {path}.json, which has the ids of the videos, can be scored by --common_videos of '
+                        'tools/vis_eval.py')
     frames = iter(enumerate(content))
     return [[_read_frame(*next(frames), video, path) for _ in range(video.length)] for video in videos]
 
 
-def load_tracks(path: str, truth: GroundTruth) -> tuple[list[Track], list[list[FrameResult]] | None]:
+def load_tracks(path: str, truth: GroundTruth,
+                common_videos: bool = False) -> tuple[list[Track], list[list[FrameResult]] | None]:
     """Read a result file of any format: ``X.pkl``, ``X.pkl.json`` or ``X.pkl.zip``.
 
     Args:
         path: path of the file.
         truth: annotations that the result belongs to.
+        common_videos: leave out the tracks of videos that are not annotated; not possible for a pickle, which has no
+            ids of videos.
 
     Returns:
         The tracks; and the frames of each video if the file is a pickle, the only format with scores and uncertainties
@@ -189,7 +193,7 @@ def load_tracks(path: str, truth: GroundTruth) -> tuple[list[Track], list[list[F
             frames = load_results(path, list(truth.videos.values()))
             content = [entry for video, of_video in zip(truth.videos.values(), frames)
                        for entry in track_entries(video, of_video, tuple(truth.categories))]
-    tracks = read_predictions(path if content is None else content, truth, source=path)
+    tracks = read_predictions(path if content is None else content, truth, source=path, common_videos=common_videos)
     check_repeats(tracks, path)
     return tracks, frames
 

@@ -115,7 +115,7 @@ def check_outline(content: Any, source: str) -> None:
 
 
 def read_annotation_entries(content: dict, file_names: bool = True, tracks: bool = True, occlusion: bool = True,
-                            ) -> Iterator[tuple[Entry | None, str | None]]:
+                            need_masks: bool = True) -> Iterator[tuple[Entry | None, str | None]]:
     """Yield all categories, then all videos, then all tracks of an annotation file, as pairs (entry, fault).
 
     An entry with a fault is still yielded, after the fault, if its other fields can be used.
@@ -125,6 +125,7 @@ def read_annotation_entries(content: dict, file_names: bool = True, tracks: bool
         file_names: read the names of the images, which are then required; otherwise ``length`` is enough.
         tracks: read the annotations.
         occlusion: read the occlusion levels of OVIS.
+        need_masks: an annotation without ``segmentations`` is a fault even if it has ``bboxes``.
     """
     categories: dict[int, Any] = {}
     for category_id, entry, where, fault in _with_ids(content['categories'], 'categories'):
@@ -155,7 +156,7 @@ def read_annotation_entries(content: dict, file_names: bool = True, tracks: bool
         if not isinstance(entry, dict):
             continue
         where = where if annotation_id is None else f'annotation {annotation_id}'
-        track, faults = _read_track(entry, where, videos, categories)
+        track, faults = _read_track(entry, where, videos, categories, need_masks)
         if track:
             faults += _read_annotated(track, entry, known[track.video_id], where, occlusion)
             track.id = annotation_id or 0

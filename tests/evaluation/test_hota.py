@@ -50,6 +50,23 @@ def test_a_track_broken_in_two(truth):
                            track([40] * 4, 8, score=0.8)])
     assert result['DetA'] == pytest.approx(1) and result['AssA'] == pytest.approx(0.75)
     assert result['HOTA'] == pytest.approx(0.75**0.5)
+    assert result['MOTA'] == pytest.approx(1 - 1 / 8)  # one id switch in 8 annotated objects
+    assert result['IDF1'] == result['IDR'] == result['IDP'] == pytest.approx(6 / 8)  # one half counts as another object
+
+
+def test_boxes_are_compared_without_masks(truth):
+    """Boxes 10 wide of which the second track's are moved by 2: IoU 8/12, a hit at the thresholds .05 to .65."""
+    boxes = [[[x, 5, 10, 10]] * FRAMES for x in (0, 40, 42)]
+    only_boxes = read_ground_truth(dict(
+        videos=[dict(id=1, height=20, width=60, length=FRAMES)], categories=[dict(id=3, name='cat')],
+        annotations=[dict(id=number, video_id=1, category_id=3, bboxes=rows) for number, rows in enumerate(boxes[:2])],
+    ), need_masks=False)
+    found = [dict(video_id=1, category_id=3, score=0.9, bboxes=rows) for rows in (boxes[0], boxes[2])]
+    pytest.importorskip('trackeval')
+    result = evaluate_hota(only_boxes, read_predictions(found, only_boxes, 'bbox'), metric='bbox')
+    assert result['MOTA'] == result['IDF1'] == pytest.approx(1)
+    assert result['MOTP'] == pytest.approx((1 + 8 / 12) / 2)
+    assert result['DetRe'] == pytest.approx((13 * 1 + 6 * 0.5) / 19)
 
 
 def test_threshold_drops_false_tracks(truth):

@@ -23,6 +23,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--against', type=existing_file, metavar='OTHER.json',
                         help='another result for the same videos: print paired intervals of the differences')
     parser.add_boolean('--class_agnostic', 'evaluate all categories as one')
+    parser.add_boolean('--common_videos', 'leave out predictions for videos that are not in the annotations')
     parser.add_argument('--resamples', type=positive_int, default=1000, metavar='N',
                         help='number of bootstrap resamples of the videos (default: 1000)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the resamples (default: 0)')
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None) -> int:
     if args.out:
         check_writable(args.out, f'--out {args.out}')
     truth = read_ground_truth(args.annotations)
-    tracks, frames = load_tracks(args.result, truth)
-    others = load_tracks(args.against, truth)[0] if args.against else None
+    tracks, frames = load_tracks(args.result, truth, args.common_videos)
+    others = load_tracks(args.against, truth, args.common_videos)[0] if args.against else None
     uncertainties = calibrate_uncertainties(list(truth.videos.values()), frames, truth.tracks) if frames else None
     if args.class_agnostic:
         agnostic, tracks = without_classes(truth, tracks)

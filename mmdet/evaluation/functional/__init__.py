@@ -2,6 +2,7 @@
 from mmdet.evaluation.functional.scored_tracks import (
     GroundTruth,
     load_result_json,
+    of_common_videos,
     read_ground_truth,
     read_predictions,
     without_classes,
@@ -12,5 +13,5 @@ from mmdet.evaluation.functional.vis_eval import VISEvalResult, evaluate_vis, sc
 from mmdet.structures.vis_json import Track
 
 __all__ = ['GroundTruth', 'Track', 'VISEvalResult', 'evaluate_vis', 'load_result_json', 'match_tracks',
-           'precision_recall', 'read_ground_truth', 'read_predictions', 'score_tracks', 'video_box_iou',
-           'video_mask_iou', 'without_classes']
+           'of_common_videos', 'precision_recall', 'read_ground_truth', 'read_predictions', 'score_tracks',
+           'video_box_iou', 'video_mask_iou', 'without_classes']

@@ -70,17 +70,20 @@ def check_detections(detections: Any, truth: COCO, name: str) -> list[dict]:
     return detections
 
 
-def score_boxes(truth: COCO, detections: list[dict]) -> tuple[dict[str, float], dict[str, float]]:
+def score_boxes(truth: COCO, detections: list[dict],
+                class_agnostic: bool = False) -> tuple[dict[str, float], dict[str, float]]:
     """Compute COCO's twelve statistics, and AP by category name, in [0, 1]; −1 where nothing is annotated.
 
     Args:
         truth: annotations from :func:`read_coco`.
         detections: detections from :func:`check_detections`.
+        class_agnostic: score all categories as one, which is then called ``object``.
     """
     found = _indexed({'images': truth.dataset['images'], 'categories': truth.dataset['categories'], 'annotations': [
         entry | {'id': index, 'area': entry['bbox'][2] * entry['bbox'][3], 'iscrowd': 0}
         for index, entry in enumerate(detections, 1)]})
     evaluation = COCOeval(truth, found, 'bbox')
+    evaluation.params.useCats = int(not class_agnostic)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
@@ -88,9 +91,10 @@ def score_boxes(truth: COCO, detections: list[dict]) -> tuple[dict[str, float], 
     # (IoU, recall, category, area, detections): all areas, 100 detections
     precision = evaluation.eval['precision'][:, :, :, 0, -1]
     per_category = {}
-    for position, category_id in enumerate(evaluation.params.catIds):
+    names = ['object'] if class_agnostic else [truth.cats[key]['name'] for key in evaluation.params.catIds]
+    for position, name in enumerate(names):
         defined = precision[:, :, position][precision[:, :, position] > -1]
-        per_category[truth.cats[category_id]['name']] = float(defined.mean()) if len(defined) else -1.0
+        per_category[name] = float(defined.mean()) if len(defined) else -1.0
     return dict(zip(STATISTICS, map(float, evaluation.stats))), per_category
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Any
 
+from mmengine.logging import print_log
+
 from mmdet.errors import UserError
 from mmdet.files import load_json
 from mmdet.structures.vis_json import (
@@ -54,6 +56,10 @@ class GroundTruth:
     def has_boxes(self) -> bool:
         return all(track.boxes is not None for track in self.tracks)
 
+    @property
+    def has_masks(self) -> bool:
+        return all(track.rles or not self.videos[track.video_id].length for track in self.tracks)
+
 
 def load_result_json(path: str | PathLike) -> Any:
     """Return the content of a result file: a JSON file, or ``results.json`` in a zip archive.
@@ -91,12 +97,13 @@ def _load_archive(path: str) -> Any:
         raise UserError(f'{path}: is not JSON ({_first_line(error)}); write the file anew') from error
 
 
-def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> GroundTruth:
+def read_ground_truth(source: str | PathLike | dict, tracks: bool = True, need_masks: bool = True) -> GroundTruth:
     """Read and check a YouTube-VIS or OVIS annotation file.
 
     Args:
         source: path or content of the file.
         tracks: read the annotations; False: read videos and categories only.
+        need_masks: require masks; False: accept annotations with ``bboxes`` only, for the metric ``'bbox'``.
 
     Raises:
         UserError: the file cannot be read or is not valid.
@@ -105,7 +112,8 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
     content = source if isinstance(source, dict) else load_json(source)
     check_outline(content, name)
     truth = GroundTruth(name, {}, {})
-    for entry in checked(read_annotation_entries(content, file_names=False, tracks=tracks), name):
+    for entry in checked(read_annotation_entries(content, file_names=False, tracks=tracks,
+                                                 need_masks=need_masks), name):
         if isinstance(entry, Video):
             truth.videos[entry.id] = entry
         elif isinstance(entry, Category):
@@ -116,7 +124,7 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True) -> Gro
 
 
 def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, metric: str = 'segm',
-                     source: str | None = None) -> list[Track]:
+                     source: str | None = None, common_videos: bool = False) -> list[Track]:
     """Read a YouTube-VIS result list and check it against the annotation file that it belongs to.
 
     Args:
@@ -124,6 +132,7 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
         truth: the annotations.
         metric: ``'segm'`` requires masks; ``'bbox'`` uses ``bboxes``, or the boxes of the masks of an entry without.
         source: name of the predictions in messages; None: their path.
+        common_videos: leave out the entries of videos that the annotation file lacks, see :func:`of_common_videos`.
 
     Raises:
         UserError: the file or an entry is not valid; for example, a video or category is unknown, a track and its video
@@ -133,14 +142,42 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
         content, name = load_result_json(predictions), source or fspath(predictions)
     else:
         content, name = predictions, source or 'result'
-    if not isinstance(content, list):
-        raise UserError(f'{name}: is a JSON {type(content).__name__}, not a YouTube-VIS result (a list of tracks)')
+    _check_list(content, name)
+    if common_videos:
+        content = of_common_videos(content, truth, name)
     entries = read_result_entries(content, truth.videos, truth.categories, need_masks=metric == 'segm')
     tracks = [track for track in checked(entries, name) if isinstance(track, Track)]
     if metric == 'bbox':
         for track in tracks:
             track.boxes = track.mask_boxes() if track.boxes is None else track.boxes
     return tracks
+
+
+def of_common_videos(entries: list, truth: GroundTruth, name: str) -> list:
+    """Return the entries of a result list whose video is annotated; the others are counted in one line of the log.
+
+    An annotated video without entries stays: it is a video in which nothing was found.
+
+    Args:
+        entries: content of the result file.
+        truth: the annotations.
+        name: name of the result in messages.
+
+    Raises:
+        UserError: the content is not a list, or no entry belongs to an annotated video.
+    """
+    _check_list(entries, name)
+    others = [entry for entry in entries if isinstance(entry, dict) and type(entry.get('video_id')) is int
+              and entry['video_id'] not in truth.videos]
+    if others and len(others) == len(entries):
+        raise UserError(f'{name}: none of its entries belongs to a video of {truth.source}; give annotations of the '
+                        'same videos, whose ids are compared')
+    if others:
+        videos = {entry['video_id'] for entry in others}
+        print_log(f'{name}: {len(others)} of {len(entries)} entries are left out: their {len(videos)} videos are not '
+                  f'in {truth.source}', logger='current')
+    left_out = set(map(id, others))
+    return [entry for entry in entries if id(entry) not in left_out]
 
 
 def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTruth, list[Track]]:
@@ -152,6 +189,11 @@ def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTrut
     key = min(truth.categories)
     merged = [[replace(track, category_id=key) for track in group] for group in (truth.tracks, tracks)]
     return replace(truth, categories={key: 'object'}, tracks=merged[0]), merged[1]
+
+
+def _check_list(content: Any, name: str) -> None:
+    if not isinstance(content, list):
+        raise UserError(f'{name}: is a JSON {type(content).__name__}, not a YouTube-VIS result (a list of tracks)')
 
 
 def check_repeats(tracks: list[Track], name: str) -> None:

@@ -71,30 +71,36 @@ class VISEvalResult:
 
 
 def evaluate_vis(ground_truth: str | PathLike | dict | GroundTruth, predictions: str | PathLike | list,
-                 metric: str = 'segm', source: str | None = None, class_agnostic: bool = False) -> VISEvalResult:
+                 metric: str = 'segm', source: str | None = None, class_agnostic: bool = False,
+                 common_videos: bool = False) -> VISEvalResult:
     """Score a result list.
 
     Args:
         ground_truth: annotation file, its content, or the result of :func:`read_ground_truth`.
         predictions: result file (JSON or zip), or its content: a list of dicts with ``video_id``, ``category_id``,
             ``score``, ``segmentations`` (and ``bboxes``).
-        metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks if a prediction has none).
+        metric: ``'segm'`` compares masks, ``'bbox'`` boxes (those of the masks if a prediction has none). Annotations
+            need only what is compared.
         source: name of the predictions in messages; None: their path.
         class_agnostic: score all categories as one, see :func:`without_classes`.
+        common_videos: leave out predictions for videos that are not annotated; otherwise they are an error.
 
     Raises:
         UserError: a file is damaged, the two do not belong together, or the ground truth has no annotations.
     """
     if metric not in METRICS:
         raise UserError(f'metric {metric!r} is none of {", ".join(METRICS)}')
-    truth = ground_truth if isinstance(ground_truth, GroundTruth) else read_ground_truth(ground_truth)
+    truth = ground_truth if isinstance(ground_truth, GroundTruth) else read_ground_truth(
+        ground_truth, need_masks=metric == 'segm')
     if not truth.tracks:
         raise UserError(f'{truth.source}: has no annotations, so nothing can be scored; give a file with ground truth')
     if metric == 'bbox' and not truth.has_boxes:
         raise UserError(f'{truth.source}: not all of its annotations have bboxes; score with metric segm')
+    if metric == 'segm' and not truth.has_masks:
+        raise UserError(f'{truth.source}: not all of its annotations have segmentations; score with metric bbox')
     if source is None:
         source = fspath(predictions) if isinstance(predictions, (str, PathLike)) else 'result'
-    tracks = read_predictions(predictions, truth, metric, source)
+    tracks = read_predictions(predictions, truth, metric, source, common_videos)
     check_repeats(tracks, source)
     if class_agnostic:
         truth, tracks = without_classes(truth, tracks)

@@ -32,6 +32,7 @@ class CocoMetric(BaseMetric):
         dump_bbox: has no effect, since boxes are always written.
         zip: not supported.
         collect_device, prefix, collect_dir: see mmengine's BaseMetric.
+        class_agnostic: score all categories as one.
 
     Raises:
         UserError: the annotation file is damaged, or ``metric`` or ``zip`` is not supported.
@@ -41,7 +42,7 @@ class CocoMetric(BaseMetric):
 
     def __init__(self, ann_file: str, metric: str | Sequence[str] = 'bbox', out: str | None = None,
                  dump_bbox: bool = False, zip: bool = False, collect_device: str = 'cpu', prefix: str | None = None,
-                 collect_dir: str | None = None) -> None:
+                 collect_dir: str | None = None, class_agnostic: bool = False) -> None:
         super().__init__(collect_device, prefix, collect_dir)
         self.metrics = [metric] if isinstance(metric, str) else list(metric)
         for name in self.metrics:
@@ -49,7 +50,7 @@ class CocoMetric(BaseMetric):
                 raise UserError(f'metric {name!r} needs masks, which this detector does not predict; use bbox')
         if zip:
             raise UserError('--zip packs the tracks of videos; the boxes of images are in X.pkl.json')
-        self.ann_file, self.out = ann_file, out
+        self.ann_file, self.out, self.class_agnostic = ann_file, out, class_agnostic
         self._truth = read_coco(ann_file)
         self._category_ids = [category['id'] for category in self._truth.dataset['categories']]
         self._bad_frames = BadFrameCount()
@@ -148,9 +149,10 @@ class CocoMetric(BaseMetric):
         if not self._truth.dataset['annotations']:
             print_log(f'{self.ann_file} has no annotations, so nothing is scored', logger='current')
             return {}
-        statistics, per_category = score_boxes(self._truth, detections)
+        statistics, per_category = score_boxes(self._truth, detections, self.class_agnostic)
         rows = [*statistics.items(), *((f'AP of {name}', value) for name, value in per_category.items())]
         width = max(len(name) for name, _ in rows)
         table = '\n'.join(f'  {name:<{width}}  {"-" if value < 0 else f"{100 * value:.2f}":>6}' for name, value in rows)
-        print_log(f'\nbbox, AP and AR in images (%)\n{table}', logger='current')
+        kind = ', class-agnostic' if self.class_agnostic else ''
+        print_log(f'\nbbox{kind}, AP and AR in images (%)\n{table}', logger='current')
         return {f'bbox_{name}': value for name, value in statistics.items()}

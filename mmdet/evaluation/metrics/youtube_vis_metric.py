@@ -18,7 +18,7 @@ from mmengine.logging import print_log
 from mmdet.errors import UserError
 from mmdet.evaluation.bad_frames import BadFrameCount
 from mmdet.evaluation.frame_results import FrameResult, track_entries
-from mmdet.evaluation.functional import read_ground_truth, read_predictions, score_tracks
+from mmdet.evaluation.functional import read_ground_truth, read_predictions, score_tracks, without_classes
 from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.evaluation.functional.vis_eval import METRICS as METRIC_NAMES
 from mmdet.evaluation.parts import PartReader, PartWriter
@@ -45,6 +45,7 @@ class YouTubeVISMetric(BaseMetric):
         prefix: prefix of the names of the statistics, followed by a slash.
         collect_dir: folder for part files if ``out`` is None, needed only with several machines. None: a temporary
             folder.
+        class_agnostic: score all categories as one, see :func:`mmdet.evaluation.functional.without_classes`.
 
     Raises:
         UserError: the annotation file is damaged, or a metric is unknown.
@@ -54,7 +55,7 @@ class YouTubeVISMetric(BaseMetric):
 
     def __init__(self, ann_file: str, metric: str | Sequence[str] = 'segm', out: str | None = None,
                  dump_bbox: bool = False, zip: bool = False, collect_device: str = 'cpu', prefix: str | None = None,
-                 collect_dir: str | None = None) -> None:
+                 collect_dir: str | None = None, class_agnostic: bool = False) -> None:
         super().__init__(collect_device, prefix, collect_dir)
         self.metrics = [metric] if isinstance(metric, str) else list(metric)
         for name in self.metrics:
@@ -63,6 +64,7 @@ class YouTubeVISMetric(BaseMetric):
         if out is not None:
             check_result_name(out)
         self.ann_file, self.out, self.dump_bbox, self.zip = ann_file, out, dump_bbox, zip
+        self.class_agnostic = class_agnostic
         self._outline = read_ground_truth(ann_file, tracks=False)
         self._truth: GroundTruth | None = None
         self._part: PartWriter | None = None
@@ -195,8 +197,11 @@ class YouTubeVISMetric(BaseMetric):
             return {}
         statistics = {}
         for metric in self.metrics:
-            result = score_tracks(truth, read_predictions(entries, truth, metric, source), metric)
-            print_log(f'\n{format_scores(result)}', logger='current')
+            tracks = read_predictions(entries, truth, metric, source)
+            scored = without_classes(truth, tracks) if self.class_agnostic else (truth, tracks)
+            result = score_tracks(*scored, metric)
+            title = f'{metric}, class-agnostic' if self.class_agnostic else metric
+            print_log(f'\n{format_scores(result, title)}', logger='current')
             statistics.update({f'{metric}_{name}': value for name, value in result.statistics.items()})
         return statistics
 
@@ -213,7 +218,7 @@ class YouTubeVISMetric(BaseMetric):
     def _ground_truth(self) -> GroundTruth | None:
         """Return the annotations, which are read once; None if the file has none."""
         if self._truth is None:
-            self._truth = read_ground_truth(self.ann_file)
+            self._truth = read_ground_truth(self.ann_file, need_masks='segm' in self.metrics)
         if self._truth.tracks and 'bbox' in self.metrics and not self._truth.has_boxes:
             raise UserError(f'{self.ann_file}: not all of its annotations have bboxes; leave metric bbox out')
         return self._truth if self._truth.tracks else None
