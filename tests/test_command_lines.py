@@ -3,6 +3,7 @@ import json
 import pickle
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +42,21 @@ def test_training_leaves_checkpoints_and_logs(trained, logged_losses):
     assert 'CNPContrastHead' in checkpoint['meta']['cfg']
     assert sorted(logged_losses(folder)) == [1, 2, 3, 4]
     assert list(folder.glob('*/vis_data/events.out.tfevents*')) and 'eta' in done.stdout and 'AP50' in done.stdout
+
+
+def test_console_of_a_training_is_what_the_demo_shows(trained):
+    """Three lines before the first loss, a line per loss, and each table of scores once."""
+    done = trained[1]
+    lines = [line for line in done.stdout.splitlines() if not line.startswith('warning: ')]
+    assert [line.partition(':')[0] for line in lines[:3]] == [
+        'No GPU is used', 'Settings and log', 'Epoch(train) [1][1/2]  lr']
+    losses = [line for line in lines if line.startswith('Epoch(train)')]
+    assert len(losses) == 4 and not any('grad_norm' in line or 'data_time' in line for line in losses)
+    tables = done.stdout.count('segm, video AP and AR (%)')
+    assert tables == 2 and done.stdout.count('AP75') == 2 and 'Epoch(val)' not in done.stdout
+    log = Path(lines[1].partition(': ')[2]).read_text()
+    for part in ('System environment', 'Config:', 'Hooks will be executed', 'grad_norm', 'Epoch(val)', 'AP75'):
+        assert part in log and log.startswith('20')
 
 
 def test_killed_training_resumes_with_the_same_losses(toy_config, trained, command, killed, logged_losses, tmp_path):
@@ -109,6 +125,7 @@ def table(text):
 def test_stored_results_score_alike(tested, toy_config, command, tmp_path):
     done = command('test_video.py', toy_config, '--load_result', tested[0], '--eval', 'segm')
     assert table(done.stdout) == table(tested[1].stdout)
+    assert 'mmengine' not in done.stdout + tested[1].stdout and tested[1].stdout.count('AP50') == 1
 
 
 @pytest.mark.parametrize(('arguments', 'message', 'seconds'), [

@@ -106,6 +106,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.apis import VideoInferencer, load_config
     from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
     from mmdet.engine import use_full_float32
+    from mmdet.engine.console import shorten_console
     from mmdet.engine.stop_signal import StopSignal
     from mmdet.files import check_writable
     from mmdet.video.video_list import check_outputs, list_videos
@@ -121,6 +122,7 @@ def main(argv: Sequence[str] | None) -> int:
     for video in videos:
         check_writable(out / video.name / 'results', f'--out {args.out}')
     report_unread(args.cfg_options, UNREAD_BY_INFERENCE, 'video_demo.py')
+    shorten_console()
     if args.full_float32:
         use_full_float32()
     inferencer = VideoInferencer(load_config(args.config, args.cfg_options), args.checkpoint, device=args.device,

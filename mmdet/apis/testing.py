@@ -14,6 +14,7 @@ from mmdet.apis.run_checks import check_backends, infer_rules
 from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
 from mmdet.engine import VideoRunner, init_processes, leave_processes, use_full_float32
+from mmdet.engine.console import shorten_console
 from mmdet.errors import UserError, require_number
 from mmdet.evaluation.result_files import check_result_name
 from mmdet.files import check_writable
@@ -136,6 +137,7 @@ def _score_file(cfg: Config, path: str, show: bool) -> dict[str, float]:
     if show:
         raise UserError('--show draws what the model finds and cannot be used with --load_result')
     init_default_scope('mmdet')
+    shorten_console()
     metric, = Evaluator(cfg.test_evaluator).metrics
     return metric.score_file(path)
 

@@ -1,14 +1,13 @@
 """mmengine's Runner with safe and strict loading of weights. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -16,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, trained_classes
+from mmdet.engine.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.hooks.stream_hook import StreamHook
@@ -26,7 +26,7 @@ from mmdet.engine.schedule import (
     hyperparameters,
     schedule_changes,
 )
-from mmdet.engine.workers import WorkerStart, stop_workers
+from mmdet.engine.workers import WorkerStart, check_number_of_workers, stop_workers
 from mmdet.errors import UserError, shortened
 
 
@@ -41,17 +41,19 @@ def faults_of(part: str) -> Iterator[None]:
         raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
 
 
-def _not_of_a_parameter(record: logging.LogRecord) -> bool:
-    """Return False for the messages that mmengine logs for every single parameter."""
-    return not re.match(r'paramwise_options|\S+ is (skipped|duplicate)', record.getMessage())
-
-
 class VideoRunner(Runner):
     """mmengine's Runner, except that checkpoints cannot execute code, unsuitable weights are an error, and resuming
     is exact.
     """
 
     _changes: Sequence[str] = ()  # differences between the schedules of checkpoint and config
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, name its file on the console, and print nothing else that only the file should contain."""
+        logger = super().build_logger(*args, **kwargs)
+        shorten_console(logger)
+        logger.info(f'Settings and log: {logger.log_file}')
+        return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device; with several processes wrap it in DistributedDataParallel, on CPUs as well."""
@@ -94,20 +96,9 @@ class VideoRunner(Runner):
             stop_workers(getattr(loop, 'dataloader', None))
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
-        """Build the optimizer wrapper. Messages about single parameters go to the log file only.
-
-        Raises:
-            UserError: the config is invalid.
-        """
-        consoles = [handler for handler in self.logger.handlers if type(handler) is logging.StreamHandler]
-        for handler in consoles:
-            handler.addFilter(_not_of_a_parameter)
-        try:
-            with faults_of('optim_wrapper'):
-                return super().build_optim_wrapper(optim_wrapper)
-        finally:
-            for handler in consoles:
-                handler.removeFilter(_not_of_a_parameter)
+        """Build the optimizer wrapper; raise UserError if its config is invalid."""
+        with faults_of('optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """Build the visualizer; raise UserError if its config is invalid."""
@@ -122,6 +113,7 @@ class VideoRunner(Runner):
             dataloader = dict(dataloader, pin_memory=False)  # without a GPU, True raises a warning
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             dataloader = dict(dataloader, num_workers=0, persistent_workers=False)  # True needs workers
+        check_number_of_workers(dataloader)
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = WorkerStart(loader.worker_init_fn)
         return loader
