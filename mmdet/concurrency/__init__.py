@@ -1,10 +1,12 @@
-"""Background work: iterators that run ahead in a thread, and consumers in a thread or a process.
+"""Background work: iterators that run ahead in a thread, consumers in a thread or a process, and overlapping halves.
 
 ============================  ======================================================================================
 :func:`in_background`         iterates in a thread, several items ahead; used for frames of videos
 :class:`OnDemandIterator`     iterates in a thread, one item ahead, on request; used for training batches
 :class:`BackgroundThread`     calls a function with each item in a thread; used for GIF and MP4 encoders
 :class:`BackgroundProcess`    the same in a forked process; used for drawing and writing frames
+:func:`overlapped`            runs in the calling thread and starts an item before it finishes the one before; used for
+                              test steps on a GPU
 ============================  ======================================================================================
 
 All of them hold a bounded number of items, keep the order, raise errors in the calling thread, and end when they are
@@ -12,6 +14,8 @@ closed.
 """
 from .consumer import BackgroundConsumer, BackgroundThread
 from .iterator import OnDemandIterator, in_background
+from .overlap import overlapped
 from .process import BackgroundProcess
 
-__all__ = ['BackgroundConsumer', 'BackgroundProcess', 'BackgroundThread', 'OnDemandIterator', 'in_background']
+__all__ = ['BackgroundConsumer', 'BackgroundProcess', 'BackgroundThread', 'OnDemandIterator', 'in_background',
+           'overlapped']

@@ -4,18 +4,18 @@ Built by the runner from ``test_cfg``.
 """
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from mmdet.engine.stop_signal import StopSignal
+from mmdet.engine.test_steps import run_test_steps
 from mmdet.registry import LOOPS
 
-_DTYPES = {None: torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+_DTYPES = {None: None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
 @LOOPS.register_module()
@@ -29,12 +29,14 @@ class InterruptibleTestLoop(TestLoop):
         dataloader: the test data loader or its config.
         evaluator: the metrics or their config.
         amp_dtype: ``'bfloat16'`` or ``'float16'`` for mixed precision, None for float32.
+        overlap: launch a batch on the GPU before the results of the batch before are processed; see
+            :func:`mmdet.engine.test_steps.run_test_steps`.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | list,
-                 amp_dtype: str | None = None) -> None:
+                 amp_dtype: str | None = None, overlap: bool | None = None) -> None:
         super().__init__(runner, dataloader, evaluator)
-        self.amp_dtype = _DTYPES[amp_dtype]
+        self.amp_dtype, self.overlap = _DTYPES[amp_dtype], overlap
 
     def run(self) -> dict:
         """Return the metrics; raise SystemExit (75 after SIGTERM, 130 after Ctrl-C) if the pass was interrupted."""
@@ -42,27 +44,29 @@ class InterruptibleTestLoop(TestLoop):
         self.runner.call_hook('before_test_epoch')
         model = self.runner.model.eval()
         model = getattr(model, 'module', model)
-        if self.amp_dtype is not torch.float32 and hasattr(model, 'halve_weights'):
+        if self.amp_dtype is not None and hasattr(model, 'halve_weights'):
             model.halve_weights(self.amp_dtype)
         with StopSignal.of_job(self.runner.world_size) as stop:
-            for index, data_batch in enumerate(self.dataloader):
-                self.run_iter(index, data_batch)
-                if stop.received:
-                    stop.no_limit()
-                    self._write_partial()
-                    raise SystemExit(stop.exit_status)
+            steps = run_test_steps(model, self._batches(stop), self.amp_dtype, self.overlap)
+            for index, (batch, outputs) in enumerate(steps):
+                self.evaluator.process(data_samples=outputs, data_batch=batch)
+                self.runner.call_hook('after_test_iter', batch_idx=index, data_batch=batch, outputs=outputs)
+            if stop.received:
+                stop.no_limit()
+                self._write_partial()
+                raise SystemExit(stop.exit_status)
             metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
 
-    @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: Any) -> None:
-        self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
-        with torch.autocast(get_device(), self.amp_dtype, enabled=self.amp_dtype is not torch.float32):
-            outputs = self.runner.model.test_step(data_batch)
-        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+    def _batches(self, stop: StopSignal) -> Iterator[dict]:
+        """Yield the batches until a signal is received; those that were yielded are processed to the end."""
+        for index, batch in enumerate(self.dataloader):
+            self.runner.call_hook('before_test_iter', batch_idx=index, data_batch=batch)
+            yield batch
+            if stop.received:
+                return
 
     def _write_partial(self) -> None:
         for metric in self.evaluator.metrics:

@@ -1,4 +1,4 @@
-"""Helpers for code on a GPU: the current device, constants on a device, and the capture of CUDA graphs."""
+"""Helpers for code on a GPU: the current device, constants on a device, copies beside later work, CUDA graphs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -27,6 +27,45 @@ def device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+class Launched:
+    """The work that has been launched so far on the current stream of a device. On a CPU it has been completed.
+
+    Args:
+        device: device of the work.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._end: torch.cuda.Event | None = None
+        if device.type == 'cuda':
+            self._end = torch.cuda.Event()
+            self._end.record(torch.cuda.current_stream(device))
+
+    @contextmanager
+    def results(self) -> Iterator[None]:
+        """Let the code in the context read the results of the work, without waiting for work that was launched later.
+
+        The code runs on a stream of its own, and is complete at the end of the context. It must not write to the
+        results, which must not be overwritten before, such as by the next replay of a CUDA graph.
+        """
+        if self._end is None:
+            yield
+            return
+        stream = _side_stream(self._device)
+        stream.wait_event(self._end)
+        try:
+            with torch.cuda.stream(stream):
+                yield
+        finally:
+            stream.synchronize()  # the memory of the results may be reused on their own stream from now on
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return a stream whose few small kernels run before those that wait on the default stream."""
+    return torch.cuda.Stream(device, priority=-1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Called by mmengine's runner and :class:`mmdet.apis.VideoInferencer`, which hold 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -57,7 +57,7 @@ class BaseDetector(BaseModel):
     Subclasses define ``extract_feat``, ``loss`` and one of
 
     - :meth:`detect`, which detects the objects of frames, without state; the ``tracker`` assigns ids;
-    - :meth:`new_stream` and :meth:`predict`, if the network itself has a state from frame to frame.
+    - :meth:`new_stream`, :meth:`predict` and :meth:`launch`, if the network itself has a state from frame to frame.
 
     Args:
         tracker: config of a tracker with ``new_state()`` and ``track(instances, state)``; None: no ids.
@@ -106,15 +106,32 @@ class BaseDetector(BaseModel):
         Args:
             data: ``inputs``: N clips (T, 3, h, w) uint8; ``data_samples``: N clips; optionally ``streams``: N states.
         """
+        return self.start_test_step(data)()
+
+    def start_test_step(self, data: dict) -> Callable[[], list[TrackDataSample]]:
+        """Launch the network for collated clips; return a function that completes and returns their results.
+
+        The function copies the detections to the host, encodes the masks and tracks the objects. On a GPU it may be
+        called after the next clips were launched, so that both run at the same time; it must be called once, and in the
+        order of the clips.
+
+        Args:
+            data: see :meth:`test_step`.
+        """
         streams = data.get('streams') or [None] * len(data['inputs'])
-        results: list[TrackDataSample] = []
+        parts: list[Callable[[], list[TrackDataSample]]] = []
         with self._lock:
             clips = zip(data['inputs'], data['data_samples'], streams, strict=True)
             for _, group in groupby(clips, key=lambda clip: tuple(clip[0].shape)):
                 inputs, samples, group_streams = zip(*group)
                 batch = self.data_preprocessor({'inputs': list(inputs), 'data_samples': list(samples)}, False)
-                results += self(**batch, mode='predict', streams=group_streams)
-        return results
+                parts.append(self.launch(**batch, streams=group_streams))
+
+        def finish() -> list[TrackDataSample]:
+            with self._lock:
+                return [clip for part in parts for clip in part()]
+
+        return finish
 
     def extract_feat(self, images: Tensor) -> Sequence[Tensor]:
         """Compute the pyramid's maps of normalised images (B, 3, H, W)."""
@@ -134,7 +151,6 @@ class BaseDetector(BaseModel):
         """Return the state of a video before its first frame; None if the model does not track."""
         return self.tracker.new_state() if self.tracker is not None else None
 
-    @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[TrackDataSample],
                 streams: Sequence[StreamState | None] | None = None) -> list[TrackDataSample]:
         """Detect objects in all frames, then track them frame by frame.
@@ -152,19 +168,37 @@ class BaseDetector(BaseModel):
             UserError: if a clip from the middle of a video has no state, or the state of another video or of a later
                 frame.
         """
+        return self.launch(inputs, data_samples, streams)()
+
+    @torch.no_grad()
+    def launch(self, inputs: Tensor, data_samples: list[TrackDataSample],
+               streams: Sequence[StreamState | None] | None = None) -> Callable[[], list[TrackDataSample]]:
+        """Perform the first half of :meth:`predict`, the network; return a function that performs the second half.
+
+        See :meth:`start_test_step`; the arguments are those of :meth:`predict`.
+        """
         states = self._states(data_samples, streams)
         clips = [_without_context(clip) for clip in data_samples]
-        for clip, state, detections in zip(clips, states, self.detect(inputs, data_samples), strict=True):
-            for frame, instances in zip(clip, detections, strict=True):
-                if state is not None and self.tracker is not None:
-                    state.advance(frame)
-                    instances = self.tracker.track(instances, state)
-                    del instances.embeddings
-                frame.pred_track_instances = instances
-        return clips
+        found = self.detect(inputs, data_samples)
+
+        @torch.no_grad()
+        def finish() -> list[TrackDataSample]:
+            for clip, state, detections in zip(clips, states, found, strict=True):
+                for frame, instances in zip(clip, detections, strict=True):
+                    if state is not None and self.tracker is not None:
+                        state.advance(frame)
+                        instances = self.tracker.track(instances, state)
+                        del instances.embeddings
+                    frame.pred_track_instances = instances
+            return clips
+
+        return finish
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterable[Sequence[InstanceData]]:
         """Detect the objects of each frame, without tracking.
+
+        What is launched before the result is iterated overlaps with the host's work for earlier clips. The iteration
+        must not wait for work that was launched after this call; see :class:`mmdet.ops.device.Launched`.
 
         Args:
             inputs: (N, T, 3, H, W).

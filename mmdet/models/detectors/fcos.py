@@ -10,6 +10,7 @@ from torch import Tensor
 from mmdet.models.dense_heads.base_dense_head import FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
 from mmdet.models.task_modules.padded_targets import PaddedTargets
+from mmdet.ops.device import Launched
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
@@ -32,6 +33,12 @@ class FCOS(SingleStageDetector):
         frames = [frame for clip in data_samples for frame in clip]
         geometries = [FrameGeometry.of(frame) for frame in frames]
         detections = self.bbox_head.predict(self.extract_feat(inputs.flatten(0, 1)), geometries)
-        found = iter(self.bbox_head.results(detections, geometries))
-        for clip in data_samples:
-            yield list(islice(found, len(clip)))
+        work = Launched(inputs.device)
+
+        def read() -> Iterator[list[InstanceData]]:
+            with work.results():
+                found = iter(self.bbox_head.results(detections, geometries))
+            for clip in data_samples:
+                yield list(islice(found, len(clip)))
+
+        return read()

@@ -18,6 +18,7 @@ from mmdet.models.roi_heads.mask_paste import paste_masks
 from mmdet.models.roi_heads.roi_extractor import RoIExtractor
 from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
 from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.ops.device import Launched
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.device_rle import masks_at_once, masks_to_rle
@@ -112,9 +113,16 @@ class MaskTrackRCNN(BaseDetector):
         """Detect objects in all frames of all clips at once."""
         frames = [frame for clip in data_samples for frame in clip]
         maps = self.extract_feat(inputs.flatten(0, 1))
-        detections = iter(self.collect(frames, self.detect_in_maps(maps, maps, frames)))
-        for clip in data_samples:
-            yield list(islice(detections, len(clip)))
+        found = self.detect_in_maps(maps, maps, frames)
+        work = Launched(inputs.device)
+
+        def read() -> Iterator[list[InstanceData]]:
+            with work.results():
+                detections = iter(self.collect(frames, found))
+            for clip in data_samples:
+                yield list(islice(detections, len(clip)))
+
+        return read()
 
     def detect_in_maps(self, maps: Maps, roi_maps: Maps, frames: Sequence[DetDataSample]) -> InstanceData:
         """Detect the objects of each frame; results stay on the device.

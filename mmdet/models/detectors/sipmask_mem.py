@@ -4,7 +4,7 @@ Built from a config by name; called by mmengine's runner in training and testing
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 
 import torch
@@ -16,10 +16,13 @@ from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
 from mmdet.models.dense_heads.base_dense_head import DeviceDetections, FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
 from mmdet.models.task_modules.padded_targets import PaddedTargets
+from mmdet.ops.device import Launched
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
 _GRAPH_OBJECTS = 4  # for graphs, the number of objects is padded to a multiple of this: fewer shapes, fewer graphs
+# detections of clips of one geometry, their geometry, the lengths of the clips, and the work that computes them
+_LaunchedClips = tuple[DeviceDetections, FrameGeometry, list[int], Launched]
 
 
 @MODELS.register_module()
@@ -76,16 +79,25 @@ class SipMaskMem(SingleStageDetector):
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect objects in the frames of consecutive clips of equal geometry at once."""
+        launched: list[_LaunchedClips] = []
         for geometry, group in groupby(zip(inputs, data_samples), lambda pair: FrameGeometry.of(pair[1][0])):
             clips = [images for images, _ in group]
             images = torch.cat(clips) if len(clips) > 1 else clips[0]
             if self.cuda_graphs:
                 found = self._graphs.run(self._detect, images, geometry)
+                # the next replay overwrites the results of a graph, maybe before these are read
+                found = DeviceDetections(*(None if part is None else part.clone() for part in found))
             else:
                 found = self._detect(images, geometry)
-            detections = iter(self.bbox_head.results(found, [geometry] * len(images)))
-            for clip in clips:
-                yield list(islice(detections, len(clip)))
+            launched.append((found, geometry, [len(clip) for clip in clips], Launched(images.device)))
+        return self._read(launched)
+
+    def _read(self, launched: Sequence[_LaunchedClips]) -> Iterator[list[InstanceData]]:
+        for found, geometry, lengths, work in launched:
+            with work.results():
+                detections = iter(self.bbox_head.results(found, [geometry] * sum(lengths)))
+            for length in lengths:
+                yield list(islice(detections, length))
 
 
 # SipMask-VIS is the same detector with another head; published configs use both names

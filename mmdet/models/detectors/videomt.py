@@ -7,7 +7,8 @@ Symbols: B clips or streams, T frames, Q queries, K classes, D channels, N query
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -118,6 +119,11 @@ class VidEoMT(BaseDetector):
                 self.results.add(list(data_samples[row]), outputs.class_logits[place], outputs.mask_logits[place],
                                  states[row], padded, difference_range)
         return data_samples
+
+    def launch(self, inputs: Tensor, data_samples: list[TrackDataSample],
+               streams: Sequence[StreamState | None] | None = None) -> Callable[[], list[TrackDataSample]]:
+        """Leave everything to the second half: the results of a frame change the state that the next frame needs."""
+        return partial(self.predict, inputs, data_samples, streams)
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Compute the losses of B clips of T frames; gradients flow through the queries from frame to frame."""
