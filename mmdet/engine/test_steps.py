@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,10 +34,15 @@ def run_test_steps(model: nn.Module, batches: Iterable[dict], amp_dtype: torch.d
     """
     device = next((parameter.device.type for parameter in model.parameters()), 'cpu')
     context = partial(torch.autocast, device, amp_dtype, enabled=amp_dtype is not None)
-    start = partial(_start, getattr(model, 'start_test_step', None) or partial(partial, model.test_step), context)
+    start = partial(_start, _first_half(model), context)
     if overlap is None:
         overlap = device == 'cuda'
     return overlapped(batches, start) if overlap else ((batch, start(batch)()) for batch in batches)
+
+
+def _first_half(model: Any) -> Callable[[dict], Callable[[], Clips]]:
+    """Return the method for the first half of a test step; that of a model that is not split does nothing."""
+    return getattr(model, 'start_test_step', None) or (lambda batch: partial(model.test_step, batch))
 
 
 @torch.no_grad()

@@ -97,6 +97,13 @@ def test_two_inferencers_on_one_model(inferencer, alone):
     assert ids == alone[:2]
 
 
+def test_clips_that_are_launched_ahead(inferencer, alone):
+    ahead = VideoInferencer(inferencer.model, amp=inferencer._amp is not None, batch=2, max_size=96, overlap=True)
+    iterators = [ahead(video(seed), thresh=0.0) for seed in range(3)]
+    clips = list(zip_longest(*iterators, fillvalue=()))
+    assert [[ids for turn in clips for ids in ids_of([turn[seed]])] for seed in range(3)] == alone
+
+
 def test_a_video_that_was_left_does_not_disturb_the_next(inferencer, alone):
     left = inferencer(video(1), thresh=0.0)
     next(left)

@@ -1,4 +1,4 @@
-"""Testing: every clip once, in the precision asked for; a stop keeps what is done."""
+"""Testing: every clip once, in the precision asked for; a stop keeps what is done; overlapping changes no result."""
 import os
 import signal
 
@@ -9,8 +9,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import nn
 
+from mmdet.apis import load_config
 from mmdet.engine import VideoRunner
-from mmdet.errors import EXIT_PREEMPTED
+from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.registry import DATASETS, METRICS, MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 
@@ -44,12 +45,37 @@ class Typist(BaseModel):
         return data_samples
 
 
+@MODELS.register_module()
+class HalvesTypist(Typist):
+    """The same in two halves; the signal is sent in one of them, and an error may be raised in the second."""
+
+    def __init__(self, stop_in='start', fail_at=None, **kwargs):
+        super().__init__(**kwargs)
+        self.stop_in, self.fail_at = stop_in, fail_at
+        self.stop_at, self._stop_at = None, self.stop_at
+
+    def start_test_step(self, data):
+        self._signal('start', data)
+
+        def finish():
+            self._signal('finish', data)
+            if data['data_samples'][0].index == self.fail_at:
+                raise UserError('the second half failed')
+            return self.test_step(data)
+        return finish
+
+    def _signal(self, half, data):
+        if self.stop_in == half and data['data_samples'][0].index == self._stop_at:
+            os.kill(os.getpid(), self.number)
+
+
 @METRICS.register_module()
 class Clerk(BaseMetric):
     default_prefix = ''
     partial: list = []
 
     def process(self, data_batch, data_samples):
+        assert [clip.index for clip in data_batch['data_samples']] == [clip['index'] for clip in data_samples]
         self.results += [(clip['index'], clip['dtype']) for clip in data_samples]
 
     def compute_metrics(self, results):
@@ -59,12 +85,13 @@ class Clerk(BaseMetric):
         Clerk.partial = [index for index, _ in self.results]
 
 
-def run(tmp_path, amp_dtype=None, **model):
+def run(tmp_path, amp_dtype=None, overlap=None, **model):
     return VideoRunner.from_cfg(Config({
-        'model': {'type': 'Typist', **model}, 'work_dir': str(tmp_path), 'default_scope': 'mmdet', 'log_level': 'ERROR',
+        'model': {'type': 'Typist'} | model, 'work_dir': str(tmp_path), 'default_scope': 'mmdet', 'log_level': 'ERROR',
         'test_dataloader': {'batch_size': 1, 'num_workers': 0, 'dataset': {'type': 'Clips'},
                             'sampler': {'type': 'DefaultSampler', 'shuffle': False}},
-        'test_cfg': {'type': 'InterruptibleTestLoop', 'amp_dtype': amp_dtype}, 'test_evaluator': {'type': 'Clerk'},
+        'test_cfg': {'type': 'InterruptibleTestLoop', 'amp_dtype': amp_dtype, 'overlap': overlap},
+        'test_evaluator': {'type': 'Clerk'},
         'default_hooks': {'progress': {'type': 'ProgressHook'}}, 'experiment_name': str(tmp_path).replace('/', '_')}))
 
 
@@ -81,3 +108,47 @@ def test_a_stop_keeps_the_clips_that_are_done(tmp_path, number, status):
         run(tmp_path, stop_at=2, number=number).test()
     assert stopped.value.code == status and Clerk.partial == [0, 1, 2]
     assert signal.getsignal(number) is before
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Clips that are launched before the last one is finished
+
+
+def test_overlapping_tests_every_clip_once(tmp_path):
+    found = run(tmp_path, 'bfloat16', overlap=True, type='HalvesTypist').test()
+    assert found == {'clips': [0, 1, 2, 3, 4, 5], 'dtypes': {torch.bfloat16}}
+
+
+@pytest.mark.parametrize(('stop_in', 'stop_at', 'done'), [
+    ('start', 2, [0, 1, 2]), ('finish', 2, [0, 1, 2, 3]), ('start', 5, [0, 1, 2, 3, 4, 5]), ('start', 0, [0])])
+def test_a_stop_keeps_the_clips_that_were_launched(tmp_path, stop_in, stop_at, done):
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path, overlap=True, type='HalvesTypist', stop_in=stop_in, stop_at=stop_at).test()
+    assert stopped.value.code == EXIT_PREEMPTED and Clerk.partial == done
+
+
+@pytest.mark.parametrize('overlap', [False, True])
+def test_an_error_of_the_second_half_comes_after_the_earlier_clips(tmp_path, overlap):
+    runner = run(tmp_path, overlap=overlap, type='HalvesTypist', fail_at=3)
+    with pytest.raises(UserError, match='the second half failed'):
+        runner.test()
+    clerk, = runner.test_loop.evaluator.metrics
+    assert [index for index, _ in clerk.results] == [0, 1, 2]
+
+
+def test_result_files_are_equal_to_the_byte(toy_config, tmp_path):
+    cfg = load_config(toy_config)
+    loader = dict(cfg.test_dataloader, num_workers=0, persistent_workers=False)
+    loader['dataset'] = dict(loader['dataset'], clip_len=2)
+    files = []
+    for overlap in (False, True):
+        folder = tmp_path / str(overlap)
+        runner = VideoRunner(
+            model=cfg.model, work_dir=str(folder), default_scope='mmdet', log_level='ERROR', randomness=dict(seed=0),
+            test_dataloader=loader, test_cfg=dict(type='InterruptibleTestLoop', overlap=overlap),
+            test_evaluator=dict(cfg.test_evaluator, metric=[], out=str(folder / 'x.pkl')),
+            experiment_name=str(folder).replace('/', '_'))
+        torch.nn.init.constant_(runner.model.bbox_head.fcos_cls.bias, -1.0)
+        runner.test()
+        files.append([(folder / name).read_bytes() for name in ('x.pkl', 'x.pkl.json')])
+    assert files[0] == files[1] and b'"counts"' in files[0][1]

@@ -88,6 +88,10 @@ class DeviceDetections(NamedTuple):
     rows: Tensor
     changes: Tensor | None = None
 
+    def clone(self) -> DeviceDetections:
+        """Return copies of the tensors."""
+        return DeviceDetections(self.rows.clone(), None if self.changes is None else self.changes.clone())
+
 
 class BaseDenseHead(BaseModule):
     """Base class; subclasses define ``forward``, ``loss`` and ``predict``.

@@ -84,9 +84,8 @@ class SipMaskMem(SingleStageDetector):
             clips = [images for images, _ in group]
             images = torch.cat(clips) if len(clips) > 1 else clips[0]
             if self.cuda_graphs:
-                found = self._graphs.run(self._detect, images, geometry)
-                # the next replay overwrites the results of a graph, maybe before these are read
-                found = DeviceDetections(*(None if part is None else part.clone() for part in found))
+                # copied, since the next replay may overwrite the results of a graph before they are read
+                found = self._graphs.run(self._detect, images, geometry).clone()
             else:
                 found = self._detect(images, geometry)
             launched.append((found, geometry, [len(clip) for clip in clips], Launched(images.device)))
