@@ -18,6 +18,7 @@ from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, 
 from mmdet.engine.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
+from mmdet.engine.hooks.memory_init_hook import MemoryInitHook
 from mmdet.engine.hooks.stream_hook import StreamHook
 from mmdet.engine.schedule import (
     check_resumable_optimizer,
@@ -69,10 +70,12 @@ class VideoRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Register the config's hooks and :class:`StreamHook`."""
+        """Register the config's hooks, :class:`StreamHook` and, unless the config has it, :class:`MemoryInitHook`."""
         with faults_of('default_hooks or custom_hooks'):
             super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StreamHook())
+        if not any(isinstance(hook, MemoryInitHook) for hook in self.hooks):
+            self.register_hook(MemoryInitHook())
 
     def train(self) -> nn.Module:
         """Train, then stop the workers of the data loaders."""

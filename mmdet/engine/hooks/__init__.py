@@ -2,10 +2,11 @@
 from mmdet.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mmdet.engine.hooks.finite_loss_hook import FiniteLossHook
 from mmdet.engine.hooks.iteration_seed_hook import IterationSeedHook
+from mmdet.engine.hooks.memory_init_hook import MemoryInitHook
 from mmdet.engine.hooks.progress_hook import ProgressHook
 from mmdet.engine.hooks.show_hook import ShowHook
 from mmdet.engine.hooks.stop_hook import StopHook
 from mmdet.engine.hooks.stream_hook import StreamHook
 
-__all__ = ['AtomicCheckpointHook', 'FiniteLossHook', 'IterationSeedHook', 'ProgressHook', 'ShowHook', 'StopHook',
-           'StreamHook']
+__all__ = ['AtomicCheckpointHook', 'FiniteLossHook', 'IterationSeedHook', 'MemoryInitHook', 'ProgressHook', 'ShowHook',
+           'StopHook', 'StreamHook']

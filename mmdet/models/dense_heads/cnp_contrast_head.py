@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Scale
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
@@ -192,6 +193,21 @@ class CNPContrastHead(BaseDenseHead):
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
             coarse_mask=fuse_levels(masks, self.mask_fuse), track=track[:batch],
             ref_track=None if targets is None else track[batch:], grid=grid)
+
+    def written_values(self, feats: Sequence[Tensor], instances: Sequence[InstanceData]) -> list[Tensor]:
+        """Return the values (n_l, C + 4) that the locations of each level would write to the memory.
+
+        Args:
+            feats: pyramid maps (B, C, h_l, w_l).
+            instances: ground truth of B images.
+        """
+        cls_feats = [self.cls_convs(feat) for feat in feats[:len(self.strides)]]
+        grid = Grid.of(cls_feats, self.strides)
+        objects = PaddedTargets.from_instances(instances, with_masks=False)
+        targets, written = write_targets(grid.points, objects.gt_bboxes, objects.valid, grid.size, self.write_target)
+        values = torch.cat([flatten_levels(cls_feats), targets], dim=2)  # (B, N, C + 4)
+        sizes = [height * width for height, width in grid.level_sizes]
+        return [level[chosen] for level, chosen in zip(values.split(sizes, dim=1), written.split(sizes, dim=1))]
 
     # -----------------------------------------------------------------------------------------------------------------
     # Training (sections 3.3 and 3.4)

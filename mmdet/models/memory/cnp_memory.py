@@ -25,6 +25,7 @@ from mmdet.registry import MODELS
 UPDATE_MODES = ('top1', 'topk', 'all')
 WRITE_TARGETS = ('published', 'inside')
 DECAYS = ('all', 'counted')
+INITS = ('normal', 'kmeans')
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Write targets y_n
@@ -190,18 +191,23 @@ class CNPMemory(BaseModule):
         decay: whether units to which nothing is written decay, see :func:`write`; published ``'all'``.
         per_level: whether each level of the pyramid has M units of its own; published False: all levels share them.
         num_levels: number of levels, read only if ``per_level``.
+        init_units: ``'normal'``: N(0, 1), as published; ``'kmeans'``: before the first step of a training,
+            :class:`mmdet.engine.MemoryInitHook` sets the units to clusters of what would be written to them. A buffer
+            ``initialized`` records that this was done; weights without it count as initialised.
 
     Raises:
         UserError: an argument has no valid value.
     """
 
     keep_float32 = True  # also in half-precision testing
+    initialized: Tensor | None
 
     def __init__(self, channels: int = 256, num_units: int = 128, momentum: float = 0.999, update_mode: str = 'top1',
                  read_temperature: float = 1.0, decay: str = 'all', per_level: bool = False, num_levels: int = 1,
-                 init_cfg: dict | None = None) -> None:
+                 init_units: str = 'normal', init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        for name, value, known in (('update_mode', update_mode, UPDATE_MODES), ('decay', decay, DECAYS)):
+        for name, value, known in (('update_mode', update_mode, UPDATE_MODES), ('decay', decay, DECAYS),
+                                   ('init_units', init_units, INITS)):
             if value not in known:
                 raise UserError(f'CNPMemory {name}={value!r} is unknown; use one of {known}')
         if not read_temperature > 0:
@@ -210,6 +216,18 @@ class CNPMemory(BaseModule):
         self.decay, self.num_units, self.num_sets = decay, num_units, num_levels if per_level else 1
         self.feat_units = nn.Embedding(self.num_sets * num_units, channels + 4)  # N(0, 1), the sets in order
         self.mlp = Mlp(channels + 4, channels, channels)
+        self.register_buffer('initialized', torch.tensor(False) if init_units == 'kmeans' else None)
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether the units are still to be set, before the first step of a training."""
+        return self.initialized is not None and not bool(self.initialized)
+
+    def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights of a memory with either value of ``init_units`` as weights of this one."""
+        found = weights.get('initialized', torch.tensor(True))
+        others = {name: value for name, value in weights.items() if name != 'initialized'}
+        return others if self.initialized is None or not others else {**others, 'initialized': found}
 
     def unit_sets(self) -> Tensor:
         """Return the units as a view (sets, M, C + 4) of the parameter: one set, or one for each level."""

@@ -1,0 +1,55 @@
+"""``init_units='kmeans'``: the units are set once, before the first step, and not after a resume."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmdet.apis import load_config, train
+from mmdet.engine import MemoryInitHook
+from mmdet.engine.hooks import memory_init_hook
+from tests.helpers.models import build_memcnp
+
+OPTIONS = [('model.bbox_head.memory.init_units', 'kmeans'), ('model.bbox_head.num_units', '5'),
+           ('train_dataloader.num_workers', '0')]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Values and resulting units of each call that sets units."""
+    seen = []
+    original = memory_init_hook.initialize_units
+
+    def initialize(memory, levels, seed):
+        original(memory, levels, seed)
+        seen.append((torch.cat(levels), memory.feat_units.weight.detach().clone()))
+
+    monkeypatch.setattr(memory_init_hook, 'initialize_units', initialize)
+    return seen
+
+
+def train_with(toy_config, folder, epochs, **arguments):
+    cfg = load_config(toy_config, [*OPTIONS, ('train_cfg.max_epochs', str(epochs))])
+    train(cfg, work_dir=str(folder), seed=5, **arguments)
+    return torch.load(folder / f'epoch_{epochs}.pth', weights_only=True)['state_dict']
+
+
+def test_a_resumed_training_keeps_the_units_of_the_first_run(toy_config, tmp_path, calls):
+    whole = train_with(toy_config, tmp_path, 2)
+    (values, units), = calls
+    assert values.shape[1] == 32 + 4 and units.shape == (5, 36)
+    # means of values, in contrast to N(0, 1)
+    assert ((units >= values.amin(dim=0)) & (units <= values.amax(dim=0))).all()
+    assert bool(whole['bbox_head.mem.initialized'])
+    resumed = train_with(toy_config, tmp_path, 2, resume_from=str(tmp_path / 'epoch_1.pth'))
+    assert len(calls) == 1
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+
+@pytest.mark.parametrize('head', [dict(num_units=0), dict(), dict(memory=dict(init_units='kmeans'))],
+                         ids=['no memory', 'published', 'initialised'])
+def test_other_memories_are_left_alone(head, calls):
+    model = build_memcnp(embed_dims=32, channels=32, **head)
+    if 'memory' in head:
+        model.bbox_head.mem.initialized.fill_(True)
+    MemoryInitHook().before_train(SimpleNamespace(model=model))
+    assert calls == []
