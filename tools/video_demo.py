@@ -61,6 +61,11 @@ def build_parser() -> CommandParser:
                         help='draw the paths of the objects over the last N frames')
     parser.add_argument('--on_bad_frame', choices=('error', 'skip'), default='error',
                         help='skip: leave out image files that cannot be read (default: error)')
+    parser.add_boolean('--every_frame', help=(
+        'process every frame of cameras and network streams, even if the results fall behind; by default the newest '
+        'one, and frames that arrive meanwhile are dropped'))
+    parser.add_argument('--reconnect', type=int, default=3, metavar='N',
+                        help='attempts in a row to reconnect to a camera or network stream (default: 3)')
     parser.add_boolean('--uncertainty', help='draw the uncertainty of boxes as ellipses at their corners')
     parser.add_config_options()
     return parser
@@ -102,7 +107,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None) -> int:
     args = parse(argv)
     check_video_options(start=args.start, end=args.end, stride=args.stride, thresh=args.thresh, fps=args.fps,
-                        trails=args.trails, batch=args.batch, max_size=args.max_size)
+                        trails=args.trails, batch=args.batch, max_size=args.max_size, reconnect=args.reconnect)
     from mmdet.apis import VideoInferencer, load_config
     from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
     from mmdet.engine import use_full_float32
@@ -113,7 +118,7 @@ def main(argv: Sequence[str] | None) -> int:
 
     # report wrong names before the model is loaded
     videos, out = list_videos(args.videos), args.out.expanduser()
-    chosen = (args.start, args.end, args.stride, args.on_bad_frame)
+    chosen = (args.start, args.end, args.stride, args.on_bad_frame, args.every_frame, args.reconnect)
     first = videos[0].open(*chosen)
     for video in videos[1:]:
         if video.path is not None:  # cameras and addresses may allow only one reader
@@ -151,6 +156,7 @@ def run(inferencer: VideoInferencer, source: VideoSource, args: Namespace, stop:
     frames = objects = 0
     clips = inferencer(source, out=args.out, outputs=args.outputs, thresh=args.thresh, classes=args.classes,
                        fps=args.fps, trails=args.trails, uncertainty=args.uncertainty)
+    stop.then = source.stop  # ends a wait for the next frame of a stream
     with closing(clips), tqdm(total=source.expected, unit=' frames', desc=source.name if several else None) as progress:
         for clip in clips:
             frames += len(clip)
@@ -159,6 +165,7 @@ def run(inferencer: VideoInferencer, source: VideoSource, args: Namespace, stop:
             if stop.received:
                 break
     print(f'{shown(args.out)}: {source.name}, {frames} frames, {objects} masks of objects above {args.thresh}'
+          + (f', {source.live.statistics}' if source.live is not None else '')
           + (', stopped before the end' if stop.received else ''), flush=True)
     if not objects:
         print(f'Nothing was found above --thresh {args.thresh}; try a lower one.')

@@ -4,7 +4,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
 from mmdet.video.arrays import bgr_image
 from mmdet.video.frame_sink import FrameSink
+from mmdet.video.live import RECONNECT
 from mmdet.video.result_writer import VideoResultWriter
 from mmdet.video.source import VideoFrame, VideoSource, open_video
 from mmdet.video.video_list import check_outputs
@@ -33,6 +34,7 @@ from mmdet.video.video_options import check_video_options
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 CLIPS_AHEAD = 3  # number of clips decoded and resized ahead of the network
+CLOSING = 0.5  # seconds that closing waits for a source that is blocked
 _READERS = ('LoadTrackFrames', 'LoadTrackAnnotations')  # steps of a data set's pipeline that do not apply to videos
 
 
@@ -99,7 +101,8 @@ class VideoInferencer:
                  out: str | os.PathLike | None = None, outputs: Sequence[str] = ('mp4', 'json'), start: int = 0,
                  end: int | None = None, stride: int = 1, thresh: float = 0.5, classes: Sequence[str | int] = (),
                  fps: float | None = None, trails: int = 0, uncertainty: bool = False,
-                 on_bad_frame: str = 'error') -> Iterator[TrackDataSample]:
+                 on_bad_frame: str = 'error', every_frame: bool = False,
+                 reconnect: int = RECONNECT) -> Iterator[TrackDataSample]:
         """Process a video. The network runs when results are requested; closing the iterator ends the video early.
 
         Args:
@@ -114,10 +117,12 @@ class VideoInferencer:
             trails: number of past frames that the objects' trails show.
             uncertainty: draw the uncertainty of boxes as ellipses at their corners, for detectors that estimate it.
             on_bad_frame: 'error', or 'skip': leave out image files that cannot be read, and warn once.
+            every_frame, reconnect: of cameras and network streams, see :func:`mmdet.video.source.open_video`.
 
         Returns:
             Iterator of clips of up to ``batch`` frames, in order; each frame with ``pred_track_instances``, ``ori_img``
-            and the metainfo ``source_frame`` and ``time``. Files are complete when it ends, is closed or fails.
+            and the metainfo ``source_frame``, ``time`` and, of live sources, ``dropped``. Files are complete when it
+            ends, is closed or fails.
 
         Raises:
             UserError: immediately for wrong arguments; from the iterator for errors during processing.
@@ -125,7 +130,7 @@ class VideoInferencer:
         check_video_options(start=start, end=end, stride=stride, thresh=thresh, fps=fps, trails=trails, outputs=outputs)
         labels = self._labels(classes)
         source = (video if isinstance(video, VideoSource)
-                  else open_video(video, start, end, stride, on_bad_frame=on_bad_frame))
+                  else open_video(video, start, end, stride, on_bad_frame, every_frame, reconnect))
         folder = None if out is None else Path(out).expanduser()
         if folder is not None:
             check_outputs([source.name], [source.path], folder, outputs)
@@ -176,7 +181,9 @@ class VideoInferencer:
              labels: torch.Tensor | None, fps: float | None, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
         with ExitStack() as files:
             sink = None if out is None else files.enter_context(self._sink(source, out, outputs, fps, marks))
-            clips = in_background(self._clips(source), CLIPS_AHEAD)
+            clips = self._clips(source)
+            if source.live is None or source.live.every_frame:  # else working ahead would use older frames
+                clips = in_background(clips, CLIPS_AHEAD, patience=CLOSING)
             files.callback(clips.close)
             stream = self.model.new_stream()
             batches = (data | {'streams': [stream]} for data in clips)
@@ -185,6 +192,8 @@ class VideoInferencer:
                     frame.pred_track_instances = _select(frame, thresh, labels)
                     if sink is not None:
                         sink.add(frame.ori_img, frame)
+                    if source.live is not None:
+                        source.live.delivered(frame.source_frame)
                 yield clip
 
     def _sink(self, source: VideoSource, out: Path, outputs: Sequence[str], fps: float | None,
@@ -199,7 +208,7 @@ class VideoInferencer:
                                                 use_times=fps is None))
         return FrameSink(*consumers)
 
-    def _clips(self, source: VideoSource) -> Iterator[dict]:
+    def _clips(self, source: VideoSource) -> Generator[dict, None, None]:
         """Yield preprocessed clips of ``batch`` consecutive frames and their context on either side."""
         window: deque[dict] = deque()
         first = 0  # position in the window of the first frame that is not yet part of a clip
@@ -231,7 +240,8 @@ class VideoInferencer:
         """Preprocess the frames of a clip: its ``inputs`` and ``data_samples``."""
         data = self._pipeline({'frames': frames, 'rng': None, 'on_bad_frame': None})
         for sample, frame in zip(data['data_samples'], frames):
-            sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame', 'time')})
+            sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame', 'time', 'dropped')
+                                if frame[key] is not None or key != 'dropped'})
         return data
 
     def _labels(self, classes: Sequence[str | int]) -> torch.Tensor | None:
@@ -269,7 +279,7 @@ def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, nam
     shape = frame.image.shape[:2]
     return dict(img=frame.image, ori_img=frame.image, img_path=frame.path, video_id=1, frame_id=frame_id,
                 video_length=length, ori_shape=shape, img_shape=shape, scale_factor=1., flip=False,
-                video_name=name, source_frame=frame.index, time=frame.time)
+                video_name=name, source_frame=frame.index, time=frame.time, dropped=frame.dropped)
 
 
 def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) -> InstanceData:

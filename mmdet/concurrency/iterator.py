@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 _POLL = 0.1  # seconds after which a blocked thread checks whether it should stop
-_PATIENCE = 5.0  # seconds that closing waits for a source that does not respond, such as an unplugged camera
+_PATIENCE = 5.0  # seconds that closing waits for the thread
 
 
 class _End:
@@ -22,7 +22,8 @@ class _End:
         self.error = error
 
 
-def in_background(items: Iterator[Item], ahead: int, name: str = 'frames') -> Generator[Item, None, None]:
+def in_background(items: Iterator[Item], ahead: int, name: str = 'frames',
+                  patience: float = _PATIENCE) -> Generator[Item, None, None]:
     """Yield the items of an iterator that runs in a thread, at most ``ahead`` of them in advance.
 
     Args:
@@ -30,6 +31,8 @@ def in_background(items: Iterator[Item], ahead: int, name: str = 'frames') -> Ge
             raised here, after the preceding items.
         ahead: maximum number of items in advance, at least 1.
         name: name of the thread.
+        patience: maximum time in seconds that closing waits for an item in progress, whose source may be blocked. The
+            thread then ends, and closes the source, as soon as that item is there.
     """
     ready: queue.Queue = queue.Queue(ahead)
     stopped = threading.Event()
@@ -65,7 +68,7 @@ def in_background(items: Iterator[Item], ahead: int, name: str = 'frames') -> Ge
             raise item.error
     finally:
         stopped.set()
-        thread.join(_PATIENCE)
+        thread.join(patience)
 
 
 class OnDemandIterator(Generic[Item]):

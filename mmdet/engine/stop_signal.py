@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from mmdet.errors import EXIT_PREEMPTED
@@ -23,12 +24,16 @@ class StopSignal:
     If another process of the job has died, this process may wait for its data indefinitely and never read the record.
     Therefore, with a limit, a thread ends the process unless :attr:`received` is read in time.
 
+    Attributes:
+        then: called by the signal handler, for example to end a wait of the main thread; must not use locks.
+
     Args:
         stuck_after: maximum time in seconds between two reads of :attr:`received` after a signal; None: no limit.
     """
 
     def __init__(self, stuck_after: float | None = None) -> None:
         self.stuck_after = stuck_after
+        self.then: Callable[[], object] | None = None
         self._received = 0
         self._looked = False
         self._time = 0.0
@@ -70,6 +75,8 @@ class StopSignal:
             raise KeyboardInterrupt
         self._time = now if not self._received else self._time
         self._received = self._received or number
+        if self.then is not None:
+            self.then()
 
     def _end_when_stuck(self, pipe: int) -> None:
         number = 0

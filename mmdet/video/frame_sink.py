@@ -17,7 +17,7 @@ from mmdet.concurrency import BackgroundConsumer, BackgroundProcess, BackgroundT
 from mmdet.structures import DetDataSample
 
 FRAMES_AHEAD = 8  # frames that may wait for the consumers before the caller has to wait
-META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'img_path')
+META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'dropped', 'img_path')
 
 
 class FrameConsumer(Protocol):

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 DEFAULT_FPS = 10.0  # frames per second of sources without time stamps
+STALL = 3.0  # seconds without data after which a network stream has ended
 RESTART = 1.0  # seconds; time stamps that decrease by more have restarted, as in concatenated recordings
 
 
@@ -20,12 +21,14 @@ class VideoFrame:
         index: 0-based number among all frames of the source, regardless of ``start`` and ``stride``.
         path: path of the image file, if there is one.
         time: seconds since the start of the source, strictly increasing; None if the source has no time stamps.
+        dropped: number of frames of a live source left out between the previous frame and this one; None: not live.
     """
 
     image: np.ndarray
     index: int
     path: str | None = None
     time: float | None = None
+    dropped: int | None = None
 
 
 class Reader(Protocol):

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 
 from mmdet.errors import UserError
 from mmdet.paths import is_utf8, shown
-from mmdet.video.frames import DEFAULT_FPS, Clock, VideoFrame, is_chosen
+from mmdet.video.frames import DEFAULT_FPS, STALL, Clock, VideoFrame, is_chosen
 from mmdet.video.video_options import MOST_FPS
 
 
@@ -23,12 +23,16 @@ class OpenCVReader:
     Args:
         source: path, address, or number of a camera.
         text: source as given by the user, for messages.
+        live: a network stream, which has ended if no data arrives for ``STALL`` seconds.
+
+    Attributes:
+        finite: whether the source is read like a file: it states its number of frames.
 
     Raises:
         UserError: the source cannot be opened.
     """
 
-    def __init__(self, source: str | int, text: str) -> None:
+    def __init__(self, source: str | int, text: str, live: bool = False) -> None:
         self._text = shown(text)
         if isinstance(source, str) and not is_utf8(source):  # OpenCV crashes
             raise UserError(f'{self._text}: OpenCV takes paths in UTF-8 only; rename the file, or pip install av')
@@ -36,7 +40,11 @@ class OpenCVReader:
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
         before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            self._capture = cv2.VideoCapture(source)
+            if live:
+                limit = [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * STALL)]
+                self._capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limit)
+            else:
+                self._capture = cv2.VideoCapture(source)
         finally:
             cv2.utils.logging.setLogLevel(before)
         if not self._capture.isOpened():
@@ -51,6 +59,7 @@ class OpenCVReader:
         self.fps = fps if 0 < fps <= MOST_FPS else DEFAULT_FPS
         total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))  # an estimate; 0 or less for endless streams
         self.expected: int | None = total if total > 0 else None
+        self.finite = self.expected is not None
         self._timed = not isinstance(source, int)
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:

@@ -18,7 +18,7 @@ from mmengine.logging import print_log
 
 from mmdet.errors import UserError
 from mmdet.paths import is_utf8, shown
-from mmdet.video.frames import DEFAULT_FPS, Clock, VideoFrame, is_chosen
+from mmdet.video.frames import DEFAULT_FPS, STALL, Clock, VideoFrame, is_chosen
 from mmdet.video.video_options import MOST_FPS
 
 NETWORK_TIMEOUT = 30.0  # seconds
@@ -37,13 +37,17 @@ class PyAVReader:
     Args:
         source: path or address.
         text: source as given by the user, for messages.
+        live: a network stream, which has ended if no data arrives for ``STALL`` seconds; decoded with less delay.
+
+    Attributes:
+        finite: whether the source is read like a file: it states its duration or size, or is a playlist.
 
     Raises:
         UserError: the source cannot be opened, or has no video.
     """
 
-    def __init__(self, source: str, text: str) -> None:
-        self._source, self._text = source, shown(text)
+    def __init__(self, source: str, text: str, live: bool = False) -> None:
+        self._source, self._text, self._live = source, shown(text), live
         self._network = '://' in source
         self._file: IO[bytes] | None = None
         self._container = self._open()
@@ -53,6 +57,9 @@ class PyAVReader:
         self._stated = self._stated_seconds()
         frames = self._stream.frames or round((self._stated or 0) * self.fps)
         self.expected: int | None = frames if frames > 0 else None
+        # the segments of a playlist arrive at once, so that it is read like a file
+        self.finite = bool(self.expected or self._container.duration or self._container.size > 0
+                           or self._container.format.name in ('hls', 'dash'))
         self._clock = Clock(1 / self.fps)
         self._last_stamp: int | None = None  # of the last frame decoded
         self._sent = self._errors = self._given = 0  # numbers of packets with a frame, errors, frames
@@ -73,13 +80,18 @@ class PyAVReader:
             self._close()
 
     def _open(self) -> Any:
-        options = {'rtsp_transport': 'tcp'} if self._source.startswith('rtsp') else {}
+        options = {}
+        if self._source.startswith('rtsp'):
+            options = {'rtsp_transport': 'tcp'}
+        elif self._source.startswith('udp'):
+            options = {'overrun_nonfatal': '1'}  # packets may arrive faster than they are read, until reading begins
+        timeout = (NETWORK_TIMEOUT, STALL if self._live else NETWORK_TIMEOUT) if self._network else None
         # absolute: a file "camera:1.mp4" is no protocol
         source: Any = self._source if self._network else os.path.abspath(self._source)
         try:
             if not is_utf8(source):  # PyAV takes other names only as open files
                 source = self._file = open(source, 'rb')  # noqa: SIM115 - closed with the container
-            return av.open(source, timeout=NETWORK_TIMEOUT if self._network else None, options=options)
+            return av.open(source, timeout=timeout, options=options)
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or str(error)
             if not self._network:
@@ -111,7 +123,9 @@ class PyAVReader:
         if 'f32' in pixels or 'f16' in pixels:
             raise UserError(f'{self._text}: holds floating-point values ({pixels}), which have no fixed range; convert '
                             'it to 8 bits')
-        stream.thread_type = 'AUTO'
+        stream.thread_type = 'SLICE' if self._live else 'AUTO'  # frame threads delay frames
+        if self._live:
+            stream.codec_context.flags |= av.codec.context.Flags.low_delay
         return stream
 
     def _stated_seconds(self) -> float | None:

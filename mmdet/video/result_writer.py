@@ -56,11 +56,12 @@ class _Track(ResultTrack):
 class VideoResultWriter:
     """Write ``<path>.jsonl`` line by line and ``<path>.json`` when closed; without frames, neither is written.
 
-    A line has ``frame_id``, ``source_frame``, ``time`` (seconds since the start, if the source has time stamps) and
-    ``objects``, each with ``id``, ``category_id``, ``category``, ``score``, ``bbox`` (x, y, w, h in pixels; w = x2 - x1
-    + 1, as in the annotations) and ``segmentation`` (compressed RLE). ``<path>.json`` is a list with an entry per track
-    that ``tools/vis_eval.py`` can read: ``video_id`` 1, ``category_id`` (the most frequent one), ``score`` (mean) and
-    ``segmentations`` (RLE or null per frame).
+    A line has ``frame_id``, ``source_frame``, ``time`` (seconds since the start, if the source has time stamps),
+    ``dropped`` (of live sources: number of frames left out before it) and ``objects``, each with ``id``,
+    ``category_id``, ``category``, ``score``, ``bbox`` (x, y, w, h in pixels; w = x2 - x1 + 1, as in the annotations)
+    and ``segmentation`` (compressed RLE). ``<path>.json`` is a list with an entry per track that ``tools/vis_eval.py``
+    can read: ``video_id`` 1, ``category_id`` (the most frequent one), ``score`` (mean) and ``segmentations`` (RLE or
+    null per frame).
 
     Args:
         path: path without extension; its folder is created with the first frame.
@@ -86,12 +87,15 @@ class VideoResultWriter:
         Args:
             image: unused.
             sample: sample with boxes, scores, labels, ids (arrays) and masks, see :class:`DetDataSample`;
-                ``source_frame``, its number in the video; and, if known, ``time``, in seconds since the start.
+                ``source_frame``, its number in the video; if known, ``time``, in seconds since the start; and, of a
+                live source, ``dropped``, the number of frames left out before it.
         """
         found = sample.pred_track_instances
         head = dict(frame_id=self._length, source_frame=sample.source_frame)
         if (time := sample.get('time')) is not None:
             head['time'] = round(time, 6)
+        if (dropped := sample.get('dropped')) is not None:
+            head['dropped'] = dropped
         parts = [json.dumps(head, separators=(',', ':'))[:-1] + ',"objects":[']
         place = self._place + len(parts[0])
         objects = frame_objects(found, self._category_ids, self._names)

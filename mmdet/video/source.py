@@ -11,7 +11,7 @@ import os
 from collections.abc import Generator, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,16 @@ from mmdet.paths import IMAGE_ENDINGS, match_paths, output_name, shown, visible_
 from mmdet.video.arrays import bgr_image, check_video_array
 from mmdet.video.frames import DEFAULT_FPS, Reader, VideoFrame, number_of
 from mmdet.video.image_reader import FLOAT_ENDINGS, ImageReader
+from mmdet.video.live import RECONNECT, LiveFrames, LiveReader
 from mmdet.video.video_options import check_video_options
+
+if TYPE_CHECKING:
+    from mmdet.video.opencv_reader import OpenCVReader
+    from mmdet.video.pyav_reader import PyAVReader
 
 VIDEO_ENDINGS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.ts', '.mts', '.m2ts', '.wmv',
                  '.flv', '.3gp', '.ogv', '.gif')
+LIVE_SCHEMES = ('udp', 'rtp', 'rtsp', 'rtsps', 'rtmp', 'rtmps', 'srt', 'tcp')  # http may be a file or a stream
 
 
 class VideoSource:
@@ -35,15 +41,17 @@ class VideoSource:
         path: path of the file, or of the folder of the images; None if there is none.
         length: exact number of frames, if it is known without decoding (images, lists), else None.
         expected: the same, or an estimate from the header of a video file, for progress bars; None: unknown.
+        live: dropped frames and latencies of a camera or network stream; None for other sources.
     """
 
     def __init__(self, name: str, frames: Generator[VideoFrame, None, None], fps: float, length: int | None,
-                 path: Path | None = None, expected: int | None = None) -> None:
+                 path: Path | None = None, expected: int | None = None, live: LiveFrames | None = None) -> None:
         self.name = output_name(name, 'video')
         self.fps = fps
         self.length = length
         self.expected = length if expected is None else expected
         self.path = path
+        self.live = live
         self._frames = self._checked(frames)
 
     def __iter__(self) -> VideoSource:
@@ -55,6 +63,11 @@ class VideoSource:
     def close(self) -> None:
         """Close the file or camera."""
         self._frames.close()
+
+    def stop(self) -> None:
+        """End a live source, also while another thread waits for its next frame; no effect on other sources."""
+        if self.live is not None:
+            self.live.stop()
 
     def _checked(self, frames: Generator[VideoFrame, None, None]) -> Generator[VideoFrame, None, None]:
         """Yield the frames; raise UserError if a frame has another size than the first, or if there is no frame."""
@@ -74,8 +87,12 @@ class VideoSource:
 
 
 def open_video(video: str | os.PathLike | int | Iterable[Any], start: int = 0, end: int | None = None,
-               stride: int = 1, on_bad_frame: str = 'error') -> VideoSource:
+               stride: int = 1, on_bad_frame: str = 'error', every_frame: bool = False,
+               reconnect: int = RECONNECT) -> VideoSource:
     """Open a video of any kind.
+
+    Cameras and network streams are live: each frame returned is the newest one, and those that arrived during the
+    processing of the previous one are dropped. Files, also at an address, are read completely.
 
     Args:
         video: a video file or address (``rtsp://...``), a folder of images, a glob of images (``'frames/*.png'``), an
@@ -87,22 +104,24 @@ def open_video(video: str | os.PathLike | int | Iterable[Any], start: int = 0, e
         end: number of the frame before which to stop; None: read to the end.
         stride: distance between two chosen frames.
         on_bad_frame: 'error', or 'skip': leave out image files that cannot be read, and warn once.
+        every_frame: do not drop frames of live sources; the results may then fall behind.
+        reconnect: maximum number of attempts in a row to reconnect to a live source that has ended.
 
     Raises:
         UserError: the video does not exist, cannot be opened, or has no frame.
     """
-    check_video_options(start=start, end=end, stride=stride, on_bad_frame=on_bad_frame)
+    check_video_options(start=start, end=end, stride=stride, on_bad_frame=on_bad_frame, reconnect=reconnect)
     chosen = slice(start, end, stride)
     if isinstance(video, (int, np.integer)) and not isinstance(video, bool):
-        return _camera(int(video), chosen)
+        return _camera(int(video), chosen, every_frame, reconnect)
     if not isinstance(video, (str, os.PathLike)):
         check_video_array(video)
         return _arrays(video, chosen)
     text = os.fspath(video)
     if is_camera(text):
-        return _camera(int(text), chosen)
+        return _camera(int(text), chosen, every_frame, reconnect)
     if '://' in text:
-        return _source(text.split('://', 1)[1], _decoder(text, text), chosen)
+        return _address(text, chosen, every_frame, reconnect)
     found = find_videos(text)
     if len(found) > 1:
         raise UserError(f'{shown(text)}: holds {len(found)} videos, such as {shown(found[0].path)}; give one of them')
@@ -203,18 +222,34 @@ def _source(name: str, reader: Reader, chosen: slice, path: Path | None = None, 
                        folder_or_file, expected)
 
 
-def _decoder(source: str, text: str) -> Reader:
+def _address(text: str, chosen: slice, every_frame: bool, reconnect: int) -> VideoSource:
+    scheme, name = text.split('://', 1)
+    reader = _decoder(text, text, scheme in LIVE_SCHEMES)
+    if scheme in LIVE_SCHEMES or (scheme in ('http', 'https') and not reader.finite):
+        return _live(name, LiveReader(reader, lambda: _decoder(text, text, live=True), text, reconnect), chosen,
+                     every_frame)
+    return _source(name, reader, chosen)
+
+
+def _live(name: str, reader: LiveReader, chosen: slice, every_frame: bool) -> VideoSource:
+    live = LiveFrames(reader, chosen, every_frame)
+    return VideoSource(name, live.frames(), reader.fps / chosen.step, None, live=live)
+
+
+def _decoder(source: str, text: str, live: bool = False) -> PyAVReader | OpenCVReader:
     """Prefer PyAV if it is installed: OpenCV stops at damaged frames, and its packages cannot decode AV1."""
     if importlib.util.find_spec('av') is not None:
         from mmdet.video.pyav_reader import PyAVReader
-        return PyAVReader(source, text)
+        return PyAVReader(source, text, live)
     from mmdet.video.opencv_reader import OpenCVReader
-    return OpenCVReader(source, text)
+    return OpenCVReader(source, text, live)
 
 
-def _camera(number: int, chosen: slice) -> VideoSource:
+def _camera(number: int, chosen: slice, every_frame: bool, reconnect: int) -> VideoSource:
     from mmdet.video.opencv_reader import OpenCVReader
-    return _source(f'camera {number}', OpenCVReader(number, f'camera {number}'), chosen)
+    name = f'camera {number}'
+    reader = LiveReader(OpenCVReader(number, name), lambda: OpenCVReader(number, name), name, reconnect)
+    return _live(name, reader, chosen, every_frame)
 
 
 def _arrays(arrays: Any, chosen: slice) -> VideoSource:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmdet.errors import UserError
 from mmdet.paths import IMAGE_ENDINGS, natural_key, output_name, shown
+from mmdet.video.live import RECONNECT
 from mmdet.video.source import LocalVideo, VideoSource, find_videos, is_camera, open_video
 
 MOVIES = ('mp4', 'gif')  # outputs that consist of one file ``<name>.<output>``
@@ -32,10 +33,11 @@ class VideoEntry:
             name = video.name
         self.name = output_name(name, 'video')
 
-    def open(self, start: int, end: int | None, stride: int, on_bad_frame: str) -> VideoSource:
+    def open(self, start: int, end: int | None, stride: int, on_bad_frame: str, every_frame: bool = False,
+             reconnect: int = RECONNECT) -> VideoSource:
         """Open the video; for arguments and errors see :func:`mmdet.video.source.open_video`."""
         if isinstance(self._video, str):
-            source = open_video(self._video, start, end, stride)
+            source = open_video(self._video, start, end, stride, every_frame=every_frame, reconnect=reconnect)
         else:
             source = self._video.open(slice(start, end, stride), on_bad_frame)
         source.name = self.name

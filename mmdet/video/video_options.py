@@ -15,9 +15,10 @@ LEAST_SIZE = 16  # pixels
 
 def check_video_options(*, start: int = 0, end: int | None = None, stride: int = 1, thresh: float = 0.5,
                         fps: float | None = None, trails: int = 0, outputs: Sequence[str] = (), batch: int = 1,
-                        max_size: int | None = None, on_bad_frame: str = 'error') -> None:
+                        max_size: int | None = None, on_bad_frame: str = 'error', reconnect: int = 0) -> None:
     """Raise UserError for the first option that is not valid, see :class:`mmdet.apis.VideoInferencer`."""
-    whole = {'start': start, 'end': end, 'stride': stride, 'trails': trails, 'batch': batch, 'max-size': max_size}
+    whole = {'start': start, 'end': end, 'stride': stride, 'trails': trails, 'batch': batch, 'max-size': max_size,
+             'reconnect': reconnect}
     for name, number in {**whole, 'thresh': thresh, 'fps': fps}.items():
         if number is not None:
             require_number(f'--{name}', number, whole=name in whole)
@@ -29,6 +30,8 @@ def check_video_options(*, start: int = 0, end: int | None = None, stride: int =
         raise UserError(f'--end {end}: must be larger than --start {start}, or no frame is left')
     if stride < 1:
         raise UserError(f'--stride {stride}: every Nth frame is taken; give 1 (all of them) or more')
+    if reconnect < 0:
+        raise UserError(f'--reconnect {reconnect}: must not be negative; 0 ends the video when the stream ends')
     if on_bad_frame not in ('error', 'skip'):
         raise UserError(f"--on-bad-frame {on_bad_frame}: give 'error' or 'skip'")
     if not 0 <= thresh <= 1:
