@@ -47,6 +47,12 @@ def test_scripts_and_flags_of_the_commands_exist(document: Path) -> None:
     assert not wrong
 
 
+def test_the_front_page_is_short() -> None:
+    text = re.sub(r'^```.*?^```', '', (ROOT / 'README.md').read_text(), flags=re.M | re.S)
+    prose = [line for line in text.splitlines() if not line.startswith(('|', '<img', '!['))]
+    assert 400 < len(' '.join(prose).split()) < 700
+
+
 def test_the_table_of_models_names_every_config() -> None:
-    text = (ROOT / 'README.md').read_text()
+    text = (ROOT / 'docs/models.md').read_text()
     assert [path.stem for path in sorted(ROOT.glob('configs/*.py')) if f'`{path.stem}`' not in text] == []
