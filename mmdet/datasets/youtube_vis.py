@@ -8,12 +8,15 @@ consecutive frames; in testing consecutive frames of one video. The pipeline rec
 (:class:`~mmdet.datasets.packed_annotations.FrameObjects`);
 ``rng``: the random generator of the item, used by all transforms;
 ``on_bad_frame``: None, or a function that is called with the error of an unreadable frame, which is then replaced by a
-black frame.
+black frame;
+``draw_clip``: in training, a function that takes the generator and returns the ``frames`` of a random other clip, as
+many as this one has, for transforms that mix clips; None in testing.
 """
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,15 @@ from torch.utils.data import get_worker_info
 
 from mmdet.datasets.layout import explain_missing, find_annotations, find_images
 from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
+from mmdet.datasets.transforms.arguments import checked_number, checked_range
 from mmdet.datasets.transforms.frame_loading import BadFrameError
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS, TRANSFORMS
 
 # so many workers can count bad frames without a race: each has a counter of its own
 COUNTERS = 256
+# draws of an item of another video; in a set of two videos, one item in 256 is combined with its own
+DRAWS = 8
 
 
 @DATASETS.register_module()
@@ -42,9 +48,9 @@ class YVISDataset(BaseDataset):
 
     In training, every frame with at least one object is an item. It is the key frame, the first frame of the clip. The
     second is the reference frame, drawn uniformly from the other frames of the video with an object that are at most
-    ``ref_range`` frames away; if there is none, from all others; if there is none, the key frame is repeated. With
-    ``train_clip_len``, every video with an object is an item: a clip of that many consecutive frames from a random
-    start; a shorter video contributes all its frames, followed by random ones of them.
+    ``ref_range`` frames away, before or after it; if there is none, from all others; if there is none, the key frame is
+    repeated. With ``train_clip_len``, every video with an object is an item: a clip of that many consecutive frames
+    from a random start; a shorter video contributes all its frames, followed by random ones of them.
 
     In testing, the items are the consecutive clips of the videos in the order of the file; every frame belongs to
     exactly one clip.
@@ -59,7 +65,11 @@ class YVISDataset(BaseDataset):
         train_clip_len: number of frames of a training item; None: pairs of key and reference frame.
         context: number of additional frames before and after a testing clip, as far as the video has them, for models
             with lookahead. Their samples have ``is_context=True`` and get no results: they belong to other clips.
-        ref_range: largest distance in frames between key and reference frame.
+        ref_range: largest distance in frames between key and reference frame, or the smallest and the largest.
+        clip_interval: smallest and largest step in frames between neighbours of a training clip; drawn uniformly once
+            per clip, from the steps with which the clip fits into its video.
+        reverse_prob: probability that a training clip is in reverse order of time. Pairs need no reversal: their
+            reference frame is before the key frame as often as after it.
         num_classes: number of classes of the model, checked against the file; None: not checked.
         metainfo: ``classes``: category names expected in the file, checked against it; other keys are kept.
         on_bad_frame: 'error', or 'skip': warn and count; training uses another item, testing a black frame
@@ -82,7 +92,9 @@ class YVISDataset(BaseDataset):
                  clip_len: int = 1,
                  train_clip_len: int | None = None,
                  context: int = 0,
-                 ref_range: int = 5,
+                 ref_range: int | Sequence[int] = 5,
+                 clip_interval: Sequence[int] = (1, 1),
+                 reverse_prob: float = 0.,
                  num_classes: int | None = None,
                  metainfo: Mapping[str, Any] | None = None,
                  on_bad_frame: str = 'error',
@@ -91,15 +103,19 @@ class YVISDataset(BaseDataset):
                  lazy_init: bool = False) -> None:
         if on_bad_frame not in ('error', 'skip'):
             raise UserError(f"on_bad_frame must be 'error' or 'skip', not {on_bad_frame!r}")
-        if clip_len < 1 or ref_range < 0 or context < 0:
-            raise UserError('clip_len must be at least 1, context and ref_range at least 0, not '
-                            f'{clip_len}, {context} and {ref_range}')
+        if clip_len < 1 or context < 0:
+            raise UserError(f'clip_len must be at least 1 and context at least 0, not {clip_len} and {context}')
         if train_clip_len is not None and train_clip_len < 1:
             raise UserError(f'train_clip_len must be at least 1, or None for key/reference pairs, not {train_clip_len}')
         self.clip_len = clip_len
         self.train_clip_len = train_clip_len
         self.context = context
-        self.ref_range = ref_range
+        self.ref_range = _frame_range('ref_range', (1, ref_range) if isinstance(ref_range, int) else ref_range, 0)
+        self.clip_interval = _frame_range('clip_interval', clip_interval, 1)
+        self.reverse_prob = checked_number('reverse_prob', reverse_prob, 0, 1)
+        if train_clip_len is None and (reverse_prob or self.clip_interval != (1, 1)):
+            raise UserError('reverse_prob and clip_interval are for clips; set train_clip_len, or for pairs of key and '
+                            'reference frame ref_range=(LEAST, MOST)')
         self.num_classes = num_classes
         self.on_bad_frame = on_bad_frame
         self.annotations: VideoAnnotations
@@ -214,8 +230,16 @@ class YVISDataset(BaseDataset):
         else:
             frames = [self._frame(video, frame) for frame in self._training_frames(video, first, rng)]
         skip = self.test_mode and self.on_bad_frame == 'skip'
-        return {'frames': frames, 'rng': rng,
-                'on_bad_frame': self._count_bad_frame if skip else None}
+        return {'frames': frames, 'rng': rng, 'on_bad_frame': self._count_bad_frame if skip else None,
+                'draw_clip': None if self.test_mode else partial(self._draw_clip, video)}
+
+    def _draw_clip(self, video: int, rng: np.random.Generator) -> list[dict]:
+        """Draw the frames of a clip of another video; of the same one only if several draws in a row return it."""
+        for _ in range(DRAWS):
+            item = self.get_data_info(int(rng.integers(len(self))))
+            if item['video'] != video:
+                break
+        return [self._frame(item['video'], frame) for frame in self._training_frames(item['video'], item['frame'], rng)]
 
     def _frame(self, video: int, frame: int) -> dict:
         height, width = self.annotations.sizes[video].tolist()
@@ -225,13 +249,15 @@ class YVISDataset(BaseDataset):
 
     def _training_frames(self, video: int, first: int, rng: np.random.Generator) -> list[int]:
         if self.train_clip_len is not None:
-            return clip_frames(self.annotations.video_length(video), self.train_clip_len, rng)
+            frames = clip_frames(self.annotations.video_length(video), self.train_clip_len, rng, self.clip_interval)
+            return frames[::-1] if self.reverse_prob and rng.random() < self.reverse_prob else frames
         return [first, self._reference(video, first, rng)]
 
     def _reference(self, video: int, key: int, rng: np.random.Generator) -> int:
         others = self.annotations.annotated_frames(video)
         others = others[others != key]
-        near = others[np.abs(others - key) <= self.ref_range]
+        distances = np.abs(others - key)
+        near = others[(distances >= self.ref_range[0]) & (distances <= self.ref_range[1])]
         if len(near):
             others = near
         return int(rng.choice(others)) if len(others) else key
@@ -242,12 +268,30 @@ class YVISDataset(BaseDataset):
         print_log(f'Skipped a frame: {error}', logger='current', level=logging.WARNING)
 
 
-def clip_frames(length: int, clip_len: int, rng: np.random.Generator) -> list[int]:
-    """Return consecutive frames of a video from a random start; of a short video, all and then random ones of them."""
-    if length >= clip_len:
-        start = int(rng.integers(length - clip_len + 1))
-        return list(range(start, start + clip_len))
-    return [*range(length), *rng.integers(length, size=clip_len - length).tolist()]
+def clip_frames(length: int, clip_len: int, rng: np.random.Generator, interval: tuple[int, int] = (1, 1)) -> list[int]:
+    """Return frames of a video at a fixed step from a random start; of a short video, all and then random ones of them.
+
+    Args:
+        length: number of frames of the video.
+        clip_len: number of frames that are returned.
+        rng: random generator.
+        interval: smallest and largest step, drawn uniformly from those with which the clip fits into the video; where
+            even the smallest is too long for it, the largest step that fits.
+    """
+    if length < clip_len:
+        return [*range(length), *rng.integers(length, size=clip_len - length).tolist()]
+    least, most = (min(step, (length - 1) // max(clip_len - 1, 1)) for step in interval)
+    step = int(rng.integers(least, most + 1)) if most > least else max(most, 1)
+    start = int(rng.integers(length - (clip_len - 1) * step))
+    return list(range(start, start + (clip_len - 1) * step + 1, step))
+
+
+def _frame_range(name: str, value: Any, low: int) -> tuple[int, int]:
+    """Return the bounds of a range of distances in frames; raise UserError unless they are two integers."""
+    least, most = checked_range(name, value, low) if value != (1, 0) else value  # ref_range=0: no frame is near
+    if not isinstance(least, int) or not isinstance(most, int):
+        raise UserError(f'{name} counts frames: it takes integers, not {value!r}')
+    return least, most
 
 
 @DATASETS.register_module()

@@ -91,7 +91,9 @@ def test_training_items_are_the_annotated_frames(edited_set):
     ({0, 1, 3, 7}, 3, 0, {1, 3}),
     ({0, 1, 3, 7}, 3, 7, {0, 1, 3}),  # none within the range: any other
     ({0, 1, 3, 7}, 0, 0, {1, 3, 7}),
-    ({4}, 5, 4, {4})], ids=['near', 'far', 'range 0', 'alone'])
+    ({0, 1, 3, 4, 5, 7}, (2, 4), 3, {0, 1, 5, 7}),
+    ({0, 1, 3}, (5, 6), 3, {0, 1}),
+    ({4}, 5, 4, {4})], ids=['near', 'far', 'range 0', 'from 2 to 4, on both sides', 'none so far away', 'alone'])
 def test_reference_frame(edited_set, frames, ref_range, key, expected):
     dataset = train_set(edited_set(keep_frames(frames)), ref_range=ref_range)
     item = sorted(frames).index(key)
