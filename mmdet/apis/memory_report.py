@@ -17,7 +17,7 @@ from mmdet.apis.config import require
 from mmdet.apis.inference import init_model
 from mmdet.errors import UserError
 from mmdet.files import atomic_open
-from mmdet.models.memory import CNPMemory, ReadStatistics
+from mmdet.models.memory import CNPMemory, ReadStatistics, unit_sets
 from mmdet.registry import DATASETS
 from mmdet.visualization.memory_pictures import picture_of_maps, picture_of_units
 
@@ -91,7 +91,7 @@ def report_memory(cfg: Config, checkpoint: str | os.PathLike, frames: int = 32, 
                 images.append(item['inputs'][0].permute(1, 2, 0).flip(-1).numpy())
     finally:
         handle.remove()
-    norms = memory.unit_sets().detach()[..., :-4].norm(dim=-1).cpu().numpy()
+    norms = unit_sets(memory).detach()[..., :-4].norm(dim=-1).cpu().numpy()
     return MemoryReport(head.strides, memory.num_units, norms, reads, images)
 
 

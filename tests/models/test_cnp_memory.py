@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from mmdet.errors import UserError
 from mmdet.models.memory import CNPMemory, cnp_memory
-from mmdet.models.memory.cnp_memory import address, read_weights, write, write_targets, write_weights
+from mmdet.models.memory.cnp_memory import address, read_weights, unit_sets, write, write_targets, write_weights
 
 
 def test_the_example_of_the_docstring():
@@ -67,7 +67,7 @@ def test_units_of_a_level_are_those_of_a_memory_that_sees_this_level_only(update
     singles = []
     for level in range(4):
         singles.append(CNPMemory(**options))
-        singles[-1].load_state_dict({**whole.state_dict(), 'feat_units.weight': whole.unit_sets()[level].detach()})
+        singles[-1].load_state_dict({**whole.state_dict(), 'feat_units.weight': unit_sets(whole)[level].detach()})
     read = whole(feats)
     contexts = whole(feats, targets, written)
     sum(context.square().sum() for context in contexts).backward()
@@ -77,10 +77,10 @@ def test_units_of_a_level_are_those_of_a_memory_that_sees_this_level_only(update
         context, = single([feat], target, chosen)
         context.square().sum().backward()
         assert torch.allclose(contexts[level], context, atol=1e-6)
-        assert torch.allclose(whole.unit_sets()[level], single.feat_units.weight, atol=1e-6)
+        assert torch.allclose(unit_sets(whole)[level], single.feat_units.weight, atol=1e-6)
         assert torch.allclose(whole.feat_units.weight.grad.view(4, 5, 8)[level], single.feat_units.weight.grad,
                               atol=1e-5)
-    assert torch.equal(whole.unit_sets()[3], singles[3].feat_units.weight)
+    assert torch.equal(unit_sets(whole)[3], singles[3].feat_units.weight)
 
 
 def test_reading_leaves_the_memory_alone_and_passes_no_gradient_to_the_feature():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmdet.checkpoint import load_model
-from mmdet.models.memory import CNPMemory
+from mmdet.models.memory import CNPMemory, unit_sets
 from mmdet.models.memory.unit_clusters import cluster, initialize_units, spread
 from tests.helpers.models import build_memcnp
 
@@ -62,7 +62,7 @@ def test_units_of_all_levels_and_of_each(per_level):
     flat = values.flatten(0, 1)
     initialize_units(memory, [flat, 2 * flat] if per_level else [flat[::2], flat[1::2]], seed=0)
     assert not memory.needs_values
-    for scale, units in enumerate(memory.unit_sets().detach(), start=1):
+    for scale, units in enumerate(unit_sets(memory).detach(), start=1):
         assert torch.allclose(in_order(units), scale * values.mean(dim=1), atol=1e-5)
 
 

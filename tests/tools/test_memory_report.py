@@ -7,6 +7,7 @@ import torch
 
 from mmdet.apis import init_model, load_config
 from mmdet.errors import UserError
+from mmdet.models.memory import unit_sets
 from tools.analysis_tools.memory_report import main
 
 
@@ -37,7 +38,7 @@ def test_numbers_and_pictures(toy_config, checkpoint, tmp_path, capsys):
 def test_units_of_each_level(toy_config, tmp_path, capsys):
     option = ('model.bbox_head.memory.per_level', 'True')
     model = init_model(load_config(toy_config, [option]), device='cpu')
-    for level, units in enumerate(model.bbox_head.mem.unit_sets().data):
+    for level, units in enumerate(unit_sets(model.bbox_head.mem).data):
         units[:, :-4] = torch.nn.functional.normalize(units[:, :-4], dim=1) * (1 + level)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'tiny.pth')
     main([str(toy_config), str(tmp_path / 'tiny.pth'), '--out', str(tmp_path), '--device', 'cpu', '--frames', '1',

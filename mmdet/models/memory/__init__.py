@@ -1,5 +1,5 @@
 """The memory of the conditional neural process, part of ``CNPContrastHead``."""
-from mmdet.models.memory.cnp_memory import CNPMemory
+from mmdet.models.memory.cnp_memory import CNPMemory, unit_sets
 from mmdet.models.memory.read_statistics import ReadStatistics
 
-__all__ = ['CNPMemory', 'ReadStatistics']
+__all__ = ['CNPMemory', 'ReadStatistics', 'unit_sets']

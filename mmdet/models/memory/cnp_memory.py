@@ -229,14 +229,6 @@ class CNPMemory(BaseModule):
         others = {name: value for name, value in weights.items() if name != 'initialized'}
         return others if self.initialized is None or not others else {**others, 'initialized': found}
 
-    def unit_sets(self) -> Tensor:
-        """Return the units as a view (sets, M, C + 4) of the parameter: one set, or one for each level."""
-        return self.feat_units.weight.unflatten(0, (self.num_sets, self.num_units))
-
-    def set_of(self, level: int) -> int:
-        """Return the index of the set of units that a level reads and writes."""
-        return level if self.num_sets > 1 else 0
-
     def forward(self, feats: Sequence[Tensor], targets: Tensor | None = None,
                 written: Tensor | None = None) -> list[Tensor]:
         """Read the contexts of all locations; given targets (in training), each level is written before it is read.
@@ -256,10 +248,10 @@ class CNPMemory(BaseModule):
             rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (N_l, C)
             lengths = [len(level) for level in rows]
             directions = F.normalize(torch.cat(rows), dim=1).split(lengths)
-            parameter = self.unit_sets()  # (sets, M, C + 4)
+            parameter = unit_sets(self)  # (S, M, C + 4)
             sets = list(parameter.detach())
             if targets is None or written is None:
-                similarities = [address(direction, sets[self.set_of(level)])
+                similarities = [address(direction, sets[level % len(sets)])
                                 for level, direction in enumerate(directions)]
                 read = parameter
             else:
@@ -267,14 +259,14 @@ class CNPMemory(BaseModule):
                 similarities, after = [], []
                 writes = zip(rows, directions, targets.split(counts, dim=1), written.split(counts, dim=1))
                 for level, (features, direction, target, chosen) in enumerate(writes):
-                    units = sets[self.set_of(level)]
+                    units = sets[level % len(sets)]
                     similarities.append(address(direction, units))  # s
                     weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)  # a
                     values = torch.cat([features, target.reshape(-1, 4)], dim=1)  # v
                     updated = write(units, weights, values, self.momentum, self.decay)
                     # a write that results in NaN or Inf is skipped, so that training can skip such a batch
                     after.append(torch.where(updated.isfinite().all(), updated, units))
-                    sets[self.set_of(level)] = after[-1]
+                    sets[level % len(sets)] = after[-1]
                 # the difference is 0, but has the parameter's gradient: the new values are differentiable in it
                 read = torch.stack(after) + (parameter - parameter.detach())[:len(feats)]  # (levels, M, C + 4)
                 self.feat_units.weight.data.copy_(torch.cat(sets))  # without autograd
@@ -287,3 +279,11 @@ class CNPMemory(BaseModule):
             contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each
             return [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)
                     for context, feat in zip(contexts, feats)]
+
+
+def unit_sets(memory: CNPMemory) -> Tensor:
+    """Return the units as a view (S, M, C + 4) of the parameter; level l reads and writes set l mod S.
+
+    S = 1 if all levels share the units, else the number of levels.
+    """
+    return memory.feat_units.weight.unflatten(0, (-1, memory.num_units))

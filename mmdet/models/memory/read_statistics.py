@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet.models.memory.cnp_memory import CNPMemory, address, read_weights
+from mmdet.models.memory.cnp_memory import CNPMemory, address, read_weights, unit_sets
 
 
 @dataclass
@@ -89,10 +89,10 @@ class ReadStatistics:
     def __call__(self, memory: CNPMemory, inputs: tuple[Any, ...], contexts: Sequence[Tensor]) -> None:
         """Add the reads of a test batch; shapes as in ``CNPMemory.forward``."""
         features: Sequence[Tensor] = inputs[0]
-        sets = memory.unit_sets().detach()
+        sets = unit_sets(memory).detach()
         found = []
         for level, (feature, context) in enumerate(zip(features, contexts)):
-            units = sets[memory.set_of(level)]
+            units = sets[level % len(sets)]
             if level == len(self.levels):
                 zeros = torch.zeros(len(units), dtype=torch.float64)
                 self.levels.append(LevelStatistics(0, 0, zeros, zeros.clone()))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from mmengine.dist import all_gather_object, broadcast
 from torch import Tensor
 
-from mmdet.models.memory.cnp_memory import CNPMemory, address, write, write_weights
+from mmdet.models.memory.cnp_memory import CNPMemory, address, unit_sets, write, write_weights
 
 _CANDIDATES = 16  # per unit and process, of which the first centres are chosen
 
@@ -32,7 +32,7 @@ def initialize_units(memory: CNPMemory, levels: Sequence[Tensor], seed: int, ste
     """
     assert memory.initialized is not None
     groups = levels if memory.num_sets > 1 else [torch.cat(list(levels))]
-    for units, values in zip(memory.unit_sets().data, groups):
+    for units, values in zip(unit_sets(memory).data, groups):
         units.copy_(cluster(units, values.to(units), seed, steps))
     memory.initialized.fill_(True)
 
