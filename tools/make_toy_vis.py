@@ -29,6 +29,9 @@ def build_parser() -> CommandParser:
     parser.add_argument('--size', type=parse_size, default=(320, 192), metavar='WIDTHxHEIGHT',
                         help='size of the frames: 320x192 is 320 pixels wide and 192 high (default: 320x192)')
     parser.add_argument('--classes', type=int, help='number of classes, 1 to 10 (default: 3 with --easy, else 6)')
+    parser.add_argument('--family', choices=('geometric', 'organic'), default='geometric',
+                        help='shapes, textures and backgrounds; the families have none in common: geometric, such as '
+                             'disc and star, or organic, such as fish and spiral (default: geometric)')
     parser.add_argument('--seed', type=int, default=0, help='seed of all random numbers (default: 0)')
     parser.add_argument('--format', choices=('yvis', 'ovis'), default='yvis',
                         help='format of the annotations and file names (default: yvis)')

@@ -1,4 +1,5 @@
-"""The toy data set: determinism, layout, and the occurrence of every documented difficulty."""
+"""The toy data set and its default family: determinism, layout, and the occurrence of every documented difficulty."""
+import hashlib
 import json
 import subprocess
 import sys
@@ -28,6 +29,15 @@ def test_number_of_workers_changes_no_byte(tmp_path):
     one = folder_bytes(tmp_path / 'one')
     assert one == folder_bytes(tmp_path / 'two')
     assert len(one) == 4 * 12 + 2
+
+
+def test_default_family_has_the_videos_that_it_had_before_there_were_others(tmp_path):
+    paths = make_toy_vis(tmp_path, SPEC, progress=False)
+    assert hashlib.sha256(paths['train'].read_bytes()).hexdigest() == (
+        '884c01bf756e98a57f1768b8b7623edad622c28b2fab7ff5148bc9eb47324121')
+    # the bytes of the frames depend on the JPEG encoder; their means hardly do
+    means = [cv2.imread(str(path)).mean() for path in sorted(tmp_path.glob('train_images/*/00005.jpg'))]
+    assert means == pytest.approx([129.626, 122.895, 138.968], abs=.05)
 
 
 def test_seed_changes_the_annotations(tmp_path):
@@ -114,7 +124,8 @@ def test_texture_lies_between_its_colours(texture):
 
 
 @pytest.mark.parametrize('changes', [{'classes': 0}, {'classes': 11}, {'format': 'coco'}, {'frames': 0},
-                                     {'size': (8, 64)}, {'seed': -1}])
+                                     {'size': (8, 64)}, {'seed': -1}, {'family': 'cubist'},
+                                     {'family': 'organic', 'classes': 11}])
 def test_impossible_set_is_refused(changes):
     with pytest.raises(UserError):
         ToyVIS(**changes)

@@ -1,9 +1,10 @@
-"""Shapes and textures of the toy videos: plain functions of object coordinates, called by :mod:`mmdet.datasets.toy`.
+"""Shapes, textures and backgrounds of the family 'geometric', the first and the default one of the toy videos.
 
 Object coordinates u, v have their origin at the centre of the object; every shape lies within the unit circle.
 """
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -72,3 +73,18 @@ def paint(texture: str, u: np.ndarray, v: np.ndarray, colors: np.ndarray, noise:
         row, column = (np.clip(((w + 1) / 2 * cells).astype(int), 0, cells - 1) for w in (v, u))
         mix = noise[row, column]
     return colors[0] + mix[:, None] * (colors[1] - colors[0])
+
+
+def background(size: tuple[int, int], easy: bool, rng: np.random.Generator) -> np.ndarray:
+    """Return a background (H, W, 3) float32, 0–255: smooth blobs and noise.
+
+    Args:
+        size: width and height in pixels.
+        easy: weak blobs and noise.
+        rng: random generator of the video.
+    """
+    width, height = size
+    base, contrast = rng.uniform(90, 170, 3), 10 if easy else 50
+    blobs = np.asarray(base + rng.uniform(-contrast, contrast, (4, 6, 3)), np.float32)
+    image = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image + rng.normal(0, 2 if easy else 12, (height, width, 3)).astype(np.float32)

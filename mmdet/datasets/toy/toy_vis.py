@@ -1,8 +1,9 @@
 """Toy videos with ground truth in YouTube-VIS or OVIS format; called by tools/make_toy_vis.py and by tests.
 
-A video shows a few textured shapes on a textured background. The shapes move, rotate, change their size, occlude each
-other, leave the frame and return. Masks contain the visible pixels only. Every video has its own random generator, so
-that the files depend on the seed but not on the number of worker processes.
+A video shows a few textured shapes on a textured background, both of one family (:mod:`.toy_families`). The shapes
+move, rotate, change their size, occlude each other, leave the frame and return. Masks contain the visible pixels only.
+Every video has its own random generator, so that the files depend on the seed but not on the number of worker
+processes.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import numpy as np
 from mmengine.utils import track_parallel_progress, track_progress
 from pycocotools import mask as mask_utils
 
-from mmdet.datasets.toy.toy_shapes import SHAPES, TEXTURES, paint
+from mmdet.datasets.toy.toy_families import FAMILIES
 from mmdet.errors import UserError
 
 # an object with fewer visible pixels counts as absent
@@ -37,11 +38,12 @@ class ToyVIS:
         val_videos: number of validation videos.
         frames: number of frames per video.
         size: width and height in pixels.
-        classes: number of shape classes, 1–10.
+        classes: number of shape classes, 1–10: the first ones of the family.
         seed: seed; the annotations of two sets with equal parameters are identical.
         format: 'yvis', or 'ovis' (with ``occlusion`` strings and the file names of OVIS).
         easy: one solid colour per class, smooth background, 1–3 objects, little occlusion.
         first_category_id: the category ids of the file are first_category_id, first_category_id + 1, ...
+        family: shapes, textures and backgrounds: 'geometric' or 'organic', see :data:`.toy_families.FAMILIES`.
     """
 
     videos: int = 20
@@ -53,10 +55,14 @@ class ToyVIS:
     format: str = 'yvis'
     easy: bool = False
     first_category_id: int = 1
+    family: str = 'geometric'
 
     def __post_init__(self) -> None:
-        if not 1 <= self.classes <= len(SHAPES):
-            raise UserError(f'classes must lie in 1..{len(SHAPES)}, not {self.classes}')
+        if self.family not in FAMILIES:
+            raise UserError(f'family must be one of {", ".join(FAMILIES)}, not {self.family!r}')
+        shapes = FAMILIES[self.family].shapes
+        if not 1 <= self.classes <= len(shapes):
+            raise UserError(f'classes must lie in 1..{len(shapes)}, not {self.classes}')
         if self.format not in ('yvis', 'ovis'):
             raise UserError(f"format must be 'yvis' or 'ovis', not {self.format!r}")
         if min(self.videos, self.val_videos) < 0 or self.frames < 1 or min(self.size) < 16 or self.seed < 0:
@@ -91,6 +97,7 @@ class _Actor:
 
 def _make_actors(spec: ToyVIS, rng: np.random.Generator) -> list[_Actor]:
     size = np.array(spec.size, dtype=float)
+    textures = FAMILIES[spec.family].textures
     actors = []
     count = rng.integers(1, 4) if spec.easy else rng.integers(2, 7)
     for index in range(count):
@@ -103,7 +110,8 @@ def _make_actors(spec: ToyVIS, rng: np.random.Generator) -> list[_Actor]:
         left, right = (index / count, (index + 1) / count) if spec.easy else (0, 1)
         actors.append(_Actor(
             label=label,
-            texture='solid' if spec.easy else TEXTURES[rng.integers(len(TEXTURES))],
+            # easy: the two colours are equal, whatever the texture
+            texture=textures[0 if spec.easy else rng.integers(len(textures))],
             colors=np.clip(colors, 0, 255),
             noise=rng.random((8, 8)),
             start=size * rng.uniform((.75 * left + .25 * right, .25), (.25 * left + .75 * right, .75)),
@@ -116,31 +124,27 @@ def _make_actors(spec: ToyVIS, rng: np.random.Generator) -> list[_Actor]:
     return actors
 
 
-def _background(spec: ToyVIS, rng: np.random.Generator) -> np.ndarray:
-    """Return a background (H, W, 3) float32, 0–255: smooth blobs and noise, which is weak in easy sets."""
-    width, height = spec.size
-    base, contrast = rng.uniform(90, 170, 3), 10 if spec.easy else 50
-    blobs = np.asarray(base + rng.uniform(-contrast, contrast, (4, 6, 3)), np.float32)
-    image = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_LINEAR)
-    return image + rng.normal(0, 2 if spec.easy else 12, (height, width, 3)).astype(np.float32)
-
-
 def _render(spec: ToyVIS, actors: list[_Actor], background: np.ndarray, time: int, drift: np.ndarray,
             ) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
     """Render a frame: image (H, W, 3) uint8 and, for each actor, its visible mask (H, W) and occluded share."""
     width, height = spec.size
+    family = FAMILIES[spec.family]
+    shapes = list(family.shapes.values())
     down, right = np.rint(drift * time).tolist()
     image = np.roll(background, (int(down), int(right)), axis=(0, 1))
-    rows, columns = np.mgrid[:height, :width]
     owner = np.full((height, width), -1, dtype=np.int16)
     totals = []
     for index, actor in enumerate(actors):
         centre, radius, angle = actor.pose(time, np.array(spec.size, dtype=float))
+        # the part of the frame that the unit circle of the object touches
+        window = tuple(slice(max(int(middle - radius) - 1, 0), max(int(middle + radius) + 2, 0))
+                       for middle in centre[::-1])
+        columns, rows = np.arange(width)[window[1]], np.arange(height)[window[0], None]
         x, y = (columns - centre[0]) / radius, (rows - centre[1]) / radius
         u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        inside = SHAPES[list(SHAPES)[actor.label]](u, v)
-        image[inside] = paint(actor.texture, u[inside], v[inside], actor.colors, actor.noise)
-        owner[inside] = index
+        inside = shapes[actor.label](u, v)
+        image[window][inside] = family.paint(actor.texture, u[inside], v[inside], actor.colors, actor.noise)
+        owner[window][inside] = index
         totals.append(inside.sum())
     masks = [owner == index for index in range(len(actors))]
     hidden = [1 - mask.sum() / max(total, 1) for mask, total in zip(masks, totals)]
@@ -155,7 +159,8 @@ def _make_video(task: tuple[int, int, str], spec: ToyVIS, out: str) -> tuple[dic
     """Write the frames of one video; return its entries for ``videos`` and ``annotations``, without ids."""
     split, index, folder = task
     rng = np.random.default_rng([spec.seed, split, index])
-    actors, background = _make_actors(spec, rng), _background(spec, rng)
+    actors = _make_actors(spec, rng)
+    background = FAMILIES[spec.family].background(spec.size, spec.easy, rng)
     drift = np.zeros(2) if spec.easy else rng.uniform(-2, 2, 2)
     width, height = spec.size
     name = f'toy{split}_{index:05d}'
@@ -191,7 +196,7 @@ def _annotation_file(spec: ToyVIS, made: list[tuple[dict, list[dict]]]) -> dict:
         for track in tracks:
             annotations.append(dict(id=len(annotations) + 1, video_id=len(videos), **track))
     categories = [{'id': spec.first_category_id + i, 'name': name, 'supercategory': 'shape'}
-                  for i, name in enumerate(list(SHAPES)[:spec.classes])]
+                  for i, name in enumerate(list(FAMILIES[spec.family].shapes)[:spec.classes])]
     return {'info': {'description': 'toy video instance segmentation', 'seed': spec.seed}, 'categories': categories,
                 'videos': videos, 'annotations': annotations}
 
