@@ -1,12 +1,22 @@
 """Build the content of a YouTube-VIS JSON file; called by the converters in tools/dataset_converters."""
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from mmdet.files import atomic_open, load_text
 from mmdet.structures.masks import rle_boxes
+
+SHOWN_NOTES = 5
+
+
+def load_category_names(path: str | os.PathLike) -> list[str]:
+    """Return the category names of a text file, one on each line; empty lines are skipped."""
+    return [name.strip() for name in load_text(path).split('\n') if name.strip()]
 
 
 class VISFile:
@@ -15,11 +25,15 @@ class VISFile:
     Args:
         categories: ``id`` (int) and ``name`` of each category.
         description: description of the source of the data.
+
+    Attributes:
+        notes: what the user should know about the conversion, one line each.
     """
 
     def __init__(self, categories: Sequence[dict], description: str) -> None:
         self.content: dict[str, Any] = {'info': {'description': description}, 'categories': list(categories),
                                         'videos': [], 'annotations': []}
+        self.notes: list[str] = []
 
     def add_video(self, file_names: Sequence[str], height: int, width: int) -> int:
         """Add a video whose frames have the given size in pixels; return its id."""
@@ -61,6 +75,18 @@ class VISFile:
         videos, annotations = self.content['videos'], self.content['annotations']
         return (f'{len(videos)} videos, {sum(video["length"] for video in videos)} frames, {len(annotations)} objects, '
                 f'{len(self.content["categories"])} categories')
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the JSON file; raise UserError if that fails."""
+        with atomic_open(path, 'w') as out:
+            json.dump(self.content, out, separators=(',', ':'))
+
+    def report(self, path: str | os.PathLike) -> str:
+        """Return the text for the user after the file has been written to ``path``: the notes and the summary."""
+        more = len(self.notes) - SHOWN_NOTES
+        lines = [f'note: {note}' for note in self.notes[:SHOWN_NOTES]]
+        lines += [f'note: {more} more of this kind'] if more > 0 else []
+        return '\n'.join([*lines, f'{path}: {self.summary()}'])
 
 
 def _text(counts: bytes | str) -> str:

@@ -1,6 +1,5 @@
 #!/usr/bin/env python
 """Convert COCO images to videos of one frame: coco2yvis.py COCO.json --target yvis2019 --out FILE.json; see --help."""
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +24,11 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.datasets.coco_file import check_coco
     from mmdet.datasets.converters.coco_images import coco_images_to_vis
-    from mmdet.files import atomic_open, load_json
+    from mmdet.files import load_json
 
     file = coco_images_to_vis(check_coco(load_json(args.coco), args.coco), args.target)
-    with atomic_open(args.out, 'w') as out:
-        json.dump(file.content, out, separators=(',', ':'))
-    print(f'{args.out}: {file.summary()}')
+    file.save(args.out)
+    print(file.report(args.out))
     return 0
 
 

@@ -1,6 +1,5 @@
 #!/usr/bin/env python
 """Convert COCO annotations of frames to YouTube-VIS JSON: cocoframes2yvis.py COCO.json --out FILE.json; see --help."""
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +12,14 @@ from mmdet.apis.cli import CommandParser, existing_file, run_command
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/dataset_converters/cocoframes2yvis.py', description=(
         'Converts COCO JSON to YouTube-VIS JSON. Its images are frames of videos (given by video_id and frame_id, or '
-        'by folder and file name), and its annotations contain the id of their object (instance_id or track_id). '
-        'Category ids and file names do not change.'))
+        'by folder and file name; without any, all are one video), and its annotations or their attributes (CVAT) '
+        'contain the id of their object (instance_id or track_id). Several annotations of an object in a frame are its '
+        'pieces, boxes become rectangles. Category ids and file names do not change.'))
     parser.add_argument('coco', type=existing_file, help='COCO annotation file')
     parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
     parser.add_argument('--track_key', metavar='FIELD',
                         help='field of an annotation that contains the id or name of its object')
+    parser.add_boolean('--crowds_as_objects', 'convert crowds (iscrowd 1) to objects; CVAT marks painted masks so')
     return parser
 
 
@@ -26,12 +27,12 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.datasets.coco_file import check_coco
     from mmdet.datasets.converters.coco_frames import coco_frames_to_vis
-    from mmdet.files import atomic_open, load_json
+    from mmdet.files import load_json
 
-    file = coco_frames_to_vis(check_coco(load_json(args.coco), args.coco), args.track_key)
-    with atomic_open(args.out, 'w') as out:
-        json.dump(file.content, out, separators=(',', ':'))
-    print(f'{args.out}: {file.summary()}')
+    file = coco_frames_to_vis(check_coco(load_json(args.coco), args.coco), args.track_key,
+                              args.crowds_as_objects)
+    file.save(args.out)
+    print(file.report(args.out))
     return 0
 
 

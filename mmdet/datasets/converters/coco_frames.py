@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 from mmdet.datasets.coco_file import CocoFile
+from mmdet.datasets.converters.shapes import ObjectMasks, polygon_mask, rectangle
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
 from mmdet.paths import natural_key
@@ -11,25 +13,30 @@ from mmdet.paths import natural_key
 TRACK_KEYS = ('instance_id', 'track_id', 'object_id')
 
 
-def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None) -> VISFile:
+def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None, crowds_as_objects: bool = False) -> VISFile:
     """Join the frames of each video and the annotations of each object.
 
     The video of an image is given by its ``video_id`` (a number or a string) or, without one, by the folder in its
     ``file_name``. Frames are ordered by ``frame_id`` or, without one, by file name in natural order (9 before 10).
     Category ids are kept.
 
+    Several annotations of an object in a frame are its pieces. An annotation with a box and no mask becomes a
+    rectangle, and a note counts them.
+
     Args:
         coco: the file, see :func:`~mmdet.datasets.coco_file.check_coco`.
-        track_key: field of an annotation that identifies its object in the video; None: the first of
-            :data:`TRACK_KEYS` that is present.
+        track_key: field of an annotation, or of its ``attributes`` (CVAT), that identifies its object in the video;
+            None: the first of :data:`TRACK_KEYS` that is present.
+        crowds_as_objects: convert annotations with ``iscrowd`` 1 to ordinary objects.
 
     Raises:
-        UserError: a field is missing or contradicts another: an object is annotated twice in a frame or has two
-            categories, two frames have the same number, or the frames of a video have different sizes.
+        UserError: a field is missing or contradicts another: an object has two categories, two frames have the same
+            number, or the frames of a video have different sizes.
     """
     file = VISFile([{'id': category['id'], 'name': category['name']} for category in coco.categories],
                    'converted from COCO annotations of frames')
     key = track_key or _track_key(coco)
+    rectangles = crowds = 0
     for name, image_ids in _videos(coco).items():
         images = [coco.images[ident] for ident in image_ids]
         for image in images:
@@ -38,19 +45,24 @@ def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None) -> VISFile:
                                 f'the first of video {name} {images[0]["width"]}x{images[0]["height"]}; '
                                 'a video needs one size')
         file.add_video([image['file_name'] for image in images], images[0]['height'], images[0]['width'])
-        tracks: dict[Hashable, list[dict | None]] = {}
+        objects = ObjectMasks[Hashable](len(images))
         first: dict[Hashable, dict] = {}
         for frame, ident in enumerate(image_ids):
             for annotation, rle in zip(coco.annotations[ident], coco.masks(ident)):
                 track = _track(coco, annotation, key)
-                _check(coco, annotation, first.setdefault(track, annotation), rle)
-                shown = tracks.setdefault(track, [None] * len(images))
-                if shown[frame] is not None:
-                    raise UserError(f'{coco.path}: annotation {annotation["id"]} is a second one of object {track} in '
-                                    f'image {ident}; join the two or give them different ids')
-                shown[frame] = rle
-        for track, rles in tracks.items():
-            file.add_track(first[track]['category_id'], rles, int(bool(first[track].get('iscrowd'))))
+                _check_category(coco, annotation, first.setdefault(track, annotation))
+                if rle is None:
+                    rle = _box_mask(coco, annotation, images[frame])
+                    rectangles += 1
+                objects.add(track, frame, rle)
+        for track, rles in objects.tracks().items():
+            crowd = bool(first[track].get('iscrowd')) and not crowds_as_objects
+            crowds += file.add_track(first[track]['category_id'], rles, int(crowd)) and crowd
+    if rectangles:
+        file.notes.append(f'{rectangles} annotations have a box and no mask; their masks are the rectangles')
+    if crowds:
+        file.notes.append(f'{crowds} objects are crowds (iscrowd 1), which are neither trained on nor scored; CVAT '
+                          'gives 1 to painted masks: if they are single objects, add --crowds-as-objects')
     return file
 
 
@@ -58,26 +70,40 @@ def _track_key(coco: CocoFile) -> str:
     annotation = next((annotation for frame in coco.annotations.values() for annotation in frame), None)
     if annotation is None:
         raise UserError(f'{coco.path} has no annotations; there is nothing to convert')
-    key = next((key for key in TRACK_KEYS if key in annotation), None)
+    every = (annotation for frame in coco.annotations.values() for annotation in frame)
+    key = next((key for annotation in every for key in TRACK_KEYS if _field(annotation, key) is not None), None)
     if key is None:
-        raise UserError(f'{coco.path}: annotation {annotation["id"]} has none of {", ".join(TRACK_KEYS)}; name the '
-                        'field that tells objects apart with --track-key')
+        raise UserError(f'{coco.path}: annotation {annotation["id"]} has none of {", ".join(TRACK_KEYS)}, nor have its '
+                        'attributes; name the field that tells objects apart with --track-key, or export tracks')
     return key
 
 
+def _field(annotation: dict, key: str) -> Any:
+    """Return a field of an annotation or, as CVAT writes it, of its attributes."""
+    attributes = annotation.get('attributes')
+    return annotation.get(key) if key in annotation or not isinstance(attributes, dict) else attributes.get(key)
+
+
 def _track(coco: CocoFile, annotation: dict, key: str) -> Hashable:
-    track = annotation.get(key)
+    track = _field(annotation, key)
     if not isinstance(track, (int, str)) or isinstance(track, bool):
         raise UserError(f'{coco.path}: annotation {annotation["id"]}: {key} is {str(track)[:60]}, neither an integer '
                         'nor a string; name the right field with --track-key')
     return track
 
 
-def _check(coco: CocoFile, annotation: dict, first: dict, rle: dict | None) -> None:
-    """Check an annotation, and its category against that of the first annotation of its object."""
-    if rle is None:
-        raise UserError(f'{coco.path}: annotation {annotation["id"]} has no segmentation; masks are needed, a box is '
-                        'not enough')
+def _box_mask(coco: CocoFile, annotation: dict, image: dict) -> dict:
+    """Return the rectangle of an annotation without a mask."""
+    where, box = f'{coco.path}: annotation {annotation["id"]}', annotation.get('bbox')
+    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
+        raise UserError(f'{where} has no segmentation, and its bbox {str(box)[:60]} is not x, y, width, height; give '
+                        'it one of the two')
+    x, y, width, height = box
+    return polygon_mask(rectangle(x, y, x + width, y + height), image['height'], image['width'], f'{where}, bbox')
+
+
+def _check_category(coco: CocoFile, annotation: dict, first: dict) -> None:
+    """Check the category of an annotation against that of the first annotation of its object."""
     if annotation['category_id'] != first['category_id']:
         raise UserError(f'{coco.path}: annotation {annotation["id"]} gives its object the '
                         f'category {annotation["category_id"]}, annotation {first["id"]} {first["category_id"]}; '
@@ -85,7 +111,11 @@ def _check(coco: CocoFile, annotation: dict, first: dict, rle: dict | None) -> N
 
 
 def _videos(coco: CocoFile) -> dict[Hashable, list[int]]:
-    """Return the image ids of each video in the order of its frames; videos are in the order of their first image."""
+    """Return the image ids of each video in the order of its frames; videos are in the order of their first image.
+
+    If no image has a folder or a ``video_id``, all are frames of one video, as in CVAT's export of a task.
+    """
+    single = all(image.get('video_id') is None and '/' not in image['file_name'] for image in coco.images.values())
     frames_of: dict[Hashable, list[tuple]] = {}
     for ident, image in coco.images.items():
         video = image.get('video_id')
@@ -94,7 +124,7 @@ def _videos(coco: CocoFile) -> dict[Hashable, list[int]]:
             if '\\' in image['file_name']:
                 raise UserError(f'{coco.path}: image {ident} has no video_id, and its file_name {image["file_name"]!r} '
                                 'has backslashes; write slashes between folders')
-            if not video:
+            if not video and not single:
                 raise UserError(f'{coco.path}: image {ident} has no video_id, and its file_name {image["file_name"]!r} '
                                 'has no folder that could name the video; add video_id')
         number = image.get('frame_id')

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from mmdet.datasets.converters.image_folders import images_by_stem, open_image, size_text
 from mmdet.datasets.vis_file import VISFile
-from mmdet.errors import UserError
+from mmdet.errors import UserError, shortened
 from mmdet.paths import visible_files, visible_folders
 from mmdet.structures.masks import encode_index_mask
 
 VOID = 255  # the number that data sets give to pixels of uncertain class
-_IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 _INDEX_MODES = ('1', 'L', 'P', 'I', 'I;16')  # Pillow's names of images with one number a pixel
 _ORIENTATION_TAG, _UPRIGHT, _QUARTER_TURNS = 0x0112, 1, (5, 6, 7, 8)  # quarter turns swap width and height
 # a frame with more objects than this is checked for interpolated numbers immediately, not at the end of the video
@@ -68,19 +69,22 @@ def find_videos(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     return [(images / folder.name, folder) for folder in found]
 
 
-def read_video(folders: tuple[Path, Path], ignore: int | None = None) -> MaskVideo:
+def read_video(folders: tuple[Path, Path], ignore: int | None = None, root: Path | None = None) -> MaskVideo:
     """Read the masks of one video.
 
     Args:
         folders: image folder and mask folder.
         ignore: number in the masks that does not mark an object.
+        root: folder to which the file names are relative, and whose folders are the videos; None: the parent of the
+            image folder.
 
     Raises:
         UserError: a mask has no image, is not an index mask, has another size than its image or its video, or has
             numbers that come from interpolation.
     """
     image_folder, mask_folder = folders
-    images = _images_by_stem(image_folder)
+    folder = image_folder.relative_to(root or image_folder.parent)
+    images = images_by_stem(image_folder)
     masks = visible_files(mask_folder, ('.png',))
     size: tuple[int, int] | None = None
     rles: dict[int, list[dict | None]] = {}
@@ -93,8 +97,8 @@ def read_video(folders: tuple[Path, Path], ignore: int | None = None) -> MaskVid
         turned += is_turned
         size = size or index.shape
         if index.shape != size:
-            raise UserError(f'{images[path.stem]} has {_pixels(index.shape)} pixels, the video\'s first frame '
-                            f'{_pixels(size)}; a video needs one size')
+            raise UserError(f'{images[path.stem]} has {size_text(index.shape)} pixels, the video\'s first frame '
+                            f'{size_text(size)}; a video needs one size')
         if ignore is not None:
             index[index == ignore] = 0
         shown = encode_index_mask(index)
@@ -108,8 +112,8 @@ def read_video(folders: tuple[Path, Path], ignore: int | None = None) -> MaskVid
               if count == len(masks) - rles[number].count(None)}
     _check_interpolation(mask_folder, always - {VOID}, len(rles))
     height, width = size or (0, 0)
-    return MaskVideo(image_folder.name, [f'{image_folder.name}/{images[path.stem].name}' for path in masks], height,
-                     width, dict(sorted(rles.items())), len(images) - len(masks),
+    names = [(folder / images[path.stem].name).as_posix() for path in masks]
+    return MaskVideo(folder.parts[0], names, height, width, dict(sorted(rles.items())), len(images) - len(masks),
                      _warnings(mask_folder, rles, always - {VOID}, turned))
 
 
@@ -132,7 +136,7 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
         if name not in names:
             raise UserError(f'object {number} of video {folder} has the category {name!r}, which the list of '
                             f'categories lacks ({", ".join(names[:20])}); add it')
-    if not names:
+    if not found:
         raise UserError('the masks hold no object: every pixel is background; check the mask folder')
     file = VISFile([{'id': index, 'name': name} for index, name in enumerate(names, 1)], 'converted from index masks')
     for video in videos:
@@ -142,38 +146,26 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
     return file
 
 
-def categories_from_meta(meta: Mapping, path: str) -> Callable[[str, int], str]:
-    """Return a function for :func:`build_file` that looks up categories in YouTube-VOS's meta.json.
+def categories_from_meta(metas: Mapping[str, Any]) -> Callable[[str, int], str]:
+    """Return a function for :func:`build_file` that looks up categories in files like YouTube-VOS's meta.json.
 
     The category of an object is ``videos.<video>.objects.<number>.category``.
+
+    Args:
+        metas: content of each file by its path; a video is looked up in all of them.
     """
+    path = shortened(list(metas), 2)
+
     def category_of(video: str, number: int) -> str:
-        try:
-            category = meta['videos'][video]['objects'][str(number)]['category']
-        except (KeyError, TypeError):
-            category = None
+        category = None
+        for meta in metas.values():
+            with suppress(KeyError, TypeError):
+                category = meta['videos'][video]['objects'][str(number)]['category']
         if not isinstance(category, str):
             raise UserError(f'{path} has no videos.{video}.objects.{number}.category, but the masks show that object; '
                             f'add it, or leave the number out with --ignore {number}')
         return category
     return category_of
-
-
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    images: dict[str, Path] = {}
-    for path in visible_files(folder, _IMAGE_ENDINGS):
-        if path.stem in images:
-            raise UserError(f'{images[path.stem]} and {path.name} differ only in their extension; keep one of the two '
-                            'in the image folder')
-        images[path.stem] = path
-    return images
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise UserError(f'{path} is not a readable image; restore the file') from None
 
 
 def _read_index(path: Path, image_path: Path) -> tuple[np.ndarray, bool]:
@@ -183,14 +175,14 @@ def _read_index(path: Path, image_path: Path) -> tuple[np.ndarray, bool]:
         The mask, (h, w) integers, and whether the loader will ignore an EXIF orientation of the image: it applies the
         orientation only where the stored size differs from that of the mask.
     """
-    with _open(path) as mask, _open(image_path) as image:
+    with open_image(path) as mask, open_image(image_path) as image:
         if mask.mode not in _INDEX_MODES:
             raise UserError(f'{path} has {len(mask.getbands())} numbers a pixel (mode {mask.mode}); a mask has one: '
                             "the object's number. Save it as a grey or palette PNG")
         orientation = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT)
         if mask.size != image.size and (mask.size != image.size[::-1] or orientation not in _QUARTER_TURNS):
-            raise UserError(f'{path} has {_pixels(mask.size[::-1])} pixels, its image {image_path.name} '
-                            f'{_pixels(image.size[::-1])}; they must agree')
+            raise UserError(f'{path} has {size_text(mask.size[::-1])} pixels, its image {image_path.name} '
+                            f'{size_text(image.size[::-1])}; they must agree')
         try:
             index = np.array(mask)
         except (OSError, SyntaxError):  # Pillow's errors for truncated PNG files
@@ -244,8 +236,3 @@ def _warnings(folder: Path, rles: dict[int, list[dict | None]], slivers: set[int
                         'between two others; if the masks were resized with interpolation, make them again with '
                         'nearest-neighbour interpolation')
     return warnings
-
-
-def _pixels(shape: tuple[int, ...]) -> str:
-    """Format (height, width) as WIDTHxHEIGHT."""
-    return f'{shape[1]}x{shape[0]}'

@@ -1,0 +1,393 @@
+"""Converters from CVAT, labelme, MOTS and BURST: generated files, pieces and rectangles, damaged input."""
+import base64
+import io
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from mmdet.datasets.packed_annotations import read_youtube_vis
+from mmdet.errors import UserError
+from mmdet.structures.masks import decode_masks
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters'
+HEIGHT, WIDTH = 20, 30
+
+
+def convert(root, tool, *arguments):
+    out = root / 'out' / 'vis.json'
+    main = runpy.run_path(str(TOOLS / f'{tool}.py'))['main']
+    assert main([*map(str, arguments), '--out', str(out)]) == 0
+    return json.loads(out.read_text())
+
+
+def refuse(root, words, tool, *arguments):
+    with pytest.raises(UserError, match=words) as error:
+        convert(root, tool, *arguments)
+    assert '\n' not in str(error.value) and not (root / 'out').exists()
+
+
+def area(x, y, w, h):
+    """Return a mask (h, w) of a rectangle."""
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[y:y + h, x:x + w] = True
+    return mask
+
+
+def masks_of(annotation):
+    return [None if rle is None else decode_masks([rle])[0].astype(bool) for rle in annotation['segmentations']]
+
+
+def save_images(folder, count, first=0, pattern='{:05d}.jpg'):
+    folder.mkdir(parents=True)
+    for number in range(first, first + count):
+        Image.new('RGB', (WIDTH, HEIGHT)).save(folder / pattern.format(number))
+
+
+def rle_text(mask):
+    return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))['counts'].decode()
+
+
+# COCO export of CVAT
+
+
+def cvat_coco():
+    """Frames without folders; object 1 is in two pieces in frame 0 and a box in frame 1; 2 is painted (a crowd)."""
+    def note(number, image, track, **fields):
+        return dict(id=number, image_id=image, category_id=1, iscrowd=0, **fields,
+                    attributes=dict(track_id=track, keyframe=True))
+
+    def polygon(x, y, side):
+        return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+    painted = dict(size=[HEIGHT, WIDTH], counts=[0, 5, HEIGHT * WIDTH - 5])
+    return dict(
+        images=[dict(id=number, file_name=f'frame_{number:06d}.PNG', width=WIDTH, height=HEIGHT) for number in (1, 2)],
+        categories=[dict(id=1, name='cat')],
+        annotations=[note(1, 1, 1, segmentation=polygon(0, 0, 4)), note(2, 1, 1, segmentation=polygon(10, 10, 4)),
+                     note(3, 2, 1, segmentation=[], bbox=[2, 3, 5, 4]),
+                     note(4, 1, 2, segmentation=painted) | dict(iscrowd=1)])
+
+
+def convert_coco(tmp_path, content, *options):
+    (tmp_path / 'coco.json').write_text(json.dumps(content))
+    return convert(tmp_path, 'cocoframes2yvis', tmp_path / 'coco.json', *options)
+
+
+def test_coco_export_of_cvat_has_its_ids_in_the_attributes(tmp_path, capsys):
+    content = convert_coco(tmp_path, cvat_coco())
+    assert [video['file_names'] for video in content['videos']] == [['frame_000001.PNG', 'frame_000002.PNG']]
+    first, second = masks_of(content['annotations'][0])
+    assert np.array_equal(first, area(0, 0, 4, 4) | area(10, 10, 4, 4)) and np.array_equal(second, area(2, 3, 5, 4))
+    assert [annotation['iscrowd'] for annotation in content['annotations']] == [0, 1]
+    printed = capsys.readouterr().out
+    assert 'note: 1 annotations have a box and no mask' in printed and 'add --crowds-as-objects' in printed
+
+
+def test_painted_masks_of_cvat_can_be_objects(tmp_path, capsys):
+    content = convert_coco(tmp_path, cvat_coco(), '--crowds-as-objects')
+    assert [annotation['iscrowd'] for annotation in content['annotations']] == [0, 0]
+    assert 'crowds' not in capsys.readouterr().out
+
+
+def test_shapes_of_cvat_without_tracks_are_one_line(tmp_path):
+    content = cvat_coco()
+    del content['annotations'][2]['attributes']['track_id']
+    (tmp_path / 'coco.json').write_text(json.dumps(content))
+    refuse(tmp_path, 'annotation 3: track_id is None', 'cocoframes2yvis', tmp_path / 'coco.json')
+    for annotation in content['annotations']:
+        annotation['attributes'] = {}
+    (tmp_path / 'coco.json').write_text(json.dumps(content))
+    refuse(tmp_path, 'annotation 1 has none of instance_id, track_id, object_id, nor have its attributes',
+           'cocoframes2yvis', tmp_path / 'coco.json')
+
+
+# XML of CVAT
+
+XML = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><id>7</id><name>street.mp4</name><size>{size}</size>
+<mode>interpolation</mode><start_frame>{start}</start_frame><frame_filter>{filter}</frame_filter>
+<labels><label><name>cat</name></label><label><name>dog</name></label></labels>
+<original_size><width>30</width><height>20</height></original_size></task></meta>{tracks}</annotations>"""
+
+
+def box(frame, x, y, w, h, **fields):
+    more = ''.join(f' {key}="{value}"' for key, value in fields.items())
+    return f'<box frame="{frame}" keyframe="1" xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}"{more}/>'
+
+
+def track(number, shapes, label='cat', group=0):
+    return f'<track id="{number}" label="{label}" group_id="{group}">{"".join(shapes)}</track>'
+
+
+def cvat(tmp_path, *tracks, size=5, images=None, start=0, step='', name='street'):
+    save_images(tmp_path / 'images' / 'street', size if images is None else images)
+    path = tmp_path / f'{name}.xml'
+    path.write_text(XML.format(size=size, start=start, filter=step, tracks=''.join(tracks)))
+    return 'cvat2yvis', tmp_path / 'images', path
+
+
+def test_boxes_of_cvat_are_interpolated_between_keyframes_until_outside(tmp_path):
+    shapes = [box(0, 0, 0, 4, 4, outside=0), box(2, 8, 4, 4, 4), box(3, 8, 4, 4, 4, outside=1),
+              box(4, 20, 4, 4, 4, outside=0)]
+    content = convert(tmp_path, *cvat(tmp_path, track(0, shapes), track(1, [box(3, 1, 1, 2, 2)], 'dog')))
+    assert [category['name'] for category in content['categories']] == ['cat', 'dog']
+    cat, dog = content['annotations']
+    assert cat['bboxes'] == [[0, 0, 4, 4], [4, 2, 4, 4], [8, 4, 4, 4], None, [20, 4, 4, 4]]
+    assert dog['category_id'] == 2 and dog['bboxes'] == [None, None, None, [1, 1, 2, 2], [1, 1, 2, 2]]
+    assert read_youtube_vis(tmp_path / 'out' / 'vis.json').file_name(0, 4) == 'street/00004.jpg'
+
+
+def test_polygons_ellipses_masks_and_rotations_of_cvat(tmp_path):
+    polygons = ['<polygon frame="0" outside="0" points="0,0;8,0;8,8;0,8"/>',
+                '<polygon frame="2" outside="0" points="4.0,2.0;12.0,2.0;12.0,10.0;4.0,10.0"/>',
+                '<polygon frame="3" outside="0" points="0,0;6,0;6,6"/>']
+    mask = '<mask frame="{}" outside="{}" rle="1, 2, 1, 2" left="3" top="5" width="3" height="2"/>'
+    masks = [mask.format(0, 0), mask.format(2, 1)]
+    turned = [box(0, 10, 5, 10, 4, rotation=90)]
+    round_ = ['<ellipse frame="1" outside="0" cx="15" cy="10" rx="6" ry="6"/>']
+    content = convert(tmp_path, *cvat(tmp_path, *(track(*pair) for pair in enumerate(
+        (polygons, masks, turned, round_)))))
+    polygon, painted, rectangle, disc = content['annotations']
+    assert polygon['bboxes'][:3] == [[0, 0, 8, 8], [2, 1, 8, 8], [4, 2, 8, 8]] and polygon['areas'][3] < 36
+    runs = np.array([[0, 1, 1], [0, 1, 1]], bool)
+    shown = masks_of(painted)
+    assert np.array_equal(shown[1][5:7, 3:6], runs) and shown[1].sum() == 4 and shown[2:] == [None] * 3
+    assert rectangle['bboxes'][0] == [13, 2, 4, 10]
+    assert disc['segmentations'][0] is None and disc['areas'][1] == pytest.approx(36 * np.pi, rel=0.05)
+
+
+def test_groups_of_cvat_are_the_pieces_of_an_object(tmp_path):
+    pieces = [track(0, [box(0, 0, 0, 4, 4)], group=3), track(1, [box(0, 10, 0, 4, 4)], group=3),
+              track(2, [box(0, 20, 0, 4, 4)], 'dog', group=3)]
+    content = convert(tmp_path, *cvat(tmp_path, *pieces, size=1))
+    assert len(content['annotations']) == 2
+    assert np.array_equal(masks_of(content['annotations'][0])[0], area(0, 0, 4, 4) | area(10, 0, 4, 4))
+
+
+def test_frames_of_cvat_with_a_start_and_a_step(tmp_path):
+    shapes = [box(10, 0, 0, 4, 4), box(16, 6, 0, 4, 4), box(19, 6, 0, 4, 4, outside=1)]
+    content = convert(tmp_path, *cvat(tmp_path, track(0, shapes), size=3, start=10, step='step=3'))
+    assert content['annotations'][0]['bboxes'] == [[0, 0, 4, 4], [3, 0, 4, 4], [6, 0, 4, 4]]
+
+
+def test_a_project_of_cvat_has_several_videos(tmp_path, capsys):
+    for name in ('one', 'two'):
+        save_images(tmp_path / 'images' / name, 2)
+    tasks = ''.join(f'<task><id>{number}</id><name>{name}.mp4</name><size>2</size></task>'
+                    for number, name in ((4, 'one'), (5, 'two')))
+    tracks = track(0, [box(0, 0, 0, 4, 4), '<points frame="0" points="1,1"/>']).replace('<track', '<track task_id="5"')
+    (tmp_path / 'annotations.xml').write_text(
+        f'<annotations><meta><project><tasks>{tasks}</tasks><labels><label><name>cat</name></label></labels></project>'
+        f'</meta>{tracks}</annotations>')
+    content = convert(tmp_path, 'cvat2yvis', tmp_path / 'images', tmp_path / 'annotations.xml')
+    assert [video['file_names'][0] for video in content['videos']] == ['one/00000.jpg', 'two/00000.jpg']
+    assert [annotation['video_id'] for annotation in content['annotations']] == [2]
+    assert 'note: ' in (out := capsys.readouterr().out) and 'shapes without area are left out: points' in out
+
+
+def test_the_images_of_one_video_need_no_folder_of_its_name(tmp_path):
+    tool, images, path = cvat(tmp_path, track(0, [box(0, 0, 0, 4, 4)]), name='annotations')
+    content = convert(tmp_path, tool, images / 'street', path)
+    assert content['videos'][0]['file_names'][0] == '00000.jpg'
+
+
+@pytest.mark.parametrize(('shapes', 'words'), [
+    ([box(0, 0, 0, 4, 4).replace('xtl', 'x')], 'track 0, frame 0: the box has no xtl'),
+    ([box('x', 0, 0, 4, 4)], "track 0: a box has the frame 'x'"),
+    ([box(0, 0, 0, 4, 4), box(0, 0, 0, 4, 4)], 'track 0: has two shapes in frame 0'),
+    ([box(9, 0, 0, 4, 4)], 'track 0: frame 9 is not one of the 5 frames 0 to 4'),
+    (['<polygon frame="0" points="1,1;nan,3;4,4"/>'], 'track 0, frame 0: points: .* is not a list of numbers'),
+    (['<polygon frame="0" points="1,1;3,3"/>'], 'track 0, frame 0.* a polygon is a list of at least three points'),
+    (['<mask frame="0" rle="1,2" left="0" top="0" width="2" height="2"/>'], 'the runs of the mask add up to 3'),
+    (['<mask frame="0" rle="0,4" left="29" top="0" width="2" height="2"/>'], 'is not inside the 30x20 image')])
+def test_damaged_shapes_of_cvat_are_one_line(tmp_path, shapes, words):
+    refuse(tmp_path, words, *cvat(tmp_path, track(0, shapes)))
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    ('<annotations><track', 'is not XML'), ('<html/>', 'holds <html>, not <track>'),
+    ('<annotations><image id="0"/></annotations>', 'CVAT for images", which has no tracks'),
+    (XML.format(size=5, start='x', filter='', tracks=''), 'start_frame x'),
+    (XML.format(size=5, start=0, filter='', tracks=track(0, [], 'bird')), "label 'bird' is not among the categories"),
+    (XML.format(size=5, start=0, filter='', tracks=''), 'has no track with a visible box'),
+    (XML.format(size=7, start=0, filter='', tracks=''), 'the video has 7 frames, .*street 5 images'),
+    (XML.format(size=5, start=0, filter='', tracks='').replace('<width>30', '<width>31'), 'has 31x20 pixels')])
+def test_damaged_files_of_cvat_are_one_line(tmp_path, content, words):
+    tool, images, path = cvat(tmp_path)
+    path.write_text(content)
+    refuse(tmp_path, words, tool, images, path)
+
+
+def test_missing_images_of_cvat_are_one_line(tmp_path):
+    tool, _, path = cvat(tmp_path)
+    refuse(tmp_path, r'its images are missing: .*street', tool, tmp_path / 'nothing', path)
+
+
+# labelme
+
+
+def shape(label, points, kind='polygon', group=None, **fields):
+    return dict(label=label, points=points, group_id=group, shape_type=kind, **fields)
+
+
+def labelme(tmp_path, *frames, images=None):
+    """Write a JSON file for each list of shapes."""
+    save_images(tmp_path / 'images' / 'v', len(frames) if images is None else images)
+    (tmp_path / 'labels' / 'v').mkdir(parents=True)
+    for number, shapes in enumerate(frames):
+        (tmp_path / 'labels' / 'v' / f'{number:05d}.json').write_text(json.dumps(dict(
+            version='5.5.0', shapes=shapes, imagePath='x.jpg', imageHeight=HEIGHT, imageWidth=WIDTH, imageData=None)))
+    return 'labelme2yvis', tmp_path / 'images', tmp_path / 'labels'
+
+
+def corners(x, y, side):
+    return [[x, y], [x + side, y], [x + side, y + side], [x, y + side]]
+
+
+def test_labelme_joins_shapes_of_one_label_and_group(tmp_path, capsys):
+    first = [shape('cat', corners(0, 0, 4), group=1), shape('cat', [[14, 14], [10, 10]], 'rectangle', group=1),
+             shape('dog', corners(20, 0, 4), group=1), shape('sky', [[1, 1]], 'point')]
+    second = [shape('cat', corners(2, 2, 4), group=1), shape('tree', corners(9, 9, 5))]
+    content = convert(tmp_path, *labelme(tmp_path, first, second, images=3))
+    assert [category['name'] for category in content['categories']] == ['cat', 'dog', 'tree']
+    assert content['videos'][0]['file_names'] == ['v/00000.jpg', 'v/00001.jpg']
+    cat, dog, tree = content['annotations']
+    assert np.array_equal(masks_of(cat)[0], area(0, 0, 4, 4) | area(10, 10, 4, 4))
+    assert cat['bboxes'][1] == [2, 2, 4, 4] and dog['bboxes'] == [[20, 0, 4, 4], None] and tree['category_id'] == 3
+    out = capsys.readouterr().out
+    assert '1 images without a JSON file are left out' in out and 'shapes without area are left out: 1 point' in out
+
+
+def test_circles_and_painted_masks_of_labelme(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(np.array([[255, 0], [255, 255]], np.uint8)).save(file, 'PNG')
+    painted = shape('cat', [[3, 5], [4, 6]], 'mask', 2, mask=base64.b64encode(file.getvalue()).decode())
+    content = convert(tmp_path, *labelme(tmp_path, [shape('cat', [[15, 10], [15, 16]], 'circle', 1), painted]))
+    circle, mask = content['annotations']
+    assert circle['areas'][0] == pytest.approx(36 * np.pi, rel=0.05)
+    assert mask['bboxes'] == [[3, 5, 2, 2]] and mask['areas'] == [3]
+
+
+@pytest.mark.parametrize(('shapes', 'words'), [
+    ([shape('cat', corners(0, 0, 4))] * 2, r"shapes\[1\] is a second 'cat' without group_id"),
+    ([shape('', corners(0, 0, 4))], r"shapes\[0\] has the label ''"),
+    ([shape('cat', corners(0, 0, 4), group=1.5)], 'group_id 1.5 is neither a number nor a text'),
+    ([shape('cat', [[1, 2], [3]])], r'points \[\[1, 2\], \[3\]\] must be a list of \[x, y\]'),
+    ([shape('cat', corners(0, 0, 4), 'spline')], 'a spline of 4 points is not known'),
+    ([shape('cat', [[0, 0], [3, 3]], 'mask', mask='no')], 'the mask is not a PNG file in base64'),
+    ([], 'holds no object with an area'), ('none', 'is not a file of labelme')])
+def test_damaged_shapes_of_labelme_are_one_line(tmp_path, shapes, words):
+    refuse(tmp_path, words, *labelme(tmp_path, shapes))
+
+
+def test_other_images_than_those_of_labelme_are_one_line(tmp_path):
+    arguments = labelme(tmp_path, [shape('cat', corners(0, 0, 4))], [])
+    Image.new('RGB', (WIDTH, HEIGHT + 1)).save(tmp_path / 'images' / 'v' / '00000.jpg')
+    refuse(tmp_path, r'states 30x20 pixels, its image 00000\.jpg has 30x21', *arguments)
+    (tmp_path / 'images' / 'v' / '00000.jpg').unlink()
+    refuse(tmp_path, r'00000\.json has no image of the same name', *arguments)
+    (tmp_path / 'labels' / 'v' / '00000.json').write_text('{')
+    Image.new('RGB', (WIDTH, HEIGHT)).save(tmp_path / 'images' / 'v' / '00000.jpg')
+    refuse(tmp_path, r'00000\.json: is not JSON', *arguments)
+
+
+# MOTS
+
+
+def test_mots_png_has_classes_and_regions_to_ignore(tmp_path):
+    save_images(tmp_path / 'images' / '0002', 2, pattern='{:06d}.png')
+    (tmp_path / 'masks' / '0002').mkdir(parents=True)
+    for number in range(2):
+        index = np.zeros((HEIGHT, WIDTH), np.uint16)
+        index[area(2 + number, 2, 5, 5)], index[area(15, 2, 5, 5)] = 1003, 2001
+        index[area(0, 15, 30, 5)] = 10000
+        Image.fromarray(index).save(tmp_path / 'masks' / '0002' / f'{number:06d}.png')
+    content = convert(tmp_path, 'mots2yvis', tmp_path / 'images', tmp_path / 'masks')
+    assert [category['name'] for category in content['categories']] == ['car', 'pedestrian']
+    assert [(annotation['category_id'], annotation['bboxes']) for annotation in content['annotations']] == [
+        (1, [[2, 2, 5, 5], [3, 2, 5, 5]]), (2, [[15, 2, 5, 5]] * 2)]
+    refused = ('mots2yvis', tmp_path / 'images', tmp_path / 'masks', '--classes', '1=car')
+    with pytest.raises(UserError, match='object 2001 is of class 2, which has no name'):
+        convert(tmp_path, *refused)
+
+
+def mots_text(tmp_path, *lines):
+    """MOTSChallenge's folders: frames are counted from 1."""
+    save_images(tmp_path / 'train' / 'MOTS20-02' / 'img1', 3, first=1, pattern='{:06d}.jpg')
+    (tmp_path / 'train' / 'MOTS20-02' / 'gt').mkdir()
+    (tmp_path / 'train' / 'MOTS20-02' / 'gt' / 'gt.txt').write_text('\n'.join(lines) + '\n')
+    return 'mots2yvis', tmp_path / 'train', tmp_path / 'train'
+
+
+def test_mots_text_keeps_frames_without_objects(tmp_path):
+    mask = rle_text(area(2, 2, 5, 5))
+    lines = [f'1 2005 2 20 30 {mask}', f'3 2005 2 20 30 {mask}', f'3 2005 2 20 30 {rle_text(area(20, 2, 5, 5))}',
+             f'1 10000 10 20 30 {rle_text(area(0, 10, 30, 10))}']
+    content = convert(tmp_path, *mots_text(tmp_path, *lines), '--classes', '2=pedestrian')
+    assert content['videos'][0]['file_names'] == [f'MOTS20-02/img1/{number:06d}.jpg' for number in (1, 2, 3)]
+    annotation, = content['annotations']
+    first, none, last = masks_of(annotation)
+    assert none is None and np.array_equal(first, area(2, 2, 5, 5))
+    assert np.array_equal(last, area(2, 2, 5, 5) | area(20, 2, 5, 5))  # an object in two pieces
+
+
+@pytest.mark.parametrize(('line', 'words'), [
+    ('1 2005 2 20 30', 'line 1: .* is not "frame number class height width RLE"'),
+    ('9 2005 2 20 30 x', 'line 1: frame 9 has no image'), ('1 2005 1 20 30 x', 'line 1: object 2005 is not of class 1'),
+    ('1 2005 2 40 30 x', 'line 1: the mask has 30x40 pixels, the images 30x20'),
+    ('1 2005 2 20 30 !!', 'line 1'), ('', 'the masks hold no object')])
+def test_damaged_mots_text_is_one_line(tmp_path, line, words):
+    refuse(tmp_path, words, *mots_text(tmp_path, line))
+
+
+def test_missing_folders_of_mots_are_one_line(tmp_path):
+    refuse(tmp_path, 'is not a folder', 'mots2yvis', tmp_path / 'images', tmp_path)
+    (tmp_path / 'images').mkdir()
+    refuse(tmp_path, 'has no annotations of MOTS', 'mots2yvis', tmp_path / 'images', tmp_path)
+    (tmp_path / '0001.txt').write_text('')
+    refuse(tmp_path, '0001 does not exist, but there are annotations of that name', 'mots2yvis', tmp_path / 'images',
+           tmp_path)
+
+
+# BURST
+
+
+def burst():
+    return dict(split='train', categories=[dict(id=805, name='person'), dict(id=3, name='dog')], sequences=[dict(
+        dataset='YFCC100M', seq_name='v_1', width=WIDTH, height=HEIGHT, annotated_image_paths=['a.jpg', 'b.jpg'],
+        all_image_paths=['a.jpg', 'x.jpg', 'b.jpg'], track_category_ids={'1': 805, '7': 3},
+        segmentations=[{'1': dict(rle=rle_text(area(2, 2, 5, 5)), is_gt=True)},
+                       {'1': dict(rle=rle_text(area(3, 2, 5, 5)), is_gt=True), '7': dict(bbox=[10, 10, 4, 5])}])])
+
+
+def test_burst(tmp_path, capsys):
+    (tmp_path / 'burst.json').write_text(json.dumps(burst()))
+    content = convert(tmp_path, 'burst2yvis', tmp_path / 'burst.json')
+    assert content['videos'][0]['file_names'] == ['YFCC100M/v_1/a.jpg', 'YFCC100M/v_1/b.jpg']
+    assert [(annotation['category_id'], annotation['bboxes']) for annotation in content['annotations']] == [
+        (805, [[2, 2, 5, 5], [3, 2, 5, 5]]), (3, [None, [10, 10, 4, 5]])]
+    assert '1 annotations have a box and no mask' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('path', 'value', 'words'), [
+    (('categories',), [], "needs a non-empty list 'categories'"),
+    (('sequences', 0, 'annotated_image_paths'), None, r'sequences\[0\] has no list of annotated_image_paths'),
+    (('sequences', 0, 'segmentations'), [{}], 'one for each of the 2 annotated images'),
+    (('sequences', 0, 'track_category_ids', '7'), 4, 'track 7 has the category 4, which the file lacks'),
+    (('sequences', 0, 'width'), 'x', 'image size'),
+    (('sequences', 0, 'segmentations', 0, '1', 'rle'), 'X', r'\(v_1\), frame 0, track 1'),
+    (('sequences', 0, 'segmentations', 1, '7', 'bbox'), [1], 'frame 1, track 7 has neither an rle nor a bbox'),
+    (('sequences', 0, 'track_category_ids'), None, 'has no track_category_ids')])
+def test_damaged_burst_is_one_line(tmp_path, path, value, words):
+    content = burst()
+    node = content
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    (tmp_path / 'burst.json').write_text(json.dumps(content))
+    refuse(tmp_path, words, 'burst2yvis', tmp_path / 'burst.json')
