@@ -18,7 +18,7 @@ from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.structures.vis_json import Track
 from mmdet.visualization.report import Curve, ErrorSection, GainBar, line_chart
 
-DIAGONAL = np.array([[0., 0.], [1., 1.]])
+DIAGONAL = np.array([[0., 0.], [100., 100.]])  # percent
 
 
 def error_section(truth: GroundTruth, tracks: Sequence[Track],
@@ -46,17 +46,17 @@ def _score_chart(analysis: ErrorAnalysis) -> list[tuple[str, Markup]]:
     scores = analysis.scores
     if scores is None:
         return []
-    points = np.stack([scores.mean_scores, scores.precisions], axis=1)[scores.counts > 0]
-    chart = line_chart([Curve('tracks', points), Curve('calibrated', DIAGONAL)], 'score', 'share matched at IoU .50',
-                       ylim=(0, 1))
-    return [(f'Track scores: calibration error {100 * scores.error:.1f}', chart)]
+    points = 100 * np.stack([scores.mean_scores, scores.precisions], axis=1)[scores.counts > 0]
+    chart = line_chart([Curve('tracks', points), Curve('calibrated', DIAGONAL)], 'score (%)',
+                       'matched at IoU .50 (%)', ylim=(0, 100))
+    return [(f'Track scores: calibration error {100 * scores.error:.1f} %', chart)]
 
 
 def _uncertainty_chart(found: UncertaintyCalibration | None) -> list[tuple[str, Markup]]:
     if found is None:
         return []
-    points = np.stack([found.nominal, found.observed], axis=1)
-    chart = line_chart([Curve(f'{found.boxes} boxes', points), Curve('calibrated', DIAGONAL)], 'central interval of σ',
-                       'share of errors inside', ylim=(0, 1))
+    points = 100 * np.stack([found.nominal, found.observed], axis=1)
+    chart = line_chart([Curve(f'{found.boxes} boxes', points), Curve('calibrated', DIAGONAL)],
+                       'central interval of σ (%)', 'errors inside (%)', ylim=(0, 100))
     rank = '' if np.isnan(found.rank_correlation) else f', rank correlation with 1 − IoU {found.rank_correlation:.2f}'
     return [(f'Box uncertainties: error / σ {found.rms_z:.2f}{rank}', chart)]

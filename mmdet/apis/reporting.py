@@ -5,7 +5,6 @@ Called by ``test_video.py --report`` and tools/analysis_tools/report.py.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,15 +30,16 @@ from mmdet.evaluation.result_files import load_tracks
 from mmdet.evaluation.tables import RANGE_TEXT
 from mmdet.files import atomic_open, load_json
 from mmdet.structures.vis_json import Track, Video
-from mmdet.visualization import GifWriter, TrackVisualizer
+from mmdet.visualization import TrackVisualizer
 from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page
 from mmdet.visualization.training_log import read_scalars
+from mmdet.visualization.webp import animated_webp
 
 HEADLINE = ('AP', 'AP50', 'AP75', 'AR1', 'AR10')
 RANGES = ('APs', 'APm', 'APl', 'APso', 'APmo', 'APho')
 SHOWN_IOU = (0.5, 0.6, 0.7, 0.8, 0.9)
-GIF_FRAMES, GIF_FPS = 32, 8
-HALF_WIDTH, GAP = 160, 4  # width of each half of a GIF and of the gap between them, in pixels
+PICTURE_FRAMES, PICTURE_FPS = 32, 8
+HALF_WIDTH, GAP = 320, 4  # width of each half of a picture and of the gap between them, in pixels
 SAME_OBJECT = 0.1  # minimum video IoU for a prediction to get the annotation's colour
 BACKDROP = 60  # grey level of frames without an image
 
@@ -83,7 +83,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         title=title,
         summary=f'{Path(results).name} against {Path(annotations).name}: {len(truth.videos)} videos, '
                 f'{len(truth.tracks)} annotated and {len(tracks)} predicted tracks, {len(truth.categories)} categories.'
-                ' Numbers are percent.',
+                ' All scores are in percent.',
         headline=_scores(result, HEADLINE),
         tables=[_scores(result, [name for name in result.statistics if name.startswith(kind)])
                 for kind in ('AP', 'AR')],
@@ -169,9 +169,9 @@ def _precision_recall(result: VISEvalResult) -> Markup:
     """Draw precision against recall, averaged over the categories, at several IoU thresholds."""
     precision = result.precision[:, :, :, 0, -1]
     defined = precision[0, 0] > -1  # a category is defined at all points or at none
-    curves = [Curve(f'IoU {threshold:.2f}', np.stack([RECALL_POINTS, values[:, defined].mean(axis=1)], axis=1))
+    curves = [Curve(f'IoU {threshold:.2f}', 100 * np.stack([RECALL_POINTS, values[:, defined].mean(axis=1)], axis=1))
               for threshold, values in zip(IOU_THRESHOLDS, precision) if np.isclose(threshold, SHOWN_IOU).any()]
-    return line_chart(curves, 'recall', 'precision', ylim=(0, 1))
+    return line_chart(curves, 'recall (%)', 'precision (%)', ylim=(0, 100))
 
 
 def _training_charts(log: Path) -> list[tuple[str, Any]]:
@@ -181,17 +181,30 @@ def _training_charts(log: Path) -> list[tuple[str, Any]]:
         group = 'Losses' if 'loss' in name else 'Learning rate' if name.endswith('lr') else 'Validation'
         if np.isfinite(scalars[name]).all(axis=1).any():
             groups[group].append(name)
-    # of the many statistics of the validation, only those at the top of the page
-    groups['Validation'] = [name for name in groups['Validation'] if name.split('_')[-1] in HEADLINE]
+    # of the many statistics of the validation, only those at the top of the page, if they are defined
+    groups['Validation'] = [name for name in groups['Validation']
+                            if name.split('_')[-1] in HEADLINE and (scalars[name][:, 1] >= 0).any()]
     if 'lr' in groups['Learning rate']:
         groups['Learning rate'] = ['lr']
     charts = []
     for title, names in groups.items():
-        if names:
-            log_axis = title == 'Losses' and all(np.nanmin(scalars[name][:, 1]) > 0 for name in names)
-            curves = [Curve(name, np.where(np.isfinite(scalars[name]), scalars[name], np.nan)) for name in names]
+        if not names:
+            continue
+        curves = [Curve(name, np.where(np.isfinite(scalars[name]), scalars[name], np.nan)) for name in names]
+        if title == 'Validation':
+            charts.append((title, _validation_chart(curves)))
+        else:
+            log_axis = title == 'Losses' and all(np.nanmin(curve.points[:, 1]) > 0 for curve in curves)
             charts.append((title, line_chart(curves, 'step', '', log=log_axis)))
     return charts
+
+
+def _validation_chart(curves: Sequence[Curve]) -> Markup:
+    """Draw scores in percent against epochs; -1, an undefined score, is left out."""
+    for curve in curves:
+        curve.points[:, 1] = np.where(curve.points[:, 1] < 0, np.nan, 100 * curve.points[:, 1])
+    top = max([1., *(value for curve in curves for value in curve.points[:, 1] if np.isfinite(value))])
+    return line_chart(curves, 'epoch', 'score (%)', ylim=(0, top))
 
 
 def _gallery(truth: GroundTruth, tracks: list[Track], content: dict, images: Path | None, thresh: float,
@@ -211,11 +224,12 @@ def _gallery(truth: GroundTruth, tracks: list[Track], content: dict, images: Pat
     cards, absent = [], 0
     for key in ranking:
         video, shown = truth.videos[key], [track for track in predicted.get(key, []) if track.score > thresh]
-        gif, (width, height), missing = painter.gif(video, annotated[key], shown, files[key], images)
+        picture, (width, height), missing = painter.picture(video, annotated[key], shown, files[key], images)
         absent += missing
         name = Path(files[key][0]).parent.name if files[key] else ''
-        text = f'{video.length} frames, {len(annotated[key])} annotated, {len(shown)} predicted above {thresh}'
-        cards.append(Card(name or f'video {key}', scores[key], text, gif, width, height))
+        text = (f'{video.length} frames, {len(annotated[key])} annotated, {len(shown)} predicted above '
+                f'{100 * thresh:g} %')
+        cards.append(Card(name or f'video {key}', scores[key], text, picture, width, height))
     if absent and images is not None:
         note += f' {absent} of the images are missing or damaged.'
     return cards, note.strip()
@@ -229,32 +243,29 @@ def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
 
 
 class _Painter:
-    """Draws the GIFs: annotations on the left, predictions on the right."""
+    """Draws the animated pictures: annotations on the left, predictions on the right."""
 
     def __init__(self, truth: GroundTruth, thresh: float) -> None:
         self.labels = {key: label for label, key in enumerate(truth.categories)}
-        self.visualizer = TrackVisualizer(list(truth.categories.values()), thresh, draw_boxes=False)
+        self.visualizer = TrackVisualizer(list(truth.categories.values()), thresh, draw_boxes=False, percent=True)
 
-    def gif(self, video: Video, annotated: list[Track], predicted: list[Track], files: list[str],
-            images: Path | None) -> tuple[bytes, tuple[int, int], int]:
-        """Return the content of the GIF, its (width, height), and the number of images that could not be read."""
+    def picture(self, video: Video, annotated: list[Track], predicted: list[Track], files: list[str],
+                images: Path | None) -> tuple[bytes, tuple[int, int], int]:
+        """Return an animated WebP, its (width, height), and the number of images that could not be read."""
         scale = HALF_WIDTH / video.width
         size = (HALF_WIDTH, max(1, round(video.height * scale)))
         ids = _shared_ids(annotated, predicted)
-        missing = 0
-        with tempfile.TemporaryDirectory() as folder:
-            with GifWriter(Path(folder, 'video.gif'), GIF_FPS, max_width=2 * HALF_WIDTH + GAP) as writer:
-                for frame in range(0, video.length, -(-video.length // GIF_FRAMES)):
-                    image = _read(images / files[frame], video) if images is not None and files else None
-                    missing += image is None
-                    image = np.full((*size[::-1], 3), BACKDROP, np.uint8) if image is None else cv2.resize(
-                        image, size, interpolation=cv2.INTER_AREA)
-                    halves = [self.visualizer.draw(image, self._objects(tracks, frame, numbers, scored), scale)
-                              for tracks, numbers, scored in ((annotated, range(len(annotated)), False),
-                                                              (predicted, ids, True))]
-                    writer.write(np.concatenate(
-                        [halves[0], np.full((size[1], GAP, 3), 255, np.uint8), halves[1]], axis=1))
-            return Path(folder, 'video.gif').read_bytes(), (2 * HALF_WIDTH + GAP, size[1]), missing
+        missing, pictures = 0, []
+        for frame in range(0, video.length, -(-video.length // PICTURE_FRAMES)):
+            image = _read(images / files[frame], video) if images is not None and files else None
+            missing += image is None
+            image = np.full((*size[::-1], 3), BACKDROP, np.uint8) if image is None else cv2.resize(
+                image, size, interpolation=cv2.INTER_AREA)
+            objects = (self._objects(annotated, frame, range(len(annotated)), scored=False),
+                       self._objects(predicted, frame, ids, scored=True))
+            halves = [self.visualizer.draw(image, instances, scale) for instances in objects]
+            pictures.append(np.concatenate([halves[0], np.full((size[1], GAP, 3), 255, np.uint8), halves[1]], axis=1))
+        return animated_webp(pictures, PICTURE_FPS), (2 * HALF_WIDTH + GAP, size[1]), missing
 
     def _objects(self, tracks: list[Track], frame: int, ids: Sequence[int], scored: bool) -> SimpleNamespace:
         seen = [(track, number) for track, number in zip(tracks, ids) if track.mask_areas[frame]]

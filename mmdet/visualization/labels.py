@@ -22,13 +22,14 @@ PLATES_SHARE = 0.15  # largest share of the picture that plates should cover
 
 
 def label_texts(
-    track_id: int | None, name: str | None, score: float | None, uncertainty: float | None = None
+    track_id: int | None, name: str | None, score: float | None, uncertainty: float | None = None, percent: bool = False
 ) -> list[str]:
     """List the texts that a plate may show, from the longest to the shortest.
 
     Args:
         track_id, name, score: values of the object, None if unknown.
         uncertainty: mean uncertainty of its box, None if unknown.
+        percent: show the score in percent, as ``87%``.
 
     Returns:
         For example ``['#3 seal 0.87 u0.12', '#3 seal 0.87', '#3 seal', '#3']``; empty if nothing is known.
@@ -39,7 +40,7 @@ def label_texts(
         name = ''.join(c if c.isprintable() else ' ' for c in name.encode('utf-8', 'replace').decode())
         parts.append(name if len(name) <= NAME_LENGTH else name[:NAME_LENGTH - 1] + '…')
     if score is not None:
-        parts.append(f'{score:.2f}')
+        parts.append(f'{score:.0%}' if percent else f'{score:.2f}')
     if uncertainty is not None:
         parts.append(f'u{uncertainty:.2f}')
     return [' '.join(parts[:n]) for n in range(len(parts), 0, -1)]

@@ -47,6 +47,7 @@ class TrackVisualizer:
         draw_masks, draw_contours, draw_boxes, draw_labels, draw_uncertainty: whether to draw these if they are known.
         trail_length: number of past frames in the trail of an object, 0 for none. With trails, draw each frame of a
             video once and in order, and call :meth:`reset` between videos.
+        percent: show scores in percent, as ``87%`` instead of ``0.87``.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TrackVisualizer:
         draw_labels: bool = True,
         draw_uncertainty: bool = False,
         trail_length: int = 0,
+        percent: bool = False,
     ) -> None:
         if not 0 <= alpha <= 1:
             raise UserError(f'alpha {alpha} of the pictures is not between 0 and 1: choose for example 0.4')
@@ -72,6 +74,7 @@ class TrackVisualizer:
         self.draw_labels = draw_labels
         self.draw_uncertainty = draw_uncertainty
         self.trail_length = trail_length
+        self.percent = percent
         self.reset()
 
     def reset(self) -> None:
@@ -132,7 +135,8 @@ class TrackVisualizer:
                     track_id,
                     None if labels is None else self._name(int(labels[i])),
                     None if scores is None else float(scores[i]),
-                    None if uncertainty is None else float(uncertainty.mean())),
+                    None if uncertainty is None else float(uncertainty.mean()),
+                    self.percent),
                 mask=mask if self.draw_masks else None,
                 mask_x=x,
                 mask_y=y,

@@ -24,7 +24,7 @@ def test_page_of_a_test_and_of_its_stored_results(toy_config, command, tmp_path)
                    '0.01', '--work_dir', tmp_path / 'work', '--gpus', '0')
     page = (tmp_path / 'report/index.html').read_text()
     assert f'Report: {tmp_path}/report/index.html' in done.stdout
-    assert '<title>tiny, tiny.pth</title>' in page and 'id="training"' in page and page.count('data:image/gif') == 2
+    assert '<title>tiny, tiny.pth</title>' in page and 'id="training"' in page and page.count('data:image/webp') == 2
     assert json.loads((tmp_path / 'report/result.pkl.json').read_text())
     assert 'Where AP is lost' in page
 

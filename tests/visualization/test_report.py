@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,20 @@ from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import FrameResult
 from mmdet.evaluation.functional import read_ground_truth
 from mmdet.evaluation.result_files import write_results
-from mmdet.visualization.report import Bar, Card, Curve, ErrorSection, GainBar, Page, Score, line_chart, render_page
+from mmdet.visualization.labels import label_texts
+from mmdet.visualization.report import (
+    Bar,
+    Card,
+    Curve,
+    ErrorSection,
+    GainBar,
+    Page,
+    Score,
+    charts,
+    line_chart,
+    render_page,
+)
+from mmdet.visualization.webp import animated_webp
 from tools import video_demo
 from tools.analysis_tools import report
 
@@ -44,8 +58,9 @@ def data(toy_root, tmp_path_factory):
     (folder / 'result.json').write_text(json.dumps(found))
     log = folder / 'work/20260101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
-    log.write_text(''.join(json.dumps(dict(loss=2 / step, loss_mask=1 / step, lr=1e-4, step=step)) + '\n'
-                           for step in range(1, 1000)) + json.dumps(dict(segm_AP=0.2, segm_AP50=0.5, step=999)) + '\n')
+    log.write_text(''.join(json.dumps(dict(loss=2 / step, loss_mask=1 / step, lr=1.25e-4 / step, step=250 * step))
+                           + '\n' for step in range(1, 1000))
+                   + json.dumps(dict(segm_AP=0.2, segm_AP50=0.5, segm_AP75=-1.0, step=1)) + '\n')
     return folder
 
 
@@ -155,20 +170,45 @@ def test_a_gain_below_zero_has_no_bar():
     assert re.findall(r'<span style="left:([^"]*)"', text) == ['25.0%;width:75.0%']
 
 
-def test_gallery_gifs_show_annotation_and_prediction(page):
-    cards = [attributes for tag, attributes in Tags(page.read_text()).tags if tag == 'img']
+def test_gallery_pictures_show_annotation_and_prediction(page):
+    cards = [attributes for tag, attributes in Tags(page.read_text()).tags
+             if tag == 'img' and attributes.get('src', '').startswith('data:image/webp')]
     assert len(cards) == 2
     for number, card in enumerate(cards):
-        gif = Image.open(io.BytesIO(base64.b64decode(card['src'].split(',')[1])))
-        assert gif.n_frames == 4 and gif.size == (int(card['width']), int(card['height'])) == (324, 96)
-        frame = np.asarray(gif.convert('RGB')).astype(int)
-        difference = np.abs(frame[:, :160] - frame[:, 164:]).mean()
-        assert difference < 2 if number == 0 else difference > 2  # the good one's halves look alike
+        picture = Image.open(io.BytesIO(base64.b64decode(card['src'].split(',')[1])))
+        assert picture.n_frames == 4 and picture.size == (int(card['width']), int(card['height'])) == (644, 192)
+        frame = np.asarray(picture.convert('RGB')).astype(int)
+        difference = np.abs(frame[:, :320] - frame[:, 324:]).mean()
+        assert difference < 4 if number == 0 else difference > 4  # the good one's halves look alike
+
+
+def test_animated_webp_keeps_frames_colours_and_rate():
+    frames = [np.full((40, 60, 3), color, np.uint8) for color in ((250, 10, 10), (10, 250, 10))]
+    with Image.open(io.BytesIO(animated_webp(frames, 8))) as picture:
+        assert picture.n_frames == 2 and picture.size == (60, 40) and picture.info['loop'] == 0
+        for index, expected in enumerate(((10, 10, 250), (10, 250, 10))):
+            picture.seek(index)
+            shown = np.asarray(picture.convert('RGB'))
+            assert np.abs(shown.reshape(-1, 3).mean(axis=0) - expected).max() < 8 and picture.info['duration'] == 125
+
+
+def test_every_score_is_in_percent(page):
+    """On axes, below videos and on their pictures; the log holds 0.2 and 0.5, and -1 where a score is undefined."""
+    text = page.read_text()
+    for axis in ('recall (%)', 'precision (%)', 'score (%)', 'matched at IoU .50 (%)'):
+        assert f'>{axis}</text>' in text
+    curves = text.partition('id="curves"')[2].partition('</section>')[0]
+    assert [int(tick) for tick in re.findall(r'tick [xy]"[^>]*>([^<]*)<', curves)] == [*range(0, 101, 20)] * 2
+    validation = text.partition('>Validation</figcaption>')[2].partition('</figure>')[0]
+    assert re.findall(r'tick y"[^>]*>([^<]*)<', validation)[-1] == '50' and '>epoch</text>' in validation
+    assert validation.count('<circle') == 2 and 'segm_AP75' not in validation
+    assert 'predicted above 50 %' in text
+    assert label_texts(3, 'seal', 0.871, percent=True)[0] == '#3 seal 87%'
 
 
 def test_without_images_and_log(data, tmp_path):
     text = write_report(data / 'truth.json', data / 'result.json', tmp_path, gallery=1).read_text()
-    assert '<h2>Training</h2>' not in text and text.count('data:image/gif') == 1
+    assert '<h2>Training</h2>' not in text and text.count('data:image/webp') == 1
     assert 'Of 2 videos these are the 1 best and the 0 worst.' in text
 
 
@@ -209,8 +249,46 @@ def test_chart_places_points():
     svg = line_chart([Curve('a & b', np.array([[0, 0], [0.5, np.nan], [1, 1]]))], 'x', 'y', ylim=(0, 1))
     path = re.search(r'class="line c0 d0" d="([^"]*)"', svg)[1]
     points = [tuple(map(float, point)) for point in re.findall(r'M([\d.]+) ([\d.]+)', path)]
-    assert points == [(64, 248), (418, 10)] and 'L' not in path
+    assert points == [(64, 244), (418, 10)] and 'L' not in path
     assert 'a &amp; b' in svg
+
+
+@pytest.mark.parametrize(('values', 'dots'), [
+    ([3.], 1), ([1., 2.], 2), ([1., np.nan, 2.], 2), ([*range(50)], 0), ([*range(50), np.nan, 7], 1)])
+def test_points_that_no_line_shows_are_dots(values, dots):
+    svg = line_chart([Curve('a', np.stack([np.arange(len(values)), values], axis=1))], 'x', 'y')
+    assert svg.count('<circle') == dots
+
+
+def test_axes_of_a_single_epoch():
+    """Whole steps on the x axis, and a y axis near the value."""
+    svg = line_chart([Curve('lr', np.array([[11, 6e-5]]))], 'step', '')
+    assert re.findall(r'tick x"[^>]*>([^<]*)<', svg) == ['10', '11', '12']
+    assert re.findall(r'tick y"[^>]*>([^<]*)<', svg) == ['2e-5', '4e-5', '6e-5', '8e-5', '1e-4']
+
+
+def colors_of(theme):
+    """Line colours in OKLab (10, 3), and their contrast to the card, of a theme of the style sheet."""
+    style = Path(charts.__file__).with_name('report.css').read_text()
+    part = style.partition('(prefers-color-scheme: dark)')[2 * (theme == 'dark')]
+    linear = {}
+    for name, code in re.findall(r'--(\w+): (#\w+);', part):
+        code = code if len(code) == 7 else '#' + ''.join(2 * digit for digit in code[1:])
+        value = np.array([int(code[i:i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear.setdefault(name, np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055)**2.4))
+    lines = np.stack([linear[f'c{index}'] for index in range(charts.COLORS)])
+    light = [value @ (0.2126, 0.7152, 0.0722) + 0.05 for value in (lines, linear['card'])]
+    cones = np.cbrt(lines @ np.array([[.4122, .5363, .0514], [.2119, .6807, .1074], [.0883, .2817, .6300]]).T)
+    lab = cones @ np.array([[.2105, .7936, -.0041], [1.9780, -2.4286, .4506], [.0259, .7828, -.8087]]).T
+    return lab, np.maximum(light[0] / light[1], light[1] / light[0])
+
+
+@pytest.mark.parametrize('theme', ['light', 'dark'])
+def test_colours_of_curves_differ(theme):
+    """From each other, by five times what is just noticeable (0.02), and from the card (WCAG: 3 for graphics)."""
+    lab, contrast = colors_of(theme)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=2)
+    assert distance[~np.eye(len(lab), dtype=bool)].min() > 0.1 and contrast.min() >= 3
 
 
 def test_logarithmic_axis_encloses_the_values():
@@ -225,25 +303,41 @@ def test_sections_without_content_are_left_out():
     assert not any(f'id="{name}"' in text for name in ('training', 'gallery', 'errors')) and '–' in text
 
 
-def test_card_source_is_a_gif():
-    assert Card('n', 0.5, '', b'GIF89a', 1, 1).source == 'data:image/gif;base64,R0lGODlh'
+def test_card_source_is_a_picture():
+    assert Card('n', 0.5, '', b'RIFF', 1, 1).source == 'data:image/webp;base64,UklGRg=='
+
+
+OUTSIDE = """return [...document.querySelectorAll("body *")].filter(e => {
+    const r = e.getBoundingClientRect(); return r.width && (r.right > innerWidth + 1 || r.left < -1)}).length"""
+# texts of charts that exceed their chart or overlap another text of it
+CUT_LABELS = """return [...document.querySelectorAll("figure > svg")].flatMap(svg => {
+    const all = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll("text")].filter(t => t.textContent);
+    const boxes = texts.map(t => t.getBoundingClientRect());
+    return texts.filter((t, i) => {
+        const r = boxes[i];
+        return r.left < all.left - .5 || r.right > all.right + .5 || r.bottom > all.bottom + .5 || r.top < all.top - .5
+            || boxes.some((o, k) => k !== i && r.left < o.right && o.left < r.right && r.top < o.bottom - 3
+                                    && o.top < r.bottom - 3);
+    }).map(t => t.textContent)})"""
+LARGE = """const r = document.querySelector("dialog img").getBoundingClientRect();
+    return [document.querySelector("dialog").open, r.width, r.height]"""
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason='needs the Debian packages chromium and chromium-driver')
 @pytest.mark.xdist_group('browser')
 def test_in_a_browser(page, tmp_path):
-    """Desktop and phone: no overflow, pictures are shown, sorting works, no console messages, no network."""
+    """Desktop and phone, light and dark: nothing is cut, sorting and enlarging work, no messages, no network."""
+    backgrounds = set()
     with Browser(tmp_path / 'profile') as browser:
-        for width in (1280, 390):
-            browser.open(page.as_uri(), width)
+        for width, dark in ((1280, True), (390, False)):
+            browser.open(page.as_uri(), width, dark=dark)
             assert browser.run('return innerWidth') == width
             assert browser.run('return document.documentElement.scrollWidth') <= width
             assert browser.run('return document.title').startswith('Toy <script>')
-            assert browser.run('return [...document.images].every(i => i.complete && i.naturalWidth > 0)')
-            outside = browser.run(
-                'return [...document.querySelectorAll("body *")].filter(e => {const r = e.getBoundingClientRect();'
-                'return r.width && (r.right > innerWidth + 1 || r.left < -1)}).length')
-            assert outside == 0
+            assert browser.run('return [...document.querySelectorAll(".cards img")].every(i => i.naturalWidth > 600)')
+            assert browser.run(OUTSIDE) == 0 and browser.run(CUT_LABELS) == []
+            assert browser.run('return document.querySelectorAll("figure > svg").length') == 5
             names = 'return [...document.querySelectorAll(".cards figure")].map(f => f.dataset.name.slice(0, 4))'
             assert browser.run(names) == ['good', '<i>p']
             browser.click('[data-order=worst]')
@@ -251,6 +345,15 @@ def test_in_a_browser(page, tmp_path):
             picture = np.asarray(Image.open(browser.screenshot(tmp_path / f'{width}.png')).convert('RGB'))
             assert picture.shape[1] >= width - 20 and picture.shape[0] > 900
             assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500  # pictures and text, not an empty page
+            assert (picture[2, 2] < 60).all() if dark else (picture[2, 2] > 200).all()
+            backgrounds.add(tuple(picture[2, 2]))
+            small = browser.run('return document.querySelector(".cards img").getBoundingClientRect().width')
+            browser.click('.open')
+            is_open, large, height = browser.run(LARGE)
+            assert is_open and large > max(small, 0.9 * width) and height == pytest.approx(large * 192 / 644, 0.02)
+            browser.click('dialog img')
+            assert not browser.run(LARGE)[0]
+        assert len(backgrounds) == 2
         columns = 'return getComputedStyle(document.querySelector(".cards")).gridTemplateColumns.split(" ").length'
         assert browser.run(columns) == 1
         assert browser.complaints() == []

@@ -1,6 +1,6 @@
-"""What the report's page shows, and the page itself: ``report.html`` with its style and script in it.
+"""The content of the report's page, and its HTML: ``report.html`` with style sheet and script.
 
-The browser is told to fetch nothing and to run no script but ours (Content-Security-Policy); names are escaped.
+The Content-Security-Policy forbids the browser to load anything and to run any other script; names are escaped.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 @dataclass
 class Score:
-    """A number of the table: ``value`` in [0, 1], or negative where it is not defined."""
+    """A number of a table: ``value`` in [0, 1], or negative if it is undefined."""
 
     name: str
     meaning: str
@@ -24,7 +24,7 @@ class Score:
 
 @dataclass
 class Bar:
-    """A row of a bar chart: ``value`` as of :class:`Score`; ``note`` stands behind the name."""
+    """A row of a bar chart: ``value`` as in :class:`Score`; ``note`` is shown after the name."""
 
     name: str
     value: float
@@ -33,26 +33,26 @@ class Bar:
 
 @dataclass
 class Card:
-    """A video of the gallery: ``gif`` holds the file's bytes, of ``width`` × ``height`` pixels."""
+    """A video of the gallery: ``picture`` is the content of an animated WebP file of ``width`` × ``height`` pixels."""
 
     name: str
     value: float
     note: str
-    gif: bytes
+    picture: bytes
     width: int
     height: int
 
     @property
     def source(self) -> str:
-        """The GIF as an address."""
-        return 'data:image/gif;base64,' + base64.b64encode(self.gif).decode()
+        """The picture as a data URL."""
+        return 'data:image/webp;base64,' + base64.b64encode(self.picture).decode()
 
 
 @dataclass
 class GainBar:
-    """What AP would gain by mending one kind of error: ``value`` and its interval, in [-1, 1].
+    """The gain in AP if one kind of error were corrected: ``value`` and its interval, in [-1, 1].
 
-    ``note`` stands behind the name; a ``part`` belongs to the row above it and is indented.
+    ``note`` is shown after the name; a ``part`` belongs to the row above it and is indented.
     """
 
     name: str
@@ -65,7 +65,7 @@ class GainBar:
 
 @dataclass
 class ErrorSection:
-    """Where AP is lost: ``calibration`` are charts with a title each."""
+    """Where AP is lost; ``calibration`` has a title and a chart for each entry."""
 
     gains: Sequence[GainBar]
     note: str
@@ -73,25 +73,26 @@ class ErrorSection:
 
     @property
     def scale(self) -> float:
-        """The gain at which a bar is as long as there is room."""
+        """The gain whose bar has the full length."""
         return max([0.01, *(gain.high for gain in self.gains), *(gain.value for gain in self.gains)])
 
 
 @dataclass
 class Page:
-    """Everything on the page; sections without content are left out.
+    """The content of the page; sections without content are left out.
 
     Attributes:
-        title: of the page.
-        summary: words below the title: what was tested on what.
-        tables: the statistics, a list per table.
+        title: title of the page.
+        summary: text below the title: what was tested on what.
+        tables: statistics, one list for each table.
         categories, ranges: bars by category, and by size and occlusion.
         ranges_note: what is missing there.
         precision_recall: a chart.
         errors: where AP is lost.
-        training: title and chart each.
-        cards: the gallery, best video first.
+        training: a title and a chart for each entry.
+        cards: the gallery, the best video first.
         gallery_note: which videos it shows.
+        headline: the statistics in large type.
     """
 
     title: str
@@ -109,17 +110,17 @@ class Page:
 
 
 def percent(value: float) -> str:
-    """``'41.3'``; a dash where the value is not defined."""
+    """Return for example ``'41.3'``; a dash if the value is undefined."""
     return '–' if value < 0 else f'{100 * value:.1f}'
 
 
 def signed_percent(value: float) -> str:
-    """``'+4.1'``; no sign of zero but plus."""
+    """Return for example ``'+4.1'``; zero is ``'+0.0'``."""
     return f'{round(100 * value, 1) + 0:+.1f}'
 
 
 def render_page(page: Page) -> str:
-    """The HTML text."""
+    """Return the HTML text."""
     loader = PackageLoader('mmdet.visualization.report', '.')
     environment = Environment(loader=loader, autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

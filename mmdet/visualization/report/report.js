@@ -16,3 +16,18 @@ if (cards && bar) {
     cards.append(...[...cards.children].sort(orders[order]));
   });
 }
+
+const dialog = document.querySelector('dialog');
+if (cards && dialog) {
+  const large = dialog.querySelector('img');
+  cards.addEventListener('click', event => {
+    const small = event.target.closest('.open')?.querySelector('img');
+    if (!small) return;
+    large.src = small.src;
+    large.alt = small.alt;
+    large.style.setProperty('--ratio', small.naturalWidth / small.naturalHeight);
+    dialog.querySelector('p').textContent = small.closest('figure').dataset.name;
+    dialog.showModal();
+  });
+  dialog.addEventListener('click', () => dialog.close());
+}
