@@ -18,6 +18,7 @@ from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, 
 from mmdet.engine.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
+from mmdet.engine.hooks.ema_hook import EMAHook
 from mmdet.engine.hooks.memory_init_hook import MemoryInitHook
 from mmdet.engine.hooks.stream_hook import StreamHook
 from mmdet.engine.schedule import (
@@ -175,6 +176,10 @@ class VideoRunner(Runner):
                             'with --load_from')
         if meta['seed'] != self.seed:
             raise UserError(f'{filename} was trained with --seed {meta["seed"]}, not {self.seed}: resume with the same')
+        if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in self.hooks):
+            raise UserError(f'{filename}: was trained with an average of the weights (EMAHook), and its state_dict is '
+                            'the average; resume with the same custom_hooks, or start from the average with '
+                            '--load_from')
         check_resumable_optimizer(self.optim_wrapper, checkpoint['optimizer'], filename)
         meta.pop('config', None)  # mmengine's resume would execute this text
 

@@ -3,6 +3,7 @@ import copy
 import gc
 import pickle
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from recorded_graph import use_recorded_graphs
 from torch import Tensor, nn
 
+from mmdet.engine.hooks import EMAHook
 from mmdet.errors import UserError
 from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
 from mmdet.models.memory import cnp_memory
@@ -186,6 +188,38 @@ def test_memcnp_is_trained_equally_with_and_without_graphs(device, update_mode):
         optimizer.step()
         graphed.load_state_dict(plain.state_dict())  # else rounding grows from step to step
     assert {len(method.graphs) for method in graphed._training_graphs._methods.values()} == {2}
+
+
+def test_averaged_weights_are_exchanged_between_replayed_steps(device):
+    """``EMAHook`` averages what the forward pass writes to the memory, too; its exchange of the weights is in place."""
+    torch.manual_seed(0)
+    plain = build_memcnp(embed_dims=32, channels=32, track_jitter=0.0).to(device).train()
+    graphed = copy.deepcopy(plain)
+    graphed.graph_training, graphed._training_graphs = True, TrainingGraphs(first_calls=0)
+    hooks = {model: EMAHook(momentum=0.25) for model in (plain, graphed)}
+    for model, hook in hooks.items():
+        hook.before_run(SimpleNamespace(model=model))
+    expected = None
+    for step in range(3):
+        inputs, clips = synthetic_clips(1, 2, (64, 96), num_classes=5, original=(64, 96), device=device, seed=step)
+        losses = {}
+        for model, hook in hooks.items():
+            units = model.bbox_head.mem.feat_units.weight
+            before = units.detach().clone()
+            losses[model] = sum(value for name, value in model(inputs, clips, mode='loss').items() if 'loss' in name)
+            losses[model].backward()
+            model.zero_grad()
+            trained = units.detach().clone()
+            assert not torch.equal(trained, before)
+            hook.after_train_iter(SimpleNamespace(iter=step, epoch=0), step)
+            hook.before_val_epoch(None)
+            averaged = units.detach().clone()
+            hook.after_val_epoch(None)
+            assert torch.equal(units, trained)
+        assert torch.allclose(losses[plain], losses[graphed], rtol=1e-4)
+        expected = trained if expected is None else 0.75 * expected + 0.25 * trained
+        assert torch.allclose(averaged, expected, atol=1e-5)
+    assert {len(method.graphs) for method in graphed._training_graphs._methods.values()} == {1}
 
 
 @dataclass
