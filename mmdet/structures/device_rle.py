@@ -1,6 +1,8 @@
-"""Run-length encoding on the device of the masks; only the ends of the runs are copied to the host.
+"""Run-length encoding of all masks of a clip at once, on the device where they are.
 
-Called by the heads in testing. The result equals that of pycocotools' ``encode``, which needs all masks on the host.
+Called by the heads in testing. On a GPU, only the ends of the runs are copied to the host; on a CPU, they are searched
+in blocks that fit the cache. The strings are pycocotools'; its ``encode`` would need all masks on the host, and takes
+several times as long.
 
 Symbols: n masks of h×w pixels, r ends of runs of all masks.
 """
@@ -8,33 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 _PIXELS_AT_ONCE = 2 ** 25
-
-
-def run_changes(columns: Tensor) -> Tensor:
-    """Mark the pixels that differ from the previous one in column-major order; the first is compared with zero.
-
-    Args:
-        columns: (n, w, h) bool, the masks transposed.
-
-    Returns:
-        (n, w·h) bool. Its size does not depend on the values, so it needs no synchronisation with the GPU.
-    """
-    flat = columns.flatten(1)
-    changes = torch.empty_like(flat)
-    changes[:, :1] = flat[:, :1]
-    torch.bitwise_xor(flat[:, 1:], flat[:, :-1], out=changes[:, 1:])
-    return changes
-
-
-def changes_to_rle(changes: Tensor, height: int, width: int) -> list[dict]:
-    """Encode the (n, w·h) output of :func:`run_changes` as n compressed RLE dicts ``size=[h, w]``, ``counts`` bytes."""
-    flat = changes.view(-1)
-    # on a CPU, NumPy finds the few ends among many pixels six times faster than PyTorch
-    ends = flat.nonzero().squeeze(1).cpu().numpy() if flat.is_cuda else np.flatnonzero(flat.numpy())
-    return _encode(ends, len(changes), height, width)
+_BLOCK = 2 ** 17  # pixels compared at once on a CPU: one byte each, so that two blocks fit the cache of a core
 
 
 def masks_at_once(height: int, width: int) -> int:
@@ -43,8 +23,55 @@ def masks_at_once(height: int, width: int) -> int:
 
 
 def masks_to_rle(masks: Tensor) -> list[dict]:
-    """Encode (n, h, w) bool masks on any device as n compressed COCO RLE dicts."""
-    return changes_to_rle(run_changes(masks.transpose(1, 2)), *masks.shape[1:])
+    """Encode (n, h, w) bool masks on any device as n compressed RLE dicts ``size=[h, w]``, ``counts`` bytes."""
+    if masks.is_cuda:
+        return columns_to_rle(masks.transpose(1, 2))
+    return _encode(_ends_on_cpu(masks.contiguous().numpy()), *masks.shape)
+
+
+def columns_to_rle(columns: Tensor) -> list[dict]:
+    """Encode transposed masks (n, w, h) bool, whose memory has the order of the runs; see :func:`masks_to_rle`."""
+    num_masks, width, height = columns.shape
+    pixels = columns.flatten(1)
+    ends = _ends_on_gpu(pixels) if pixels.is_cuda else _ends_on_cpu(pixels[..., None].contiguous().numpy())
+    return _encode(ends, num_masks, height, width)
+
+
+def _ends_on_gpu(pixels: Tensor) -> np.ndarray:
+    """Return the positions (r,) of the pixels that differ from the previous one of their mask, ascending.
+
+    Args:
+        pixels: (n, w·h) bool, in the order of the runs. Positions count the pixels of all masks. The first pixel of a
+            mask is compared with zero.
+    """
+    changes = torch.empty_like(pixels)
+    changes[:, :1] = pixels[:, :1]
+    torch.bitwise_xor(pixels[:, 1:], pixels[:, :-1], out=changes[:, 1:])
+    return changes.view(-1).nonzero().squeeze(1).cpu().numpy()
+
+
+def _ends_on_cpu(masks: np.ndarray) -> np.ndarray:
+    """Return the same positions for masks (n, h, w) bool.
+
+    Most of the time is that of memory: large arrays are neither allocated nor transposed. A pixel is compared with the
+    one above it, and one of the first row with the last one of the column before.
+    """
+    num_masks, height, width = masks.shape
+    flat = masks.reshape(-1).view(np.uint8)
+    changes = np.empty(_BLOCK, np.uint8)
+    ends = [np.zeros(0, np.int64)]
+    for start in range(width, len(flat), _BLOCK):
+        block = flat[start:start + _BLOCK]
+        np.bitwise_xor(block, flat[start - width:start - width + len(block)], out=changes[:len(block)])
+        ends.append(np.flatnonzero(changes[:len(block)].view(bool)) + start)
+    mask, place = np.divmod(np.concatenate(ends), height * width)
+    y, x = np.divmod(place, width)
+    below = y > 0
+    before = np.zeros((num_masks, width), bool)
+    before[:, 1:] = masks[:, -1, :-1]
+    first_mask, first_x = np.nonzero(masks[:, 0] != before)
+    return np.sort(np.concatenate([(mask * width + x)[below] * height + y[below],
+                                   (first_mask * width + first_x) * height]))
 
 
 def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
@@ -54,30 +81,7 @@ def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[d
     borders = np.arange(1, num_masks + 1) * (height * width)
     # the last run of a mask ends at its border, before a change at the first pixel of the next
     at = np.searchsorted(ends, borders)
-    counts = np.diff(np.insert(ends, at, borders), prepend=0)  # run lengths of all masks
-    last = at + np.arange(1, num_masks + 1)  # one past the runs of each mask
-    first = np.concatenate([[0], last[:-1]])
-    rank = np.arange(len(counts)) - np.repeat(first, last - first)  # of the run in its mask
-    values = counts.copy()
-    values[2:] -= np.where(rank[2:] > 2, counts[:-2], 0)
-    text, length = _pack(values)
-    offsets = np.concatenate([[0], np.cumsum(length)])
-    return [dict(size=[height, width], counts=text[offsets[start]:offsets[stop]]) for start, stop in zip(first, last)]
-
-
-def _pack(values: np.ndarray) -> tuple[bytes, np.ndarray]:
-    """Pack signed integers as COCO does, five bits a character; return the text and the characters of each value."""
-    magnitude = np.where(values < 0, ~values, values)
-    length = np.ones(len(values), np.int64)
-    limit = 16  # the highest of a character's five bits is the sign
-    while (longer := magnitude >= limit).any():
-        length += longer
-        limit *= 32
-    start = np.cumsum(length) - length
-    text = np.empty(int(length.sum()), np.uint8)
-    todo = np.arange(len(values))
-    for digit in range(int(length.max(initial=0))):
-        todo = todo[length[todo] > digit]
-        more = length[todo] > digit + 1
-        text[start[todo] + digit] = ((values[todo] >> 5 * digit) & 31) + 48 + 32 * more
-    return text.tobytes(), length
+    runs = np.diff(np.insert(ends, at, borders), prepend=0).astype(np.uint32)
+    size = [height, width]
+    of_masks = np.split(runs, (at + np.arange(1, num_masks + 1))[:-1])
+    return coco_mask.frPyObjects([dict(size=size, counts=counts) for counts in of_masks], height, width)

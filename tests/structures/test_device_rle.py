@@ -1,4 +1,4 @@
-"""Run-length encoding on the device against pycocotools."""
+"""Run-length encoding of all masks at once against pycocotools."""
 import numpy as np
 import pytest
 import torch
@@ -6,14 +6,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mmdet.structures.device_rle import masks_to_rle
+from mmdet.structures import device_rle
+from mmdet.structures.device_rle import columns_to_rle, masks_to_rle
 from mmdet.structures.masks import encode_masks
+
+
+def check(masks, device='cpu'):
+    """Compare both memory layouts with pycocotools."""
+    on_device, expected = torch.from_numpy(masks).to(device), encode_masks(masks)
+    assert masks_to_rle(on_device) == expected
+    assert columns_to_rle(on_device.transpose(1, 2).contiguous()) == expected
+    assert columns_to_rle(on_device.transpose(1, 2)) == expected
 
 
 @given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=9)))
 @settings(max_examples=200, deadline=None)
 def test_any_masks_as_pycocotools(masks):
-    assert masks_to_rle(torch.from_numpy(masks)) == encode_masks(masks)
+    check(masks)
+
+
+@pytest.mark.parametrize('block', [1, 2, 7, 64])
+def test_blocks_may_end_anywhere(block, monkeypatch):
+    monkeypatch.setattr(device_rle, '_BLOCK', block)
+    rng = np.random.default_rng(0)
+    for shape in ((3, 4, 5), (5, 1, 7), (4, 6, 1), (2, 8, 8)):
+        check(rng.random(shape) < 0.5)
+
+
+def test_on_each_device(device):
+    check(np.random.default_rng(0).random((7, 33, 21)) < 0.3, device)
 
 
 @given(st.integers(0, 2 ** 32 - 1))
@@ -24,14 +45,15 @@ def test_long_runs_as_pycocotools(seed):
     for mask in masks:
         (y, x) = rng.integers(0, [[700], [900]], (2, 2))
         mask[min(y):max(y), min(x):max(x)] = True
-    assert masks_to_rle(torch.from_numpy(masks)) == encode_masks(masks)
+    check(masks)
 
 
 @pytest.mark.parametrize('value', [False, True])
 def test_uniform_masks(value):
     masks = np.full((2, 480, 640), value)
-    assert masks_to_rle(torch.from_numpy(masks)) == encode_masks(masks)
+    check(masks)
 
 
 def test_no_masks():
     assert masks_to_rle(torch.zeros(0, 4, 5, dtype=torch.bool)) == []
+    assert columns_to_rle(torch.zeros(0, 5, 4, dtype=torch.bool)) == []

@@ -24,7 +24,7 @@ from mmdet.models.task_modules.fast_nms import Detections
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.ops.device import is_capturing
 from mmdet.structures import DetDataSample
-from mmdet.structures.device_rle import changes_to_rle, run_changes
+from mmdet.structures.device_rle import columns_to_rle
 
 MASK_STRIDE = 2  # pixels of the input per pixel of the mask maps
 _PUBLISHED_KEYS = {'max_pre_nms': 'nms_pre'}  # key in published configs → key here
@@ -81,16 +81,16 @@ class DeviceDetections(NamedTuple):
 
     Attributes:
         rows: (B, D, …) float32: box in input pixels, score (0 for an empty slot), label, the head's extras, embedding.
-        changes: (n, W0·H0) bool, the masks as run ends, see :func:`run_changes`. n = B·D, or on the CPU the number of
-            detections without empty slots. None for heads without masks.
+        columns: (n, W0, H0) bool, the masks, transposed. n = B·D, or on the CPU the number of detections without empty
+            slots. None for heads without masks.
     """
 
     rows: Tensor
-    changes: Tensor | None = None
+    columns: Tensor | None = None
 
     def clone(self) -> DeviceDetections:
         """Return copies of the tensors."""
-        return DeviceDetections(self.rows.clone(), None if self.changes is None else self.changes.clone())
+        return DeviceDetections(self.rows.clone(), None if self.columns is None else self.columns.clone())
 
 
 class BaseDenseHead(BaseModule):
@@ -142,8 +142,8 @@ class BaseDenseHead(BaseModule):
         nn.init.constant_(classifier.bias, -math.log(99))
 
     @staticmethod
-    def to_runs(masks: Tensor, detections: Detections, geometry: FrameGeometry) -> Tensor:
-        """Convert mask probabilities (B, D, h, w) to :attr:`DeviceDetections.changes`."""
+    def to_columns(masks: Tensor, detections: Detections, geometry: FrameGeometry) -> Tensor:
+        """Convert mask probabilities (B, D, h, w) to :attr:`DeviceDetections.columns`."""
         masks, valid = masks.flatten(0, 1), detections.valid.flatten()
         if masks.is_cuda or is_capturing():
             masks = masks * valid[:, None, None]
@@ -151,7 +151,7 @@ class BaseDenseHead(BaseModule):
             masks = masks[valid]
         # transposed before upsampling, since run lengths are in column-major order
         columns = masks.transpose(1, 2).contiguous()
-        return run_changes(resize_and_fit(columns, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape[::-1]))
+        return resize_and_fit(columns, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape[::-1])
 
     def results(self, detections: DeviceDetections, geometries: Sequence[FrameGeometry]) -> list[InstanceData]:
         """Copy the detections of all frames to the host in one copy, and convert them to results.
@@ -160,7 +160,7 @@ class BaseDenseHead(BaseModule):
             For each frame ``bboxes`` (original pixels), ``scores``, ``labels``, the head's extras and, if the head
             computes them, ``embeddings`` and ``masks`` (RLE).
         """
-        masks = [] if detections.changes is None else changes_to_rle(detections.changes, *geometries[0].ori_shape)
+        masks = [] if detections.columns is None else columns_to_rle(detections.columns)
         rows = detections.rows.cpu()
         batch, slots = rows.shape[:2]
         counts = (rows[..., 4] > 0).sum(dim=1).tolist()
@@ -170,7 +170,7 @@ class BaseDenseHead(BaseModule):
             first = frame * slots if padded else start
             start += count
             instances = self._instances(rows[frame, :count], geometry)
-            if detections.changes is not None:
+            if detections.columns is not None:
                 instances.masks = masks[first:first + count]
             results.append(instances)
         return results

@@ -317,4 +317,4 @@ class CNPContrastHead(BaseDenseHead):
         masks = coefficient_masks(outputs.coarse_mask, coefficients, found.bboxes / MASK_STRIDE, MASK_FACTOR)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], sigmas,
                           centerness.gather(1, found.index)[..., None], embeddings.float()], dim=-1)
-        return DeviceDetections(rows, self.to_runs(masks, found, geometries[0]))
+        return DeviceDetections(rows, self.to_columns(masks, found, geometries[0]))

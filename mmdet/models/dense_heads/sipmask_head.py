@@ -246,4 +246,4 @@ class SipMaskHead(BaseDenseHead):
         masks = split_masks(outputs.bases, coefficients, found.bboxes / MASK_STRIDE, NUM_PARTS)
         embeddings = sample_at_centers(outputs.track, found.bboxes)  # (B, D, C)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], embeddings.float()], dim=-1)
-        return DeviceDetections(rows, self.to_runs(masks, found, geometries[0]))
+        return DeviceDetections(rows, self.to_columns(masks, found, geometries[0]))
