@@ -34,10 +34,11 @@ def apply_options(cfg: Config, options: Sequence[tuple[str, str]]) -> Config:
             raise UserError(f'--cfg-options {key}: is not taken from the config; give {_BY_FLAG[first]}')
         (variables if is_variable(cfg, first) else direct).append((key, text))
     if variables:
-        cfg = read_with_variables(cfg, [(key, _value(cfg, key, text)) for key, text in variables])
+        cfg = read_with_variables(cfg, [(key, _value(cfg, key, text, [])) for key, text in variables])
+    created: list[str] = []
     for key, text in direct:
         try:
-            cfg.merge_from_dict({key: _value(cfg, key, text)})
+            cfg.merge_from_dict({key: _value(cfg, key, text, created)})
         except (KeyError, TypeError, IndexError) as error:
             raise UserError(f'--cfg-options {key}={text}: {" ".join(str(error).split())[:200]}') from None
     return cfg
@@ -110,9 +111,9 @@ def _evaluate(node: ast.expr, text: str) -> Any:
     return source  # a path, a date, 1/80
 
 
-def _value(cfg: Config, key: str, text: str) -> Any:
+def _value(cfg: Config, key: str, text: str, created: list[str]) -> Any:
     """Return the value of an option. Raise UserError if the key is unknown or the previous value has another type."""
-    former = _look_up(cfg, key)
+    former = _look_up(cfg, key, created)
     try:
         value = parse_value(text)
     except ValueError as error:
@@ -142,8 +143,11 @@ def _value(cfg: Config, key: str, text: str) -> Any:
     return value
 
 
-def _look_up(cfg: Config, key: str) -> Any:
-    """Return the previous value, or None if there is none. Raise UserError if the config cannot have the key."""
+def _look_up(cfg: Config, key: str, created: list[str]) -> Any:
+    """Return the previous value, or None if there is none. Raise UserError if the config cannot have the key.
+
+    Keys that the config gets are appended to ``created``; below them, any key is accepted.
+    """
     node: Any = cfg._cfg_dict
     seen: list[str] = []
     for part in key.split('.'):
@@ -155,7 +159,9 @@ def _look_up(cfg: Config, key: str) -> Any:
         elif isinstance(node, dict) and node.get(part) is not None:
             node = node[part]
         elif isinstance(node, dict):
-            _check_new_key(node, part, key, seen)
+            if not any(key.startswith(f'{former}.') for former in created):
+                _check_new_key(node, part, key, seen)
+                created.append('.'.join([*seen, part]))
             node.pop(part, None)  # a new value cannot be merged into None
             return None
         else:

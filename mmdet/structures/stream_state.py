@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from mmdet.errors import UserError
 from mmdet.structures.data_sample import DetDataSample, TrackDataSample
 
@@ -22,10 +24,18 @@ class StreamState:
     Attributes:
         frame_id: id of the last frame, -1 before the first.
         video_id: id of the video, None if its frames have none.
+        network: tensor that the network of a detector with a tracker carries from frame to frame, None before the first
+            frame. It may already be that of a later frame than ``frame_id``, since frames are launched before the
+            results of earlier ones are complete.
     """
 
     frame_id: int = -1
     video_id: Hashable = None
+    network: Tensor | None = None
+
+    def __getstate__(self) -> dict:
+        """Return the fields for copies and pickles, with :attr:`network` on the CPU."""
+        return {**vars(self), 'network': None if self.network is None else self.network.cpu()}
 
     def reset(self) -> None:
         """Return to the state before the first frame of a video."""
@@ -47,14 +57,16 @@ class StreamState:
                             f'{self.frame_id} already; give the frames in order, or reset() the state')
 
     def advance(self, frame: DetDataSample) -> None:
-        """Set the position to a frame; frame 0 resets the state first.
+        """Set the position to a frame; frame 0 resets the state first, except :attr:`network`.
 
         Raises:
             UserError: see :meth:`check`.
         """
         self.check(frame)
         if frame.frame_id == 0:
+            network = self.network  # the network has begun the video already
             self.reset()
+            self.network = network
         self.frame_id, self.video_id = frame.frame_id, frame.get('video_id')
 
 

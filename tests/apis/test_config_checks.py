@@ -30,6 +30,14 @@ def test_an_option_may_fill_what_is_none():
     assert where == 'model.backbone' and node.init_cfg.checkpoint == 'a.pth'
 
 
+def test_several_options_may_fill_a_dict_that_is_none():
+    key = 'model.bbox_head.memory.online_memory'
+    cfg = load_config(TOY, [(f'{key}.score_thr', '0.5'), (f'{key}.momentum', '0.8')])
+    assert cfg.model.bbox_head.memory.online_memory == dict(score_thr=0.5, momentum=0.8)
+    with pytest.raises(UserError, match='did you mean max_norm'):
+        load_config(TOY, [(f'{key}.score_thr', '0.5'), ('optim_wrapper.clip_grad.max_nrom', '3')])
+
+
 @pytest.mark.parametrize(('key', 'text', 'message'), [
     ('optim_wrapper.optimizer.lrr', '1', "no key 'optim_wrapper.optimizer.lrr'; did you mean lr"),
     ('modle.backbone.depth', '1', "no key 'modle'; did you mean model"),

@@ -29,6 +29,8 @@ def two_stage(calibrated):
 
 BUILDERS = {
     'memcnp': lambda: build_memcnp(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.0)),
+    'memcnp with an online memory': lambda: build_memcnp(
+        embed_dims=32, channels=32, test_cfg=dict(score_thr=0.0), memory=dict(online_memory=dict(score_thr=0.0))),
     'sipmask': lambda: build_sipmask(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.0)),
     'masktrack': lambda: two_stage(False),
     'cmasktrack': lambda: two_stage(True)}

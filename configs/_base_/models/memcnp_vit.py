@@ -28,7 +28,9 @@ model = dict(
         strides=[8, 16, 32, 64],
         num_units=128,
         update_mode='top1',
-        memory=dict(type='CNPMemory', read_temperature=1.0, decay='all', init_units='normal', per_level=False),
+        memory=dict(
+            type='CNPMemory', read_temperature=1.0, decay='all', init_units='normal', per_level=False,
+            online_memory=None),
         write_target='published',
         assigner=dict(type='UncertaintyAssigner', top_k=4),
         track_jitter=0.05,

@@ -83,14 +83,17 @@ class DeviceDetections(NamedTuple):
         rows: (B, D, …) float32: box in input pixels, score (0 for an empty slot), label, the head's extras, embedding.
         columns: (n, W0, H0) bool, the masks, transposed. n = B·D, or on the CPU the number of detections without empty
             slots. None for heads without masks.
+        state: what the head carries to the next frame of the video, if anything.
     """
 
     rows: Tensor
     columns: Tensor | None = None
+    state: Tensor | None = None
 
     def clone(self) -> DeviceDetections:
         """Return copies of the tensors."""
-        return DeviceDetections(self.rows.clone(), None if self.columns is None else self.columns.clone())
+        columns, state = (None if tensor is None else tensor.clone() for tensor in (self.columns, self.state))
+        return DeviceDetections(self.rows.clone(), columns, state)
 
 
 class BaseDenseHead(BaseModule):
@@ -119,12 +122,19 @@ class BaseDenseHead(BaseModule):
         """
         raise NotImplementedError
 
-    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+    def initial_state(self) -> Tensor | None:
+        """Return what the head carries from frame to frame before the first frame of a video; None: nothing."""
+        return None
+
+    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry],
+                state: Tensor | None = None) -> DeviceDetections:
         """Detect objects in B frames, in descending order of score, without synchronising with the GPU.
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l).
             geometries: geometries of the frames; for heads with masks they must be equal.
+            state: of heads with an :meth:`initial_state`: the state after the frame before, of B = 1 frame; the
+                detections contain the next one.
         """
         raise NotImplementedError
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
-from mmdet.models.memory.cnp_memory import write_targets
+from mmdet.models.memory.cnp_memory import CNPMemory, unit_sets, write_targets
 from mmdet.models.task_modules.fast_nms import fast_nms
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
@@ -70,6 +71,7 @@ class CNPOutputs:
         track: (B, C, H/8, W/8).
         ref_track: the track map of the reference frames, in training; else None.
         grid: the locations.
+        cls_feats: c, the features of the class tower of each level, (B, C, h_l, w_l).
     """
 
     cls_logits: Tensor
@@ -80,6 +82,7 @@ class CNPOutputs:
     track: Tensor
     ref_track: Tensor | None
     grid: Grid
+    cls_feats: list[Tensor]
 
     @property
     def mask(self) -> Tensor:
@@ -148,13 +151,15 @@ class CNPContrastHead(BaseDenseHead):
     # -----------------------------------------------------------------------------------------------------------------
     # Network and memory (sections 3.1 and 3.2)
 
-    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None) -> CNPOutputs:
+    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None,
+                units: Tensor | None = None) -> CNPOutputs:
         """Compute the raw outputs.
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
                 frames, for which only the track map is computed.
             targets: objects of the key frames, in training; they are written to the memory before it is read.
+            units: in testing, units that are read instead of the trained ones, see ``CNPMemory.forward``.
         """
         feats = feats[:len(self.strides)]
         batch = len(feats[0]) if targets is None else len(targets)
@@ -168,7 +173,7 @@ class CNPContrastHead(BaseDenseHead):
         if self.mem is None:
             contexts = [torch.zeros_like(feat) for feat in cls_feats]
         elif targets is None:
-            contexts = self.mem(cls_feats)
+            contexts = self.mem(cls_feats, units=units)
         else:
             contexts = self.mem(cls_feats, *write_targets(grid.points, targets.gt_bboxes, targets.valid, grid.size,
                                                           self.write_target))
@@ -192,7 +197,7 @@ class CNPContrastHead(BaseDenseHead):
             cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
             coarse_mask=fuse_levels(masks, self.mask_fuse), track=track[:batch],
-            ref_track=None if targets is None else track[batch:], grid=grid)
+            ref_track=None if targets is None else track[batch:], grid=grid, cls_feats=cls_feats)
 
     def written_values(self, feats: Sequence[Tensor], instances: Sequence[InstanceData]) -> list[Tensor]:
         """Return the values (n_l, C + 4) that the locations of each level would write to the memory.
@@ -295,14 +300,20 @@ class CNPContrastHead(BaseDenseHead):
     # -----------------------------------------------------------------------------------------------------------------
     # Testing
 
-    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Detect objects in B frames of equal geometry; see the base class."""
-        outputs = self.forward(feats)
-        with torch.autocast(outputs.track.device.type, enabled=False):
-            return self.detect(outputs, geometries)
+    def initial_state(self) -> Tensor | None:
+        """Return the trained units (S, M, C + 4) if each video has units of its own; see the base class."""
+        return None if self.mem is None or self.mem.online is None else unit_sets(self.mem).detach()
 
-    def detect(self, outputs: CNPOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Select candidates per level, apply Fast NMS, compute masks and track embeddings."""
+    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry],
+                state: Tensor | None = None) -> DeviceDetections:
+        """Detect objects in B frames of equal geometry; see the base class. The state is the units of the video."""
+        outputs = self.forward(feats, units=state)
+        with torch.autocast(outputs.track.device.type, enabled=False):
+            return self.detect(outputs, geometries, state)
+
+    def detect(self, outputs: CNPOutputs, geometries: Sequence[FrameGeometry],
+               units: Tensor | None = None) -> DeviceDetections:
+        """Select candidates per level, apply Fast NMS, compute masks, track embeddings and the next units."""
         settings = self.test_settings
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
@@ -317,4 +328,15 @@ class CNPContrastHead(BaseDenseHead):
         masks = coefficient_masks(outputs.coarse_mask, coefficients, found.bboxes / MASK_STRIDE, MASK_FACTOR)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], sigmas,
                           centerness.gather(1, found.index)[..., None], embeddings.float()], dim=-1)
-        return DeviceDetections(rows, self.to_columns(masks, found, geometries[0]))
+        if units is not None and self.mem is not None:
+            units = self._next_units(self.mem, units, outputs, index.gather(1, found.index)[0], found.scores[0])
+        return DeviceDetections(rows, self.to_columns(masks, found, geometries[0]), units)
+
+    @staticmethod
+    def _next_units(memory: CNPMemory, units: Tensor, outputs: CNPOutputs, location: Tensor, scores: Tensor) -> Tensor:
+        """Return the units after D detections, with these locations and scores, of the single frame of a batch."""
+        encoded = 2 * (outputs.means[0, location] - 0.5)  # y of the detection's own location: (D, 4)
+        values = torch.cat([flatten_levels(outputs.cls_feats)[0, location], encoded], dim=1)
+        ends = tuple(accumulate(height * width for height, width in outputs.grid.level_sizes))
+        levels = (location[:, None] >= device_constant(ends, location.device)).sum(dim=1)
+        return memory.write_online(units, values, levels, scores)

@@ -163,7 +163,8 @@ class FCOSHead(BaseDenseHead):
             return fcos_losses(outputs.cls_logits, outputs.bboxes, outputs.centerness, assigned, targets,
                                self.box_loss)
 
-    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry],
+                state: Tensor | None = None) -> DeviceDetections:
         """Detect objects in B images, whose geometries may differ; see the base class."""
         outputs = self.forward(feats)
         with torch.autocast(outputs.bboxes.device.type, enabled=False):

@@ -223,7 +223,8 @@ class SipMaskHead(BaseDenseHead):
     # -----------------------------------------------------------------------------------------------------------------
     # Testing
 
-    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+    def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry],
+                state: Tensor | None = None) -> DeviceDetections:
         """Detect objects in B frames of equal geometry; see the base class."""
         outputs = self.forward(feats)
         with torch.autocast(outputs.track.device.type, enabled=False):

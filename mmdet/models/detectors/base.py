@@ -179,7 +179,7 @@ class BaseDetector(BaseModel):
         """
         states = self._states(data_samples, streams)
         clips = [_without_context(clip) for clip in data_samples]
-        found = self.detect(inputs, data_samples)
+        found = self.detect_in_streams(inputs, data_samples, states)
 
         @torch.no_grad()
         def finish() -> list[TrackDataSample]:
@@ -193,6 +193,15 @@ class BaseDetector(BaseModel):
             return clips
 
         return finish
+
+    def detect_in_streams(self, inputs: Tensor, data_samples: list[TrackDataSample],
+                          states: Sequence[StreamState | None]) -> Iterable[Sequence[InstanceData]]:
+        """Call :meth:`detect`; overridden by detectors whose network carries a state and whose objects are tracked.
+
+        The position of the states is that of frames whose results are complete, possibly earlier than those launched.
+        Such a detector keeps its state in :attr:`StreamState.network`, and begins anew at frame 0.
+        """
+        return self.detect(inputs, data_samples)
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterable[Sequence[InstanceData]]:
         """Detect the objects of each frame, without tracking.

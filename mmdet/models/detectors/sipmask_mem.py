@@ -18,7 +18,7 @@ from mmdet.models.detectors.single_stage import SingleStageDetector
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.ops.device import Launched
 from mmdet.registry import MODELS
-from mmdet.structures import TrackDataSample
+from mmdet.structures import StreamState, TrackDataSample
 
 _GRAPH_OBJECTS = 4  # for graphs, the number of objects is padded to a multiple of this: fewer shapes, fewer graphs
 # detections of clips of one geometry, their geometry, the lengths of the clips, and the work that computes them
@@ -74,8 +74,32 @@ class SipMaskMem(SingleStageDetector):
         self._graphs.clear()  # they read the former weights
         super().halve_weights(dtype)
 
-    def _detect(self, images: Tensor, geometry: FrameGeometry) -> DeviceDetections:
-        return self.bbox_head.predict(self.extract_feat(images), [geometry] * len(images))
+    def _detect(self, images: Tensor, geometry: FrameGeometry, state: Tensor | None = None) -> DeviceDetections:
+        return self.bbox_head.predict(self.extract_feat(images), [geometry] * len(images), state)
+
+    def _launch(self, images: Tensor, geometry: FrameGeometry, *state: Tensor) -> DeviceDetections:
+        if self.cuda_graphs:
+            # copied, since the next replay may overwrite the results of a graph before they are read
+            return self._graphs.run(self._detect, images, geometry, *state).clone()
+        return self._detect(images, geometry, *state)
+
+    def detect_in_streams(self, inputs: Tensor, data_samples: list[TrackDataSample],
+                          states: Sequence[StreamState | None]) -> Iterator[list[InstanceData]]:
+        """Detect objects; frame by frame if the head carries a state through a video, else as :meth:`detect`."""
+        initial = self.bbox_head.initial_state()
+        if initial is None:
+            return self.detect(inputs, data_samples)
+        launched: list[_LaunchedClips] = []
+        for images, clip, state in zip(inputs, data_samples, states, strict=True):
+            assert state is not None  # the detector has a tracker
+            for image, frame in zip(images[:, None], clip, strict=True):
+                geometry = FrameGeometry.of(frame)
+                before = None if frame.frame_id == 0 else state.network
+                found = self._launch(image, geometry, initial if before is None else before.to(image.device))
+                state.network = found.state
+                launched.append((found, geometry, [1], Launched(image.device)))
+        frames = self._read(launched)
+        return ([instances for one in islice(frames, len(clip)) for instances in one] for clip in data_samples)
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect objects in the frames of consecutive clips of equal geometry at once."""
@@ -83,11 +107,7 @@ class SipMaskMem(SingleStageDetector):
         for geometry, group in groupby(zip(inputs, data_samples), lambda pair: FrameGeometry.of(pair[1][0])):
             clips = [images for images, _ in group]
             images = torch.cat(clips) if len(clips) > 1 else clips[0]
-            if self.cuda_graphs:
-                # copied, since the next replay may overwrite the results of a graph before they are read
-                found = self._graphs.run(self._detect, images, geometry).clone()
-            else:
-                found = self._detect(images, geometry)
+            found = self._launch(images, geometry)
             launched.append((found, geometry, [len(clip) for clip in clips], Launched(images.device)))
         return self._read(launched)
 

@@ -9,6 +9,7 @@ M units u_k = (feature part, C; box part, 4), s_nk similarities, y_n the encoded
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -158,6 +159,33 @@ def move(units: Tensor, sums: Tensor, momentum: float, decay: str) -> Tensor:
     return kept * units + (1 - kept) * mean
 
 
+@dataclass
+class OnlineMemory:
+    """Settings of a memory with units of its own for each video in testing; the paper's units are frozen there.
+
+    A video begins with the trained units. After each frame, the features and boxes of its confident detections are
+    written; the next frame reads the result.
+
+    Attributes:
+        score_thr: detections with a score above this are written.
+        momentum: weight of the old unit in a write.
+    """
+
+    score_thr: float = 0.3
+    momentum: float = 0.9
+
+    @classmethod
+    def of(cls, settings: dict) -> OnlineMemory:
+        """Create the settings from a config. Raises UserError for unknown keys and for values outside of [0, 1]."""
+        names = [field.name for field in fields(cls)]
+        for name, value in settings.items():
+            if name not in names:
+                raise UserError(f'CNPMemory online_memory has no key {name!r}; use {", ".join(names)}')
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise UserError(f'CNPMemory online_memory.{name}={value!r} must be a number from 0 to 1')
+        return cls(**settings)
+
+
 @MODELS.register_module()
 class CNPMemory(BaseModule):
     """M learned units, addressed by features, written by exponential moving average, read by softmax attention.
@@ -194,6 +222,8 @@ class CNPMemory(BaseModule):
         init_units: ``'normal'``: N(0, 1), as published; ``'kmeans'``: before the first step of a training,
             :class:`mmdet.engine.MemoryInitHook` sets the units to clusters of what would be written to them. A buffer
             ``initialized`` records that this was done; weights without it count as initialised.
+        online_memory: settings of :class:`OnlineMemory`, with which each video has units of its own in testing; None:
+            all videos read the trained units, as published.
 
     Raises:
         UserError: an argument has no valid value.
@@ -204,7 +234,7 @@ class CNPMemory(BaseModule):
 
     def __init__(self, channels: int = 256, num_units: int = 128, momentum: float = 0.999, update_mode: str = 'top1',
                  read_temperature: float = 1.0, decay: str = 'all', per_level: bool = False, num_levels: int = 1,
-                 init_units: str = 'normal', init_cfg: dict | None = None) -> None:
+                 init_units: str = 'normal', online_memory: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         for name, value, known in (('update_mode', update_mode, UPDATE_MODES), ('decay', decay, DECAYS),
                                    ('init_units', init_units, INITS)):
@@ -213,6 +243,7 @@ class CNPMemory(BaseModule):
         if not read_temperature > 0:
             raise UserError(f'CNPMemory read_temperature={read_temperature!r} must be above 0')
         self.momentum, self.update_mode, self.read_temperature = momentum, update_mode, read_temperature
+        self.online = None if online_memory is None else OnlineMemory.of(online_memory)
         self.decay, self.num_units, self.num_sets = decay, num_units, num_levels if per_level else 1
         self.feat_units = nn.Embedding(self.num_sets * num_units, channels + 4)  # N(0, 1), the sets in order
         self.mlp = Mlp(channels + 4, channels, channels)
@@ -229,8 +260,8 @@ class CNPMemory(BaseModule):
         others = {name: value for name, value in weights.items() if name != 'initialized'}
         return others if self.initialized is None or not others else {**others, 'initialized': found}
 
-    def forward(self, feats: Sequence[Tensor], targets: Tensor | None = None,
-                written: Tensor | None = None) -> list[Tensor]:
+    def forward(self, feats: Sequence[Tensor], targets: Tensor | None = None, written: Tensor | None = None,
+                units: Tensor | None = None) -> list[Tensor]:
         """Read the contexts of all locations; given targets (in training), each level is written before it is read.
 
         The similarities of a level are computed with the units before its write, its context with the units after it.
@@ -240,6 +271,7 @@ class CNPMemory(BaseModule):
             feats: levels (B, C, h_l, w_l).
             targets: y, (B, Σ h_l·w_l, 4), see :func:`write_targets`; None: nothing is written.
             written: (B, Σ h_l·w_l) bool, whether a location is written.
+            units: (S, M, C + 4), read instead of the trained units, see :meth:`write_online`.
 
         Returns:
             The contexts of each level (B, C, h_l, w_l).
@@ -248,7 +280,7 @@ class CNPMemory(BaseModule):
             rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (N_l, C)
             lengths = [len(level) for level in rows]
             directions = F.normalize(torch.cat(rows), dim=1).split(lengths)
-            parameter = unit_sets(self)  # (S, M, C + 4)
+            parameter = unit_sets(self) if units is None else units  # (S, M, C + 4)
             sets = list(parameter.detach())
             if targets is None or written is None:
                 similarities = [address(direction, sets[level % len(sets)])
@@ -259,13 +291,13 @@ class CNPMemory(BaseModule):
                 similarities, after = [], []
                 writes = zip(rows, directions, targets.split(counts, dim=1), written.split(counts, dim=1))
                 for level, (features, direction, target, chosen) in enumerate(writes):
-                    units = sets[level % len(sets)]
-                    similarities.append(address(direction, units))  # s
+                    before = sets[level % len(sets)]
+                    similarities.append(address(direction, before))  # s
                     weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)  # a
                     values = torch.cat([features, target.reshape(-1, 4)], dim=1)  # v
-                    updated = write(units, weights, values, self.momentum, self.decay)
+                    updated = write(before, weights, values, self.momentum, self.decay)
                     # a write that results in NaN or Inf is skipped, so that training can skip such a batch
-                    after.append(torch.where(updated.isfinite().all(), updated, units))
+                    after.append(torch.where(updated.isfinite().all(), updated, before))
                     sets[level % len(sets)] = after[-1]
                 # the difference is 0, but has the parameter's gradient: the new values are differentiable in it
                 read = torch.stack(after) + (parameter - parameter.detach())[:len(feats)]  # (levels, M, C + 4)
@@ -279,6 +311,32 @@ class CNPMemory(BaseModule):
             contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each
             return [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)
                     for context, feat in zip(contexts, feats)]
+
+    def write_online(self, units: Tensor, values: Tensor, levels: Tensor, scores: Tensor) -> Tensor:
+        """Compute the units of a video after a frame: those of confident detections are written.
+
+        As :func:`write` with ``decay='counted'`` and the momentum of :class:`OnlineMemory`, in this process only. A
+        write that results in NaN or Inf is skipped.
+
+        Args:
+            units: (S, M, C + 4) of the video.
+            values: (D, C + 4) features and encoded boxes of the detections.
+            levels: (D,) levels of their locations.
+            scores: (D,).
+
+        Returns:
+            (S, M, C + 4).
+        """
+        assert self.online is not None
+        confident = scores > self.online.score_thr
+        directions = F.normalize(values[:, :-4], dim=1)
+        after = []
+        for index, before in enumerate(units):
+            chosen = confident & (levels % len(units) == index)
+            weights = write_weights(address(directions, before), self.update_mode) * chosen[:, None]
+            updated = move(before, weighted_sums(weights, values), self.online.momentum, 'counted')
+            after.append(torch.where(updated.isfinite().all(), updated, before))
+        return torch.stack(after)
 
 
 def unit_sets(memory: CNPMemory) -> Tensor:
