@@ -14,12 +14,16 @@ def build_parser() -> CommandParser:
                              'needed with --load_result')
     parser.add_argument('--out', metavar='X.pkl', help='write the results of each frame and the result file X.pkl.json')
     parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='compute AP and AR of these')
+    parser.add_argument('--formats', nargs='+', choices=('masks', 'mot', 'mots', 'jsonl'), default=[], help=(
+        'also write X.pkl.masks/<video>/<frame>.png, index masks; X.pkl.mot/<video>.txt, X.pkl.mots/<video>.txt, '
+        'X.pkl.jsonl/<video>.jsonl'))
     parser.add_boolean('--class_agnostic', help='with --eval: evaluate all categories as one')
     parser.add_boolean('--show', help='draw the results: PNG frames and a GIF for each video')
     parser.add_boolean('--uncertainty', help='with --show: draw the uncertainty of boxes as ellipses at their corners')
     parser.add_argument('--save_vis_path', metavar='DIR',
                         help='folder for --show (default: visualisations, beside the checkpoint)')
-    parser.add_argument('--thresh', type=float, default=0.5, help='draw objects with a score above this (default: 0.5)')
+    parser.add_argument('--thresh', type=float, default=0.5,
+                        help='draw and, with --formats, write objects with a score above this (default: 0.5)')
     parser.add_argument('--load_result', metavar='X.pkl', help='evaluate results of an earlier --out; no testing')
     parser.add_boolean('--dump_bbox', help='add the boxes to X.pkl.json')
     parser.add_boolean('--zip', help='also write X.pkl.zip, which evaluation servers accept')
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None) -> int:
     test(cfg, args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
          save_vis_path=args.save_vis_path, thresh=args.thresh, uncertainty=args.uncertainty,
          load_result=args.load_result, dump_bbox=args.dump_bbox, zip_result=args.zip, report=args.report,
-         class_agnostic=args.class_agnostic, amp=args.amp, full_float32=args.full_float32,
+         formats=args.formats, class_agnostic=args.class_agnostic, amp=args.amp, full_float32=args.full_float32,
          work_dir=args.work_dir, launcher=args.launcher)
     return 0
 

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import Any
 
 _HOME = dict(train='training', test='testing', init_model='inference', load_config='config',
-             VideoInferencer='video_inferencer', write_report='reporting')
-__all__ = ['VideoInferencer', 'init_model', 'load_config', 'test', 'train', 'write_report']
+             VideoInferencer='video_inferencer', write_report='reporting', export_result='exporting')
+__all__ = ['VideoInferencer', 'export_result', 'init_model', 'load_config', 'test', 'train', 'write_report']
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
 from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
@@ -27,8 +29,8 @@ UNREAD = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', '
 def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
          show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, uncertainty: bool = False,
          load_result: str | None = None, dump_bbox: bool = False, zip_result: bool = False, report: str | None = None,
-         class_agnostic: bool = False, amp: bool = False, full_float32: bool = False, work_dir: str | None = None,
-         launcher: str = 'none') -> dict[str, float]:
+         formats: Sequence[str] = (), class_agnostic: bool = False, amp: bool = False, full_float32: bool = False,
+         work_dir: str | None = None, launcher: str = 'none') -> dict[str, float]:
     """Run a trained model on the config's test set, write the results and evaluate them.
 
     Args:
@@ -48,6 +50,8 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         zip_result: also write ``X.pkl.zip``.
         report: folder for a page of scores, curves and videos (:func:`mmdet.apis.write_report`). Unless ``out`` is
             given, the results are also written there, as ``result.pkl``.
+        formats: also write the results in these formats, with ``thresh``, see :func:`mmdet.apis.export_result`: to
+            ``X.pkl.masks``, ``X.pkl.mot`` and so on.
         class_agnostic: evaluate all categories as one.
         amp: use mixed precision, see :func:`mmdet.apis.train`.
         full_float32: on a GPU, compute convolutions in float32 instead of PyTorch's default, TF32.
@@ -60,7 +64,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     Raises:
         UserError: the config, the data, the checkpoint or the result file is invalid.
     """
-    if not (out or metrics or show or report):
+    if not (out or metrics or show or report or formats):
         raise UserError('nothing to do with the results: give --out X.pkl, --eval segm, --report DIR or --show')
     if out:
         check_result_name(out)
@@ -68,6 +72,8 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         raise UserError('--save_vis_path and --uncertainty have no effect without --show: add --show')
     if (dump_bbox or zip_result) and not (out or report):
         raise UserError('--dump_bbox and --zip have no effect without --out: add --out X.pkl')
+    if formats and not (out or load_result or report):
+        raise UserError('--formats has no effect without --out: add --out X.pkl')
     if class_agnostic and not metrics:
         raise UserError('--class_agnostic has no effect without --eval: add --eval segm')
     require_number('--thresh', thresh)
@@ -85,12 +91,15 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     if out:
         for ending in ('', '.json', '.zip')[:3 if zip_result else 2]:
             check_writable(f'{out}{ending}', f'--out {out}')
+    if formats:
+        _check_formats(cfg, out or load_result or '', formats, thresh)
     cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result,
                               class_agnostic=class_agnostic)
     if load_result:
         statistics = _score_file(cfg, load_result, show)
         if report and out:
             report_test(cfg, out, report, checkpoint, thresh)
+        _write_formats(cfg, out or load_result, formats, thresh)
         return statistics
     if not checkpoint:
         raise UserError('no checkpoint: give the trained weights after the config, or --load_result X.pkl')
@@ -111,8 +120,29 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     statistics = VideoRunner.from_cfg(cfg).test()
     if report and out and is_main_process():
         report_test(cfg, out, report, str(weights), thresh)
+    if out and is_main_process():
+        _write_formats(cfg, out, formats, thresh)
     leave_processes()
     return statistics
+
+
+def _check_formats(cfg: Config, result: str, formats: Sequence[str], thresh: float) -> None:
+    from mmdet.apis.exporting import check_export
+    if cfg.test_evaluator.type != 'YouTubeVISMetric':
+        raise UserError(f'--formats: {cfg.filename} is scored by {cfg.test_evaluator.type}; the formats are of videos')
+    check_export(formats, [_folder_of(result, kind) for kind in formats], thresh)
+
+
+def _write_formats(cfg: Config, result: str, formats: Sequence[str], thresh: float) -> None:
+    if formats:
+        from mmdet.apis.exporting import export_result
+        folders = export_result(cfg.test_evaluator.ann_file, result, formats, partial(_folder_of, result),
+                                thresh=thresh)
+        print_log(f'Results written to {", ".join(map(str, folders))}', logger='current')
+
+
+def _folder_of(result: str, kind: str) -> Path:
+    return Path(f'{result}.{kind}').expanduser()
 
 
 def _prepare(cfg: Config, checkpoint: str, work_dir: str | None, launcher: str) -> None:

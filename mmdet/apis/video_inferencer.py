@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -25,13 +25,20 @@ from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
 from mmdet.video.arrays import bgr_image
+from mmdet.video.conversions import frame_detections, frame_json, frame_masks
 from mmdet.video.frame_sink import FrameSink
+from mmdet.video.index_masks import IndexMaskWriter
 from mmdet.video.live import RECONNECT
 from mmdet.video.result_writer import VideoResultWriter
 from mmdet.video.source import VideoFrame, VideoSource, open_video
+from mmdet.video.track_text import MotsWriter, MotWriter
 from mmdet.video.video_list import check_outputs
 from mmdet.video.video_options import check_video_options
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
+from mmdet.visualization.sequence import OUTPUTS as PICTURES
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 CLIPS_AHEAD = 3  # number of clips decoded and resized ahead of the network
 CLOSING = 0.5  # seconds that closing waits for a source that is blocked
@@ -108,12 +115,15 @@ class VideoInferencer:
         Args:
             video: anything that :func:`mmdet.video.source.open_video` accepts, or its result.
             out: folder for ``<video>.mp4``, ``<video>.gif``, ``<video>/00000.png``, ..., ``<video>.json`` and
-                ``<video>.jsonl`` (:class:`mmdet.video.result_writer.VideoResultWriter`); None: nothing is written.
-            outputs: which of ``'mp4'``, ``'gif'``, ``'png'``, ``'json'``.
+                ``<video>.jsonl`` (:class:`mmdet.video.result_writer.VideoResultWriter`), ``masks/<video>/00000.png``
+                (:class:`mmdet.video.index_masks.IndexMaskWriter`), ``mot/<video>.txt`` and ``mots/<video>.txt``
+                (:mod:`mmdet.video.track_text`); None: nothing is written.
+            outputs: which of ``'mp4'``, ``'gif'``, ``'png'``, ``'json'``, ``'masks'``, ``'mot'`` and ``'mots'``.
             start, end, stride: which frames, see :func:`mmdet.video.source.open_video`.
             thresh: score in [0, 1]; only objects with a higher score are returned, drawn and written.
             classes: names, or labels counted from 0, of the classes to return; empty: all.
-            fps: frames per second of MP4 and GIF; None: each frame is shown at its time in the video.
+            fps: frames per second of MP4 and GIF, and for the times of JSON lines if the source has none; None: each
+                frame is shown at its time in the video.
             trails: number of past frames that the objects' trails show.
             uncertainty: draw the uncertainty of boxes as ellipses at their corners, for detectors that estimate it.
             on_bad_frame: 'error', or 'skip': leave out image files that cannot be read, and warn once.
@@ -177,6 +187,18 @@ class VideoInferencer:
                 frames.append(clip[0])
         return frames
 
+    def to_json(self, frame: DetDataSample) -> dict:
+        """Return a frame as a dict of Python types, which ``json.dumps`` accepts; see :func:`frame_json`."""
+        return frame_json(frame, self.category_ids, self.class_names)
+
+    def to_masks(self, frame: DetDataSample) -> np.ndarray:
+        """Return the masks of the n objects of a frame as (n, h, w) bool in the size of the frame."""
+        return frame_masks(frame)
+
+    def to_supervision(self, frame: DetDataSample) -> Detections:
+        """Return a frame as ``supervision.Detections``, see :func:`frame_detections`."""
+        return frame_detections(frame, self.class_names)
+
     def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
              labels: torch.Tensor | None, fps: float | None, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
         with ExitStack() as files:
@@ -200,8 +222,14 @@ class VideoInferencer:
               marks: dict[str, Any]) -> FrameSink:
         consumers: list[Any] = []
         if 'json' in outputs:
-            consumers.append(VideoResultWriter(out / source.name, self.category_ids, self.class_names))
-        if kinds := [kind for kind in outputs if kind != 'json']:
+            consumers.append(VideoResultWriter(out / source.name, self.category_ids, self.class_names, fps))
+        if 'masks' in outputs:
+            consumers.append(IndexMaskWriter(out / 'masks' / source.name, self.class_names))
+        if 'mot' in outputs:
+            consumers.append(MotWriter(out / 'mot' / f'{source.name}.txt'))
+        if 'mots' in outputs:
+            consumers.append(MotsWriter(out / 'mots' / f'{source.name}.txt', self.category_ids))
+        if kinds := [kind for kind in outputs if kind in PICTURES]:
             # objects below the threshold have already been removed
             visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
             consumers.append(SequenceVisualizer(out, fps=fps or source.fps, outputs=kinds, visualizer=visualizer,

@@ -67,13 +67,15 @@ class VideoResultWriter:
         path: path without extension; its folder is created with the first frame.
         category_ids: category id of each label; None: label + 1.
         class_names: class name of each label; None: lines have no ``category``.
+        fps: frames per second of a source without times: a frame then has the ``time`` frame_id / fps. None: unknown.
 
     Raises:
         UserError: a file cannot be written.
     """
 
     def __init__(self, path: Path, category_ids: Sequence[int] | None = None,
-                 class_names: Sequence[str] | None = None) -> None:
+                 class_names: Sequence[str] | None = None, fps: float | None = None) -> None:
+        self._fps = fps
         self.lines, self.tracks = path.with_name(f'{path.name}.jsonl'), path.with_name(f'{path.name}.json')
         self._category_ids, self._names = category_ids, class_names
         self._index: dict[int, _Track] = {}
@@ -92,7 +94,10 @@ class VideoResultWriter:
         """
         found = sample.pred_track_instances
         head = dict(frame_id=self._length, source_frame=sample.source_frame)
-        if (time := sample.get('time')) is not None:
+        time = sample.get('time')
+        if time is None and self._fps is not None:
+            time = self._length / self._fps
+        if time is not None:
             head['time'] = round(time, 6)
         if (dropped := sample.get('dropped')) is not None:
             head['dropped'] = dropped

@@ -106,15 +106,17 @@ def check_outputs(names: Collection[str], sources: Iterable[Path | None], out: P
     Raises:
         UserError: an input would be overwritten, or PNG files exist already.
     """
+    folders = [kind for kind in ('png', 'masks') if kind in outputs]
     read = {path.resolve() for path in sources if path is not None}
     for name in names:
         written = [out / f'{name}.{kind}' for kind in outputs if kind in MOVIES]
-        written += [out / name] if 'png' in outputs else []
+        pictures = [out / name if kind == 'png' else out / kind / name for kind in folders]
+        written += pictures
         for path in written:
             if path.resolve() in read:
                 raise UserError(f'--out {shown(out)}: {shown(path)} itself, a video that is read, would be '
                                 'overwritten; choose another folder')
-        old = len(list((out / name).glob('*.png'))) if 'png' in outputs else 0
-        if old:
-            raise UserError(f'--out {shown(out)}: {shown(out / name)} holds {old} PNG files already, perhaps of an '
-                            'earlier run, which would stay among the new ones; remove them or choose another folder')
+        for folder in pictures:
+            if old := len(list(folder.glob('*.png'))):
+                raise UserError(f'--out {shown(out)}: {shown(folder)} holds {old} PNG files already, perhaps of an '
+                                'earlier run, which would stay among the new ones; remove them or choose another one')

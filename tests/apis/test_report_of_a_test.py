@@ -21,7 +21,11 @@ def test_page_of_a_test_and_of_its_stored_results(toy_config, command, tmp_path)
     log.parent.mkdir(parents=True)
     log.write_text('{"loss": 2.0, "step": 1}\n{"loss": 1.0, "step": 2}\n')
     done = command('test_video.py', toy_config, tmp_path / 'tiny.pth', '--report', tmp_path / 'report', '--thresh',
-                   '0.01', '--work_dir', tmp_path / 'work', '--gpus', '0')
+                   '0.01', '--work_dir', tmp_path / 'work', '--gpus', '0', '--formats', 'masks', 'mot', 'mots', 'jsonl')
+    for kind, pattern, count in (('masks', '*/*.png', 8), ('mot', '*.txt', 2), ('mots', '*.txt', 2),
+                                 ('jsonl', '*.jsonl', 2)):
+        files = list((tmp_path / f'report/result.pkl.{kind}').glob(pattern))
+        assert len(files) == count and any(path.stat().st_size for path in files)
     page = (tmp_path / 'report/index.html').read_text()
     assert f'Report: {tmp_path}/report/index.html' in done.stdout
     assert '<title>tiny, tiny.pth</title>' in page and 'id="training"' in page and page.count('data:image/webp') == 2

@@ -97,13 +97,15 @@ def _load_archive(path: str) -> Any:
         raise UserError(f'{path}: is not JSON ({_first_line(error)}); write the file anew') from error
 
 
-def read_ground_truth(source: str | PathLike | dict, tracks: bool = True, need_masks: bool = True) -> GroundTruth:
+def read_ground_truth(source: str | PathLike | dict, tracks: bool = True, need_masks: bool = True,
+                      file_names: bool = False) -> GroundTruth:
     """Read and check a YouTube-VIS or OVIS annotation file.
 
     Args:
         source: path or content of the file.
         tracks: read the annotations; False: read videos and categories only.
         need_masks: require masks; False: accept annotations with ``bboxes`` only, for the metric ``'bbox'``.
+        file_names: read the names of the frames, which are then required.
 
     Raises:
         UserError: the file cannot be read or is not valid.
@@ -112,7 +114,7 @@ def read_ground_truth(source: str | PathLike | dict, tracks: bool = True, need_m
     content = source if isinstance(source, dict) else load_json(source)
     check_outline(content, name)
     truth = GroundTruth(name, {}, {})
-    for entry in checked(read_annotation_entries(content, file_names=False, tracks=tracks,
+    for entry in checked(read_annotation_entries(content, file_names=file_names, tracks=tracks,
                                                  need_masks=need_masks), name):
         if isinstance(entry, Video):
             truth.videos[entry.id] = entry
