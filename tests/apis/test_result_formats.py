@@ -180,7 +180,7 @@ def test_without_supervision_one_line_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, 'supervision', None)
     inferencer = VideoInferencer(StubDetector())
     part, = inferencer(clip(1))
-    with pytest.raises(UserError, match='to_supervision needs the package supervision, .*pip install supervision=='):
+    with pytest.raises(UserError, match=r'to_supervision needs the package supervision, .*pip install supervision=='):
         inferencer.to_supervision(part[0])
 
 
