@@ -38,6 +38,32 @@ def test_vit_outputs_are_those_after_each_quarter_of_the_blocks():
     assert torch.allclose(torch.nn.functional.avg_pool2d(third, 2), last, atol=1e-6)
 
 
+@pytest.mark.parametrize('patch_size', [4, 16])
+def test_a_convolutional_stem_gives_the_patches_and_a_map_of_twice_their_resolution(patch_size):
+    vit = ViT(embed_dims=64, depth=4, num_heads=2, patch_size=patch_size, stem='conv')
+    stem = vit.patch_embed
+    patches, skip = stem(torch.zeros(1, 3, 2 * patch_size, 4 * patch_size))
+    assert patches.shape == (1, 64, 2, 4) and skip.shape == (1, 64, 4, 8)
+    assert [conv.conv.out_channels for conv in stem.convs] == [64 >> shift for shift in
+                                                               range(len(stem.convs) - 1, -1, -1)]
+    assert [tuple(out.shape[2:]) for out in vit(torch.zeros(1, 3, 2 * patch_size, 4 * patch_size))] == [
+        (4, 8), (2, 4), (1, 2)]
+
+
+def test_the_map_of_the_stem_is_added_to_the_finest_output_alone():
+    torch.manual_seed(0)
+    vit = ViT(embed_dims=64, depth=4, num_heads=2, stem='conv').eval()
+    images = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        before, (_, skip) = vit(images), vit.patch_embed(images)
+        vit.patch_embed.skip.bias += 1
+        after = vit(images)
+        assert torch.allclose(after[0] - before[0], torch.ones_like(skip), atol=1e-5)
+        assert torch.equal(after[1], before[1]) and torch.equal(after[2], before[2])
+        vit.patch_embed.skip.weight.zero_(), vit.patch_embed.skip.bias.zero_()
+        assert torch.allclose(before[0] - vit(images)[0], skip, atol=1e-5)
+
+
 def test_vit_positions_have_no_gradient():
     assert not ViT(embed_dims=16, depth=4, num_heads=2).pos_embed.requires_grad
 
@@ -45,7 +71,10 @@ def test_vit_positions_have_no_gradient():
 @pytest.mark.parametrize(('bad', 'message'), [
     (dict(depth=10), 'ViT depth=10 .*multiple of 4'), (dict(depth=0), 'ViT depth=0 '),
     (dict(embed_dims=90, num_heads=2), 'embed_dims=90.*multiple of 4'),
-    (dict(embed_dims=96, num_heads=5), 'num_heads=5.*use values such as 768 and 12')])
+    (dict(embed_dims=96, num_heads=5), 'num_heads=5.*use values such as 768 and 12'),
+    (dict(stem='linear'), "stem='linear' is unknown; use 'patch' or 'conv'"),
+    (dict(stem='conv', patch_size=14), 'patch_size=14 must be a power of 2'),
+    (dict(stem='conv', embed_dims=96), 'embed_dims=96 a multiple of 64')])
 def test_invalid_arguments_of_vit_are_user_errors(bad, message):
     with pytest.raises(UserError, match=message):
         ViT(**bad)

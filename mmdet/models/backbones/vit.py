@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import UserError
+from mmdet.models.layers.conv_stem import ConvStem
 from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 
@@ -53,15 +54,21 @@ class ViT(BaseModule):
         patch_size: side of a patch in pixels. The strides above are those of 16; for 14, as in MAE's published ViT-H,
             they are 7, 14 and 28.
         with_cp: recompute block activations in the backward pass instead of keeping them (less memory, more time).
+        stem: how patches are embedded. ``'patch'``: linearly, as published. ``'conv'``: by convolutions, whose finer
+            map is added to the output of the smallest stride, see :class:`~mmdet.models.layers.conv_stem.ConvStem`;
+            learns faster from random weights, but cannot load MAE's.
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=...)`` loads MAE's file or a state dict.
 
     Raises:
-        UserError: if depth, channels and heads are inconsistent.
+        UserError: if ``stem`` is unknown, or if depth, channels and heads are inconsistent.
     """
 
     def __init__(self, embed_dims: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
-                 patch_size: int = 16, with_cp: bool = False, init_cfg: dict | None = None) -> None:
+                 patch_size: int = 16, with_cp: bool = False, stem: str = 'patch',
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        if stem not in ('patch', 'conv'):
+            raise UserError(f"ViT stem={stem!r} is unknown; use 'patch' or 'conv'")
         if depth < 4 or depth % 4:
             raise UserError(f'ViT depth={depth} does not divide into four stages; use a multiple of 4, such as 12')
         if embed_dims % 4 or embed_dims % num_heads:
@@ -72,7 +79,12 @@ class ViT(BaseModule):
         self.out_channels = (embed_dims,) * 3
         self.out_strides = (patch_size // 2, patch_size, patch_size * 2)
         self.grid = _PRETRAIN_SIZE // patch_size
-        self.patch_embed = PatchEmbed(_PRETRAIN_SIZE, patch_size, 3, embed_dims, strict_img_size=False, flatten=False)
+        self.patch_embed: PatchEmbed | ConvStem
+        if stem == 'conv':
+            self.patch_embed = ConvStem(embed_dims, patch_size)
+        else:
+            self.patch_embed = PatchEmbed(_PRETRAIN_SIZE, patch_size, 3, embed_dims, strict_img_size=False,
+                                          flatten=False)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         table = sincos_position_embedding(embed_dims, (self.grid, self.grid))
         self.pos_embed = nn.Parameter(table[None], requires_grad=False)
@@ -144,7 +156,7 @@ class ViT(BaseModule):
         Returns:
             (B, C, H/8, W/8), (B, C, H/16, W/16) and (B, C, H/32, W/32).
         """
-        x = self.patch_embed(x)
+        x, skip = self.patch_embed(x) if isinstance(self.patch_embed, ConvStem) else (self.patch_embed(x), None)
         height, width = x.shape[-2:]
         x = (x + self._position(height, width)).flatten(2).transpose(1, 2)  # (B, N, C)
         cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
@@ -159,4 +171,5 @@ class ViT(BaseModule):
         _, half, third, last = (stage.transpose(1, 2).unflatten(2, (height, width)) for stage in stages)
         if not x.is_cuda:  # on the CPU, group norm is fifty times slower on channels-last maps, which these are
             half, third, last = half.contiguous(), third.contiguous(), last.contiguous()
-        return resize(half, 2), third, resize(last, 0.5)
+        finest = resize(half, 2)
+        return finest if skip is None else finest + skip, third, resize(last, 0.5)
