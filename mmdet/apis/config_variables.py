@@ -37,7 +37,7 @@ def read_with_variables(cfg: Config, edits: Sequence[tuple[str, Any]]) -> Config
     for key, value in edits:
         alone = _read(cfg, [(key, value)])
         name = key.partition('.')[0]
-        if alone[name] != cfg[name] and _without(alone, name) == _without(cfg, name):
+        if alone[name] != cfg.get(name) and _without(alone, name) == _without(cfg, name):
             raise UserError(f'--cfg-options {key}: nothing in {cfg.filename} is built from {name!r}'
                             + _instead(cfg, key))
     changed = _read(cfg, edits)

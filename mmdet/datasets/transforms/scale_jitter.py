@@ -27,7 +27,8 @@ class RandomScaleCropClip(BaseTransform):
     ``scale_factor`` is multiplied by the total factor.
 
     Args:
-        size: long and short side of the result, in pixels; the long side is along the longer side of the clip.
+        size: long and short side of the result, in pixels; the long side is along the longer side of the clip. None:
+            the size of the clip, for data sets whose videos all have the same size or have been resized to it.
         scale: range of s, from which it is drawn uniformly.
         drift: largest movement of the crop from the first to the last frame, at constant speed, as a share of the
             width and of the height of the result.
@@ -38,10 +39,11 @@ class RandomScaleCropClip(BaseTransform):
             normalisation, like the padding of batches.
     """
 
-    def __init__(self, size: Sequence[int], scale: Sequence[float] = (.3, 2.), drift: float = 0., min_area: int = 16,
-                 min_share: float = .1, prob: float = 1., fill: Sequence[float] = (104, 116, 124)) -> None:
+    def __init__(self, size: Sequence[int] | None = None, scale: Sequence[float] = (.3, 2.), drift: float = 0.,
+                 min_area: int = 16, min_share: float = .1, prob: float = 1.,
+                 fill: Sequence[float] = (104, 116, 124)) -> None:
         name = type(self).__name__
-        self.size = checked_scale(size)
+        self.size = None if size is None else checked_scale(size)
         self.scale = checked_range(f'{name}.scale', scale, .01, 100)
         self.drift = checked_number(f'{name}.drift', drift, 0, 1)
         self.min_area = checked_count(f'{name}.min_area', min_area, 1)
@@ -54,10 +56,11 @@ class RandomScaleCropClip(BaseTransform):
     def transform(self, results: dict) -> dict:
         rng, frames = results['rng'], results['frames']
         height, width = frames[0]['img_shape']
-        long, short = max(self.size), min(self.size)
+        scale = self.size or (height, width)
+        long, short = max(scale), min(scale)
         size = (short, long) if width >= height else (long, short)
         jitter = rng.random() < self.prob
-        factor = keep_ratio_factor(height, width, self.size) * (rng.uniform(*self.scale) if jitter else 1.)
+        factor = keep_ratio_factor(height, width, scale) * (rng.uniform(*self.scale) if jitter else 1.)
         lengths = np.array([width, height]) * factor
         offset = _random_offset(lengths, np.array(size[::-1]), _centre(frames, rng) * lengths, rng) if jitter else 0.
         path = rng.uniform(-self.drift, self.drift, 2) * size[::-1] if jitter and self.drift else np.zeros(2)

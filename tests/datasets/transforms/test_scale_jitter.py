@@ -10,8 +10,15 @@ OBJECTS = ((10, 8, 24, 16), (50, 30, 20, 22))
 
 
 def test_scale_one_at_the_size_of_the_clip_changes_nothing():
-    frames = RandomScaleCropClip((80, 60), scale=(1, 1))(rectangle_clip(*OBJECTS))['frames']
-    assert all(map(equal_frames, frames, rectangle_clip(*OBJECTS)['frames']))
+    for size in ((80, 60), None):
+        frames = RandomScaleCropClip(size, scale=(1, 1))(rectangle_clip(*OBJECTS))['frames']
+        assert all(map(equal_frames, frames, rectangle_clip(*OBJECTS)['frames']))
+
+
+def test_without_a_size_clips_keep_theirs():
+    for size in ((60, 80), (81, 35)):
+        frame = RandomScaleCropClip()(rectangle_clip((4, 4, 20, 20), size=size))['frames'][0]
+        assert frame['img'].shape[:2] == frame['img_shape'] == size
 
 
 @pytest.mark.parametrize('size', [(60, 80), (80, 60), (40, 200)], ids=['wide', 'high', 'very wide'])
