@@ -1,9 +1,11 @@
-"""Build the custom operators of mmdet/ops: for `pip install .`, and in place for `compile.sh`.
+"""Build the package for `pip install .`, and the custom operators of mmdet/ops in place for `compile.sh`.
 
 The metadata is in pyproject.toml. The library contains CUDA kernels if this machine has a GPU and a CUDA toolkit that
 fits the installed PyTorch; FORCE_CUDA=1 builds them without a GPU, too, and FORCE_CUDA=0 never builds them. These
 environment variables are respected: CUDA_HOME, CXX, TORCH_CUDA_ARCH_LIST, MAX_JOBS. Each error is reported in one line
 with its remedy. Without a C++ compiler pip installs the Python code alone: the library only makes it faster.
+
+The wheel also carries what lies beside the package in a clone (PROJECT_FILES), in mmdet/.mim; see mmdet/shipped.py.
 """
 import os
 import re
@@ -13,17 +15,40 @@ import sys
 import tempfile
 from pathlib import Path
 
+CXX = os.environ.setdefault('CXX', 'c++' if shutil.which('c++') else 'g++')
+COMPILES = 'build_ext' in sys.argv or shutil.which(CXX) is not None
 try:
-    import torch
+    if COMPILES:
+        import torch
     from setuptools import setup
+    from setuptools.command.build_py import build_py
 except ImportError as error:
     sys.exit(f'mmdet/ops: {sys.executable} has no {error.name}; install it there: '
              f'{sys.executable} -m pip install torch==2.11.0 "setuptools<82" ninja')
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = Path('mmdet/ops/correlation/csrc')
+PROJECT_FILES = ('configs', 'tools', 'checkpoints', 'data/shapes.mp4', 'train.py', 'test_video.py')
 # Turing, Ampere to Ada, Hopper; newer GPUs compile the PTX when they first load it.
 DEFAULT_ARCHITECTURES = '7.5;8.0;9.0+PTX'
+
+
+class BuildWithProjectFiles(build_py):
+    """Copy PROJECT_FILES into mmdet/.mim of the wheel; an editable installation finds them in the clone."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, 'mmdet/.mim')
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+        for name in PROJECT_FILES:
+            destination = target / name
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, destination, ignore=shutil.ignore_patterns('__pycache__', '.*'))
+            else:
+                shutil.copy2(ROOT / name, destination)
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess:
@@ -122,21 +147,20 @@ def extensions(cuda_home: Path | None) -> tuple[list, dict]:
 
 def main() -> None:
     # Files other than Python modules that belong in the wheel.
-    data = {'mmdet.ops.correlation': ['LICENSE'],
-            'mmdet.visualization.report': ['report.html', 'report.css', 'report.js']}
-    cxx = os.environ.setdefault('CXX', 'c++' if shutil.which('c++') else 'g++')
-    if 'build_ext' not in sys.argv and shutil.which(cxx) is None:
-        print(f'mmdet/ops: there is no C++ compiler {cxx}, so the operators stay plain PyTorch')
-        setup(package_data=data)
+    data = {'mmdet': ['**/LICENSE', '**/*.html', '**/*.css', '**/*.js']}
+    commands: dict = {'build_py': BuildWithProjectFiles}
+    if not COMPILES:
+        print(f'mmdet/ops: there is no C++ compiler {CXX}, so the operators stay plain PyTorch')
+        setup(cmdclass=commands, package_data=data)
         return
     cuda_home = choose_cuda()
-    check_compilers(cxx, cuda_home)
+    check_compilers(CXX, cuda_home)
     if cuda_home:
         os.environ['CUDA_HOME'] = str(cuda_home)  # read by torch.utils.cpp_extension when it is imported
         if not torch.cuda.is_available():
             os.environ.setdefault('TORCH_CUDA_ARCH_LIST', DEFAULT_ARCHITECTURES)
-    modules, commands = extensions(cuda_home)
-    setup(ext_modules=modules, cmdclass=commands, package_data=data)
+    modules, build_ext = extensions(cuda_home)
+    setup(ext_modules=modules, cmdclass=commands | build_ext, package_data=data)
 
 
 main()

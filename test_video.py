@@ -2,13 +2,13 @@
 import sys
 from collections.abc import Sequence
 
-from mmdet.apis.cli import CommandParser, add_launch_arguments, existing_file, run_command
+from mmdet.apis.cli import CommandParser, add_launch_arguments, config_file, run_command
 from mmdet.apis.launch import start_processes
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='test_video.py', description='Test a model on videos. Flags may contain - for _.')
-    parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
+    parser.add_argument('config', type=config_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
     parser.add_argument('checkpoint', nargs='?',
                         help='trained weights: path, address (https://, hf://) or name (tools/weights.py list); not '
                              'needed with --load_result')

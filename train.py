@@ -2,13 +2,13 @@
 import sys
 from collections.abc import Sequence
 
-from mmdet.apis.cli import CommandParser, add_launch_arguments, checkpoint_source, existing_file, run_command
+from mmdet.apis.cli import CommandParser, add_launch_arguments, checkpoint_source, config_file, run_command
 from mmdet.apis.launch import start_processes
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='train.py', description='Train a model. Flags may be written with - for _.')
-    parser.add_argument('config', type=existing_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
+    parser.add_argument('config', type=config_file, help='for example configs/vitmae_cnp_contrast_ms_1x.py')
     parser.add_argument('--work_dir', help='folder for checkpoints and logs (default: work_dirs/<config>)')
     parser.add_argument('--load_from', type=checkpoint_source, metavar='WEIGHTS',
                         help='start from these weights of a detector or a backbone: path, address (https://, hf://) '

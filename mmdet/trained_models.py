@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+from mmdet.shipped import CONFIGS
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ def test_every_package_is_pinned_once():
     assert len(set(names)) == len(names)
 
 
-def test_conda_installs_the_same_packages():
+def test_conda_installs_the_same_packages_into_memcnp():
     conda = yaml.safe_load((ROOT / 'env_conda.yml').read_text())
+    assert conda['name'] == 'memcnp'
     assert conda['dependencies'][-1]['pip'] == pins()

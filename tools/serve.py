@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, positive_int, run_command
 from mmdet.video.video_options import check_video_options
 
 
@@ -15,7 +15,7 @@ def build_parser() -> CommandParser:
         'Serves POST /videos (body: a video file; response: a JSON line for each frame) and POST /streams/NAME (body: '
         'an image, the next frame of that stream; response: JSON). Several requests may be processed at the same time. '
         'There is no authentication, see --host.'))
-    parser.add_argument('config', type=existing_file, help='config file')
+    parser.add_argument('config', type=config_file, help='config file')
     parser.add_argument('checkpoint', type=checkpoint_source,
                         help='trained weights: path, address (https://, hf://) or name (tools/weights.py list)')
     parser.add_argument('--host', default='127.0.0.1',

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Creates .venv from env_pip.txt. Called by `make setup`; PYTHON chooses the interpreter (default: python3.12, 3.11, 3).
+# Creates .venv from env_pip.txt. Called by `make setup`; PYTHON chooses the interpreter (default: python3.12, 3.13, 3.11, 3).
 set -eu
 cd "$(dirname "$0")/.."
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 python=
-for candidate in ${PYTHON:-python3.12 python3.11 python3}; do
+for candidate in ${PYTHON:-python3.12 python3.13 python3.11 python3}; do
     if fits "$candidate"; then python=$candidate; break; fi
 done
 if [ -z "$python" ]; then
-    echo "error: found no Python 3.11 or 3.12 (tried: ${PYTHON:-python3.12 python3.11 python3}); install one, or run: make PYTHON=/path/to/python3.12 ..." >&2
+    echo "error: found no Python 3.11, 3.12 or 3.13 (tried: ${PYTHON:-python3.12 python3.13 python3.11 python3}); install one, or run: make PYTHON=/path/to/python3.12 ..." >&2
     exit 2
 fi
 if ! { fits .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; }; then

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, one_line, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, one_line, run_command
 from mmdet.errors import EXIT_USER_ERROR, UserError
+from mmdet.shipped import is_config_name
 from mmdet.trained_models import DEFAULT, MODELS
 from mmdet.video.video_options import OUTPUTS, check_video_options
 from mmdet.zoo import WEIGHTS
@@ -76,12 +77,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = build_parser()
     args = parser.parse_intermixed_args(argv)
     if args.model:
-        if config := next((word for word in args.words if word.endswith('.py')), None):
+        if config := next((word for word in args.words if is_config_name(word)), None):
             parser.error(f'--model {args.model} brings its own config: leave {config} and the checkpoint out')
         args.videos = args.words
         args.config, args.checkpoint = MODELS[args.model].config, MODELS[args.model].weights
         return args
-    place = next((place for place, word in enumerate(args.words) if word.endswith('.py')), None)
+    place = next((place for place, word in enumerate(args.words) if is_config_name(word)), None)
     if place is None:
         weights = next((word for word in args.words if word.endswith(_WEIGHTS)
                         or (word in WEIGHTS and not Path(word).exists())), None)
@@ -98,7 +99,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     if len(behind) != 1:
         parser.error(f'one CHECKPOINT is expected after {config}' + (f', not {" ".join(behind)}' if behind else ''))
     try:
-        args.config, args.checkpoint = existing_file(config), checkpoint_source(behind[0])
+        args.config, args.checkpoint = config_file(config), checkpoint_source(behind[0])
     except ArgumentTypeError as error:
         parser.error(str(error))
     return args

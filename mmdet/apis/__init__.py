@@ -10,6 +10,10 @@ _HOME = dict(train='training', test='testing', init_model='inference', load_conf
 __all__ = ['VideoInferencer', 'export_result', 'init_model', 'load_config', 'test', 'train', 'write_report']
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f'mmdet.apis.{_HOME[name]}'), name)

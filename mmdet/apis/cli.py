@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mmdet.errors import EXIT_USER_ERROR, UserError
+from mmdet.shipped import find_config, find_shipped
 from mmdet.zoo import find_weights
 
 _ECHO = re.compile(r'(?i)\bnccl|gloo|\bpeer\b')  # in the errors of a process after another process has failed
+CONSOLE_COMMANDS = ('memcnp-train', 'memcnp-test', 'memcnp-video', 'memcnp-eval')
 _TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
 
 
@@ -29,6 +31,9 @@ class CommandParser(argparse.ArgumentParser):
     """``ArgumentParser`` that accepts ``--like_this`` and ``--like-this``; errors are one line on stderr, status 2."""
 
     def __init__(self, **kwargs: Any) -> None:
+        command = Path(sys.argv[0]).name
+        if command in CONSOLE_COMMANDS:  # of an installed package, which runs the same script
+            kwargs['prog'] = command
         super().__init__(allow_abbrev=False, **kwargs)
         self._booleans: list[str] = []
         self._words: list[str] = []
@@ -80,8 +85,16 @@ def _key_value(text: str) -> tuple[str, str]:
 
 
 def existing_file(text: str) -> str:
-    """Argument type: an existing file (``~`` is expanded)."""
-    path = Path(text).expanduser()
+    """Argument type: an existing file (``~`` is expanded), or a shipped one by its path in the project."""
+    return _existing(text, find_shipped(text))
+
+
+def config_file(text: str) -> str:
+    """Argument type: an existing config file, or the name of a shipped config."""
+    return _existing(text, find_config(text))
+
+
+def _existing(text: str, path: Path) -> str:
     if not path.is_file():
         near = [str(candidate) for candidate in sorted(path.parent.glob(f'*{path.suffix}'))[:5]] if path.suffix else []
         raise argparse.ArgumentTypeError(f'no such file: {text}' + (f'; there are {", ".join(near)}' if near else ''))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
@@ -16,6 +15,7 @@ from mmdet.apis.config_names import BUILDERS_OWN, arguments_of, did_you_mean, fi
 from mmdet.apis.config_options import apply_options
 from mmdet.datasets.layout import find_annotations
 from mmdet.errors import UserError
+from mmdet.shipped import CONFIGS, find_config
 
 # minimum values of integers; -1, where it is allowed, means "never" or "all"
 _WHOLE_NUMBERS = {'train_cfg.max_epochs': 1, 'train_cfg.max_iters': 1, 'train_dataloader.batch_size': 1,
@@ -32,7 +32,7 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
     Data sets without ``num_classes`` get that of the model, which is compared with their annotation files.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of a shipped config: ``'memcnp_toy'``.
         options: dotted keys and their values as text, see :func:`mmdet.apis.config_options.parse_value`. A new value of
             a variable of the config's files, such as ``data_root``, also applies to all values built from it.
 
@@ -40,11 +40,12 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
         UserError: unreadable file, no model in it, unknown key, unknown registry name, unknown constructor argument,
             an option of another type than the previous value, parts of the model with different numbers of classes.
     """
-    path = Path(path).expanduser()
+    path = find_config(path)
     if not path.is_file():
         raise UserError(f'{path}: no such config file')
     if path.suffix != '.py':  # mmengine's reader of YAML would build any Python object that the file names
         raise UserError(f'{path}: configs are Python files, named *.py')
+    os.environ['MEMCNP_CONFIGS'] = str(CONFIGS)  # for _base_ = '{{$MEMCNP_CONFIGS:}}/memcnp_toy.py'
     try:
         cfg = Config.fromfile(path)
         list(typed_dicts(cfg._cfg_dict, ''))  # mmengine imports lazily: access every value to find failing imports

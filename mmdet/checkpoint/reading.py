@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mmdet.download import fetch
 from mmdet.errors import UserError
+from mmdet.shipped import find_shipped
 from mmdet.zoo import find_weights, near_names
 
 _SAFETENSORS = '.safetensors'
@@ -69,7 +70,7 @@ def find_checkpoint(path: str | os.PathLike, otherwise: str = '') -> Path:
     Raises:
         UserError: the file does not exist; see also :func:`mmdet.download.fetch`.
     """
-    found = Path(path).expanduser()
+    found = find_shipped(path)
     if found.is_file():
         return found
     weights = find_weights(path)

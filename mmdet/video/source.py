@@ -17,6 +17,7 @@ import numpy as np
 
 from mmdet.errors import UserError
 from mmdet.paths import IMAGE_ENDINGS, match_paths, output_name, shown, visible_files, visible_folders
+from mmdet.shipped import find_shipped
 from mmdet.video.arrays import bgr_image, check_video_array
 from mmdet.video.frames import DEFAULT_FPS, Reader, VideoFrame, number_of
 from mmdet.video.image_reader import FLOAT_ENDINGS, ImageReader
@@ -165,7 +166,7 @@ def find_videos(text: str | os.PathLike) -> list[LocalVideo]:
         UserError: there are no videos, or images mixed with video files.
     """
     text = os.fspath(text)
-    path = Path(text).expanduser()
+    path = find_shipped(text)
     if path.is_dir():
         return _in_folder(path, text)
     if path.exists():

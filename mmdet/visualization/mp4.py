@@ -47,7 +47,7 @@ BT709_PRIMARIES, SRGB_TRANSFER, BT601_MATRIX, VIDEO_RANGE = 1, 13, 6, 1
 
 
 class Mp4Writer(ClosingWriter):
-    """Write an MP4 file: H.264 if PyAV is installed (the extra ``video``) or OpenCV has an encoder for it, else MPEG-4
+    """Write an MP4 file: H.264 if PyAV is installed or OpenCV has an encoder for it, else MPEG-4
     Part 2, with one warning.
 
     A file written by PyAV is readable up to the last seconds even if the process is killed.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, config_file, positive_int, run_command
 from mmdet.apis.launch import start_processes
 from mmdet.files import atomic_open, check_writable
 
@@ -39,7 +39,7 @@ def padded_size(text: str) -> tuple[int, int]:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(prog='tools/analysis_tools/benchmark.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', type=existing_file, help='model config')
+    parser.add_argument('config', type=config_file, help='model config')
     parser.add_boolean('--train', help='measure a training step')
     parser.add_boolean('--loading', help='measure training with the data and workers of the config')
     parser.add_boolean('--test', help='measure frames per second, online and batched')

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, positive_int, run_command
 
 WIDTH, HEIGHT, FPS = 640, 360, 30
 WARM_UP = 1000  # frames
@@ -22,7 +22,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/benchmark_video.py', description=(
         f'Processes a {WIDTH}x{HEIGHT} toy video with VideoInferencer twice, without and with output files, and prints '
         f'the frames per second and the growth of resident memory after the first {WARM_UP} frames.'))
-    parser.add_argument('config', nargs='?', type=existing_file,
+    parser.add_argument('config', nargs='?', type=config_file,
                         help='config file (default: a stub detector that only waits)')
     parser.add_argument('checkpoint', nargs='?', type=checkpoint_source, help='trained weights')
     parser.add_argument('--frames', type=positive_int, default=20000, metavar='N',

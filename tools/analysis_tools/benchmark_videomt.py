@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, config_file, positive_int, run_command
 from mmdet.files import atomic_open, check_writable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def size_of(text: str) -> tuple[int, int]:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(prog='tools/analysis_tools/benchmark_videomt.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('configs', nargs='*', type=existing_file, help='configs of VidEoMT (default: S, B, L)')
+    parser.add_argument('configs', nargs='*', type=config_file, help='configs of VidEoMT (default: S, B, L)')
     parser.add_argument('--size', type=size_of, default=(448, 800), metavar='HEIGHTxWIDTH',
                         help='network input, multiples of 32 (default: 448x800, for a 720x1280 video)')
     parser.add_argument('--original', type=size_of, default=(720, 1280), metavar='HEIGHTxWIDTH',

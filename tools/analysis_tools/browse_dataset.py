@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, config_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -14,7 +14,7 @@ def build_parser() -> CommandParser:
         'Draws items of a config\'s data set after all transforms and writes PNG files: training pairs (key frame on '
         'the left, reference frame on the right) or test clips, with masks, boxes, categories and ids if the pipeline '
         'loads them. An object has the same colour in all frames.'))
-    parser.add_argument('config', type=existing_file, help='config file')
+    parser.add_argument('config', type=config_file, help='config file')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='output folder')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train',
                         help='data set of the config (default: train)')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, positive_int, run_command
 
 
 def build_parser() -> CommandParser:
@@ -15,7 +15,7 @@ def build_parser() -> CommandParser:
         'location reads (the perplexity of its weights), and the variation of the contexts over a frame relative to '
         'that of the features. Writes memory.json, units.png and maps.png. See docs/memory_report.md for the '
         'definitions.'))
-    parser.add_argument('config', type=existing_file, help='config of a MemCNP model')
+    parser.add_argument('config', type=config_file, help='config of a MemCNP model')
     parser.add_argument('checkpoint', type=checkpoint_source, help='trained weights')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='output folder')
     parser.add_argument('--frames', type=positive_int, default=32, metavar='N',

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ def build_parser() -> CommandParser:
         "Converts torchvision's maskrcnn_resnet50_fpn weights to initial weights for a MaskTrack or CMaskTrack R-CNN "
         'config (train.py CONFIG --load_from TARGET). The track head is initialised with the layers of the box head. '
         "docs/torchvision.md compares the detections with torchvision's."))
-    parser.add_argument('config', type=existing_file, help='config of the model')
+    parser.add_argument('config', type=config_file, help='config of the model')
     parser.add_argument('source', type=checkpoint_source, help='maskrcnn_resnet50_fpn_coco, an address or a file')
     parser.add_argument('target', help='output file')
     return parser
