@@ -158,11 +158,14 @@ def test_autocast_is_that_of_a_plain_step():
             assert (mine.grad - parameter.grad).norm() < 0.05 * parameter.grad.norm() + 1e-4, name
 
 
-@pytest.mark.parametrize('update_mode', ['top1', 'all'])
-def test_memcnp_is_trained_equally_with_and_without_graphs(device, update_mode):
+@pytest.mark.parametrize('head', [
+    dict(update_mode='top1'), dict(update_mode='all'),
+    dict(memory=dict(read_temperature=0.1, decay='counted', init_units='kmeans', per_level=True))],
+    ids=['top1', 'all', 'options of the memory'])
+def test_memcnp_is_trained_equally_with_and_without_graphs(device, head):
     """Two sizes with other numbers of objects in turn, three steps of each, the first of each without graph."""
     torch.manual_seed(0)
-    plain = build_memcnp(embed_dims=32, channels=32, update_mode=update_mode, track_jitter=0.0).to(device).train()
+    plain = build_memcnp(embed_dims=32, channels=32, track_jitter=0.0, **head).to(device).train()
     graphed = copy.deepcopy(plain)
     graphed.graph_training, graphed._training_graphs = True, TrainingGraphs(first_calls=1)
     optimizer = torch.optim.SGD(plain.parameters(), 1e-2, momentum=0.9)
