@@ -32,7 +32,7 @@ model = dict(
             type='CNPMemory', read_temperature=1.0, decay='all', init_units='normal', per_level=False,
             online_memory=None),
         write_target='published',
-        assigner=dict(type='UncertaintyAssigner', top_k=4),
+        assigner=dict(type='UncertaintyAssigner', top_k=4, max_top_k=None, fraction=0.25, scale_ranges=None),
         track_jitter=0.05,
         test_cfg=dict(nms_pre=200, score_thr=0.015, nms_thr=0.5, max_per_img=10)),
     tracker=dict(

@@ -144,6 +144,7 @@ class CNPContrastHead(BaseDenseHead):
                                  **(memory or {})}) if num_units else None
         self.init_branches(self.fcos_cls)
         self.assigner = TASK_UTILS.build(assigner or dict(type='UncertaintyAssigner'))
+        self.assigner.check_levels(len(self.strides))
         self.track_jitter = track_jitter
         self.test_settings = TestSettings.of('CNPContrastHead', test_cfg, nms_pre=200, score_thr=0.015, nms_thr=0.5,
                                              max_per_img=10)

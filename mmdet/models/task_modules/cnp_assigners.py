@@ -17,6 +17,7 @@ from torch import Tensor
 from mmdet.errors import UserError
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import bbox2distance
+from mmdet.ops.device import device_constant
 from mmdet.registry import TASK_UTILS
 
 
@@ -62,7 +63,13 @@ def centerness_targets(distances: Tensor, valid: Tensor, level_sizes: Sequence[t
 
 
 class _Assigner(ABC):
-    """Base class of the assigners, which computes the geometry of locations and objects."""
+    """Base class of the assigners, which computes the geometry of locations and objects.
+
+    Attributes:
+        num_levels: number of levels that the arguments are for; None: any number.
+    """
+
+    num_levels: int | None = None
 
     def __call__(self, points: Tensor, level_sizes: Sequence[tuple[int, int]], sigmas: Tensor,
                  targets: PaddedTargets) -> Assignment:
@@ -85,6 +92,12 @@ class _Assigner(ABC):
         return Assignment(index, gt, positive, negative & targets.valid.any(dim=1, keepdim=True), in_box.any(dim=2),
                           centerness)
 
+    def check_levels(self, num_levels: int) -> None:
+        """Raise UserError unless the arguments are for a head with ``num_levels`` levels."""
+        if self.num_levels not in (None, num_levels):
+            raise UserError(f'{type(self).__name__} has arguments for {self.num_levels} levels, the head '
+                            f'{num_levels} levels; set one range of scale_ranges for each level')
+
     @abstractmethod
     def assign(self, distances: Tensor, in_box: Tensor, closest: Tensor, centerness: Tensor, sigmas: Tensor,
                level_sizes: Sequence[tuple[int, int]], targets: PaddedTargets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -100,22 +113,57 @@ class UncertaintyAssigner(_Assigner):
     other locations with a score below 0. All others are ignored.
 
     Args:
-        top_k: maximum number of positives per level and object.
+        top_k: maximum number of positives per level and object. Published: 4.
+        max_top_k: if set, the number grows with the object from ``top_k`` to ``max_top_k``: it is ``fraction`` times
+            the number of the level's locations in the object's box, rounded. None, as published: it is constant.
+        fraction: see ``max_top_k``; in (0, 1].
+        scale_ranges: (min, max) for each level, finest first: the sizes √(w·h) in pixels, bounds included, of the
+            objects that the level detects. An object within no range is detected by the level of the nearest range.
+            Locations of other levels nearest to its centre are negative. None, as published: all levels detect all
+            objects.
+
+    Raises:
+        UserError: an argument is out of range.
     """
 
-    def __init__(self, top_k: int = 4) -> None:
-        self.top_k = top_k
+    def __init__(self, top_k: int = 4, max_top_k: int | None = None, fraction: float = 0.25,
+                 scale_ranges: Sequence[Sequence[float]] | None = None) -> None:
+        if top_k < 1:
+            raise UserError(f'UncertaintyAssigner top_k={top_k!r} is too small; use 1 or more')
+        if max_top_k is not None and max_top_k < top_k:
+            raise UserError(f'UncertaintyAssigner max_top_k={max_top_k!r} is less than top_k={top_k!r}')
+        if not 0 < fraction <= 1:
+            raise UserError(f'UncertaintyAssigner fraction={fraction!r} is not within (0, 1]')
+        if scale_ranges is not None and not all(len(pair) == 2 and pair[0] <= pair[1] for pair in scale_ranges):
+            raise UserError(f'UncertaintyAssigner scale_ranges={scale_ranges!r} are not pairs (min, max) of sizes in '
+                            'pixels')
+        self.top_k, self.fraction = top_k, fraction
+        self.max_top_k = top_k if max_top_k is None else max_top_k
+        self.scale_ranges = None
+        if scale_ranges is not None:
+            self.scale_ranges = tuple((low, high) for low, high in scale_ranges)
+            self.num_levels = len(self.scale_ranges)
 
     def assign(self, distances: Tensor, in_box: Tensor, closest: Tensor, centerness: Tensor, sigmas: Tensor,
                level_sizes: Sequence[tuple[int, int]], targets: PaddedTargets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         num_gt = targets.valid.shape[1]
+        sizes = [height * width for height, width in level_sizes]
         score = centerness - sigmas.mean(dim=-1).clamp(max=1)  # (B, N)
         mine = (closest[:, None] == torch.arange(num_gt, device=closest.device)[:, None]) & targets.valid[..., None]
+        background = score < 0
+        if self.scale_ranges is not None:
+            detected = torch.cat([detects[..., None].expand(-1, -1, size) for detects, size in zip(
+                self._levels_of(targets.gt_bboxes).unbind(dim=2), sizes)], dim=2)  # (B, G, N)
+            background = background | ~detected.gather(1, closest[:, None]).squeeze(1)
+            mine = mine & detected
         per_gt = score[:, None].masked_fill(~mine, -torch.inf)  # (B, G, N)
-        sizes = [height * width for height, width in level_sizes]
         values, indices, start = [], [], 0
-        for size, level in zip(sizes, per_gt.split(sizes, dim=2)):
-            value, index = level.topk(min(self.top_k, size), dim=2)
+        for size, level, in_level in zip(sizes, per_gt.split(sizes, dim=2), in_box.split(sizes, dim=1)):
+            value, index = level.topk(min(self.max_top_k, size), dim=2)
+            if self.top_k < self.max_top_k:
+                count = (in_level.sum(dim=1) * self.fraction).round().clamp(self.top_k, self.max_top_k)  # (B, G)
+                rank = torch.arange(value.shape[2], device=value.device)
+                value = value.masked_fill(rank >= count[..., None], -torch.inf)
             values.append(value)
             indices.append(index + start)
             start += size
@@ -125,7 +173,15 @@ class UncertaintyAssigner(_Assigner):
         positive = value.isfinite() & in_box.any(dim=2).gather(1, index)
         # counted, since an empty slot may have the location of a positive slot
         taken = torch.zeros_like(index[:, :1].expand(score.shape)).scatter_add(1, index, positive.long())
-        return index, gt, positive, (taken == 0) & (score < 0)
+        return index, gt, positive, (taken == 0) & background
+
+    def _levels_of(self, gt_bboxes: Tensor) -> Tensor:
+        """Return which levels detect objects (B, G, 4), as a mask (B, G, levels)."""
+        assert self.scale_ranges is not None
+        low, high = (device_constant(bounds, gt_bboxes.device) for bounds in zip(*self.scale_ranges))  # (levels,)
+        size = (gt_bboxes[..., 2:] - gt_bboxes[..., :2]).clamp(min=0).prod(dim=-1).sqrt()[..., None]  # (B, G, 1)
+        outside = torch.maximum(low - size, size - high).clamp(min=0)
+        return outside == outside.amin(dim=2, keepdim=True)
 
 
 @TASK_UTILS.register_module()
