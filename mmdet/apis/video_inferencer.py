@@ -233,7 +233,7 @@ class VideoInferencer:
             # objects below the threshold have already been removed
             visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
             consumers.append(SequenceVisualizer(out, fps=fps or source.fps, outputs=kinds, visualizer=visualizer,
-                                                use_times=fps is None))
+                                                use_times=fps is None, audio=_video_file(source)))
         return FrameSink(*consumers)
 
     def _clips(self, source: VideoSource) -> Generator[dict, None, None]:
@@ -300,6 +300,11 @@ def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
             step = {**step, 'scale': tuple(min(side, max_size) for side in step['scale'])}
         chosen.append(TRANSFORMS.build(step))
     return Compose(chosen)
+
+
+def _video_file(source: VideoSource) -> Path | None:
+    """Return the path of the video file that is read; None for other sources."""
+    return source.path if source.path is not None and source.path.is_file() else None
 
 
 def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, name: str = 'video') -> dict:

@@ -39,6 +39,8 @@ X264_SETTINGS = {'preset': 'superfast', 'crf': '24', 'coder': 'vlc', 'bf': '0'}
 # While it is written, the file consists of fragments that can be played once they are on disk; closing converts it to
 # an ordinary MP4. Without flush_packets, the end of a fragment would stay in memory until the next one.
 MP4_SETTINGS = {'movflags': 'hybrid_fragmented+frag_keyframe+empty_moov', 'flush_packets': '1'}
+# without it, FFmpeg would begin the audio at 0 even if its first packet is later
+WITH_AUDIO = {'use_editlist': '1'}
 FRAGMENT_SECONDS = 2
 FRAGMENT_FRAMES = (12, 250)  # smallest number, since key frames are large; largest, since a fragment is in memory
 TICKS_PER_SECOND = 10_000  # smallest resolution of the times of frames
@@ -55,15 +57,18 @@ class Mp4Writer(ClosingWriter):
     Args:
         path: path of the file, which is created with the first frame; its folder is created if missing.
         fps: frames per second, if frames have no times. OpenCV can write a constant frame rate only.
+        audio: video file whose frames are written, at their times, and whose audio is added; None: no audio. OpenCV
+            cannot write audio.
 
     Raises:
         UserError: the file cannot be written, or fps is not positive.
     """
 
-    def __init__(self, path: str | os.PathLike, fps: float) -> None:
+    def __init__(self, path: str | os.PathLike, fps: float, audio: Path | None = None) -> None:
         check_fps(fps)
         self.path = Path(path)
         self.fps = fps
+        self._audio = audio
         self._video: X264Video | cv2.VideoWriter | None = None
         self._size = (0, 0)
         make_folder(self.path.parent)
@@ -100,7 +105,7 @@ class Mp4Writer(ClosingWriter):
     def _open(self) -> X264Video | cv2.VideoWriter:
         codec = find_codec()
         if codec == 'libx264':
-            return X264Video(self.path, self.fps, self._size)
+            return X264Video(self.path, self.fps, self._size, self._audio)
         if not is_utf8(str(self.path)):  # OpenCV crashes
             raise UserError(f'cannot write {shown(self.path)}: OpenCV takes paths in UTF-8 only; choose another '
                             'folder, or pip install av')
@@ -117,13 +122,16 @@ class X264Video:
         path: path of the file.
         fps: frames per second; written as a fraction.
         size: width and height in pixels, even.
+        audio: see :class:`Mp4Writer`.
 
     Raises:
         UserError: the file cannot be written; also raised by :meth:`write` and :meth:`release`.
     """
 
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: float, size: tuple[int, int], audio: Path | None = None) -> None:
         import av
+
+        from .audio import AudioCopy
 
         self._path = path
         self._format = f'{size[0]}x{size[1]}, {fps} fps'
@@ -133,11 +141,13 @@ class X264Video:
         self._next = 0  # ticks
         self._start: float | None = None  # time of the first frame
         self._file: IO[bytes] | None = None
+        self._audio: AudioCopy | None = None
         # absolute: "camera:1.mp4" is a file here, not a protocol
         target: Any = str(path.absolute())
         if not is_utf8(target):  # PyAV takes other names only as open files
             target = self._file = self._create(path)
-        self._container: Any = av.open(target, 'w', format='mp4', options=MP4_SETTINGS)
+        options = MP4_SETTINGS if audio is None else MP4_SETTINGS | WITH_AUDIO
+        self._container: Any = av.open(target, 'w', format='mp4', options=options)
         with self._checked():
             self._stream = self._container.add_stream('libx264', rate=rate, options=X264_SETTINGS)
             self._stream.codec_context.time_base = self._tick
@@ -148,6 +158,7 @@ class X264Video:
             codec.thread_count, codec.thread_type = 0, 'FRAME'  # 0: as many as there are cores
             codec.color_primaries, codec.color_trc = BT709_PRIMARIES, SRGB_TRANSFER
             codec.colorspace, codec.color_range = BT601_MATRIX, VIDEO_RANGE
+            self._audio = None if audio is None else AudioCopy.open(audio, self._container)
             self._container.start_encoding()  # opens the file and starts the threads
 
     def write(self, frame: np.ndarray, time: float | None = None) -> None:
@@ -165,12 +176,16 @@ class X264Video:
         self._next += self._frame_ticks
         with self._checked():
             self._container.mux(self._stream.encode(picture))
+            if self._audio is not None and self._start is not None:
+                self._audio.write_until(float(self._next * self._tick), self._start)
 
     def release(self) -> None:
         """Write the frames that the encoder holds and convert the file to an ordinary MP4; no effect after an error."""
         if self._container is not None:
             with self._checked():
                 self._container.mux(self._stream.encode())
+                if self._audio is not None and self._start is not None:
+                    self._audio.finish(float(self._next * self._tick), self._start)
                 self._container.close()
             self._container = None
         if self._file is not None:
@@ -192,6 +207,8 @@ class X264Video:
             yield
         except (av.FFmpegError, OverflowError) as error:
             container, self._container = self._container, None
+            if self._audio is not None:
+                self._audio.close()
             with suppress(av.FFmpegError):  # the same error again
                 container.close()
             if isinstance(error, OSError):

@@ -47,6 +47,7 @@ class SequenceVisualizer:
         visualizer: visualizer that draws the frames; None: a :class:`TrackVisualizer` with the given names and
             threshold.
         use_times: show each frame at the ``time`` of its sample (seconds) if it has one, else at ``fps``.
+        audio: video file whose frames are added; MP4 files get its audio if ``use_times``. None: no audio.
 
     Raises:
         UserError: an output is unknown, or the folder cannot be created.
@@ -62,6 +63,7 @@ class SequenceVisualizer:
         gif_width: int = 320,
         visualizer: TrackVisualizer | None = None,
         use_times: bool = True,
+        audio: Path | None = None,
     ) -> None:
         for output in outputs:
             if output not in OUTPUTS:
@@ -74,6 +76,7 @@ class SequenceVisualizer:
         self.visualizer = visualizer or TrackVisualizer(class_names, score_thr)
         self._written: list[Path] = []
         self._use_times = use_times
+        self._audio = audio if use_times else None
         check_writable(self.out_dir / 'video', 'pictures')
 
         self._open: dict[Any, _VideoPictures] = {}  # by video_id
@@ -129,7 +132,7 @@ class SequenceVisualizer:
         visualizer.reset()
         png = PngWriter(self.out_dir / name, PNG_THREADS) if 'png' in self.outputs else None
         gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width) if 'gif' in self.outputs else None
-        mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps) if 'mp4' in self.outputs else None
+        mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps, self._audio) if 'mp4' in self.outputs else None
         self._written += [path for path in (png and png.folder, gif and gif.path, mp4 and mp4.path) if path]
         return _VideoPictures(visualizer, png, gif, mp4, length, self._use_times)
 
