@@ -10,11 +10,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, Browser
 
 from mmdet.errors import UserError
 from mmdet.visualization import Mp4Writer
 from mmdet.visualization.mp4 import find_codec, opencv_has_h264, pyav_has_x264
+from tests.helpers.browser import CHROMIUM, DRIVER, Browser
 
 try:
     import av

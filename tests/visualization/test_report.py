@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, Browser
 from PIL import Image
 
 import test_video
@@ -34,6 +33,7 @@ from mmdet.visualization.report import (
     render_page,
 )
 from mmdet.visualization.webp import animated_webp
+from tests.helpers.browser import CHROMIUM, DRIVER, Browser
 from tools import video_demo
 from tools.analysis_tools import report
 

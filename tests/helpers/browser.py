@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 CHROMIUM, DRIVER = shutil.which('chromium'), shutil.which('chromedriver')
@@ -16,17 +17,17 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the dri
 
 
 class Browser:
-    """A context manager; ``folder`` takes the profile and is deleted by the caller."""
+    """A context manager; ``folder`` takes the profile and is deleted by the caller; ``flags`` are further ones."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, flags: Sequence[str] = ()) -> None:
+        self.folder, self.flags = folder, flags
 
     def __enter__(self) -> 'Browser':
         self.driver = subprocess.Popen([DRIVER, '--port=0'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                        text=True)
         line = next(line for line in self.driver.stdout if 'successfully on port' in line)
         self.address = f'http://127.0.0.1:{re.search(r"port ([0-9]+)", line)[1]}/session'
-        options = dict(binary=CHROMIUM, args=[*FLAGS, f'--user-data-dir={self.folder}'])
+        options = dict(binary=CHROMIUM, args=[*FLAGS, *self.flags, f'--user-data-dir={self.folder}'])
         try:
             created = self._call('', dict(capabilities=dict(alwaysMatch={
                 'goog:chromeOptions': options, 'goog:loggingPrefs': {'browser': 'ALL', 'performance': 'ALL'}})))
@@ -57,8 +58,15 @@ class Browser:
         return self._call('/execute/sync', dict(script=script, args=[]))
 
     def click(self, selector: str) -> None:
+        self._call(f'/element/{self._find(selector)}/click', {})
+
+    def upload(self, selector: str, path: Path) -> None:
+        """Choose a file in an ``input type=file``."""
+        self._call(f'/element/{self._find(selector)}/value', dict(text=str(path)))
+
+    def _find(self, selector: str) -> str:
         element, = self._call('/element', {'using': 'css selector', 'value': selector}).values()
-        self._call(f'/element/{element}/click', {})
+        return element
 
     def screenshot(self, path: Path) -> Path:
         """Return the whole page as PNG."""

@@ -1,0 +1,203 @@
+"""The page to try models on: its parts without Gradio; in a real browser where Gradio and Chromium are installed."""
+import builtins
+import importlib.util
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmdet.apis import VideoInferencer, init_model
+from mmdet.apis.web_demo import GRADIO, Models, Outcome, Step, annotate, build_page, launch_page
+from mmdet.errors import UserError
+from mmdet.visualization import Mp4Writer
+from tests.helpers.browser import CHROMIUM, DRIVER, Browser
+from tools.web_demo import build_parser, main
+
+FRAMES = 8
+CLASSES = ('disc', 'square', 'triangle')
+
+
+@pytest.fixture(scope='module')
+def inferencer(toy_config):
+    torch.manual_seed(0)
+    model = init_model(toy_config, device='cpu')
+    torch.nn.init.constant_(model.bbox_head.fcos_cls.bias, -1.0)
+    model.dataset_meta = dict(classes=CLASSES)
+    return VideoInferencer(model, max_size=96)
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp('film') / 'film.mp4'
+    base, drift = np.random.default_rng(0).integers(0, 200, (2, 9, 16, 3))
+    with Mp4Writer(path, 10) as writer:
+        for frame in range(FRAMES):
+            image = np.clip(base + frame * 0.05 * (drift - base), 0, 255).astype(np.uint8)
+            writer.write(image.repeat(8, 0).repeat(8, 1))
+    return path
+
+
+def outcome(*args, **options):
+    *steps, last = annotate(*args, **options)
+    assert all(isinstance(step, Step) for step in steps) and isinstance(last, Outcome)
+    return last
+
+
+def test_a_video_becomes_files_timeline_and_steps(inferencer, film, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdet.apis.web_demo.PREVIEW_SECONDS', 0)
+    *steps, last = annotate(inferencer, str(film), tmp_path, thresh=0.01, max_frames=5)
+    assert [(step.done, step.total) for step in steps] == [(done, 5) for done in range(1, 6)]
+    assert all(step.picture.shape == (72, 128, 3) for step in steps)
+    assert any((step.picture != steps[0].picture).any() for step in steps[1:])
+    assert last.mp4.read_bytes()[4:8] == b'ftyp'
+    tracks = json.loads(last.json.read_text())
+    assert tracks and len(tracks[0]['segmentations']) == 5
+    assert last.timeline.count('class="row"') == min(len(tracks), 100)
+    assert last.summary == f'5 frames, {len(tracks)} tracks above 0.01; only the first 5 were processed.'
+
+
+def test_two_requests_at_the_same_time_have_the_result_of_one_alone(inferencer, film, tmp_path):
+    def text(name):
+        return outcome(inferencer, str(film), tmp_path / name, thresh=0.01).json.read_text()
+
+    alone = text('alone')
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(text, ('a', 'b'))) == [alone, alone]
+
+
+def test_threshold_and_classes(inferencer, film, tmp_path):
+    none = outcome(inferencer, str(film), tmp_path / 'none', thresh=1.0)
+    assert json.loads(none.json.read_text()) == [] and 'No object was found' in none.timeline
+    disc = outcome(inferencer, str(film), tmp_path / 'disc', thresh=0.01, classes=('disc',))
+    assert {track['category_id'] for track in json.loads(disc.json.read_text())} <= {1, 5}
+    with pytest.raises(UserError, match='discs: the model knows no such class; there are disc'):
+        outcome(inferencer, str(film), tmp_path / 'wrong', classes=('discs',))
+
+
+def test_a_model_is_loaded_once_at_its_first_use():
+    loads = []
+
+    def build(name):
+        time.sleep(0.05)
+        loads.append(name)
+        return VideoInferencer.__new__(VideoInferencer)
+
+    models = Models({'a': (('a.py',), ()), 'b': (('b.py',), ('cat', 'dog'))}, build)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(models.load, ['a'] * 4))
+    assert loads == ['a.py'] and all(model is found[0] for model in found)
+    assert models.class_names('b') == ['cat', 'dog'] and loads == ['a.py']
+    with pytest.raises(UserError, match="'c' is not a model of this page; there are a, b"):
+        models.load('c')
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['configs/memcnp_toy_textured.py'], 'CHECKPOINT is missing after'), (['--models'], 'the page has no model'),
+    (['--thresh', '2'], '--thresh 2'), (['--models', 'nothing'], 'invalid choice')])
+def test_wrong_command_lines(words, message, capsys):
+    with pytest.raises((SystemExit, UserError)) as raised:
+        main(words)
+    assert message in capsys.readouterr().err + str(raised.value)
+
+
+def test_without_gradio_one_line_says_what_to_install(monkeypatch):
+    original = builtins.__import__
+
+    def fail(name, *args, **options):
+        if name == 'gradio':
+            raise ImportError(name)
+        return original(name, *args, **options)
+
+    monkeypatch.setattr(builtins, '__import__', fail)
+    with pytest.raises(UserError, match=r'Gradio, which is not installed: pip install gradio==[\d.]+$'):
+        main([])
+
+
+def test_the_extra_installs_the_gradio_that_is_named():
+    assert f'web = ["{GRADIO}"]' in (Path(__file__).resolve().parents[2] / 'pyproject.toml').read_text()
+
+
+def test_default_of_the_command_is_local():
+    args = build_parser().parse_args([])
+    assert args.host == '127.0.0.1' and args.models is None and args.jobs == 2
+
+
+WAITED = 60  # seconds
+FAKE_CAMERA = ('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream')
+
+
+class User:
+    """A user of the page in a browser."""
+
+    def __init__(self, browser, address):
+        self.browser = browser
+        browser.open(address, 1280, 1100)
+        self.wait('return !!document.querySelector("#video input[type=file]")')
+
+    def wait(self, script):
+        end = time.monotonic() + WAITED
+        while not (value := self.browser.run(script)):
+            assert time.monotonic() < end, script
+            time.sleep(0.05)
+        return value
+
+    def start(self):
+        """Start the request; return the different pictures that are shown until the annotated video is there."""
+        self.browser.click('#start')
+        pictures = set()
+        end = time.monotonic() + WAITED
+        while not self.browser.run('return !!document.querySelector("#result video")?.videoWidth'):
+            pictures.add(self.browser.run('return document.querySelector("#picture img")?.src'))
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        return pictures - {None}
+
+    def download(self, kind, folder):
+        self.browser.devtools('Browser.setDownloadBehavior', behavior='allow', downloadPath=str(folder))
+        self.browser.click(f'#{kind}')
+        end = time.monotonic() + WAITED
+        while not (found := list(Path(folder).glob(f'*.{kind}'))):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return found[0]
+
+
+@pytest.fixture(scope='module')
+def page(inferencer):
+    """Address of a page with one model."""
+    page = build_page(Models({'toy': ((), CLASSES)}, lambda: inferencer), thresh=0.01)
+    try:
+        yield launch_page(page, wait=False)
+    finally:
+        page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason='needs the Debian packages chromium and chromium-driver')
+@pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='needs Gradio, pip install .[web]')
+@pytest.mark.xdist_group('browser')
+def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
+    """Two users at the same time: one in a browser, who uploads, watches and downloads; one over the page's API."""
+    from gradio_client import Client, handle_file
+    monkeypatch.setattr('mmdet.apis.web_demo.PREVIEW_SECONDS', 0.1)
+    expected = outcome(inferencer, str(film), tmp_path / 'alone', thresh=0.01).json.read_text()
+    other = Client(page, verbose=False, download_files=str(tmp_path / 'other'))
+    with Browser(tmp_path / 'profile', FAKE_CAMERA) as browser:
+        user = User(browser, page)
+        browser.upload('#video input[type=file]', film)
+        user.wait('return !!document.querySelector("#video video")')
+        job = other.submit(handle_file(str(film)), 'toy', 0.01, [], api_name='/annotate')
+        pictures = user.start()
+        assert len(pictures) > 1
+        assert user.download('json', tmp_path).read_text() == expected
+        assert user.download('mp4', tmp_path).read_bytes()[4:8] == b'ftyp'
+        rows = browser.run('return document.querySelectorAll("#timeline .row").length')
+        assert rows == min(100, len(json.loads(expected)))
+        assert Path(job.result(timeout=WAITED)[4]['value']).read_text() == expected
+        assert f'{FRAMES} frames' in browser.run('return document.querySelector("#summary").innerText')
+        hosts = {url.split('/')[2].split(':')[0] for url in browser.requests() if url.startswith('http')}
+        assert hosts == {'127.0.0.1'}
