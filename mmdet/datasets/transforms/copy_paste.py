@@ -122,10 +122,16 @@ class CopyPasteClip(BaseTransform):
             if not len(at):
                 continue
             moved = matrix + np.column_stack([np.zeros((2, 2)), motion * time])
-            mask = warp_masks(source['gt_masks'][at], moved, size)[0]
+            mask = np.zeros(size, np.uint8)
+            place = _place(source['gt_masks'][at], moved, size)
+            shape = mask[place].shape
+            if 0 in shape:
+                continue
+            moved[:, 2] -= (place[1].start, place[0].start)
+            mask[place] = warp_masks(source['gt_masks'][at], moved, shape)[0]
             if mask.sum() < self.min_area:
                 continue
-            cv2.copyTo(warp_image(source['img'], moved, size), mask, image)
+            image[place] = cv2.copyTo(warp_image(source['img'], moved, shape), mask[place], image[place])
             masks.append(mask)
             labels.append(source['gt_labels'][at[0]])
             new_ids.append(ids[ident])
@@ -142,6 +148,16 @@ class CopyPasteClip(BaseTransform):
         cut = areas < before
         frame['gt_bboxes'][cut] = mask_extents(frame['gt_masks'][cut])
         keep_objects(frame, ~cut | (areas >= np.maximum(before * self.min_share, self.min_area)))
+
+
+def _place(masks: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Return rows and columns of an image that contain a mask (1, h, w) after a scaling, flip and translation."""
+    x1, y1, x2, y2 = mask_extents(masks)[0]
+    corners = matrix @ [[x1, x2], [y1, y2], [1, 1]]
+    margin = np.abs(np.diag(matrix)) + 1  # pixels of the mask are as wide as its scale
+    low, high = np.floor(corners.min(axis=1) - margin), np.ceil(corners.max(axis=1) + margin)
+    (left, top), (right, bottom) = np.clip([low, high], 0, size[::-1]).astype(int).tolist()
+    return slice(top, bottom), slice(left, right)
 
 
 def _only(objects: FrameObjects, ids: np.ndarray) -> FrameObjects:

@@ -7,9 +7,15 @@ import pytest
 from pycocotools import mask as mask_utils
 
 from mmdet.datasets import OVISDataset, SeededIndex, WeightedConcatDataset, YVISDataset
-from mmdet.datasets.transforms import CopyPasteClip, LoadTrackAnnotations, LoadTrackFrames, PackTrackInputs
+from mmdet.datasets.transforms import (
+    CopyPasteClip,
+    LoadTrackAnnotations,
+    LoadTrackFrames,
+    PackTrackInputs,
+    copy_paste,
+)
 from mmdet.errors import UserError
-from tests.datasets.transforms.clips import check_frame, equal_frames
+from tests.datasets.transforms.clips import check_frame, equal_frames, rectangle_clip
 
 SIZE = (60, 80)  # height and width
 PLAIN = dict(max_objects=1, scale=(1, 1), flip_prob=0, prob=1)
@@ -121,6 +127,22 @@ def test_the_scale_is_within_its_range(root):
     assert min(widths) >= 7 and max(widths) <= 33 and min(widths) < 14 and max(widths) > 24
 
 
+def test_an_object_of_a_clip_of_another_shape_is_scaled_as_its_clip_fits(root):
+    """60×80 fits into 120×40 at a factor of 2/3: of 16×12 pixels, 10.7×8 remain."""
+    dataset = dataset_of(root)
+    for size in ((40, 120), (120, 40)):
+        sizes = set()
+        for seed in range(20):
+            clip = rectangle_clip(size=size, seed=seed)
+            clip['draw_clip'] = lambda rng: [dataset._frame(1, frame) for frame in range(2)]
+            frame = CopyPasteClip(**PLAIN)(clip)['frames'][0]
+            check_frame(frame)
+            sizes |= {(box[2] - box[0] + 1, box[3] - box[1] + 1) for box in frame['gt_bboxes']}
+        factor = min(max(size) / 80, min(size) / 60)
+        assert max(width for width, _ in sizes) == pytest.approx(16 * factor, abs=1)
+        assert max(height for _, height in sizes) == pytest.approx(12 * factor, abs=1)
+
+
 def test_objects_with_too_little_left_are_removed(root):
     """A large object covers the other one, which is then not annotated."""
     dataset = dataset_of(root, CopyPasteClip(max_objects=1, scale=(3, 3), prob=1, min_share=.5))
@@ -143,6 +165,20 @@ def test_several_objects_occlude_each_other_and_have_ids_of_their_own(tmp_path):
             counts.add(len(frame['gt_labels']))
             assert 1 not in frame['gt_instances_id'] or frame['gt_labels'][frame['gt_instances_id'] == 1] == 0
     assert max(counts) >= 4
+
+
+def test_only_the_place_of_an_object_is_computed(root, monkeypatch):
+    """It contains the whole object: the result is that of the whole image. Objects may leave it altogether."""
+    dataset = dataset_of(root, CopyPasteClip(max_objects=1, scale=(.3, 3), motion=1, prob=1, min_area=1, min_share=0),
+                         train_clip_len=3)
+    clips = [frame for index in range(2) for seed in range(40) for frame in frames_of(dataset, index, seed)]
+    assert any(len(frame['gt_labels']) == 1 for frame in clips)
+    monkeypatch.setattr(copy_paste, '_place', lambda masks, matrix, size: (slice(0, size[0]), slice(0, size[1])))
+    whole = [frame for index in range(2) for seed in range(40) for frame in frames_of(dataset, index, seed)]
+    for found, expected in zip(clips, whole, strict=True):
+        # OpenCV rounds coordinates to a fraction of a pixel, which may differ by one
+        assert np.abs(found['img'].astype(int) - expected['img']).max() <= 16
+        assert equal_frames({**found, 'img': 0}, {**expected, 'img': 0})
 
 
 def test_the_same_seed_pastes_the_same(root):
