@@ -22,6 +22,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from mmdet.errors import UserError
 from mmdet.models.dense_heads.base_dense_head import (
     MASK_STRIDE,
     BaseDenseHead,
@@ -54,6 +55,8 @@ from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
 _FINE_LEVELS = 3  # levels from which the mask and the track map are computed
 MASK_FACTOR = 4  # upsampling factor from the finest level to the mask map
+MASK_UPSAMPLINGS = ('bilinear', 'subpixel')
+LOSSES = ('loss_bbox', 'loss_cls', 'loss_cnp', 'loss_seg', 'loss_centerness', 'loss_match')
 MIN_MASK_BOX = 4  # in half-resolution pixels; boxes of at most this width or height are excluded from the mask loss
 
 
@@ -67,7 +70,7 @@ class CNPOutputs:
         means: (B, N, 4) μ in (0, 1): distances l, t, r, b from the location to the sides of the box, relative to the
             size of the image.
         sigmas: (B, N, 4) σ, standard deviations of these distances, at least 0.1.
-        coarse_mask: (B, C, H/8, W/8), see :attr:`mask`.
+        coarse_mask: (B, C, H/8, W/8), or (B, C, H/4, W/4) with a sub-pixel convolution; see :attr:`mask`.
         track: (B, C, H/8, W/8).
         ref_track: the track map of the reference frames, in training; else None.
         grid: the locations.
@@ -85,9 +88,14 @@ class CNPOutputs:
     cls_feats: list[Tensor]
 
     @property
+    def mask_factor(self) -> int:
+        """The upsampling factor from the coarse map to the mask map."""
+        return MASK_FACTOR * self.grid.level_sizes[0][0] // self.coarse_mask.shape[2]
+
+    @property
     def mask(self) -> Tensor:
         """The mask map (B, C, H/2, W/2): ReLU of the upsampled coarse map."""
-        return resize(self.coarse_mask, MASK_FACTOR).relu()
+        return resize(self.coarse_mask, self.mask_factor).relu()
 
     def bboxes(self, index: Tensor | None = None) -> Tensor:
         """Decode boxes x1, y1, x2, y2 in pixels, clamped to the image: (B, N, 4), or those at ``index``, (B, S, 4)."""
@@ -114,6 +122,12 @@ class CNPContrastHead(BaseDenseHead):
         assigner: config of an assigner in ``task_modules/cnp_assigners.py``.
         track_jitter: in training, reference boxes are shifted randomly by up to this fraction of their size before
             their embeddings are sampled.
+        mask_upsample: ``'bilinear'``, as published: the mask map is upsampled from stride 8; ``'subpixel'``: from
+            stride 4, where a sub-pixel convolution (Shi et al., CVPR 2016) adds detail to the upsampled map. It adds a
+            layer, and improves outlines.
+        dice_weight: weight of a dice term inside the boxes, which is added to ``loss_seg`` for each object. 0, as
+            published: none.
+        loss_weights: weights of the losses :data:`LOSSES`. Published: 1.
         test_cfg: see :class:`TestSettings`; ``score_thr`` applies to class · centerness.
     """
 
@@ -123,8 +137,18 @@ class CNPContrastHead(BaseDenseHead):
     def __init__(self, num_classes: int, in_channels: int = 256, stacked_convs: int = 3,
                  strides: Sequence[int] = (8, 16, 32, 64), num_units: int = 128, update_mode: str = 'top1',
                  memory: dict | None = None, write_target: str = 'published', assigner: dict | None = None,
-                 track_jitter: float = 0.05, test_cfg: dict | None = None, init_cfg: dict | None = None) -> None:
+                 track_jitter: float = 0.05, mask_upsample: str = 'bilinear', dice_weight: float = 0.0,
+                 loss_weights: dict[str, float] | None = None, test_cfg: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        if mask_upsample not in MASK_UPSAMPLINGS:
+            raise UserError(f'CNPContrastHead mask_upsample={mask_upsample!r} is unknown; use one of '
+                            f'{MASK_UPSAMPLINGS}')
+        unknown = [name for name in loss_weights or () if name not in LOSSES]
+        if unknown:
+            raise UserError(f'CNPContrastHead loss_weights has unknown losses {", ".join(unknown)}; use '
+                            f'{", ".join(LOSSES)}')
+        self.dice_weight, self.loss_weights = dice_weight, dict.fromkeys(LOSSES, 1.0) | (loss_weights or {})
         self.num_classes, self.strides, self.write_target = num_classes, tuple(strides), write_target
         channels = in_channels
         self.cls_convs = conv_tower(channels, stacked_convs - 1, last_relu=False)
@@ -135,6 +159,7 @@ class CNPContrastHead(BaseDenseHead):
         self.fcos_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.track_fuse = nn.Conv2d(_FINE_LEVELS * channels, channels, 1)
         self.mask_fuse = nn.Conv2d(_FINE_LEVELS * channels, channels, 1)
+        self.mask_detail = nn.Conv2d(channels, 4 * channels, 3, padding=1) if mask_upsample == 'subpixel' else None
         # part of the checkpoint; only detached offsets depend on them, so they have no gradient
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides).requires_grad_(False)
         self.cls_align = FeatureAlign(2 * channels, channels)
@@ -194,10 +219,13 @@ class CNPContrastHead(BaseDenseHead):
             regressions.append(regression)
             centerness.append(self.fcos_centerness(mask_feat))  # (B, 1, h, w)
         regression = flatten_levels(regressions)  # (B, N, 8)
+        coarse_mask = fuse_levels(masks, self.mask_fuse)
+        if self.mask_detail is not None:
+            coarse_mask = resize(coarse_mask, 2) + F.pixel_shuffle(self.mask_detail(coarse_mask.relu()), 2)
         return CNPOutputs(
             cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),
-            coarse_mask=fuse_levels(masks, self.mask_fuse), track=track[:batch],
+            coarse_mask=coarse_mask, track=track[:batch],
             ref_track=None if targets is None else track[batch:], grid=grid, cls_feats=cls_feats)
 
     def written_values(self, feats: Sequence[Tensor], instances: Sequence[InstanceData]) -> list[Tensor]:
@@ -227,7 +255,7 @@ class CNPContrastHead(BaseDenseHead):
             return self.criterion(outputs, targets, references)
 
     def criterion(self, outputs: CNPOutputs, targets: PaddedTargets, references: PaddedTargets) -> dict[str, Tensor]:
-        """Compute six losses and the matching accuracy.
+        """Compute six losses, times their weights, and the matching accuracy.
 
         ``loss_bbox, loss_cls, loss_cnp, loss_seg, loss_match`` are sums over images divided by the number of images
         with ground truth, ``loss_centerness`` is divided by B. All are finite and differentiable even without ground
@@ -274,7 +302,8 @@ class CNPContrastHead(BaseDenseHead):
                                  align_corners=False) > 0.5  # (B, G, H/2, W/2)
         coefficients = sample_at_centers(outputs.track, bboxes.detach())  # (B, P, C)
         quality = aligned_legacy_box_iou(gt_bboxes / MASK_STRIDE, halved) * confidence  # v: (B, P)
-        loss_seg = coefficient_mask_loss(outputs.mask, coefficients, halved, kept, gt_masks, slot_gt, quality)
+        loss_seg = coefficient_mask_loss(outputs.mask, coefficients, halved, kept, gt_masks, slot_gt, quality,
+                                         self.dice_weight)
 
         # binary cross-entropy, mean over all locations inside a box
         error = F.binary_cross_entropy_with_logits(outputs.centerness, assignment.centerness, reduction='none')
@@ -294,9 +323,10 @@ class CNPContrastHead(BaseDenseHead):
         # as in the training of the published weights, the loss of a batch without a correct match is 0
         loss_match = torch.where(match_acc > 0, loss_match / num_images, 0.0 * loss_match)
 
-        return dict(loss_bbox=loss_bbox.sum() / num_images, loss_cls=loss_cls.sum() / num_images,
-                    loss_cnp=loss_cnp.sum() / num_images, loss_seg=loss_seg.sum() / num_images,
-                    loss_centerness=loss_centerness, loss_match=loss_match, match_acc=match_acc)
+        losses = dict(loss_bbox=loss_bbox.sum() / num_images, loss_cls=loss_cls.sum() / num_images,
+                      loss_cnp=loss_cnp.sum() / num_images, loss_seg=loss_seg.sum() / num_images,
+                      loss_centerness=loss_centerness, loss_match=loss_match)
+        return {name: loss * self.loss_weights[name] for name, loss in losses.items()} | dict(match_acc=match_acc)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Testing
@@ -326,7 +356,8 @@ class CNPContrastHead(BaseDenseHead):
         sigmas = gather_rows(outputs.sigmas, index.gather(1, found.index)).clamp(max=1)  # (B, D, 4)
         embeddings = sample_at_centers(outputs.track, found.bboxes, rounding='nearest')  # (B, D, C)
         coefficients = sample_at_centers(outputs.track, found.bboxes)
-        masks = coefficient_masks(outputs.coarse_mask, coefficients, found.bboxes / MASK_STRIDE, MASK_FACTOR)
+        masks = coefficient_masks(outputs.coarse_mask, coefficients, found.bboxes / MASK_STRIDE,
+                                  outputs.mask_factor)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], sigmas,
                           centerness.gather(1, found.index)[..., None], embeddings.float()], dim=-1)
         if units is not None and self.mem is not None:

@@ -23,8 +23,11 @@ def kept_slots(kept: Tensor) -> Tensor:
 
 
 def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor,
-                          slot_gt: Tensor, weights: Tensor) -> Tensor:
+                          slot_gt: Tensor, weights: Tensor, dice_weight: float = 0.0) -> Tensor:
     """Compute the binary cross-entropy inside each kept box, per pixel of the box, weighted by the detection's quality.
+
+    With ``dice_weight`` w, the loss of a box is that cross-entropy + w·(1 − (2·Σpt + 1) / (Σp + Σt + 1)), with sums
+    over the pixels inside the box, p the probabilities and t the ground truth.
 
     Args:
         mask_map: (B, C, h, w).
@@ -34,6 +37,7 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
         gt_masks: (B, G, h, w) in {0, 1}.
         slot_gt: (B, P) index of each slot's object.
         weights: (B, P) non-negative; rescaled to mean 1 over an image's kept slots.
+        dice_weight: w.
 
     Returns:
         (B,) mean over the kept boxes.
@@ -44,16 +48,16 @@ def coefficient_mask_loss(mask_map: Tensor, coefficients: Tensor, bboxes: Tensor
         bboxes, coefficients = (tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
                                 for tensor in (bboxes, coefficients))
     logits = (coefficients.to(mask_map.dtype) @ mask_map.flatten(2)).unflatten(2, mask_map.shape[-2:]).float()
-    return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights)
+    return box_mask_loss(logits, bboxes, kept, gt_masks, slot_gt, weights, dice_weight)
 
 
 def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor, slot_gt: Tensor,
-                  weights: Tensor) -> Tensor:
+                  weights: Tensor, dice_weight: float = 0.0) -> Tensor:
     """Compute :func:`coefficient_mask_loss` from mask logits; boxes may extend beyond the map.
 
     Args:
         logits: (B, P, h, w).
-        bboxes, kept, gt_masks, slot_gt, weights: see :func:`coefficient_mask_loss`.
+        bboxes, kept, gt_masks, slot_gt, weights, dice_weight: see :func:`coefficient_mask_loss`.
 
     Returns:
         (B,) mean over the kept boxes.
@@ -62,17 +66,22 @@ def box_mask_loss(logits: Tensor, bboxes: Tensor, kept: Tensor, gt_masks: Tensor
     inside = inside_boxes(bboxes, *logits.shape[-2:])
     if not logits.is_cuda and not is_capturing():  # on a CPU, selecting pixels is faster than computing all of them
         picked = inside.flatten().nonzero().squeeze(1)
-        pixel = _cross_entropy(logits.flatten()[picked], target.flatten()[picked])
         slot = picked // (logits.shape[2] * logits.shape[3])
-        total = pixel.new_zeros(slot_gt.numel()).index_add(0, slot, pixel).view_as(slot_gt)
+        logits, target = logits.flatten()[picked], target.flatten()[picked].to(logits.dtype)
+
+        def total(values: Tensor) -> Tensor:
+            return values.new_zeros(slot_gt.numel()).index_add(0, slot, values).view_as(slot_gt)
     else:
-        total = (_cross_entropy(logits, target) * inside).sum(dim=(2, 3))  # (B, P)
-    count = kept.sum(dim=1)  # (B,)
+        target = target.to(logits.dtype)
+
+        def total(values: Tensor) -> Tensor:
+            return (values * inside).sum(dim=(2, 3))  # (B, P)
     size = (bboxes[..., 2:] - bboxes[..., :2]).prod(dim=-1).clamp(min=1)
+    loss = total(F.binary_cross_entropy_with_logits(logits, target, reduction='none')) / size  # (B, P)
+    if dice_weight:
+        probs = logits.sigmoid()
+        loss = loss + dice_weight * (1 - (2 * total(probs * target) + 1) / (total(probs) + total(target) + 1))
+    count = kept.sum(dim=1)  # (B,)
     weights = weights * kept
     weights = weights * (count / (weights.sum(dim=1) + 1e-4))[:, None]
-    return (total / size * weights).sum(dim=1) / count.clamp(min=1)
-
-
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction='none')
+    return (loss * weights).sum(dim=1) / count.clamp(min=1)

@@ -1,0 +1,112 @@
+"""Options of the MemCNP head that the published one does not have: weights of the losses, dice, sub-pixel mask map."""
+import math
+
+import pytest
+import torch
+from pycocotools.mask import area as mask_area
+
+from mmdet.errors import UserError
+from mmdet.models.dense_heads.cnp_contrast_head import LOSSES
+from mmdet.models.losses.coefficient_mask import box_mask_loss
+from mmdet.ops.device import capturing
+from tests.helpers.models import build_memcnp
+from tools.analysis_tools.measures.synthetic import synthetic_clips
+
+
+def losses_of(seed: int = 0, **head) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    model = build_memcnp(embed_dims=32, channels=32, track_jitter=0.0, **head).train()
+    inputs, clips = synthetic_clips(2, 2, (64, 96), num_classes=5, original=(64, 96), seed=seed)
+    with torch.no_grad():
+        model.bbox_head.fcos_reg.bias[:4] -= 1  # boxes large enough for the mask loss
+    return model(inputs, clips, mode='loss')
+
+
+def test_each_loss_is_multiplied_by_its_weight():
+    weights = dict(zip(LOSSES, (2.0, 0.5, 0.0, 3.0, 0.25)))
+    plain, weighted = losses_of(), losses_of(loss_weights=weights)
+    assert plain.keys() == weighted.keys()
+    assert plain['loss_seg'] > 0
+    for name, value in plain.items():
+        assert weighted[name] == value * weights.get(name, 1.0), name
+
+
+@pytest.mark.parametrize('captured', [False, True], ids=['plain', 'as in a CUDA graph'])
+def test_dice_is_that_of_the_pixels_in_the_box(captured):
+    """Logits 0 and ln 3, probabilities ½ and ¾, in two boxes of 4 × 2 and 2 × 2 pixels."""
+    logits = torch.zeros(1, 2, 6, 6)
+    logits[0, 1] = math.log(3)
+    boxes = torch.tensor([[[1.0, 1.0, 5.0, 3.0], [2.0, 2.0, 4.0, 4.0]]])
+    masks = torch.zeros(1, 1, 6, 6)
+    masks[..., :3] = 1  # 4 pixels of the first box, 2 of the second
+    kept, slot_gt = torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.long)
+
+    def loss(dice_weight: float, quality: tuple[float, float]) -> float:
+        weights = torch.tensor([quality])
+        if captured:
+            with capturing(lambda call, tensor: None):
+                return float(box_mask_loss(logits, boxes, kept, masks, slot_gt, weights, dice_weight))
+        return float(box_mask_loss(logits, boxes, kept, masks, slot_gt, weights, dice_weight))
+
+    entropies = (math.log(2), (math.log(4 / 3) + math.log(4)) / 2)
+    dices = (1 - (2 * 2 + 1) / (4 + 4 + 1), 1 - (2 * 1.5 + 1) / (3 + 2 + 1))
+    assert loss(0.0, (1, 1)) == pytest.approx(sum(entropies) / 2, rel=1e-4)
+    assert loss(3.0, (1, 1)) == pytest.approx((sum(entropies) + 3 * sum(dices)) / 2, rel=1e-4)
+    assert loss(3.0, (0, 1)) == pytest.approx(entropies[1] + 3 * dices[1], rel=1e-3)  # weighted by the quality, too
+
+
+def test_the_dice_term_is_added_to_the_mask_loss_alone():
+    plain, dice = losses_of(), losses_of(dice_weight=1.0)
+    assert [name for name in plain if plain[name] != dice[name]] == ['loss_seg']
+    assert dice['loss_seg'] > plain['loss_seg']
+
+
+def test_the_subpixel_convolution_adds_detail_at_stride_4():
+    """A bias of k for the k-th sub-pixel adds 0, 1, 2, 3 to each 2 × 2 block of the map."""
+    torch.manual_seed(0)
+    head = build_memcnp(embed_dims=32, channels=32, mask_upsample='subpixel').eval().bbox_head
+    feats = [torch.randn(1, 32, 16 // 2 ** level, 16 // 2 ** level) for level in range(4)]
+    with torch.no_grad():
+        head.mask_detail.weight.zero_()
+        smooth = head(feats)
+        head.mask_detail.bias.copy_(torch.arange(4.0).repeat(32))
+        detailed = head(feats)
+    assert smooth.coarse_mask.shape == (1, 32, 32, 32)
+    assert smooth.mask.shape == (1, 32, 64, 64)
+    difference = (detailed.coarse_mask - smooth.coarse_mask).detach()
+    assert torch.allclose(difference, torch.tensor([[0.0, 1.0], [2.0, 3.0]]).repeat(16, 16).expand(1, 32, -1, -1),
+                          atol=1e-5)
+
+
+@pytest.mark.parametrize(('detail', 'filled'), [(0.0, True), (-2.0, False)])
+def test_masks_in_testing_are_those_of_the_map_with_detail(detail, filled):
+    """Map 1 + detail, coefficients 1: with a negative map its ReLU is 0, and a probability of ½ is background."""
+    model = build_memcnp(embed_dims=32, channels=32, mask_upsample='subpixel', test_cfg=dict(score_thr=0.0)).eval()
+    head = model.bbox_head
+    with torch.no_grad():
+        for layer, bias in ((head.track_fuse, 1.0), (head.mask_fuse, 1.0), (head.mask_detail, detail)):
+            layer.weight.zero_()
+            layer.bias.fill_(bias)
+    inputs, clips = synthetic_clips(1, 1, (64, 96), num_classes=5, original=(64, 96))
+    model(inputs, clips, mode='predict')
+    found = clips[0][0].pred_track_instances
+    areas = mask_area(found.masks)
+    assert len(areas) > 0
+    assert ((areas > 0) == filled).all()
+
+
+def test_the_subpixel_convolution_is_trained():
+    torch.manual_seed(0)
+    model = build_memcnp(embed_dims=32, channels=32, mask_upsample='subpixel').train()
+    inputs, clips = synthetic_clips(2, 2, (64, 96), num_classes=5, original=(64, 96))
+    losses = model(inputs, clips, mode='loss')
+    losses['loss_seg'].backward()
+    assert model.bbox_head.mask_detail.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(mask_upsample='conv'), "mask_upsample='conv' is unknown; use one of"),
+    (dict(loss_weights=dict(loss_mask=2.0)), 'loss_weights has unknown losses loss_mask; use loss_bbox, loss_cls')])
+def test_invalid_options_are_user_errors(options, message):
+    with pytest.raises(UserError, match=message):
+        build_memcnp(embed_dims=32, channels=32, **options)
