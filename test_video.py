@@ -17,7 +17,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('--formats', nargs='+', choices=('masks', 'mot', 'mots', 'jsonl'), default=[], help=(
         'also write X.pkl.masks/<video>/<frame>.png, index masks; X.pkl.mot/<video>.txt, X.pkl.mots/<video>.txt, '
         'X.pkl.jsonl/<video>.jsonl'))
-    parser.add_boolean('--class_agnostic', help='with --eval: evaluate all categories as one')
+    parser.add_boolean('--class_agnostic', help='with --eval and --report: evaluate all categories as one')
     parser.add_boolean('--show', help='draw the results: PNG frames and a GIF for each video')
     parser.add_boolean('--uncertainty', help='with --show: draw the uncertainty of boxes as ellipses at their corners')
     parser.add_argument('--save_vis_path', metavar='DIR',

@@ -21,7 +21,7 @@ from mmdet.apis.report_errors import error_section
 from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
 from mmdet.errors import UserError, require_number
-from mmdet.evaluation.functional import VISEvalResult, read_ground_truth
+from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, without_classes
 from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
 from mmdet.evaluation.functional.video_iou import video_mask_iou
@@ -47,7 +47,7 @@ BACKDROP = 60  # grey level of frames without an image
 def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out: str | os.PathLike, *,
                  images: str | os.PathLike | None = None, log: str | os.PathLike | None = None,
                  title: str = 'Test report', thresh: float = 0.5, gallery: int = 24,
-                 common_videos: bool = False) -> Path:
+                 common_videos: bool = False, class_agnostic: bool = False) -> Path:
     """Score a result file and write ``<out>/index.html``, which is self-contained.
 
     Args:
@@ -59,6 +59,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         title: title of the page.
         thresh: score threshold in [0, 1]; only tracks with a higher score are drawn.
         gallery: maximum number of videos in the gallery, which shows the best and the worst.
+        class_agnostic: score all categories as one.
         common_videos: leave out the tracks of videos that are not annotated; otherwise they are an error.
 
     Returns:
@@ -76,6 +77,8 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
     training = _training_charts(find_log(log)) if log is not None else []
     truth = _ground_truth(annotations)
     tracks, frames = load_tracks(os.fspath(results), truth, common_videos)
+    if class_agnostic:
+        truth, tracks = without_classes(truth, tracks)
     result = score_tracks(truth, tracks)
     cards, note = _gallery(truth, tracks, load_json(annotations), Path(images) if images is not None else None, thresh,
                            gallery)
@@ -105,7 +108,8 @@ def check_report(cfg: Config) -> None:
     _ground_truth(cfg.test_evaluator.ann_file)
 
 
-def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thresh: float) -> None:
+def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thresh: float,
+                class_agnostic: bool = False) -> None:
     """Write the report of a test on the config's test set, see :func:`write_report`.
 
     Args:
@@ -113,7 +117,7 @@ def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thre
         result: path of ``X.pkl``.
         out: folder of the page.
         checkpoint: path of the tested weights; the training curves are read from a log beside it, if there is one.
-        thresh: see :func:`write_report`.
+        thresh, class_agnostic: see :func:`write_report`.
     """
     dataset = cfg.test_dataloader.dataset
     try:
@@ -126,6 +130,7 @@ def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thre
         log = None
     name = Path(cfg.filename).stem if cfg.filename else 'model'
     path = write_report(cfg.test_evaluator.ann_file, result, out, images=images, log=log, thresh=thresh,
+                        class_agnostic=class_agnostic,
                         title=f'{name}, {Path(checkpoint).name}' if checkpoint else name)
     print_log(f'Report: {path}', logger='current')
 

@@ -52,7 +52,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
             given, the results are also written there, as ``result.pkl``.
         formats: also write the results in these formats, with ``thresh``, see :func:`mmdet.apis.export_result`: to
             ``X.pkl.masks``, ``X.pkl.mot`` and so on.
-        class_agnostic: evaluate all categories as one.
+        class_agnostic: evaluate all categories as one, also in the report.
         amp: use mixed precision, see :func:`mmdet.apis.train`.
         full_float32: on a GPU, compute convolutions in float32 instead of PyTorch's default, TF32.
         work_dir: folder for logs; None: the config's, else ``work_dirs/<name of the config>``.
@@ -74,8 +74,8 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         raise UserError('--dump_bbox and --zip have no effect without --out: add --out X.pkl')
     if formats and not (out or load_result or report):
         raise UserError('--formats has no effect without --out: add --out X.pkl')
-    if class_agnostic and not metrics:
-        raise UserError('--class_agnostic has no effect without --eval: add --eval segm')
+    if class_agnostic and not (metrics or report):
+        raise UserError('--class_agnostic has no effect without --eval and --report: add --eval segm')
     require_number('--thresh', thresh)
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')
@@ -98,7 +98,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     if load_result:
         statistics = _score_file(cfg, load_result, show)
         if report and out:
-            report_test(cfg, out, report, checkpoint, thresh)
+            report_test(cfg, out, report, checkpoint, thresh, class_agnostic)
         _write_formats(cfg, out or load_result, formats, thresh)
         return statistics
     if not checkpoint:
@@ -119,7 +119,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     make_work_dir(cfg.work_dir)
     statistics = VideoRunner.from_cfg(cfg).test()
     if report and out and is_main_process():
-        report_test(cfg, out, report, str(weights), thresh)
+        report_test(cfg, out, report, str(weights), thresh, class_agnostic)
     if out and is_main_process():
         _write_formats(cfg, out, formats, thresh)
     leave_processes()

@@ -24,6 +24,7 @@ from mmdet.engine.test_steps import run_test_steps
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
+from mmdet.structures.masks import rle_text
 from mmdet.video.arrays import bgr_image
 from mmdet.video.conversions import frame_detections, frame_json, frame_masks
 from mmdet.video.frame_sink import FrameSink
@@ -316,9 +317,11 @@ def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, nam
 
 
 def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) -> InstanceData:
-    """Return the objects of these classes above the threshold."""
+    """Return the objects of these classes above the threshold; their RLEs are text, which ``json.dumps`` accepts."""
     found = frame.pred_track_instances
     keep = found.scores > thresh
     if labels is not None:
         keep &= torch.isin(found.labels, labels)
-    return found if bool(keep.all()) else found[keep.nonzero().squeeze(1)]
+    found = found if bool(keep.all()) else found[keep.nonzero().squeeze(1)]
+    found.masks = [rle_text(rle) for rle in found.masks]
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from mmdet.files import atomic_open, load_text
-from mmdet.structures.masks import rle_boxes
+from mmdet.structures.masks import rle_boxes, rle_text
 
 SHOWN_NOTES = 5
 
@@ -64,7 +64,7 @@ class VISFile:
         annotations.append({
             'id': len(annotations) + 1, 'video_id': video['id'], 'category_id': category_id, 'iscrowd': iscrowd,
             'height': size[0], 'width': size[1], 'length': len(rles),
-            'segmentations': [{'size': size, 'counts': _text(rle['counts'])} if rle and area else None
+            'segmentations': [rle_text(rle) if rle and area else None
                               for rle, area in zip(rles, areas)],
             'bboxes': [rle_boxes([rle])[0].tolist() if rle and area else None for rle, area in zip(rles, areas)],
             'areas': [area or None for area in areas]})
@@ -87,8 +87,3 @@ class VISFile:
         lines = [f'note: {note}' for note in self.notes[:SHOWN_NOTES]]
         lines += [f'note: {more} more of this kind'] if more > 0 else []
         return '\n'.join([*lines, f'{path}: {self.summary()}'])
-
-
-def _text(counts: bytes | str) -> str:
-    """Return the counts as a string, as JSON needs it; pycocotools returns bytes."""
-    return counts.decode() if isinstance(counts, bytes) else counts

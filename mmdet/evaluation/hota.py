@@ -18,6 +18,7 @@ import numpy as np
 
 from mmdet.errors import UserError, missing_package
 from mmdet.evaluation.functional.scored_tracks import GroundTruth
+from mmdet.structures.masks import rle_text
 from mmdet.structures.vis_json import Track
 
 # scores by the name of TrackEval's metric
@@ -101,17 +102,10 @@ def _ground_truth(truth: GroundTruth, metric: str) -> dict:
 
 def _entry(track: Track, number: int, metric: str) -> dict:
     """Return a track for TrackEval, whose ``segmentations`` are masks or boxes x, y, w, h."""
-    shown = [_text(rle) for rle in track.rles] if metric == 'segm' or track.boxes is None else [
+    shown = [rle and rle_text(rle) for rle in track.rles] if metric == 'segm' or track.boxes is None else [
         box.tolist() if box.any() else None for box in track.boxes]
     return dict(id=number, video_id=track.video_id, category_id=track.category_id, score=track.score,
                 area=track.area, iscrowd=int(track.crowd), segmentations=shown)
-
-
-def _text(rle: dict | None) -> dict | None:
-    if rle is None:
-        return None
-    counts = rle['counts']
-    return dict(size=list(rle['size']), counts=counts.decode() if isinstance(counts, bytes) else counts)
 
 
 def _write(path: Path, content: object) -> None:

@@ -158,12 +158,13 @@ def _canonical_runs(runs: np.ndarray) -> np.ndarray:
 
 
 def _compress(runs: np.ndarray, height: int, width: int) -> dict:
-    return _as_text(coco_mask.frPyObjects(dict(size=[height, width], counts=runs.astype(np.uint32)), height, width))
+    return rle_text(coco_mask.frPyObjects(dict(size=[height, width], counts=runs.astype(np.uint32)), height, width))
 
 
-def _as_text(rle: dict) -> dict:
+def rle_text(rle: dict) -> dict:
     """Convert ``counts`` to a string, as JSON needs it; pycocotools returns bytes and accepts both."""
-    return dict(size=rle['size'], counts=rle['counts'].decode())
+    counts = rle['counts']
+    return dict(size=rle['size'], counts=counts.decode() if isinstance(counts, bytes) else counts)
 
 
 def unpack_counts(packed: Sequence[str], where: str, index: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -254,4 +255,4 @@ def _polygons_to_rle(polygons: list, height: int, width: int, where: str) -> dic
     if outline > MAX_OUTLINE:
         raise UserError(f'{where}: polygons with an outline of {outline:.3g} pixels do not belong to a {width} x '
                         f'{height} image')
-    return _as_text(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+    return rle_text(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))

@@ -19,7 +19,7 @@ class VideoFrame:
     Attributes:
         image: (H, W, 3) uint8 BGR, in memory of its own.
         index: 0-based number among all frames of the source, regardless of ``start`` and ``stride``.
-        path: path of the image file, if there is one.
+        path: path of the image file, if there is one for each frame.
         time: seconds since the start of the source, strictly increasing; None if the source has no time stamps.
         dropped: number of frames of a live source left out between the previous frame and this one; None: not live.
     """

@@ -76,7 +76,7 @@ class ImageReader:
                     image.seek(index)
                     image.load()  # frames that are skipped, too: formats store differences and durations
                     if is_chosen(index, chosen):
-                        yield VideoFrame(_to_bgr(image, path), index, str(path), time if self._timed else None)
+                        yield VideoFrame(_to_bgr(image, path), index, time=time if self._timed else None)
                 except _DAMAGED as error:
                     self._refuse(BadFrameError(f'{shown(path)}: frame {index} is damaged ({error}); restore the file'))
                 time += _seconds(image) or 1 / self.fps

@@ -19,6 +19,7 @@ from mmdet.files import atomic_open, check_writable
 from mmdet.structures import DetDataSample
 from mmdet.structures.masks import decode_masks
 from mmdet.visualization.colors import color_of
+from mmdet.visualization.writers import make_folder, write_picture
 
 MOST_OBJECTS = 2**16 - 1
 _PALETTE_SIZE = 256
@@ -80,9 +81,11 @@ class IndexMaskWriter:
             self._labels.setdefault(object_number(track_id), Counter())[label] += 1
         path = sample.get('img_path')
         stem = Path(path).stem if path else f'{sample.source_frame:05d}'
-        with atomic_open(self._folder / f'{stem}.png') as file:
-            file.write(_png(index, str(self._folder)))
-        self._empty = False
+        data = _png(index, str(self._folder))
+        if self._empty:
+            make_folder(self._folder)
+            self._empty = False
+        write_picture(self._folder / f'{stem}.png', data)
 
     def close(self) -> None:
         """Write ``meta.json``; further calls have no effect. Without frames, nothing is written."""

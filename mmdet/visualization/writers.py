@@ -91,9 +91,14 @@ class PngWriter(ClosingWriter):
 
 def _write_png(path: Path, frame: np.ndarray) -> None:
     _, data = cv2.imencode('.png', frame, PNG_SETTINGS)
+    write_picture(path, data.tobytes())
+
+
+def write_picture(path: Path, data: bytes) -> None:
+    """Write an encoded picture, which appears complete or not at all; raise UserError if that fails."""
     part = path.with_suffix('.part')
     try:
-        part.write_bytes(data.tobytes())
+        part.write_bytes(data)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

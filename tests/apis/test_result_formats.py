@@ -136,6 +136,15 @@ def test_video_as_masks_mot_mots_and_back(tmp_path):
     assert np.array_equal(decode_masks(again.objects(0, 3).rles), decode_masks(read.objects(0, 3).rles))
 
 
+def test_frames_of_an_image_stack_have_masks_of_their_own(tmp_path):
+    pages = [Image.fromarray(image) for image in clip(3)]
+    pages[0].save(tmp_path / 'stack.tif', save_all=True, append_images=pages[1:])
+    for _ in VideoInferencer(StubDetector())(tmp_path / 'stack.tif', out=tmp_path, outputs=['masks']):
+        pass
+    assert sorted(path.name for path in (tmp_path / 'masks' / 'stack').glob('*.png')) == [
+        f'{number:05d}.png' for number in range(3)]
+
+
 def test_masks_of_an_earlier_run_are_refused(tmp_path):
     (tmp_path / 'masks' / 'video').mkdir(parents=True)
     (tmp_path / 'masks' / 'video' / '00000.png').touch()
@@ -155,6 +164,7 @@ def test_frames_as_json_numpy_and_detections():
     part, = inferencer(clip(1), thresh=0.3)
     content = json.loads(json.dumps(inferencer.to_json(part[0])))
     found = part[0].pred_track_instances
+    assert json.loads(json.dumps(found.masks)) == [entry['segmentation'] for entry in content['objects']]
     assert content['frame_id'] == 0 and [entry['id'] for entry in content['objects']] == found.instances_id.tolist()
     masks = inferencer.to_masks(part[0])
     assert masks.dtype == bool and masks.shape == (len(found), 72, 128)

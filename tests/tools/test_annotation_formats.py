@@ -175,6 +175,14 @@ def test_frames_of_cvat_with_a_start_and_a_step(tmp_path):
     assert content['annotations'][0]['bboxes'] == [[0, 0, 4, 4], [3, 0, 4, 4], [6, 0, 4, 4]]
 
 
+def test_a_job_of_cvat_begins_with_its_segment(tmp_path):
+    tool, images, path = cvat(tmp_path, track(0, [box(10, 0, 0, 4, 4), box(12, 4, 0, 4, 4)]), size=3)
+    segments = '<segments><segment><id>4</id><start>10</start><stop>12</stop></segment></segments>'
+    path.write_text(path.read_text().replace('task>', 'job>').replace('<mode>', f'{segments}<mode>'))
+    content = convert(tmp_path, tool, images, path)
+    assert content['annotations'][0]['bboxes'] == [[0, 0, 4, 4], [2, 0, 4, 4], [4, 0, 4, 4]]
+
+
 def test_a_project_of_cvat_has_several_videos(tmp_path, capsys):
     for name in ('one', 'two'):
         save_images(tmp_path / 'images' / name, 2)

@@ -132,6 +132,18 @@ def test_where_ap_is_lost(page, data, tmp_path):
     assert gains(wrong)['class'][0] > 0 and 'Track scores: calibration error' in wrong.read_text()
 
 
+def test_a_report_without_classes(data, tmp_path):
+    """The first video's objects with wrong classes: no error of classes is left, and one category."""
+    found = json.loads((data / 'result.json').read_text())
+    keys = [category['id'] for category in json.loads((data / 'truth.json').read_text())['categories']]
+    for entry in found:
+        entry['category_id'] = keys[(keys.index(entry['category_id']) + 1) % len(keys)]
+    (tmp_path / 'wrong.json').write_text(json.dumps(found))
+    files = [str(tmp_path / 'wrong.json'), str(data / 'truth.json'), '--out', str(tmp_path)]
+    assert report.main([*files, '--gallery', '0', '--class-agnostic']) == 0
+    assert gains(tmp_path / 'index.html')['class'][0] == 0 and '1 categories' in (tmp_path / 'index.html').read_text()
+
+
 def gains(page):
     """Gain in percent and note by the name of the error."""
     section = page.read_text().partition('id="errors"')[2].partition('</section>')[0]

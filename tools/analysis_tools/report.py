@@ -25,6 +25,7 @@ def build_parser() -> CommandParser:
                         help='work_dir of the training, or its scalars.json (default: no curves)')
     parser.add_argument('--title', default='Test report', help='title of the page (default: Test report)')
     parser.add_argument('--thresh', type=float, default=0.5, help='draw tracks with a score above this (default: 0.5)')
+    parser.add_boolean('--class_agnostic', 'evaluate all categories as one')
     parser.add_boolean('--common_videos', 'leave out predictions for videos that are not in the annotations')
     parser.add_argument('--gallery', type=int, default=24, metavar='N',
                         help='maximum number of videos in the gallery (default: 24)')
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis import write_report
     print(write_report(args.annotations, args.result, args.out, images=args.images, log=args.log, title=args.title,
-                       thresh=args.thresh, gallery=args.gallery, common_videos=args.common_videos))
+                       thresh=args.thresh, gallery=args.gallery, common_videos=args.common_videos,
+                       class_agnostic=args.class_agnostic))
     return 0
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from tqdm import tqdm
+
 from mmdet.datasets.converters.shapes import ObjectMasks, polygon_mask, rectangle
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
@@ -34,7 +36,7 @@ def burst_to_vis(content: Any, path: str | os.PathLike) -> VISFile:
     file = VISFile([{'id': ident, 'name': str(category.get('name', ident))}
                     for ident, category in zip(category_ids, content['categories'])], 'converted from BURST')
     rectangles = 0
-    for number, sequence in enumerate(content['sequences']):
+    for number, sequence in enumerate(tqdm(content['sequences'], unit=' videos')):
         rectangles += _add_sequence(file, sequence, set(category_ids), f'{path}: sequences[{number}]')
     if rectangles:
         file.notes.append(f'{rectangles} annotations have a box and no mask; their masks are the rectangles')

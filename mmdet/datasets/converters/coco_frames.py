@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from tqdm import tqdm
+
 from mmdet.datasets.coco_file import CocoFile
 from mmdet.datasets.converters.shapes import ObjectMasks, polygon_mask, rectangle
 from mmdet.datasets.vis_file import VISFile
@@ -37,7 +39,7 @@ def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None, crowds_as_o
                    'converted from COCO annotations of frames')
     key = track_key or _track_key(coco)
     rectangles = crowds = 0
-    for name, image_ids in _videos(coco).items():
+    for name, image_ids in tqdm(_videos(coco).items(), unit=' videos'):
         images = [coco.images[ident] for ident in image_ids]
         for image in images:
             if (image['height'], image['width']) != (images[0]['height'], images[0]['width']):

@@ -14,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from tqdm import tqdm
 
 from mmdet.datasets.converters.image_folders import image_size, images_by_stem, size_text
 from mmdet.datasets.converters.shapes import ObjectMasks, crop_mask, ellipse, polygon_mask, rectangle
@@ -98,7 +99,7 @@ def cvat_to_vis(annotations: Sequence[Path], images: Path, names: Sequence[str] 
         names = list(dict.fromkeys(label for _, root in roots for label in _labels(root)))
     file = VISFile([{'id': number, 'name': name} for number, name in enumerate(names, 1)], 'converted from CVAT')
     found = [(path, root, task) for path, root in roots for task in _tasks(path, root)]
-    for path, root, task in found:
+    for path, root, task in tqdm(found, unit=' videos'):
         _add_video(file, path, root, task, _image_folder(images, path, task, len(found) == 1), images, names)
     if not file.content['annotations']:
         raise UserError(f'{annotations[0]}: has no track with a visible box, polygon, ellipse or mask; annotate '
@@ -136,8 +137,15 @@ def _tasks(path: Path, root: ElementTree.Element) -> Iterator[CvatTask]:
         if not all(text.isdecimal() for text in (size or '0', start, step)) or not int(step):
             raise UserError(f'{where}: size {size}, start_frame {start} and frame_filter step={step} must be whole '
                             'numbers; export the file again')
+        begin = int(start) + int(step) * _first_of_job(task)
         yield CvatTask(task.findtext('id') if several else None, task.findtext('name') or '',
-                       int(size) if size else None, int(start), int(step))
+                       int(size) if size else None, begin, int(step))
+
+
+def _first_of_job(task: ElementTree.Element) -> int:
+    """Return the index in its task of the first frame of a job; 0 for tasks."""
+    first = task.findtext('segments/segment/start') if task.tag == 'job' else None
+    return int(first) if first and first.isdecimal() else 0
 
 
 def _image_folder(images: Path, path: Path, task: CvatTask, single: bool) -> Path:

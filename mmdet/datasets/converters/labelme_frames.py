@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from mmdet.datasets.converters.image_folders import image_size, images_by_stem, size_text
 from mmdet.datasets.converters.shapes import ObjectMasks, crop_mask, ellipse, polygon_mask, rectangle
@@ -47,7 +48,7 @@ def labelme_to_vis(images: Path, labels: Path, names: Sequence[str] | None = Non
     folders = [folder for folder in visible_folders(labels) if visible_files(folder, ('.json',))]
     if not folders:
         raise UserError(f'{labels} has no folders with JSON files; they are expected at {labels}/<video>/<frame>.json')
-    videos = [_read_video(images / folder.name, folder) for folder in folders]
+    videos = [_read_video(images / folder.name, folder) for folder in tqdm(folders, unit=' videos')]
     found = sorted({label for *_, objects, _ in videos for label, _ in objects.tracks()})
     chosen = found if names is None else list(names)
     if unknown := sorted(set(found) - set(chosen)):
