@@ -1,13 +1,15 @@
 """Edge cases where the published SipMask and FCOS heads fail: no ground truth, positives or kept box, small inputs."""
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData
 
 from mmdet.errors import UserError
 from mmdet.models.dense_heads.base_dense_head import FrameGeometry
-from mmdet.structures import DetDataSample
+from mmdet.models.task_modules.fast_nms import fast_nms
+from mmdet.structures import DetDataSample, legacy_iou
 from tests.helpers.dense import build_fcos, build_sipmask
 from tests.helpers.golden import clip_of
 from tests.helpers.models import build_memcnp
@@ -150,6 +152,36 @@ def test_fcos_finds_each_object_once():
     assert second.bboxes.tolist() == [[0, 8, 118, 60]]  # clipped to the image without its padding
 
 
+def test_class_agnostic_nms_keeps_each_box_once_with_its_best_class():
+    """Two classes of one box and a worse box of the other class become one detection; a box elsewhere stays."""
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [20, 0, 30, 10]]])
+    scores = torch.tensor([[[0.9, 0.5], [0.3, 0.6], [0.2, 0.1]]])
+    found = {agnostic: fast_nms(boxes, scores, 0.5, 0.05, 10, agnostic=agnostic) for agnostic in (False, True)}
+    assert found[False].scores[found[False].valid].tolist() == pytest.approx([0.9, 0.6, 0.2, 0.1])
+    assert found[False].labels[found[False].valid].tolist() == [0, 1, 0, 1]
+    valid = found[True].valid
+    assert found[True].scores[valid].tolist() == pytest.approx([0.9, 0.2])
+    assert found[True].labels[valid].tolist() == [0, 0]
+    assert found[True].index[valid].tolist() == [0, 2]
+    assert torch.equal(found[True].bboxes[valid], boxes[0, [0, 2]])
+
+
+@pytest.mark.parametrize('build', [build_sipmask, build_fcos, build_memcnp])
+def test_with_class_agnostic_nms_no_two_boxes_overlap(build):
+    overlaps = {}
+    for nms in ('per_class', 'agnostic'):
+        torch.manual_seed(0)
+        model = build(**SMALL, num_classes=3, test_cfg=dict(score_thr=0.0, nms=nms)).eval()
+        if build is not build_memcnp:
+            model.bbox_head.fcos_reg.bias.data += 3.0
+        clip = clip_of([frame_with([])])
+        model(torch.randn(1, 1, 3, 64, 96), [clip], mode='predict')
+        boxes = clip[0].pred_track_instances.bboxes
+        overlaps[nms] = legacy_iou(boxes.numpy(), boxes.numpy())[np.triu_indices(len(boxes), 1)]
+    assert overlaps['per_class'].max() > 0.55  # by either convention of boxes
+    assert (overlaps['agnostic'] < 0.55).all()
+
+
 def test_fcos_threshold_applies_to_the_class_probability_alone():
     model = build_fcos(num_classes=1, strides=(8,), test_cfg=dict(score_thr=0.4)).eval()
     outputs = model.bbox_head(model.neck(model.backbone(torch.randn(1, 3, 64, 64))))
@@ -180,6 +212,8 @@ def test_every_head_takes_the_published_and_the_common_key_of_nms_pre(build):
 def test_unknown_test_settings_are_user_errors(build):
     with pytest.raises(UserError, match="test_cfg has unknown keys 'iou_thr'; use nms_pre, score_thr, nms_thr"):
         build(**SMALL, test_cfg=dict(iou_thr=0.5))
+    with pytest.raises(UserError, match="test_cfg nms='soft' is unknown; use one of per_class, agnostic"):
+        build(**SMALL, test_cfg=dict(nms='soft'))
 
 
 def test_too_few_levels_of_sipmask_are_a_user_error():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
@@ -27,6 +27,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.device_rle import columns_to_rle
 
 MASK_STRIDE = 2  # pixels of the input per pixel of the mask maps
+_NMS = ('per_class', 'agnostic')
 _PUBLISHED_KEYS = {'max_pre_nms': 'nms_pre'}  # key in published configs → key here
 
 
@@ -39,6 +40,9 @@ class TestSettings:
         score_thr: detections with a score of at most this are dropped.
         nms_thr: boxes whose IoU with a higher-scoring box of the same class exceeds this are dropped.
         max_per_img: maximum number of detections per frame.
+        nms: ``'per_class'``, as published: one box may be detected under several classes, and so may one object, which
+            AP rewards; ``'agnostic'``: each box has its best class only, and ``nms_thr`` applies to boxes of any
+            class, so that an object is found once.
     """
 
     __test__ = False  # pytest: not a test class
@@ -47,20 +51,29 @@ class TestSettings:
     score_thr: float
     nms_thr: float
     max_per_img: int
+    nms: str = 'per_class'
+
+    @property
+    def agnostic(self) -> bool:
+        return self.nms == 'agnostic'
 
     @classmethod
-    def of(cls, head: str, test_cfg: dict | None, **defaults: float) -> TestSettings:
+    def of(cls, head: str, test_cfg: dict | None, **values: float) -> TestSettings:
         """Create the settings from a config and the head's defaults.
 
         Raises:
-            UserError: if the config has unknown keys.
+            UserError: if the config has unknown keys, or ``nms`` is unknown.
         """
+        defaults: dict[str, Any] = values | {'nms': 'per_class'}
         given = {_PUBLISHED_KEYS.get(key, key): value for key, value in (test_cfg or {}).items()}
         unknown = [key for key in given if key not in defaults]
         if unknown:
             raise UserError(f'{head} test_cfg has unknown keys {", ".join(map(repr, unknown))}; use '
                             f'{", ".join(defaults)}')
-        return cls(**{**defaults, **given})
+        settings = cls(**{**defaults, **given})
+        if settings.nms not in _NMS:
+            raise UserError(f'{head} test_cfg nms={settings.nms!r} is unknown; use one of {", ".join(_NMS)}')
+        return settings
 
 
 class FrameGeometry(NamedTuple):

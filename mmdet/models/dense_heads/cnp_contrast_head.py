@@ -123,8 +123,7 @@ class CNPContrastHead(BaseDenseHead):
         track_jitter: in training, reference boxes are shifted randomly by up to this fraction of their size before
             their embeddings are sampled.
         mask_upsample: ``'bilinear'``, as published: the mask map is upsampled from stride 8; ``'subpixel'``: from
-            stride 4, where a sub-pixel convolution (Shi et al., CVPR 2016) adds detail to the upsampled map. It adds a
-            layer, and improves outlines.
+            stride 4, where a sub-pixel convolution (Shi et al., CVPR 2016) adds detail to the upsampled map.
         dice_weight: weight of a dice term inside the boxes, which is added to ``loss_seg`` for each object. 0, as
             published: none.
         loss_weights: weights of the losses :data:`LOSSES`. Published: 1.
@@ -352,7 +351,7 @@ class CNPContrastHead(BaseDenseHead):
         centerness = centerness.gather(1, index)  # (B, S)
         scores = gather_rows(outputs.cls_logits, index).sigmoid() * centerness[..., None]  # (B, S, K)
         found = fast_nms(outputs.bboxes(index), scores, settings.nms_thr, settings.score_thr, settings.max_per_img,
-                         settings.nms_pre)
+                         settings.nms_pre, settings.agnostic)
         sigmas = gather_rows(outputs.sigmas, index.gather(1, found.index)).clamp(max=1)  # (B, D, 4)
         embeddings = sample_at_centers(outputs.track, found.bboxes, rounding='nearest')  # (B, D, C)
         coefficients = sample_at_centers(outputs.track, found.bboxes)

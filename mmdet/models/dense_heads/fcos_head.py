@@ -171,7 +171,7 @@ class FCOSHead(BaseDenseHead):
             return self.detect(outputs, geometries)
 
     def detect(self, outputs: FCOSOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Select candidates per level, drop low scores, apply NMS per class."""
+        """Select candidates per level, drop low scores, apply NMS."""
         settings = self.test_settings
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
@@ -182,9 +182,12 @@ class FCOSHead(BaseDenseHead):
         bboxes = self.convention.clip(gather_rows(outputs.bboxes, index), shapes)  # (B, S, 4)
         num_classes = probabilities.shape[2]
         chosen = probabilities > settings.score_thr
+        if settings.agnostic:
+            chosen &= F.one_hot(probabilities.argmax(dim=2), num_classes).bool()
         image, candidate, label = chosen.nonzero(as_tuple=True)
         scores = probabilities[image, candidate, label] * centerness[image, candidate]
-        kept = self.convention.nms(bboxes[image, candidate], scores, image * num_classes + label, settings.nms_thr)
+        group = image if settings.agnostic else image * num_classes + label
+        kept = self.convention.nms(bboxes[image, candidate], scores, group, settings.nms_thr)
         survivors = torch.zeros_like(probabilities)
         survivors[image[kept], candidate[kept], label[kept]] = scores[kept]
         best, position = survivors.flatten(1).topk(min(settings.max_per_img, survivors[0].numel()))  # (B, D)

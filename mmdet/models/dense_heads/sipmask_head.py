@@ -242,7 +242,8 @@ class SipMaskHead(BaseDenseHead):
         bboxes = self.convention.clip(bboxes, shapes)
         # since distances may be negative, drop boxes with x2 < x1 or y2 < y1
         scores = scores * (bboxes[..., :2] <= bboxes[..., 2:]).all(dim=-1, keepdim=True)
-        found = fast_nms(bboxes, scores, settings.nms_thr, settings.score_thr, settings.max_per_img, settings.nms_pre)
+        found = fast_nms(bboxes, scores, settings.nms_thr, settings.score_thr, settings.max_per_img, settings.nms_pre,
+                         settings.agnostic)
         coefficients = gather_rows(outputs.coefficients, index.gather(1, found.index))  # (B, D, q·M)
         masks = split_masks(outputs.bases, coefficients, found.bboxes / MASK_STRIDE, NUM_PARTS)
         embeddings = sample_at_centers(outputs.track, found.bboxes)  # (B, D, C)

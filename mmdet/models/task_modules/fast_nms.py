@@ -32,8 +32,10 @@ class Detections:
 
 
 def fast_nms(bboxes: Tensor, scores: Tensor, nms_thr: float, score_thr: float, max_per_img: int,
-             nms_pre: int = 200) -> Detections:
+             nms_pre: int = 200, agnostic: bool = False) -> Detections:
     """Apply Fast NMS to each class: a box is also suppressed by boxes that are themselves suppressed.
+
+    Per class, one box may be detected under several classes, and so may one object.
 
     Args:
         bboxes: (B, S, 4).
@@ -42,7 +44,13 @@ def fast_nms(bboxes: Tensor, scores: Tensor, nms_thr: float, score_thr: float, m
         score_thr: boxes with a score of at most this are dropped.
         max_per_img: D, maximum number of detections per image over all classes.
         nms_pre: maximum number of candidates per class.
+        agnostic: keep only the class of highest score of each box, then treat all boxes as of one class.
     """
+    if agnostic:
+        best, classes = scores.max(dim=2)
+        found = fast_nms(bboxes, best[..., None], nms_thr, score_thr, max_per_img, nms_pre)
+        found.labels = classes.gather(1, found.index)
+        return found
     batch = len(scores)
     top, order = scores.transpose(1, 2).sort(dim=2, descending=True, stable=True)  # (B, K, S)
     top, order = top[..., :nms_pre], order[..., :nms_pre]
