@@ -11,7 +11,10 @@ from mmengine.dataset import pseudo_collate
 from pycocotools import mask as mask_utils
 
 from mmdet.datasets import SeededIndex, YVISDataset
+from mmdet.datasets.transforms import AffineMotionClip, PhotometricDistortClip, RandomFlipClip, RandomScaleCropClip
+from mmdet.datasets.transforms.objects import keep_objects
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
+from tests.datasets.transforms.clips import check_frame, rectangle_clip
 
 PIPELINE = [{'type': 'LoadTrackFrames'}, {'type': 'LoadTrackAnnotations'},
             {'type': 'RandomResizeClip', 'scales': [(64, 36), (96, 48)]}, {'type': 'RandomFlipClip'},
@@ -65,3 +68,22 @@ def test_largest_frames(tmp_path, height, width):
     corner = np.zeros((height, width), np.uint8)
     corner[-1, -1] = 1
     check(write_set(tmp_path, height, width, [corner, np.ones_like(corner)], '.jpg'), 0, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), length=st.integers(1, 3), seed=st.integers(0, 1000),
+       size=st.none() | st.tuples(st.integers(1, 60), st.integers(1, 60)), objects=st.integers(0, 3))
+def test_augmentation_of_any_size(height, width, length, seed, size, objects):
+    rng = np.random.default_rng(seed)
+    corners = [np.sort(rng.integers(0, (width, height), (2, 2)), axis=0) for _ in range(objects)]
+    clip = rectangle_clip(*[(*low.tolist(), *(high - low + 1).tolist()) for low, high in corners],
+                          size=(height, width), frames=length, seed=seed)
+    for frame in clip['frames']:
+        keep_objects(frame, frame['gt_masks'].any(axis=(1, 2)))
+    for transform in (RandomScaleCropClip(size, scale=(0.01, 5), drift=0.3, min_area=1), AffineMotionClip(min_area=1),
+                      PhotometricDistortClip(channel_prob=0.5, frame_jitter=0.5), RandomFlipClip()):
+        clip = transform(clip)
+    sides = (height, width) if size is None else sorted(size, reverse=height > width)
+    for frame in clip['frames']:
+        check_frame(frame, bright=None)
+        assert frame['img_shape'] == tuple(sides)

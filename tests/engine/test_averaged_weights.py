@@ -1,5 +1,6 @@
 """The moving average of the weights: its values, what is validated, saved and tested, exact resuming, two processes."""
 import os
+from datetime import timedelta
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from noisy_training import VALIDATION, build
 from mmdet.engine.hooks import EMAHook
 from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.registry import HOOKS
+from tools.model_converters.publish_model import publish
 
 MOMENTUM = .1
 AVERAGE = dict(type='EMAHook', momentum=MOMENTUM)
@@ -118,6 +120,13 @@ def test_testing_a_checkpoint_uses_the_average(whole, tmp_path, hooks):
     assert runner.test()['mean'] == pytest.approx(record.metrics[-1], abs=1e-6)
 
 
+def test_published_weights_are_the_average(whole, tmp_path):
+    publish(str(whole[1] / 'epoch_3.pth'), str(tmp_path / 'published.pth'))
+    published = read(tmp_path, 'published.pth')
+    assert 'ema_state_dict' not in published
+    torch.testing.assert_close(published['state_dict']['linear.weight'], averages(whole[0].trained)[-1])
+
+
 def test_the_average_begins_with_the_weights_that_are_loaded(whole, tmp_path):
     """The file may lack all but the weights, which are those of the average."""
     start = read(whole[1], 'epoch_1.pth')['state_dict']
@@ -150,28 +159,47 @@ def test_a_training_on_a_gpu_is_resumed_exactly(tmp_path):
         assert all(map(torch.equal, whole[part].values(), resumed[part].values()))
 
 
-def train_on_rank(rank, folder, backend):
+def environment(rank):
+    return dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', OMP_NUM_THREADS='1',
+                MKL_NUM_THREADS='1')
+
+
+def train_as_second(folder, backend):
+    """The second process; the first is that of the test."""
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
+    os.environ.update(environment(1))
     if backend == 'gloo':
         torch.cuda.is_available, mmengine_device.DEVICE = lambda: False, 'cpu'
-    else:
+    train_on_rank(1, folder, backend)
+
+
+def train_on_rank(rank, folder, backend):
+    if backend == 'nccl':
         torch.cuda.set_device(rank)
-    dist.init_process_group(backend, init_method=f'file://{folder}/meeting', rank=rank, world_size=2)
-    runner = averaging(f'{folder}/work', launcher='pytorch')
-    runner.train()
-    hook = next(hook for hook in runner.hooks if isinstance(hook, EMAHook))
-    record = [weight.cpu() for weight in (*recorded(runner).trained, hook.ema_model.module.linear.weight)]
-    torch.save(record, f'{folder}/{rank}.pt')
-    dist.barrier()
-    averaging(f'{folder}/resumed', f'{folder}/work/epoch_1.pth', launcher='pytorch').train()
-    dist.destroy_process_group()
+    dist.init_process_group(backend, init_method=f'file://{folder}/meeting', rank=rank, world_size=2,
+                            timeout=timedelta(minutes=2))
+    try:
+        runner = averaging(f'{folder}/work', launcher='pytorch')
+        runner.train()
+        hook = next(hook for hook in runner.hooks if isinstance(hook, EMAHook))
+        record = [weight.cpu() for weight in (*recorded(runner).trained, hook.ema_model.module.linear.weight)]
+        torch.save(record, f'{folder}/{rank}.pt')
+        dist.barrier()
+        averaging(f'{folder}/resumed', f'{folder}/work/epoch_1.pth', launcher='pytorch').train()
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', ['gloo', pytest.param('nccl', marks=pytest.mark.cuda(2))])
-def test_two_processes_have_the_same_average_and_resume_exactly(tmp_path, backend):
-    mp.spawn(train_on_rank, (str(tmp_path), backend), nprocs=2)
+def test_two_processes_have_the_same_average_and_resume_exactly(tmp_path, monkeypatch, backend):
+    second = mp.get_context('spawn').Process(target=train_as_second, args=(str(tmp_path), backend), daemon=True)
+    second.start()
+    for name, value in environment(0).items():
+        monkeypatch.setenv(name, value)
+    train_on_rank(0, str(tmp_path), backend)
+    second.join(60)
+    assert second.exitcode == 0
     record, other = (read(tmp_path, f'{rank}.pt') for rank in range(2))
     assert len(record) > 5 and all(map(torch.equal, record, other))
     *trained, average = record
