@@ -2,6 +2,7 @@
 import json
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +275,28 @@ def test_formats_in_python(masks_of_a_data_set):
     root = masks_of_a_data_set
     folder, = export_result(root / 'truth.json', root / 'result.json', ['mot'], lambda kind: root / kind, thresh=0.95)
     assert [path.read_text() for path in folder.iterdir()] == ['', '']
+
+
+@pytest.mark.parametrize(('reader', 'split', 'writer'), [
+    ('MotChallenge2DBox', 'MOT17-train', MotWriter),
+    ('MOTSChallenge', 'MOTS-train', partial(MotsWriter, category_ids=(2,)))])
+def test_trackeval_reads_the_text_files(tmp_path, reader, split, writer):
+    """Files of MOTChallenge and MOTS, scored by the official code against themselves as annotations."""
+    trackeval = pytest.importorskip('trackeval')
+    found = tmp_path / 'found' / split / 'model' / 'data' / 'v.txt'
+    written(writer(found), *(frame(number, (0, 0, 0.9, (2 + number, 3, 5, 4)), (4, 0, 0.8, (15, 6, 8, 8)),
+                                   img_path=f'v/{number + 1:06d}.jpg') for number in range(4)))
+    truth = tmp_path / 'truth' / split / 'v'
+    (truth / 'gt').mkdir(parents=True)
+    lines = found.read_text()
+    if reader == 'MotChallenge2DBox':  # annotations have a flag, a class and a visibility
+        lines = ''.join(f'{line.rsplit(",", 4)[0]},1,1,1\n' for line in lines.splitlines())
+    (truth / 'gt' / 'gt.txt').write_text(lines)
+    quiet = dict(PRINT_RESULTS=False, PRINT_CONFIG=False, TIME_PROGRESS=False, OUTPUT_SUMMARY=False,
+                 OUTPUT_DETAILED=False, PLOT_CURVES=False, LOG_ON_ERROR=None)
+    data = getattr(trackeval.datasets, reader)(dict(
+        GT_FOLDER=str(tmp_path / 'truth'), TRACKERS_FOLDER=str(tmp_path / 'found'), SEQ_INFO={'v': 4},
+        PRINT_CONFIG=False, SPLIT_TO_EVAL='train', **({} if reader == 'MOTSChallenge' else {'BENCHMARK': 'MOT17'})))
+    scores, _ = trackeval.Evaluator(quiet).evaluate([data], [trackeval.metrics.CLEAR(dict(PRINT_CONFIG=False))])
+    clear = scores[data.get_name()]['model']['COMBINED_SEQ']['pedestrian']['CLEAR']
+    assert clear['MOTA'] == 1 and clear['CLR_TP'] == 8
