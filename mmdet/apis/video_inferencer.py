@@ -37,6 +37,7 @@ from mmdet.video.video_list import check_outputs
 from mmdet.video.video_options import check_video_options
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 from mmdet.visualization.sequence import OUTPUTS as PICTURES
+from mmdet.visualization.sequence import painter_processes
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -234,7 +235,8 @@ class VideoInferencer:
             # objects below the threshold have already been removed
             visualizer = TrackVisualizer(self.class_names, score_thr=-1.0, **marks)
             consumers.append(SequenceVisualizer(out, fps=fps or source.fps, outputs=kinds, visualizer=visualizer,
-                                                use_times=fps is None, audio=_video_file(source)))
+                                                use_times=fps is None, audio=_video_file(source),
+                                                painters=painter_processes()))
         return FrameSink(*consumers)
 
     def _clips(self, source: VideoSource) -> Generator[dict, None, None]:

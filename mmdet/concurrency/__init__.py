@@ -5,6 +5,7 @@
 :class:`OnDemandIterator`     iterates in a thread, one item ahead, on request; used for training batches
 :class:`BackgroundThread`     calls a function with each item in a thread; used for GIF and MP4 encoders
 :class:`BackgroundProcess`    the same in a forked process; used for drawing and writing frames
+:class:`ImagePool`            changes images in several forked processes; used for painting frames
 :func:`overlapped`            runs in the calling thread and starts an item before it finishes the one before; used for
                               test steps on a GPU
 ============================  ======================================================================================
@@ -13,9 +14,10 @@ All of them hold a bounded number of items, keep the order, raise errors in the 
 closed.
 """
 from .consumer import BackgroundConsumer, BackgroundThread
+from .image_pool import ImagePool
 from .iterator import OnDemandIterator, in_background
 from .overlap import overlapped
 from .process import BackgroundProcess
 
-__all__ = ['BackgroundConsumer', 'BackgroundProcess', 'BackgroundThread', 'OnDemandIterator', 'in_background',
-           'overlapped']
+__all__ = ['BackgroundConsumer', 'BackgroundProcess', 'BackgroundThread', 'ImagePool', 'OnDemandIterator',
+           'in_background', 'overlapped']

@@ -47,7 +47,7 @@ class BackgroundProcess:
                  name: str = 'consumer', slot_bytes: int = SLOT_BYTES) -> None:
         context = multiprocessing.get_context('fork')
         self._name = name
-        self._memory = _Slots(ahead, slot_bytes)
+        self._memory = ImageSlots(ahead, slot_bytes)
         self._free = deque(range(ahead))
         self._going = True
         self._result: Any = None
@@ -117,8 +117,13 @@ class BackgroundProcess:
             self._result, self._going = reply, False
 
 
-class _Slots:
-    """Shared memory for one image per slot."""
+class ImageSlots:
+    """Memory that forked processes share, for one image per slot; slots are allocated on first use.
+
+    Args:
+        number: number of slots.
+        slot_bytes: size of a slot.
+    """
 
     def __init__(self, number: int, slot_bytes: int) -> None:
         self._slot_bytes = slot_bytes
@@ -132,10 +137,11 @@ class _Slots:
         return image.shape
 
     def get(self, slot: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the image in a slot, without copying it."""
         return np.frombuffer(self._memory, np.uint8, math.prod(shape), slot * self._slot_bytes).reshape(shape)
 
 
-def _serve(work: Callable[..., object], finish: Callable[[], Any], memory: _Slots, items: Connection,
+def _serve(work: Callable[..., object], finish: Callable[[], Any], memory: ImageSlots, items: Connection,
            replies: Connection, *theirs: Connection) -> None:
     """Run the process: call ``work`` for each item until the main process sends None or exits, then ``finish``.
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mmdet.concurrency import BackgroundThread
+from mmdet.concurrency import BackgroundProcess, BackgroundThread, ImagePool
 from mmdet.datasets.transforms.frame_loading import read_frame
 from mmdet.errors import UserError
 from mmdet.files import check_writable
@@ -24,11 +25,23 @@ from mmdet.structures import DetDataSample
 
 from .gif import GifWriter
 from .mp4 import Mp4Writer
-from .track_visualizer import TrackVisualizer
+from .track_visualizer import DrawnObject, TrackVisualizer, check_picture
 from .writers import PngWriter, check_fps
 
 OUTPUTS = ('png', 'gif', 'mp4')
 PNG_THREADS = 2  # encoding PNG costs more than everything else
+CORES_PER_PAINTER = 4  # the others decode videos and encode files
+MAX_PAINTERS = 4
+
+
+def painter_processes() -> int:
+    """Return the number of processes that paint frames beside one that writes files; 0 if there are few cores.
+
+    Only for a :class:`SequenceVisualizer` in a :class:`mmdet.video.frame_sink.FrameSink`.
+    """
+    if not BackgroundProcess.available():
+        return 0
+    return min(len(os.sched_getaffinity(0)) // CORES_PER_PAINTER, MAX_PAINTERS)
 
 
 class SequenceVisualizer:
@@ -48,6 +61,8 @@ class SequenceVisualizer:
             threshold.
         use_times: show each frame at the ``time`` of its sample (seconds) if it has one, else at ``fps``.
         audio: video file whose frames are added; MP4 files get its audio if ``use_times``. None: no audio.
+        painters: number of processes that paint, forked at the first frame; 0: the calling process paints. Pictures do
+            not depend on it. See :func:`painter_processes`.
 
     Raises:
         UserError: an output is unknown, or the folder cannot be created.
@@ -64,6 +79,7 @@ class SequenceVisualizer:
         visualizer: TrackVisualizer | None = None,
         use_times: bool = True,
         audio: Path | None = None,
+        painters: int = 0,
     ) -> None:
         for output in outputs:
             if output not in OUTPUTS:
@@ -77,6 +93,7 @@ class SequenceVisualizer:
         self._written: list[Path] = []
         self._use_times = use_times
         self._audio = audio if use_times else None
+        self._pool = ImagePool(self.visualizer.paint_on, painters) if painters else None
         check_writable(self.out_dir / 'video', 'pictures')
 
         self._open: dict[Any, _VideoPictures] = {}  # by video_id
@@ -115,7 +132,11 @@ class SequenceVisualizer:
         Returns:
             The folders and files written, in the order of their creation.
         """
-        self._end(list(self._open))
+        try:
+            self._end(list(self._open))
+        finally:
+            if self._pool is not None:
+                self._pool.close()
         return self._written
 
     def __enter__(self) -> SequenceVisualizer:
@@ -134,7 +155,7 @@ class SequenceVisualizer:
         gif = GifWriter(self.out_dir / f'{name}.gif', self.fps, self.gif_width) if 'gif' in self.outputs else None
         mp4 = Mp4Writer(self.out_dir / f'{name}.mp4', self.fps, self._audio) if 'mp4' in self.outputs else None
         self._written += [path for path in (png and png.folder, gif and gif.path, mp4 and mp4.path) if path]
-        return _VideoPictures(visualizer, png, gif, mp4, length, self._use_times)
+        return _VideoPictures(visualizer, self._pool, png, gif, mp4, length, self._use_times)
 
     def _end(self, video_ids: Sequence[Any]) -> None:
         with ExitStack() as stack:  # closes all, also after an error
@@ -143,32 +164,34 @@ class SequenceVisualizer:
 
 
 class _VideoPictures:
-    """The files of one video; GIF and MP4 are encoded in a thread each.
+    """The files of one video, which are encoded in a thread each.
 
     Args:
         visualizer: visualizer of the frames, used for this video only.
+        pool: processes that paint; None: :meth:`add` paints.
         png, gif, mp4: writers; None: the file is not written.
         length: number of frames of the video; None: unknown.
         use_times: see :class:`SequenceVisualizer`.
     """
 
-    def __init__(self, visualizer: TrackVisualizer, png: PngWriter | None, gif: GifWriter | None,
-                 mp4: Mp4Writer | None, length: int | None, use_times: bool) -> None:
+    def __init__(self, visualizer: TrackVisualizer, pool: ImagePool | None, png: PngWriter | None,
+                 gif: GifWriter | None, mp4: Mp4Writer | None, length: int | None, use_times: bool) -> None:
         self.length = length
-        self._visualizer, self._use_times = visualizer, use_times
-        self._png, self._gif = png, gif
-        self._gif_thread = None if gif is None else BackgroundThread(gif.write, gif.close, name='gif')
-        self._mp4_thread = None if mp4 is None else BackgroundThread(mp4.write, mp4.close, name='mp4')
+        self._visualizer, self._pool, self._use_times = visualizer, pool, use_times
+        self._gif = gif
+        self._png_thread = None if png is None else BackgroundThread(_of_painted(png.write), png.close, name='png')
+        self._gif_thread = None if gif is None else BackgroundThread(_of_painted(gif.write), gif.close, name='gif')
+        self._mp4_thread = None if mp4 is None else BackgroundThread(_of_painted(mp4.write), mp4.close, name='mp4')
 
     def add(self, image: np.ndarray, sample: DetDataSample, frame_id: int) -> None:
         """Draw and write a frame."""
-        objects = self._visualizer.prepare(sample.get('pred_track_instances'))
+        objects = self._visualizer.select(sample.get('pred_track_instances'))
         time = sample.get('time') if self._use_times else None
         full = None
-        if self._png is not None or self._mp4_thread is not None:
-            full = self._visualizer.paint(image, objects)
-            if self._png is not None:
-                self._png.write(full, frame_id)
+        if self._png_thread is not None or self._mp4_thread is not None:
+            full = self._paint(image, objects)
+            if self._png_thread is not None:
+                self._png_thread.put(full, frame_id)
             if self._mp4_thread is not None:
                 self._mp4_thread.put(full, time)
         if self._gif is not None and self._gif_thread is not None:
@@ -176,15 +199,28 @@ class _VideoPictures:
             if full is None or size != image.shape[1::-1]:
                 # drawn at the small size instead of resized, so that text and lines are readable
                 small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                full = self._visualizer.paint(small, objects, size[0] / image.shape[1])
+                full = self._paint(small, objects, size[0] / image.shape[1])
             self._gif_thread.put(full, time)
+
+    def _paint(self, image: np.ndarray, objects: list[DrawnObject], scale: float = 1.0) -> Future:
+        check_picture(image)
+        if self._pool is not None:
+            return self._pool.submit(image, objects, scale)
+        painted: Future = Future()
+        painted.set_result(self._visualizer.paint(image, objects, scale))
+        return painted
 
     def close(self) -> None:
         """Finish all files, even after an error."""
         with ExitStack() as stack:
-            for writer in (self._png, self._gif_thread, self._mp4_thread):
-                if writer is not None:
-                    stack.callback(writer.close)
+            for thread in (self._png_thread, self._gif_thread, self._mp4_thread):
+                if thread is not None:
+                    stack.callback(thread.close)
+
+
+def _of_painted(write: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that waits for a painted frame and writes it."""
+    return lambda painted, *args: write(painted.result(), *args)
 
 
 def video_name(img_path: str | None, video_id: Any) -> str:

@@ -19,8 +19,6 @@ from .labels import label_texts, paint_plate, place_plates, plate_size
 from .paint import Color, Style, paint_box, paint_mask, paint_trail, paint_uncertainty
 from .rle_crop import crop_rles
 
-_NO_MASK = (None, 0, 0)
-
 
 @dataclass
 class DrawnObject:
@@ -29,6 +27,7 @@ class DrawnObject:
     color: Color
     box: np.ndarray  # (4,) x1, y1, x2, y2
     texts: list[str]  # candidates for its label, the longest first
+    encoded: Any = None  # its mask before decoding: RLE, or array of the size of the frame
     mask: np.ndarray | None = None  # (h, w) uint8 in {0, 1}
     mask_x: int = 0
     mask_y: int = 0
@@ -98,7 +97,11 @@ class TrackVisualizer:
         return self.paint(image, self.prepare(instances), scale)
 
     def prepare(self, instances: Any) -> list[DrawnObject]:
-        """Select the objects above the threshold, decode their masks and extend their trails; see :meth:`draw`."""
+        """Select the objects above the threshold, extend their trails and decode their masks; see :meth:`draw`."""
+        return self.decode(self.select(instances))
+
+    def select(self, instances: Any) -> list[DrawnObject]:
+        """Do the part of :meth:`prepare` that depends on the frames before; it takes a small part of the time."""
         masks = getattr(instances, 'masks', None)
         if masks is not None and not isinstance(masks, (list, tuple)):
             masks = list(_as_array(masks, np.uint8))
@@ -110,19 +113,13 @@ class TrackVisualizer:
 
         count = len(bboxes) if bboxes is not None else len(masks) if masks is not None else 0
         shown = range(count) if scores is None else np.flatnonzero(scores > self.score_thr).tolist()
-        needed = masks if self.draw_masks or bboxes is None else None
-        crops = [_NO_MASK] * len(shown) if needed is None else _crops([needed[i] for i in shown])
+        boxes = bboxes if bboxes is not None else _mask_boxes(masks or [], shown)
         if not self.draw_uncertainty:
             uncertainties = None
         objects = []
-        for i, (mask, x, y) in zip(shown, crops):
-            if bboxes is not None:
-                box = bboxes[i]
-            elif mask is not None:
-                box = np.array([x, y, x + mask.shape[1], y + mask.shape[0]], float)
-            else:
-                continue
-            if not np.isfinite(box).all():
+        for i in shown:
+            box = boxes[i]
+            if box is None or not np.isfinite(box).all():
                 continue
             uncertainty = None if uncertainties is None else uncertainties[i]
             if uncertainty is not None and not np.isfinite(uncertainty).all():
@@ -137,21 +134,31 @@ class TrackVisualizer:
                     None if scores is None else float(scores[i]),
                     None if uncertainty is None else float(uncertainty.mean()),
                     self.percent),
-                mask=mask if self.draw_masks else None,
-                mask_x=x,
-                mask_y=y,
+                encoded=masks[i] if self.draw_masks and masks is not None else None,
                 uncertainty=uncertainty,
                 trail=self._extend_trail(track_id, box)))
         self._time += 1
         self._trails = {k: v for k, v in self._trails.items() if v[-1][0] > self._time - self.trail_length}
         return objects
 
+    @staticmethod
+    def decode(objects: list[DrawnObject]) -> list[DrawnObject]:
+        """Decode the masks of the objects, and return the objects."""
+        encoded = [obj for obj in objects if obj.encoded is not None]
+        for obj, (mask, x, y) in zip(encoded, _crops([obj.encoded for obj in encoded])):
+            obj.encoded, obj.mask, obj.mask_x, obj.mask_y = None, mask, x, y
+        return objects
+
     def paint(self, image: np.ndarray, objects: list[DrawnObject], scale: float = 1.0) -> np.ndarray:
         """Draw prepared objects; see :meth:`draw`. The same objects can be painted at several scales."""
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            kind = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
-            raise UserError(f'cannot draw on {kind}: give a uint8 BGR array of shape (height, width, 3)')
+        check_picture(image)
         image = image.copy()
+        self.paint_on(image, objects, scale)
+        return image
+
+    def paint_on(self, image: np.ndarray, objects: list[DrawnObject], scale: float = 1.0) -> None:
+        """Decode the masks of selected objects where that was not done yet, and draw the objects in place."""
+        self.decode(objects)
         style = Style.for_size(*image.shape[:2])
         contour = style.contour if self.draw_contours else 0
         with_masks = [(obj.mask, obj) for obj in objects if obj.mask is not None]
@@ -166,7 +173,6 @@ class TrackVisualizer:
                 paint_box(image, obj.box * scale, obj.color, style.line)
         if self.draw_labels:
             self._paint_labels(image, objects, scale, style)
-        return image
 
     def _paint_labels(self, image: np.ndarray, objects: list[DrawnObject], scale: float, style: Style) -> None:
         sizes = [[plate_size(text, style.font) for text in obj.texts] for obj in objects]
@@ -189,6 +195,19 @@ class TrackVisualizer:
         trail.append((self._time, *((box[:2] + box[2:]) / 2).tolist()))
         self._trails[track_id] = trail
         return np.array(trail)[:, 1:]
+
+
+def check_picture(image: Any) -> None:
+    """Raise UserError unless this is an array that objects can be drawn on."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        kind = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+        raise UserError(f'cannot draw on {kind}: give a uint8 BGR array of shape (height, width, 3)')
+
+
+def _mask_boxes(masks: Sequence[Any], chosen: Sequence[int]) -> dict[int, np.ndarray | None]:
+    """Return the boxes of the chosen masks by their index, None for an empty mask."""
+    return {i: None if crop is None else np.array([x, y, x + crop.shape[1], y + crop.shape[0]], float)
+            for i, (crop, x, y) in zip(chosen, _crops([masks[i] for i in chosen]))}
 
 
 def _array(value: Any, dtype: type) -> np.ndarray | None:
@@ -216,6 +235,6 @@ def _crop(mask: np.ndarray) -> tuple[np.ndarray | None, int, int]:
     """Crop a mask that is an array of the size of the frame, see :func:`_crops`."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(rows):
-        return _NO_MASK
+        return None, 0, 0
     x, y = int(columns[0]), int(rows[0])
     return np.ascontiguousarray(mask[y:rows[-1] + 1, x:columns[-1] + 1]), x, y

@@ -121,7 +121,7 @@ SCRIPT = textwrap.dedent('''
     from mmdet.structures import DetDataSample
     from mmdet.video.frame_sink import FrameSink
     from mmdet.visualization import SequenceVisualizer
-    sink = FrameSink(SequenceVisualizer(sys.argv[1], outputs=('png', 'gif', 'mp4')))
+    sink = FrameSink(SequenceVisualizer(sys.argv[1], outputs=('png', 'gif', 'mp4'), painters=2))
     for frame_id in range(3):
         sample = DetDataSample(metainfo=dict(video_id=1, frame_id=frame_id, img_path='v/x.jpg'))
         sample.pred_track_instances = InstanceData()

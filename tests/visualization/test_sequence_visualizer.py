@@ -6,7 +6,7 @@ from PIL import Image
 
 from mmdet.errors import UserError
 from mmdet.video.source import open_video
-from mmdet.visualization import SequenceVisualizer, TrackVisualizer, video_name
+from mmdet.visualization import SequenceVisualizer, TrackVisualizer, sequence, video_name
 from mmdet.visualization.mp4 import pyav_has_x264
 
 NAMES = ('seal', 'giant panda', 'person', 'dolphin')
@@ -63,6 +63,30 @@ def test_videos_of_known_length_may_alternate(tmp_path, make_video):
     turns = [frame for pair in zip(first, second) for frame in pair] + second[3:]
     options = dict(outputs=('png', 'gif', 'mp4'))
     assert draw(tmp_path / 'turns', turns, **options) == draw(tmp_path / 'order', first + second, **options)
+
+
+def test_files_do_not_depend_on_the_number_of_painters(tmp_path, make_video):
+    """Trails, videos that alternate, and a picture of another size for the GIF."""
+    first, second = make_video(400, 240, 5, 1, 'a'), make_video(64, 48, 5, 2, 'b')
+    for frames in (first, second):
+        for _, sample in frames:
+            sample.set_metainfo(dict(video_length=len(frames)))
+    frames = [frame for pair in zip(first, second) for frame in pair]
+    outputs = ('png', 'gif', 'mp4') if pyav_has_x264() else ('png', 'gif')
+    alone, together = (draw(tmp_path / str(painters), frames, outputs=outputs, painters=painters)
+                       for painters in (0, 2))
+    assert alone == together and len(alone) == 10 + 2 * (len(outputs) - 1)
+
+
+@pytest.mark.parametrize(('cores', 'painters'), [(1, 0), (2, 0), (4, 1), (16, 4), (64, 4)])
+def test_painters_by_cores(cores, painters, monkeypatch):
+    monkeypatch.setattr(sequence.os, 'sched_getaffinity', lambda pid: set(range(cores)))
+    assert sequence.painter_processes() == painters
+
+
+def test_no_painters_where_nothing_can_be_forked(monkeypatch):
+    monkeypatch.setattr(sequence.BackgroundProcess, 'available', staticmethod(lambda: False))
+    assert sequence.painter_processes() == 0
 
 
 def test_a_video_is_complete_with_its_last_frame(tmp_path, make_video):

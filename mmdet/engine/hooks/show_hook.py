@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from mmdet.registry import HOOKS
 from mmdet.video.frame_sink import FrameSink
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
+from mmdet.visualization.sequence import painter_processes
 
 
 @HOOKS.register_module()
@@ -33,7 +34,7 @@ class ShowHook(Hook):
         if any(Path(self.folder).glob('*/*.png')):
             runner.logger.warning(f'{self.folder} already contains PNG files; those that are not overwritten remain '
                                   'beside the new ones')
-        self._sink = FrameSink(SequenceVisualizer(self.folder, visualizer=visualizer))
+        self._sink = FrameSink(SequenceVisualizer(self.folder, visualizer=visualizer, painters=painter_processes()))
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         for clip in outputs:
