@@ -71,7 +71,8 @@ class VideoInferencer:
         max_size: maximum length in pixels of the longer side of the network's input; limits the config's test scale.
         amp: use mixed precision.
         overlap: launch a clip on the GPU before the results of the clip before are completed on the host. This is
-            faster, and results come one clip later. None: on a GPU, unless ``batch`` is 1.
+            faster, and results come one clip later; those of live sources are never delayed. None: on a GPU, unless
+            ``batch`` is 1.
 
     Raises:
         UserError: config or checkpoint do not fit, or the model does not track; see :func:`mmdet.apis.init_model`.
@@ -211,7 +212,8 @@ class VideoInferencer:
             files.callback(clips.close)
             stream = self.model.new_stream()
             batches = (data | {'streams': [stream]} for data in clips)
-            for _, (clip,) in run_test_steps(self.model, batches, self._amp, self._overlap):
+            overlap = self._overlap and source.live is None  # results of a camera must not wait for its next frames
+            for _, (clip,) in run_test_steps(self.model, batches, self._amp, overlap):
                 for frame in clip:
                     frame.pred_track_instances = _select(frame, thresh, labels)
                     if sink is not None:
