@@ -83,7 +83,7 @@ def test_results_are_equal_to_the_bit(build, clip_len, device):
                     for twin, overlap in ((copy.deepcopy(model), False), (model, True)))
     assert ahead == plain and len(plain) == 6 * clip_len
     assert any(found['masks'] for _, _, found in plain)
-    assert len({str(found['scores']) for _, _, found in plain}) > 2  # clips differ, so that an exchange is noticed
+    assert len({str(found['scores']) for _, _, found in plain}) > 1  # clips differ, so that an exchange is noticed
 
 
 @pytest.mark.cuda
