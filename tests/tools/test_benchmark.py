@@ -35,6 +35,13 @@ def test_training_steps_with_and_without_checkpointing(bench):
     assert bench.table().count('training step') == 2
 
 
+def test_clips_overlap():
+    calls = []
+    speed.overlap_clips(lambda: calls.append('launch') or (lambda: calls.append('complete')))
+    assert calls[:3] == ['launch', 'launch', 'complete']
+    assert calls.count('launch') == calls.count('complete') == speed.OVERLAPPED
+
+
 def test_training_with_loading(bench, toy_config):
     cfg = load_config(toy_config, [('train_dataloader.num_workers', '0'),
                                    ('train_dataloader.persistent_workers', 'False')])

@@ -23,6 +23,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmdet.concurrency import overlapped
 from mmdet.engine import VideoRunner
 from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.prefetch import prefetched
@@ -40,6 +41,7 @@ PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
     'amp': (True, True),
 }
 NUM_CLASSES = 3  # number of classes in the synthetic ground truth, at most that of any model
+OVERLAPPED = 10  # number of clips in a timed call that overlaps them
 TRAIN_REPEATS = 30  # minimum, because the times of training steps vary more than those of tests
 _NUMBERS = ('what', 'median_ms', 'min_ms', 'max_ms', 'per_second', 'allocated_gib', 'reserved_gib')
 
@@ -238,14 +240,28 @@ def _run(device: str, amp: bool, function: Callable[..., object], *inputs: objec
 
 
 def bench_test(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]) -> None:
-    """Measure clips of one video, from inputs on the device to tracks. Reads ``args.precision, batch``."""
+    """Measure clips of one video, from inputs on the device to tracks. Reads ``args.precision, batch``.
+
+    On a GPU, also several clips in succession that overlap, as in ``test_video.py``.
+    """
     for name in args.precision:
         model = tester(bench, cfg, name)
         for batch in args.batch:
             inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
             predict = partial(_run, bench.device.type, PRECISIONS[name][1], model, inputs, clips, mode='predict')
-            bench.time(predict, 'test clip', batch, frames=batch, size=f'{size[0]}x{size[1]}', precision=name)
+            columns = dict(frames=batch, size=f'{size[0]}x{size[1]}', precision=name)
+            bench.time(predict, 'test clip', batch, **columns)
+            if bench.device.type == 'cuda' and hasattr(model, 'launch'):
+                launch = partial(_run, 'cuda', PRECISIONS[name][1], model.launch, inputs, clips)
+                bench.time(partial(overlap_clips, launch), 'test clips, overlapped', OVERLAPPED * batch,
+                           clips=OVERLAPPED, **columns)
+
+
+def overlap_clips(launch: Callable[[], Callable[[], object]]) -> None:
+    """Process :data:`OVERLAPPED` clips, each of which is launched before its predecessor is completed."""
+    for _ in overlapped(range(OVERLAPPED), lambda _: launch()):
+        pass
 
 
 def _track(tracker: AssociationTracker, detections: Sequence[InstanceData]) -> None:
