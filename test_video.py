@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mmdet.apis.cli import CommandParser, add_launch_arguments, config_file, run_command
 from mmdet.apis.launch import start_processes
+from mmdet.video.video_options import RESULT_FORMATS
 
 
 def build_parser() -> CommandParser:
@@ -14,9 +15,11 @@ def build_parser() -> CommandParser:
                              'needed with --load_result')
     parser.add_argument('--out', metavar='X.pkl', help='write the results of each frame and the result file X.pkl.json')
     parser.add_argument('--eval', nargs='+', choices=('bbox', 'segm'), default=[], help='compute AP and AR of these')
-    parser.add_argument('--formats', nargs='+', choices=('masks', 'mot', 'mots', 'jsonl'), default=[], help=(
+    parser.add_argument('--formats', nargs='+', choices=RESULT_FORMATS, default=[], help=(
         'also write X.pkl.masks/<video>/<frame>.png, index masks; X.pkl.mot/<video>.txt, X.pkl.mots/<video>.txt, '
         'X.pkl.jsonl/<video>.jsonl'))
+    parser.add_argument('--fps', type=float,
+                        help='with --formats jsonl: frames per second, for the times in seconds (default: no times)')
     parser.add_boolean('--class_agnostic', help='with --eval and --report: evaluate all categories as one')
     parser.add_boolean('--show', help='draw the results: PNG frames and a GIF for each video')
     parser.add_boolean('--uncertainty', help='with --show: draw the uncertainty of boxes as ellipses at their corners')
@@ -47,11 +50,11 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.apis.testing import UNREAD
     cfg = load_config(args.config, args.cfg_options)
     report_unread(args.cfg_options, UNREAD, 'test_video.py')
-    test(cfg, args.checkpoint, out=args.out, metrics=args.eval, show=args.show,
-         save_vis_path=args.save_vis_path, thresh=args.thresh, uncertainty=args.uncertainty,
-         load_result=args.load_result, dump_bbox=args.dump_bbox, zip_result=args.zip, report=args.report,
-         formats=args.formats, class_agnostic=args.class_agnostic, amp=args.amp, full_float32=args.full_float32,
-         work_dir=args.work_dir, launcher=args.launcher)
+    test(cfg, args.checkpoint, out=args.out, metrics=args.eval, show=args.show, save_vis_path=args.save_vis_path,
+         thresh=args.thresh, uncertainty=args.uncertainty, load_result=args.load_result, dump_bbox=args.dump_bbox,
+         zip_result=args.zip, report=args.report, formats=args.formats, fps=args.fps,
+         class_agnostic=args.class_agnostic, amp=args.amp, full_float32=args.full_float32, work_dir=args.work_dir,
+         launcher=args.launcher)
     return 0
 
 

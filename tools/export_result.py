@@ -8,8 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, run_command
-
-FORMATS = ('masks', 'mot', 'mots', 'jsonl')
+from mmdet.video.video_options import RESULT_FORMATS
 
 
 def build_parser() -> CommandParser:
@@ -23,7 +22,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('annotations', type=existing_file,
                         help='annotation file of the same videos; it needs no annotations')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='output folder')
-    parser.add_argument('--formats', nargs='+', choices=FORMATS, default=['masks'],
+    parser.add_argument('--formats', nargs='+', choices=RESULT_FORMATS, default=['masks'],
                         help='what to write (default: masks)')
     parser.add_argument('--thresh', type=float, default=0.5,
                         help='write objects with a score above this (default: 0.5)')

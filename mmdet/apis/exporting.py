@@ -22,9 +22,8 @@ from mmdet.structures.vis_json import Track, Video
 from mmdet.video.index_masks import IndexMaskWriter
 from mmdet.video.result_writer import VideoResultWriter
 from mmdet.video.track_text import MotsWriter, MotWriter
+from mmdet.video.video_options import RESULT_FORMATS
 from mmdet.visualization import video_name
-
-FORMATS = ('masks', 'mot', 'mots', 'jsonl')
 
 
 def export_result(annotations: str | os.PathLike, results: str | os.PathLike, formats: Sequence[str],
@@ -36,8 +35,8 @@ def export_result(annotations: str | os.PathLike, results: str | os.PathLike, fo
         annotations: annotation file that the result belongs to; its annotations are not used.
         results: result file: JSON, zip, or ``X.pkl``, the only one with ids and with scores by frame. In the others,
             the tracks of a video are numbered in the order of the file, and every frame has the score of the track.
-        formats: any of :data:`FORMATS`: index masks ``<video>/<frame>.png``, text files ``<video>.txt`` of MOT and
-            MOTS, and ``<video>.jsonl``. ``<video>`` is the name of the folder of its frames.
+        formats: any of :data:`RESULT_FORMATS`: index masks ``<video>/<frame>.png``, text files ``<video>.txt`` of MOT
+            and MOTS, and ``<video>.jsonl``. ``<video>`` is the name of the folder of its frames.
         folder_of: function that returns the output folder of a format.
         thresh: score in [0, 1]; only objects with a higher score are written.
         fps: frames per second, for the times of ``jsonl`` in seconds; None: no times.
@@ -74,8 +73,8 @@ def export_result(annotations: str | os.PathLike, results: str | os.PathLike, fo
 
 def check_export(formats: Sequence[str], folders: Sequence[Path], thresh: float, fps: float | None = None) -> None:
     """Raise UserError for the first argument of :func:`export_result` that is not valid."""
-    if unknown := sorted(set(formats) - set(FORMATS)):
-        raise UserError(f'unknown format {unknown[0]!r}: choose from {", ".join(FORMATS)}')
+    if unknown := sorted(set(formats) - set(RESULT_FORMATS)):
+        raise UserError(f'unknown format {unknown[0]!r}: choose from {", ".join(RESULT_FORMATS)}')
     require_number('--thresh', thresh)
     if not 0 <= thresh <= 1:
         raise UserError(f'--thresh {thresh}: scores lie between 0 and 1')

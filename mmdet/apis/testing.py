@@ -29,8 +29,8 @@ UNREAD = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', '
 def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, metrics: Sequence[str] = ('segm',),
          show: bool = False, save_vis_path: str | None = None, thresh: float = 0.5, uncertainty: bool = False,
          load_result: str | None = None, dump_bbox: bool = False, zip_result: bool = False, report: str | None = None,
-         formats: Sequence[str] = (), class_agnostic: bool = False, amp: bool = False, full_float32: bool = False,
-         work_dir: str | None = None, launcher: str = 'none') -> dict[str, float]:
+         formats: Sequence[str] = (), fps: float | None = None, class_agnostic: bool = False, amp: bool = False,
+         full_float32: bool = False, work_dir: str | None = None, launcher: str = 'none') -> dict[str, float]:
     """Run a trained model on the config's test set, write the results and evaluate them.
 
     Args:
@@ -52,6 +52,7 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
             given, the results are also written there, as ``result.pkl``.
         formats: also write the results in these formats, with ``thresh``, see :func:`mmdet.apis.export_result`: to
             ``X.pkl.masks``, ``X.pkl.mot`` and so on.
+        fps: frames per second, for the times of the format ``jsonl`` in seconds; None: no times.
         class_agnostic: evaluate all categories as one, also in the report.
         amp: use mixed precision, see :func:`mmdet.apis.train`.
         full_float32: on a GPU, compute convolutions in float32 instead of PyTorch's default, TF32.
@@ -92,14 +93,14 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
         for ending in ('', '.json', '.zip')[:3 if zip_result else 2]:
             check_writable(f'{out}{ending}', f'--out {out}')
     if formats:
-        _check_formats(cfg, out or load_result or '', formats, thresh)
+        _check_formats(cfg, out or load_result or '', formats, thresh, fps)
     cfg.test_evaluator.update(metric=list(metrics), out=out, dump_bbox=dump_bbox, zip=zip_result,
                               class_agnostic=class_agnostic)
     if load_result:
         statistics = _score_file(cfg, load_result, show)
         if report and out:
             report_test(cfg, out, report, checkpoint, thresh, class_agnostic)
-        _write_formats(cfg, out or load_result, formats, thresh)
+        _write_formats(cfg, out or load_result, formats, thresh, fps)
         return statistics
     if not checkpoint:
         raise UserError('no checkpoint: give the trained weights after the config, or --load_result X.pkl')
@@ -121,23 +122,23 @@ def test(cfg: Config, checkpoint: str | None = None, *, out: str | None = None, 
     if report and out and is_main_process():
         report_test(cfg, out, report, str(weights), thresh, class_agnostic)
     if out and is_main_process():
-        _write_formats(cfg, out, formats, thresh)
+        _write_formats(cfg, out, formats, thresh, fps)
     leave_processes()
     return statistics
 
 
-def _check_formats(cfg: Config, result: str, formats: Sequence[str], thresh: float) -> None:
+def _check_formats(cfg: Config, result: str, formats: Sequence[str], thresh: float, fps: float | None) -> None:
     from mmdet.apis.exporting import check_export
     if cfg.test_evaluator.type != 'YouTubeVISMetric':
         raise UserError(f'--formats: {cfg.filename} is scored by {cfg.test_evaluator.type}; the formats are of videos')
-    check_export(formats, [_folder_of(result, kind) for kind in formats], thresh)
+    check_export(formats, [_folder_of(result, kind) for kind in formats], thresh, fps)
 
 
-def _write_formats(cfg: Config, result: str, formats: Sequence[str], thresh: float) -> None:
+def _write_formats(cfg: Config, result: str, formats: Sequence[str], thresh: float, fps: float | None) -> None:
     if formats:
         from mmdet.apis.exporting import export_result
         folders = export_result(cfg.test_evaluator.ann_file, result, formats, partial(_folder_of, result),
-                                thresh=thresh)
+                                thresh=thresh, fps=fps)
         print_log(f'Results written to {", ".join(map(str, folders))}', logger='current')
 
 

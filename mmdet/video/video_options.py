@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mmdet.errors import UserError, require_number
 
 OUTPUTS = ('mp4', 'gif', 'png', 'json', 'masks', 'mot', 'mots')
+RESULT_FORMATS = ('masks', 'mot', 'mots', 'jsonl')  # of the results of a test, see mmdet.apis.export_result
 MOST_FPS = 10000.0  # a higher rate is a mistake or, in an input video, a damaged header
 LEAST_SIZE = 16  # pixels
 

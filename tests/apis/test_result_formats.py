@@ -12,7 +12,6 @@ from PIL import Image
 
 from mmdet import apis
 from mmdet.apis import VideoInferencer, export_result
-from mmdet.apis.exporting import FORMATS as EXPORT_FORMATS
 from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.errors import UserError
 from mmdet.evaluation import write_results
@@ -244,10 +243,6 @@ def test_wrong_arguments_of_the_tool(masks_of_a_data_set, arguments, words):
     assert not (root / 'out').exists()
 
 
-def test_the_tool_knows_the_formats():
-    assert tool.FORMATS == EXPORT_FORMATS
-
-
 def test_formats_of_a_stored_test(toy_config, toy_root, tmp_path):
     """``test_video.py --load_result X.pkl --formats`` writes the objects above the threshold with their ids."""
     truth = json.loads((toy_root / 'annotations/instances_valid.json').read_text())
@@ -260,11 +255,13 @@ def test_formats_of_a_stored_test(toy_config, toy_root, tmp_path):
     out = str(tmp_path / 'x.pkl')
     write_results(out, [(video, frames, []) for video in videos])
     cfg = apis.load_config(toy_config)
-    assert apis.test(cfg, load_result=out, metrics=(), formats=['masks', 'mot']) == {}
+    assert apis.test(cfg, load_result=out, metrics=(), formats=['masks', 'mot', 'jsonl'], fps=8) == {}
     assert sorted(path.name for path in Path(f'{out}.masks').iterdir()) == sorted(names)
     for name in names:
         lines = (Path(f'{out}.mot') / f'{name}.txt').read_text().splitlines()
         assert lines == [f'{number},4,1.00,1.00,5.00,5.00,0.90000,-1,-1,-1' for number in range(1, 5)]
+        seconds = [json.loads(line)['time'] for line in (Path(f'{out}.jsonl') / f'{name}.jsonl').open()]
+        assert seconds == [0, 0.125, 0.25, 0.375]
     with pytest.raises(UserError, match=r'x\.pkl\.mot: holds files already'):
         apis.test(cfg, load_result=out, metrics=(), formats=['mot'])
     with pytest.raises(UserError, match='--formats has no effect without --out'):
