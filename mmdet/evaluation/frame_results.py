@@ -96,13 +96,16 @@ class FrameResult:
         return boxes, masks
 
 
-def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Sequence[int]) -> list[dict]:
+def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Sequence[int],
+                  length_exponent: float = 0.0) -> list[dict]:
     """Return one YouTube-VIS result entry per track of a video, in the order of ascending track ids.
 
     Args:
         video: the video.
         frames: all frames of the video, in order.
         category_ids: category id in the annotation file of each label.
+        length_exponent: scores are multiplied by (frames of the track / frames of the video) to this power. 0, as
+            published: not at all.
 
     Returns:
         Dicts ``video_id``, ``category_id`` (most frequent label, the lowest on ties), ``score`` (mean over the
@@ -132,6 +135,8 @@ def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Seq
         for (frame_id, row), box in zip(places, boxes):
             segmentations[frame_id] = dict(size=[video.height, video.width], counts=frames[frame_id].counts[row])
             bboxes[frame_id] = box
-        entries.append(track.head(video.id, category_ids[track.label])
-                       | dict(segmentations=segmentations, bboxes=bboxes))
+        entry = track.head(video.id, category_ids[track.label])
+        if length_exponent:
+            entry['score'] *= (len(track.frames) / video.length) ** length_exponent
+        entries.append(entry | dict(segmentations=segmentations, bboxes=bboxes))
     return entries

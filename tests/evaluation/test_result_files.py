@@ -94,6 +94,17 @@ def test_category_tie_goes_to_the_lowest_label_and_absent_frames_are_null():
     assert entry['segmentations'][1] is None and entry['bboxes'][1] is None
 
 
+@pytest.mark.parametrize(('exponent', 'expected'), [(0.0, (0.5, 0.5)), (1.0, (0.5, 0.5 / 3)), (2.0, (0.5, 0.5 / 9))])
+def test_the_score_of_a_track_falls_with_its_length_on_request(exponent, expected):
+    """The first of two tracks of equal scores is in all three frames, the second in one."""
+    rng = np.random.default_rng(0)
+    frames = [make_frame(rng, ids) for ids in ((0,), (0, 1), (0,))]
+    for frame in frames:
+        frame.rows[:, 4] = 0.5
+    entries = track_entries(VIDEOS[0], frames, CATEGORY_IDS, exponent)
+    assert [entry['score'] for entry in entries] == pytest.approx(list(expected))
+
+
 def test_more_classes_than_categories():
     frame = make_frame(np.random.default_rng(0), (0,))
     frame.labels = [3]

@@ -273,3 +273,22 @@ def test_a_test_without_one_readable_frame_is_an_error(tmp_path, caplog, bad, wo
             metric.evaluate(1)
     else:
         assert metric.evaluate(1)['segm_AP'] > 0
+
+
+def test_the_metric_scores_tracks_by_their_length_on_request(tmp_path):
+    """The second object of each video is absent in every third frame."""
+    path = annotation_file(tmp_path / 'truth.json')
+    entries = {}
+    for exponent in (0.0, 0.5):
+        out = tmp_path / f'{exponent}.pkl'
+        run(YouTubeVISMetric(path, out=str(out), length_exponent=exponent))
+        entries[exponent] = json.loads(out.with_name(f'{out.name}.json').read_text())
+    shares = []
+    for plain, scaled in zip(entries[0.0], entries[0.5], strict=True):
+        present = [mask is not None for mask in plain['segmentations']]
+        shares.append(sum(present) / len(present))
+        assert scaled['score'] == pytest.approx(plain['score'] * shares[-1] ** 0.5)
+        assert scaled['segmentations'] == plain['segmentations']
+    assert min(shares) < 1
+    with pytest.raises(UserError, match='length_exponent=-1 is negative'):
+        YouTubeVISMetric(path, length_exponent=-1)

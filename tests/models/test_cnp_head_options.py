@@ -8,6 +8,7 @@ from pycocotools.mask import area as mask_area
 from mmdet.errors import UserError
 from mmdet.models.dense_heads.cnp_contrast_head import LOSSES
 from mmdet.models.losses.coefficient_mask import box_mask_loss
+from mmdet.models.task_modules.fast_nms import Detections, rescore_by_masks
 from mmdet.ops.device import capturing
 from tests.helpers.models import build_memcnp
 from tools.analysis_tools.measures.synthetic import synthetic_clips
@@ -95,6 +96,46 @@ def test_masks_in_testing_are_those_of_the_map_with_detail(detail, filled):
     assert ((areas > 0) == filled).all()
 
 
+def test_scores_are_multiplied_by_the_mean_probability_of_the_foreground():
+    scores = torch.tensor([[0.9, 0.8, 0.7, 0.0]])
+    masks = torch.zeros(1, 4, 2, 2)
+    masks[0, 0, 0] = torch.tensor([0.6, 0.8])
+    masks[0, 0, 1] = 0.5  # not above ½: background
+    masks[0, 1] = 1.0
+    masks[0, 2] = 0.4
+    found = Detections(torch.arange(16.0).view(1, 4, 4), scores, torch.tensor([[3, 4, 5, 0]]),
+                       torch.tensor([[7, 8, 9, 0]]), scores > 0)
+    rescored, sorted_masks = rescore_by_masks(found, masks, 2.0)
+    assert rescored.scores[0].tolist() == pytest.approx([0.8, 0.9 * 0.7 ** 2, 0, 0])
+    assert rescored.valid[0].tolist() == [True, True, False, False]
+    assert rescored.labels[0, :2].tolist() == [4, 3]
+    assert rescored.index[0, :2].tolist() == [8, 7]
+    assert torch.equal(rescored.bboxes[0, :2], found.bboxes[0, [1, 0]])
+    assert torch.equal(sorted_masks[0, :2], masks[0, [1, 0]])
+
+
+@pytest.mark.parametrize('exponent', [0.5, 1.0])
+def test_detections_are_rescored_by_their_masks_on_request(exponent):
+    """Map ln 3 / 32 in 32 channels, coefficients 1: the probability is ¾ everywhere."""
+    scores, areas = [], []
+    for test_cfg in (dict(score_thr=0.0), dict(score_thr=0.0, quality_exponent=exponent)):
+        torch.manual_seed(0)
+        model = build_memcnp(embed_dims=32, channels=32, test_cfg=test_cfg).eval()
+        head = model.bbox_head
+        with torch.no_grad():
+            for layer, bias in ((head.track_fuse, 1.0), (head.mask_fuse, math.log(3) / 32)):
+                layer.weight.zero_()
+                layer.bias.fill_(bias)
+        inputs, clips = synthetic_clips(1, 1, (64, 96), num_classes=5, original=(64, 96))
+        model(inputs, clips, mode='predict')
+        found = clips[0][0].pred_track_instances
+        scores.append(found.scores)
+        areas.append(mask_area(found.masks))
+    assert (areas[0] > 0).all()
+    assert torch.allclose(scores[1], scores[0] * 0.75 ** exponent)
+    assert areas[0].tolist() == areas[1].tolist()
+
+
 def test_the_subpixel_convolution_is_trained():
     torch.manual_seed(0)
     model = build_memcnp(embed_dims=32, channels=32, mask_upsample='subpixel').train()
@@ -106,6 +147,7 @@ def test_the_subpixel_convolution_is_trained():
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mask_upsample='conv'), "mask_upsample='conv' is unknown; use one of"),
+    (dict(test_cfg=dict(quality_exponent=-1)), 'quality_exponent=-1 is negative'),
     (dict(loss_weights=dict(loss_mask=2.0)), 'loss_weights has unknown losses loss_mask; use loss_bbox, loss_cls')])
 def test_invalid_options_are_user_errors(options, message):
     with pytest.raises(UserError, match=message):

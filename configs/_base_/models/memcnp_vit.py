@@ -38,6 +38,7 @@ model = dict(
         dice_weight=0.0,
         loss_weights=dict(
             loss_bbox=1.0, loss_cls=1.0, loss_cnp=1.0, loss_seg=1.0, loss_centerness=1.0, loss_match=1.0),
-        test_cfg=dict(nms_pre=200, score_thr=0.015, nms_thr=0.5, max_per_img=10, nms='per_class')),
+        test_cfg=dict(
+            nms_pre=200, score_thr=0.015, nms_thr=0.5, max_per_img=10, nms='per_class', quality_exponent=0.0)),
     tracker=dict(
         type='AssociationTracker', similarity='cosine', temperature=0.1, match_coeff=(1.0, 2.0, 10.0), max_tracks=500))

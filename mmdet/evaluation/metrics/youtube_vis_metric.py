@@ -47,15 +47,18 @@ class YouTubeVISMetric(BaseMetric):
             folder.
         class_agnostic: score all categories as one, see :func:`mmdet.evaluation.functional.without_classes`.
 
+        length_exponent: exponent of a track's length in its score, see
+            :func:`mmdet.evaluation.frame_results.track_entries`. ``X.pkl`` has the scores of the frames in any case.
+
     Raises:
-        UserError: the annotation file is damaged, or a metric is unknown.
+        UserError: the annotation file is damaged, a metric is unknown, or the exponent is negative.
     """
 
     default_prefix = ''
 
     def __init__(self, ann_file: str, metric: str | Sequence[str] = 'segm', out: str | None = None,
                  dump_bbox: bool = False, zip: bool = False, collect_device: str = 'cpu', prefix: str | None = None,
-                 collect_dir: str | None = None, class_agnostic: bool = False) -> None:
+                 collect_dir: str | None = None, class_agnostic: bool = False, length_exponent: float = 0.0) -> None:
         super().__init__(collect_device, prefix, collect_dir)
         self.metrics = [metric] if isinstance(metric, str) else list(metric)
         for name in self.metrics:
@@ -64,7 +67,9 @@ class YouTubeVISMetric(BaseMetric):
         if out is not None:
             check_result_name(out)
         self.ann_file, self.out, self.dump_bbox, self.zip = ann_file, out, dump_bbox, zip
-        self.class_agnostic = class_agnostic
+        if length_exponent < 0:
+            raise UserError(f'YouTubeVISMetric length_exponent={length_exponent!r} is negative; use 0 or more')
+        self.class_agnostic, self.length_exponent = class_agnostic, length_exponent
         self._outline = read_ground_truth(ann_file, tracks=False)
         self._truth: GroundTruth | None = None
         self._part: PartWriter | None = None
@@ -210,7 +215,7 @@ class YouTubeVISMetric(BaseMetric):
         """Yield video, frames and entries of one video after the other; add the entries to ``kept`` for scoring."""
         for video in videos:
             frames = frames_of(video)
-            entries = track_entries(video, frames, tuple(self._outline.categories))
+            entries = track_entries(video, frames, tuple(self._outline.categories), self.length_exponent)
             if kept is not None:
                 kept.extend(entries)
             yield video, frames, entries

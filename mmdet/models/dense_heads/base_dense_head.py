@@ -43,6 +43,8 @@ class TestSettings:
         nms: ``'per_class'``, as published: one box may be detected under several classes, and so may one object, which
             AP rewards; ``'agnostic'``: each box has its best class only, and ``nms_thr`` applies to boxes of any
             class, so that an object is found once.
+        quality_exponent: of heads with masks: scores are multiplied by the quality of the mask to this power, see
+            :func:`rescore_by_masks`, after ``score_thr`` and NMS. 0, as published: not at all.
     """
 
     __test__ = False  # pytest: not a test class
@@ -52,6 +54,7 @@ class TestSettings:
     nms_thr: float
     max_per_img: int
     nms: str = 'per_class'
+    quality_exponent: float = 0.0
 
     @property
     def agnostic(self) -> bool:
@@ -73,6 +76,9 @@ class TestSettings:
         settings = cls(**{**defaults, **given})
         if settings.nms not in _NMS:
             raise UserError(f'{head} test_cfg nms={settings.nms!r} is unknown; use one of {", ".join(_NMS)}')
+        if settings.quality_exponent < 0:
+            raise UserError(f'{head} test_cfg quality_exponent={settings.quality_exponent!r} is negative; use 0 or '
+                            'more')
         return settings
 
 

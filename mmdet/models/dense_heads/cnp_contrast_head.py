@@ -38,7 +38,7 @@ from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
 from mmdet.models.memory.cnp_memory import CNPMemory, unit_sets, write_targets
-from mmdet.models.task_modules.fast_nms import fast_nms
+from mmdet.models.task_modules.fast_nms import fast_nms, rescore_by_masks
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
     Grid,
@@ -171,7 +171,7 @@ class CNPContrastHead(BaseDenseHead):
         self.assigner.check_levels(len(self.strides))
         self.track_jitter = track_jitter
         self.test_settings = TestSettings.of('CNPContrastHead', test_cfg, nms_pre=200, score_thr=0.015, nms_thr=0.5,
-                                             max_per_img=10)
+                                             max_per_img=10, quality_exponent=0.0)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Network and memory (sections 3.1 and 3.2)
@@ -352,11 +352,13 @@ class CNPContrastHead(BaseDenseHead):
         scores = gather_rows(outputs.cls_logits, index).sigmoid() * centerness[..., None]  # (B, S, K)
         found = fast_nms(outputs.bboxes(index), scores, settings.nms_thr, settings.score_thr, settings.max_per_img,
                          settings.nms_pre, settings.agnostic)
-        sigmas = gather_rows(outputs.sigmas, index.gather(1, found.index)).clamp(max=1)  # (B, D, 4)
-        embeddings = sample_at_centers(outputs.track, found.bboxes, rounding='nearest')  # (B, D, C)
         coefficients = sample_at_centers(outputs.track, found.bboxes)
         masks = coefficient_masks(outputs.coarse_mask, coefficients, found.bboxes / MASK_STRIDE,
                                   outputs.mask_factor)
+        if settings.quality_exponent:
+            found, masks = rescore_by_masks(found, masks, settings.quality_exponent)
+        sigmas = gather_rows(outputs.sigmas, index.gather(1, found.index)).clamp(max=1)  # (B, D, 4)
+        embeddings = sample_at_centers(outputs.track, found.bboxes, rounding='nearest')  # (B, D, C)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], sigmas,
                           centerness.gather(1, found.index)[..., None], embeddings.float()], dim=-1)
         if units is not None and self.mem is not None:

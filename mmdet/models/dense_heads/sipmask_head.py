@@ -32,7 +32,7 @@ from mmdet.models.layers.instance_masks import split_mask_logits, split_masks
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.losses.coefficient_mask import box_mask_loss, kept_slots
 from mmdet.models.task_modules.box_convention import BoxConvention
-from mmdet.models.task_modules.fast_nms import fast_nms
+from mmdet.models.task_modules.fast_nms import fast_nms, rescore_by_masks
 from mmdet.models.task_modules.fcos_targets import default_regress_ranges, fcos_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
@@ -120,7 +120,7 @@ class SipMaskHead(BaseDenseHead):
         self.regress_ranges = default_regress_ranges(len(self.strides))
         self.center_radius, self.track_jitter = center_radius, track_jitter
         self.test_settings = TestSettings.of('SipMaskHead', test_cfg, nms_pre=200, score_thr=0.03, nms_thr=0.5,
-                                             max_per_img=10)
+                                             max_per_img=10, quality_exponent=0.0)
         self.convention = BoxConvention(legacy=True)  # x2 and y2 are inclusive: at most W − 1 and H − 1
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -246,6 +246,8 @@ class SipMaskHead(BaseDenseHead):
                          settings.agnostic)
         coefficients = gather_rows(outputs.coefficients, index.gather(1, found.index))  # (B, D, q·M)
         masks = split_masks(outputs.bases, coefficients, found.bboxes / MASK_STRIDE, NUM_PARTS)
+        if settings.quality_exponent:
+            found, masks = rescore_by_masks(found, masks, settings.quality_exponent)
         embeddings = sample_at_centers(outputs.track, found.bboxes)  # (B, D, C)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], embeddings.float()], dim=-1)
         return DeviceDetections(rows, self.to_columns(masks, found, geometries[0]))

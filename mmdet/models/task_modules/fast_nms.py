@@ -31,6 +31,28 @@ class Detections:
     valid: Tensor
 
 
+def rescore_by_masks(detections: Detections, masks: Tensor, exponent: float) -> tuple[Detections, Tensor]:
+    """Multiply scores by the quality of the masks to the power of an exponent, and sort the detections again.
+
+    The quality is the mean probability of the foreground pixels (probability above ½), as in SOLO (Wang et al., ECCV
+    2020); it is 0, and the slot becomes empty, without such pixels.
+
+    Args:
+        detections: D detections in each of B images.
+        masks: (B, D, h, w) in [0, 1].
+        exponent: positive.
+
+    Returns:
+        Detections and masks in the new order.
+    """
+    foreground = masks > 0.5
+    quality = (masks * foreground).sum(dim=(2, 3)) / foreground.sum(dim=(2, 3)).clamp(min=1)  # (B, D)
+    scores, order = (detections.scores * quality ** exponent).sort(dim=1, descending=True, stable=True)
+    image = torch.arange(len(order), device=order.device)[:, None]
+    return Detections(detections.bboxes[image, order], scores, detections.labels[image, order],
+                      detections.index[image, order], scores > 0), masks[image, order]
+
+
 def fast_nms(bboxes: Tensor, scores: Tensor, nms_thr: float, score_thr: float, max_per_img: int,
              nms_pre: int = 200, agnostic: bool = False) -> Detections:
     """Apply Fast NMS to each class: a box is also suppressed by boxes that are themselves suppressed.
