@@ -5,6 +5,8 @@ import pytest
 import torch
 from pycocotools.mask import area as mask_area
 
+from mmdet.apis import load_config
+from mmdet.apis.config_options import parse_value
 from mmdet.errors import UserError
 from mmdet.models.dense_heads.cnp_contrast_head import LOSSES
 from mmdet.models.losses.coefficient_mask import box_mask_loss
@@ -21,6 +23,27 @@ def losses_of(seed: int = 0, **head) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         model.bbox_head.fcos_reg.bias[:4] -= 1  # boxes large enough for the mask loss
     return model(inputs, clips, mode='loss')
+
+
+SCORES = {'model.bbox_head.test_cfg.nms': 'agnostic', 'model.bbox_head.test_cfg.quality_exponent': '0.5',
+          'test_evaluator.length_exponent': '0.5'}
+TRAINING = {f'model.bbox_head.{key}': value for key, value in {
+    'assigner.max_top_k': '16', 'assigner.fraction': '0.5',
+    'assigner.scale_ranges': '[(0,64),(48,128),(96,256),(192,inf)]', 'loss_weights.loss_seg': '2.0',
+    'dice_weight': '1.0', 'mask_upsample': 'subpixel'}.items()}
+
+
+@pytest.mark.parametrize(('name', 'options'), [
+    ('memcnp_toy_textured', SCORES | TRAINING), ('R50_cnp_contrast_ms_1x', SCORES | TRAINING),
+    ('sipmask_toy_textured', SCORES), ('fcos_r50_caffe_fpn_gn_1x', dict(list(SCORES.items())[:1]))])
+def test_every_option_is_reached_from_the_command_line(name, options):
+    """Keys and types as --cfg-options takes them, in configs of all heads."""
+    cfg = load_config(f'configs/{name}.py', list(options.items()))
+    for key, text in options.items():
+        node = cfg
+        for part in key.split('.'):
+            node = node[part]
+        assert node == parse_value(text), key
 
 
 def test_each_loss_is_multiplied_by_its_weight():

@@ -158,13 +158,15 @@ def test_autocast_is_that_of_a_plain_step():
             assert (mine.grad - parameter.grad).norm() < 0.05 * parameter.grad.norm() + 1e-4, name
 
 
-BY_SIZE = dict(type='UncertaintyAssigner', max_top_k=9, scale_ranges=[(0, 24), (16, 48), (32, 96), (64, 128)])
+ALL_OPTIONS = dict(
+    assigner=dict(type='UncertaintyAssigner', max_top_k=9, scale_ranges=[(0, 24), (16, 48), (32, 96), (64, 128)]),
+    mask_upsample='subpixel', dice_weight=1.0, loss_weights=dict(loss_seg=2.0))
 
 
 @pytest.mark.parametrize('head', [
-    dict(update_mode='top1'), dict(update_mode='all', assigner=BY_SIZE),
+    dict(update_mode='top1'), dict(update_mode='all', **ALL_OPTIONS),
     dict(memory=dict(read_temperature=0.1, decay='counted', init_units='kmeans', per_level=True))],
-    ids=['top1', 'all, assigner by size', 'options of the memory'])
+    ids=['top1', 'all, options of the head', 'options of the memory'])
 def test_memcnp_is_trained_equally_with_and_without_graphs(device, head):
     """Two sizes with other numbers of objects in turn, three steps of each, the first of each without graph."""
     torch.manual_seed(0)

@@ -26,4 +26,4 @@ model = dict(
         centerness_on_reg=False,
         norm_on_bbox=False,
         box_loss='iou',
-        test_cfg=dict(nms_pre=1000, score_thr=0.05, nms_thr=0.5, max_per_img=100)))
+        test_cfg=dict(nms_pre=1000, score_thr=0.05, nms_thr=0.5, max_per_img=100, nms='per_class')))

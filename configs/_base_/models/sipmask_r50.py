@@ -24,6 +24,7 @@ model = dict(
         strides=[8, 16, 32, 64, 128],
         center_radius=1.5,
         track_jitter=0.05,
-        test_cfg=dict(nms_pre=200, score_thr=0.03, nms_thr=0.5, max_per_img=10)),
+        test_cfg=dict(
+            nms_pre=200, score_thr=0.03, nms_thr=0.5, max_per_img=10, nms='per_class', quality_exponent=0.0)),
     tracker=dict(
         type='AssociationTracker', similarity='dot', temperature=1.0, match_coeff=(1.0, 2.0, 10.0), max_tracks=500))
