@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -125,11 +125,20 @@ def _warm_up(run: Callable[[], object], times: int) -> torch.cuda.Stream:
 # Testing
 
 
+class _InferenceGraph(NamedTuple):
+    """A captured function, and the tensors at fixed addresses that it uses."""
+
+    steps: list[Callable[[], object]]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    structure: _Structure  # of the outputs
+
+
 class InferenceGraphs:
     """Run fixed-shape functions without gradients; from the second call with the same shapes on as a CUDA graph.
 
-    The results of a graph are overwritten by its next replay. Copies and pickles of an object contain no graphs, which
-    depend on the addresses of the captured tensors.
+    The results of a graph are copied, because its next replay may be launched before they are used. Copies and pickles
+    of an object contain no graphs, which depend on the addresses of the captured tensors.
 
     Args:
         max_graphs: maximum number of graphs; the least recently used one and its memory are freed first.
@@ -137,7 +146,7 @@ class InferenceGraphs:
 
     def __init__(self, max_graphs: int = 8) -> None:
         self.max_graphs = max_graphs
-        self._graphs: OrderedDict[Hashable, tuple[list[Callable[[], object]], list[Tensor], object]] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, _InferenceGraph] = OrderedDict()
         self._seen: set[Hashable] = set()
 
     def __reduce__(self) -> tuple:
@@ -169,15 +178,14 @@ class InferenceGraphs:
             if len(self._graphs) > self.max_graphs:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
-        steps, static_inputs, output = self._graphs[key]
-        torch._foreach_copy_(static_inputs, tensors, non_blocking=True)
-        for step in steps:
+        graph = self._graphs[key]
+        torch._foreach_copy_(graph.inputs, tensors, non_blocking=True)
+        for step in graph.steps:
             step()
-        return output
+        return graph.structure.fill([output.clone() for output in graph.outputs])
 
     @staticmethod
-    def _capture(function: Callable[..., object], structure: _Structure,
-                 tensors: Sequence[Tensor]) -> tuple[list[Callable[[], object]], list[Tensor], object]:
+    def _capture(function: Callable[..., object], structure: _Structure, tensors: Sequence[Tensor]) -> _InferenceGraph:
         static_inputs = [tensor.clone() for tensor in tensors]
 
         def run() -> object:
@@ -189,7 +197,7 @@ class InferenceGraphs:
         recorder = _Recorder(capture_error_mode='thread_local')
         with recorder.record():
             output = run()
-        return recorder.steps, static_inputs, output
+        return _InferenceGraph(recorder.steps, static_inputs, *_Structure.of(output))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -109,11 +109,6 @@ class DeviceDetections(NamedTuple):
     columns: Tensor | None = None
     state: Tensor | None = None
 
-    def clone(self) -> DeviceDetections:
-        """Return copies of the tensors."""
-        columns, state = (None if tensor is None else tensor.clone() for tensor in (self.columns, self.state))
-        return DeviceDetections(self.rows.clone(), columns, state)
-
 
 class BaseDenseHead(BaseModule):
     """Base class; subclasses define ``forward``, ``loss`` and ``predict``.

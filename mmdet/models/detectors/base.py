@@ -57,7 +57,7 @@ class BaseDetector(BaseModel):
     Subclasses define ``extract_feat``, ``loss`` and one of
 
     - :meth:`detect`, which detects the objects of frames, without state; the ``tracker`` assigns ids;
-    - :meth:`new_stream`, :meth:`predict` and :meth:`launch`, if the network itself has a state from frame to frame.
+    - :meth:`new_stream` and :meth:`launch`, if the network itself has a state from frame to frame.
 
     Args:
         tracker: config of a tracker with ``new_state()`` and ``track(instances, state)``; None: no ids.

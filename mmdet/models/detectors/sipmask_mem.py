@@ -79,8 +79,7 @@ class SipMaskMem(SingleStageDetector):
 
     def _launch(self, images: Tensor, geometry: FrameGeometry, *state: Tensor) -> DeviceDetections:
         if self.cuda_graphs:
-            # copied, since the next replay may overwrite the results of a graph before they are read
-            return self._graphs.run(self._detect, images, geometry, *state).clone()
+            return self._graphs.run(self._detect, images, geometry, *state)
         return self._detect(images, geometry, *state)
 
     def detect_in_streams(self, inputs: Tensor, data_samples: list[TrackDataSample],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -21,6 +20,7 @@ from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.detectors.videomt_weights import from_published
 from mmdet.models.task_modules.hungarian import ClipTargets
 from mmdet.models.trackers import QueryState, logit_difference_range
+from mmdet.ops.device import Launched
 from mmdet.registry import MODELS
 from mmdet.structures import StreamState, TrackDataSample
 
@@ -94,36 +94,45 @@ class VidEoMT(BaseDetector):
         return QueryState()
 
     @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample],
-                streams: Sequence[StreamState | None] | None = None) -> list[TrackDataSample]:
-        """Segment and track; see :meth:`BaseDetector.predict` and
-        :class:`~mmdet.models.dense_heads.QueryTrackResults`.
+    def launch(self, inputs: Tensor, data_samples: list[TrackDataSample],
+               streams: Sequence[StreamState | None] | None = None) -> Callable[[], list[TrackDataSample]]:
+        """Run the network; return a function that computes the results.
+
+        See :meth:`BaseDetector.launch` and :class:`~mmdet.models.dense_heads.QueryTrackResults`. The queries of the
+        states are updated at once, everything else by the function.
         """
         states = cast(list[QueryState], self._states(data_samples, streams))
         padded = tuple(inputs.shape[-2:])
         difference_range = logit_difference_range(self.backbone.vit.norm, self.head.class_predictor)
+        first = self.head.first_queries(1)[0]
+        launched: list[tuple[list[int], Tensor, Tensor]] = []
         # clips of one stream are processed one after the other
         for group in _distinct(states):
-            for row in group:
-                for frame in data_samples[row]:
-                    states[row].advance(frame)
-            first = self.head.first_queries(1)[0]
-            queries = torch.stack([first if (kept := states[row].queries) is None else kept.to(first.device)
-                                   for row in group])
+            queries = torch.stack([
+                first if data_samples[row][0].frame_id == 0 or (kept := states[row].queries) is None
+                else kept.to(first.device) for row in group])
             images = inputs[group] if len(group) < len(inputs) else inputs
-            # used before the next replay overwrites it
             outputs = (self._graphs.run(self.run_clips, images, queries) if self.cuda_graphs
                        else self.run_clips(images, queries))
+            launched.append((group, outputs.class_logits, outputs.mask_logits))
             for place, row in enumerate(group):
-                states[row].queries = outputs.queries[place].clone()
-                self.results.add(list(data_samples[row]), outputs.class_logits[place], outputs.mask_logits[place],
-                                 states[row], padded, difference_range)
-        return data_samples
+                states[row].queries = outputs.queries[place].clone()  # without the queries of the other streams
+        work = Launched(inputs.device)
 
-    def launch(self, inputs: Tensor, data_samples: list[TrackDataSample],
-               streams: Sequence[StreamState | None] | None = None) -> Callable[[], list[TrackDataSample]]:
-        """Leave everything to the second half: the results of a frame change the state that the next frame needs."""
-        return partial(self.predict, inputs, data_samples, streams)
+        @torch.no_grad()
+        def finish() -> list[TrackDataSample]:
+            with work.results():
+                for group, class_logits, mask_logits in launched:
+                    for place, row in enumerate(group):
+                        queries = states[row].queries  # of this or a later clip; advance() would delete them at frame 0
+                        for frame in data_samples[row]:
+                            states[row].advance(frame)
+                        states[row].queries = queries
+                        self.results.add(list(data_samples[row]), class_logits[place], mask_logits[place],
+                                         states[row], padded, difference_range)
+            return data_samples
+
+        return finish
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Compute the losses of B clips of T frames; gradients flow through the queries from frame to frame."""
