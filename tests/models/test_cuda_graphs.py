@@ -159,7 +159,7 @@ def test_autocast_is_that_of_a_plain_step():
 
 
 ALL_OPTIONS = dict(
-    assigner=dict(type='UncertaintyAssigner', max_top_k=9, scale_ranges=[(0, 24), (16, 48), (32, 96), (64, 128)]),
+    assigner=dict(type='UncertaintyAssigner', max_top_k=5, scale_ranges=[(0, 24), (16, 48), (32, 96), (64, 128)]),
     mask_upsample='subpixel', dice_weight=1.0, loss_weights=dict(loss_seg=2.0))
 
 

@@ -29,11 +29,13 @@ def check_group_norm() -> None:
         torch.testing.assert_close(ours, theirs.relu() if relu else theirs, rtol=1e-4, atol=1e-5)
 
 
-def check_mask_logits() -> None:
-    coarse, coefficients, out = torch.randn(2, 64, 5, 9), torch.randn(2, 10, 64), torch.full((2, 10, 20, 36), torch.nan)
-    mask_logits_kernel[(12, 2)](coarse.contiguous(memory_format=torch.channels_last), coefficients, out, 5, 9, 10, 64,
-                                FACTOR=4, DETECTIONS=16, BLOCK=64, CHUNK=64)
-    fine = F.interpolate(coarse, scale_factor=4.0, mode='bilinear').relu()
+def check_mask_logits(factor: int) -> None:
+    coarse, coefficients = torch.randn(2, 64, 5, 9), torch.randn(2, 10, 64)
+    out = torch.full((2, 10, 5 * factor, 9 * factor), torch.nan)
+    mask_logits_kernel[(-(-45 * factor ** 2 // 64), 2)](
+        coarse.contiguous(memory_format=torch.channels_last), coefficients, out, 5, 9, 10, 64,
+        FACTOR=factor, DETECTIONS=16, BLOCK=64, CHUNK=64)
+    fine = F.interpolate(coarse, scale_factor=float(factor), mode='bilinear').relu()
     torch.testing.assert_close(out, (coefficients @ fine.flatten(2)).view_as(out), rtol=1e-4, atol=1e-4)
 
 
@@ -41,5 +43,6 @@ if __name__ == '__main__':
     torch.manual_seed(0)
     check_deform_conv()
     check_group_norm()
-    check_mask_logits()
+    for factor in (2, 4):
+        check_mask_logits(factor)
     print('all kernels agree')
