@@ -206,6 +206,8 @@ def test_the_images_of_one_video_need_no_folder_of_its_name(tmp_path):
 
 @pytest.mark.parametrize(('shapes', 'words'), [
     ([box(0, 0, 0, 4, 4).replace('xtl', 'x')], 'track 0, frame 0: the box has no xtl'),
+    ([box(0, 0, 0, 4, 4, rotation='1,2')], "track 0, frame 0: '1,2' is not a number"),
+    ([box(0, 0, 0, 4, 4).replace('"4"', '"4,4"', 1)], "track 0, frame 0: xbr: '4,4' is not a number"),
     ([box('x', 0, 0, 4, 4)], "track 0: a box has the frame 'x'"),
     ([box(0, 0, 0, 4, 4), box(0, 0, 0, 4, 4)], 'track 0: has two shapes in frame 0'),
     ([box(9, 0, 0, 4, 4)], 'track 0: frame 9 is not one of the 5 frames 0 to 4'),
@@ -387,6 +389,7 @@ def test_burst(tmp_path, capsys):
     (('sequences', 0, 'annotated_image_paths'), None, r'sequences\[0\] has no list of annotated_image_paths'),
     (('sequences', 0, 'segmentations'), [{}], 'one for each of the 2 annotated images'),
     (('sequences', 0, 'track_category_ids', '7'), 4, 'track 7 has the category 4, which the file lacks'),
+    (('sequences', 0, 'track_category_ids', '7'), [3], r'track 7 has the category \[3\]'),
     (('sequences', 0, 'width'), 'x', 'image size'),
     (('sequences', 0, 'segmentations', 0, '1', 'rle'), 'X', r'\(v_1\), frame 0, track 1'),
     (('sequences', 0, 'segmentations', 1, '7', 'bbox'), [1], 'frame 1, track 7 has neither an rle nor a bbox'),

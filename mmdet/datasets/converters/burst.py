@@ -62,7 +62,7 @@ def _add_sequence(file: VISFile, sequence: Any, category_ids: set[int], where: s
     objects, rectangles = ObjectMasks[str](len(names)), 0
     for frame, entries in enumerate(frames):
         for track, entry in entries.items():
-            if categories.get(track) not in category_ids:
+            if type(categories.get(track)) is not int or categories[track] not in category_ids:
                 raise UserError(f'{where}: track {track} has the category {categories.get(track)}, which the file '
                                 'lacks; correct track_category_ids')
             rle, is_box = _mask(entry, height, width, f'{where}, frame {frame}, track {track}')

@@ -228,14 +228,23 @@ def _keyframe(element: ElementTree.Element, frame: int, where: str) -> Keyframe:
         crop = np.repeat(np.arange(len(runs)) % 2 == 1, runs.astype(int)).reshape(int(height), int(width))
         return Keyframe(frame, outside, 'mask', (left, top), crop)
     values = _fields(element, _BOX if element.tag == 'box' else _ELLIPSE, where)
-    return Keyframe(frame, outside, element.tag, (*values, *_numbers(element.get('rotation', '0'), where)))
+    return Keyframe(frame, outside, element.tag, (*values, _number(element.get('rotation', '0'), where)))
 
 
 def _fields(element: ElementTree.Element, keys: Sequence[str], where: str) -> tuple[float, ...]:
+    values = []
     for key in keys:
         if key not in element.attrib:
             raise UserError(f'{where}: the {element.tag} has no {key}; export the file again')
-    return _numbers(','.join(element.attrib[key] for key in keys), where)
+        values.append(_number(element.attrib[key], f'{where}: {key}'))
+    return tuple(values)
+
+
+def _number(text: str, where: str) -> float:
+    value, *others = _numbers(text, where)
+    if others:
+        raise UserError(f'{where}: {text[:60]!r} is not a number; export the file again')
+    return value
 
 
 def _numbers(text: str, where: str) -> tuple[float, ...]:
