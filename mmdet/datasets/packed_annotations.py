@@ -98,7 +98,8 @@ class VideoAnnotations:
         return FrameObjects(self.entry_boxes[entries].copy(), self.object_labels[which], self.object_ids[which], rles)
 
 
-def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | None = None) -> VideoAnnotations:
+def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | None = None,
+                     need_masks: bool = True) -> VideoAnnotations:
     """Read an annotation file, check it and pack it.
 
     An object is present in a frame if it has a mask there, its area is above 0, and its box is not null, is at least 1
@@ -108,6 +109,7 @@ def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | No
     Args:
         path: path of the annotation file.
         convert: function that converts the content of a file in another format to YouTube-VIS form.
+        need_masks: require masks; False: leave out annotations with ``bboxes`` only, for tests, which read the videos.
 
     Raises:
         UserError: the file cannot be read, is not YouTube-VIS JSON, or contradicts itself; the message names the entry.
@@ -119,7 +121,7 @@ def read_youtube_vis(path: str | os.PathLike, convert: Callable[[Any], Any] | No
     categories: list[Category] = []
     videos: list[Video] = []
     entries: _Entries | None = None
-    for entry in checked(read_annotation_entries(data, occlusion=False), str(path)):
+    for entry in checked(read_annotation_entries(data, occlusion=False, need_masks=need_masks), str(path)):
         if isinstance(entry, Category):
             categories.append(entry)
         elif isinstance(entry, Video):
@@ -151,7 +153,7 @@ class _Entries:
         self.strings: list[bytes] = []
 
     def add(self, track: Track) -> None:
-        if track.crowd:
+        if track.crowd or not track.rles:
             return
         index = self.video_of[track.video_id]
         height, width = self.videos[index].height, self.videos[index].width

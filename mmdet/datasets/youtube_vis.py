@@ -153,7 +153,7 @@ class YVISDataset(BaseDataset):
 
     def read_annotations(self) -> VideoAnnotations:
         """Read ``ann_file``; data sets of other formats override this method."""
-        return read_youtube_vis(self.ann_file)
+        return read_youtube_vis(self.ann_file, need_masks=not self.test_mode)
 
     def load_data_list(self) -> list[dict]:
         """Read the file, check it against the config and the images, and list the items; called once by mmengine."""

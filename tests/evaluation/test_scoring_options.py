@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmdet.datasets import YVISDataset
 from mmdet.errors import UserError
 from mmdet.evaluation.functional import evaluate_vis
 from mmdet.evaluation.functional.coco_ap import read_coco, score_boxes
@@ -109,3 +110,14 @@ def test_class_agnostic_boxes_of_images(tmp_path):
     assert score_boxes(content, found)[0]['AP'] == 0
     statistics, per_category = score_boxes(content, found, class_agnostic=True)
     assert statistics['AP'] == pytest.approx(1) and per_category == {'object': pytest.approx(1)}
+
+
+def test_a_data_set_for_tests_needs_no_masks(toy_root, tmp_path):
+    content = json.loads((toy_root / 'annotations/instances_valid.json').read_text())
+    for entry in content['annotations']:
+        del entry['segmentations']
+    (tmp_path / 'boxes.json').write_text(json.dumps(content))
+    arguments = dict(ann_file=str(tmp_path / 'boxes.json'), data_prefix=dict(img_path=str(toy_root / 'valid_images')))
+    assert len(YVISDataset(**arguments, test_mode=True)) == sum(len(v['file_names']) for v in content['videos'])
+    with pytest.raises(UserError, match='segmentations is a NoneType'):
+        YVISDataset(**arguments)
