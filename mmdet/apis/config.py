@@ -104,6 +104,11 @@ def find_scored_annotations(evaluator: ConfigDict) -> None:
             evaluator['ann_file'] = str(find_annotations('', evaluator['ann_file']))
 
 
+def chosen_classes(cfg: Config) -> Sequence[str] | None:
+    """Return the names of the categories that the test set is limited to (``metainfo.classes``); None: all."""
+    return (cfg.test_dataloader.dataset.get('metainfo') or {}).get('classes')
+
+
 def _share_num_classes(cfg: Config) -> None:
     counts = {where: node['num_classes'] for where, node in typed_dicts(cfg.model, 'model') if 'num_classes' in node}
     if len(set(counts.values())) > 1:

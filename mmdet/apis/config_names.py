@@ -21,7 +21,8 @@ from mmdet.errors import UserError
 BUILDERS_OWN = {
     'type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'requires_grad'}
 TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) | {
-    'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing', 'compile', 'sync_bn', 'new_schedule'}
+    'find_unused_parameters', 'model_wrapper_cfg', 'activation_checkpointing', 'compile', 'sync_bn', 'new_schedule',
+    'frozen'}
 
 
 def typed_dicts(node: Any, where: str) -> Iterator[tuple[str, dict]]:

@@ -28,7 +28,8 @@ from mmdet.visualization import video_name
 
 def export_result(annotations: str | os.PathLike, results: str | os.PathLike, formats: Sequence[str],
                   folder_of: Callable[[str], Path], *, thresh: float = 0.5, fps: float | None = None,
-                  mots_classes: Mapping[str, int] | None = None, common_videos: bool = False) -> list[Path]:
+                  mots_classes: Mapping[str, int] | None = None, common_videos: bool = False,
+                  classes: Sequence[str] | None = None) -> list[Path]:
     """Write the tracks of a result file by video, as :class:`mmdet.apis.VideoInferencer` writes those of a video.
 
     Args:
@@ -42,6 +43,7 @@ def export_result(annotations: str | os.PathLike, results: str | os.PathLike, fo
         fps: frames per second, for the times of ``jsonl`` in seconds; None: no times.
         mots_classes: class in ``mots`` by category name; objects of other categories are left out. None: category ids.
         common_videos: leave out tracks of videos that are not in the annotation file.
+        classes: ``metainfo.classes`` of the config of the test, if it had some of the file's categories only.
 
     Returns:
         The folders written.
@@ -52,6 +54,8 @@ def export_result(annotations: str | os.PathLike, results: str | os.PathLike, fo
     folders = [folder_of(kind) for kind in formats]
     check_export(formats, folders, thresh, fps)
     truth = read_ground_truth(annotations, tracks=False, file_names=True)
+    if classes is not None:
+        truth = truth.of_classes(classes)
     unknown = sorted(set(mots_classes or ()) - set(truth.categories.values()))
     if unknown:
         raise UserError(f'--mots-classes {unknown[0]}: {annotations} has no such category')

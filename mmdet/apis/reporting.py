@@ -17,6 +17,7 @@ from markupsafe import Markup
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmdet.apis.config import chosen_classes
 from mmdet.apis.report_errors import error_section
 from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
@@ -47,7 +48,8 @@ BACKDROP = 60  # grey level of frames without an image
 def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out: str | os.PathLike, *,
                  images: str | os.PathLike | None = None, log: str | os.PathLike | None = None,
                  title: str = 'Test report', thresh: float = 0.5, gallery: int = 24,
-                 common_videos: bool = False, class_agnostic: bool = False) -> Path:
+                 common_videos: bool = False, class_agnostic: bool = False,
+                 classes: Sequence[str] | None = None) -> Path:
     """Score a result file and write ``<out>/index.html``, which is self-contained.
 
     Args:
@@ -61,6 +63,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         gallery: maximum number of videos in the gallery, which shows the best and the worst.
         class_agnostic: score all categories as one.
         common_videos: leave out the tracks of videos that are not annotated; otherwise they are an error.
+        classes: ``metainfo.classes`` of the config of the test, if it had some of the file's categories only.
 
     Returns:
         The path of the page.
@@ -75,7 +78,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
     if images is not None and not Path(images).is_dir():
         raise UserError(f'{images}: no such image folder; give the one that the file_names of {annotations} start from')
     training = _training_charts(find_log(log)) if log is not None else []
-    truth = _ground_truth(annotations)
+    truth = _ground_truth(annotations) if classes is None else _ground_truth(annotations).of_classes(classes)
     tracks, frames = load_tracks(os.fspath(results), truth, common_videos)
     if class_agnostic:
         truth, tracks = without_classes(truth, tracks)
@@ -130,7 +133,7 @@ def report_test(cfg: Config, result: str, out: str, checkpoint: str | None, thre
         log = None
     name = Path(cfg.filename).stem if cfg.filename else 'model'
     path = write_report(cfg.test_evaluator.ann_file, result, out, images=images, log=log, thresh=thresh,
-                        class_agnostic=class_agnostic,
+                        class_agnostic=class_agnostic, classes=chosen_classes(cfg),
                         title=f'{name}, {Path(checkpoint).name}' if checkpoint else name)
     print_log(f'Report: {path}', logger='current')
 

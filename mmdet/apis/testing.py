@@ -11,7 +11,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
-from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
+from mmdet.apis.config import chosen_classes, find_scored_annotations, pretrained_nodes, require
 from mmdet.apis.run_checks import check_backends, infer_rules
 from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.checkpoint import find_checkpoint
@@ -138,7 +138,7 @@ def _write_formats(cfg: Config, result: str, formats: Sequence[str], thresh: flo
     if formats:
         from mmdet.apis.exporting import export_result
         folders = export_result(cfg.test_evaluator.ann_file, result, formats, partial(_folder_of, result),
-                                thresh=thresh, fps=fps)
+                                thresh=thresh, fps=fps, classes=chosen_classes(cfg))
         print_log(f'Results written to {", ".join(map(str, folders))}', logger='current')
 
 
@@ -170,6 +170,8 @@ def _score_file(cfg: Config, path: str, show: bool) -> dict[str, float]:
     init_default_scope('mmdet')
     shorten_console()
     metric, = Evaluator(cfg.test_evaluator).metrics
+    if (classes := chosen_classes(cfg)) is not None:
+        metric.dataset_meta = {'classes': classes}
     return metric.score_file(path)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -53,7 +53,7 @@ class VideoAnnotations:
         entry_object: (E,) index of the object.
         entry_boxes: (E, 4), see :class:`FrameObjects`.
         runs, first_run: bytes of all RLE counts, and the (E + 1,) offset of each.
-        object_ids, object_labels: (O,).
+        object_ids, object_labels: (O,); label -1: an object without entries, whose category was not chosen.
     """
 
     classes: tuple[str, ...]
@@ -87,6 +87,25 @@ class VideoAnnotations:
         """Return the 0-based positions of the frames of a video with at least one object."""
         first, end = self.first_frame[video:video + 2]
         return np.flatnonzero(np.diff(self.first_entry[first:end + 1]))
+
+    def of_classes(self, names: Sequence[str]) -> VideoAnnotations:
+        """Return the annotations of some of the categories; label i is then the i-th name. Videos and frames stay.
+
+        Args:
+            names: different names of :attr:`classes`, in any order.
+        """
+        chosen = [self.classes.index(name) for name in names]
+        label_of = np.full(len(self.classes), -1)
+        label_of[chosen] = np.arange(len(chosen))
+        labels = label_of[self.object_labels]
+        kept = labels[self.entry_object] >= 0
+        frame_of = np.repeat(np.arange(len(self.first_entry) - 1), np.diff(self.first_entry))
+        lengths = np.diff(self.first_run)
+        return replace(
+            self, classes=tuple(names), cat_ids=tuple(self.cat_ids[label] for label in chosen), object_labels=labels,
+            first_entry=_starts(np.bincount(frame_of[kept], minlength=len(self.first_entry) - 1)),
+            entry_object=self.entry_object[kept], entry_boxes=self.entry_boxes[kept],
+            runs=self.runs[np.repeat(kept, lengths)], first_run=_starts(lengths[kept]))
 
     def objects(self, video: int, frame: int) -> FrameObjects:
         at = self.first_frame[video] + frame

@@ -71,7 +71,8 @@ class YVISDataset(BaseDataset):
         reverse_prob: probability that a training clip is in reverse order of time. Pairs need no reversal: their
             reference frame is before the key frame as often as after it.
         num_classes: number of classes of the model, checked against the file; None: not checked.
-        metainfo: ``classes``: category names expected in the file, checked against it; other keys are kept.
+        metainfo: ``classes``: names of the file's categories to use, in the order of the labels; objects of other
+            categories are left out, frames are not. Without it, all categories of the file. Other keys are kept.
         on_bad_frame: 'error', or 'skip': warn and count; training uses another item, testing a black frame
             (its sample has ``bad_frame=True``), so that the frame numbers of the tracks stay correct.
         max_refetch: number of unreadable training items in a row, after the first, that raises an error.
@@ -182,12 +183,19 @@ class YVISDataset(BaseDataset):
 
     def _check_categories(self) -> None:
         found = self.annotations.classes
-        expected = self._metainfo.get('classes')
-        if expected is not None and tuple(expected) != found:
-            raise UserError(f'{self.ann_file} has the categories {", ".join(found)}, but metainfo.classes names '
-                            f'{", ".join(map(str, expected))}; drop metainfo.classes or use the matching file')
+        chosen = self._metainfo.get('classes')
+        if chosen is not None and tuple(chosen) != found:
+            unknown = [str(name) for name in chosen if name not in found]
+            if unknown:
+                raise UserError(f'{self.ann_file} has the categories {", ".join(found)}, but metainfo.classes names '
+                                f'{", ".join(unknown)}; choose among them, or use the matching file')
+            if not chosen or len(set(chosen)) < len(chosen):
+                raise UserError(f'metainfo.classes={list(chosen)}: name each category once, at least one')
+            self.annotations = self.annotations.of_classes(chosen)
+            found = self.annotations.classes
         if self.num_classes is not None and self.num_classes != len(found):
-            raise UserError(f'{self.ann_file} has {len(found)} categories, the model {self.num_classes} classes; '
+            source = self.ann_file if chosen is None else 'metainfo.classes'
+            raise UserError(f'{source} has {len(found)} categories, the model {self.num_classes} classes; '
                             'set num_classes of the model to match or use the matching annotations')
         self._metainfo.update(classes=found, cat_ids=self.annotations.cat_ids)
 

@@ -18,6 +18,7 @@ from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, 
 from mmdet.engine.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
+from mmdet.engine.freezing import FrozenModeHook, freeze
 from mmdet.engine.hooks.ema_hook import EMAHook
 from mmdet.engine.hooks.memory_init_hook import MemoryInitHook
 from mmdet.engine.hooks.stream_hook import StreamHook
@@ -48,6 +49,7 @@ class VideoRunner(Runner):
     is exact.
     """
 
+    _frozen_modules: Sequence[nn.Module] = ()
     _changes: Sequence[str] = ()  # differences between the schedules of checkpoint and config
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -58,9 +60,14 @@ class VideoRunner(Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Move the model to its device; with several processes wrap it in DistributedDataParallel, on CPUs as well."""
+        """Move the model to its device; with several processes wrap it in DistributedDataParallel, on CPUs as well.
+
+        Before that, the config's ``frozen`` parameters are frozen, because DistributedDataParallel expects gradients of
+        all others.
+        """
         if self._train_dataloader is None:
             return model.to(get_device())
+        self._frozen_modules = freeze(model, self.cfg.get('frozen') or [])
         if self.distributed:
             match_grad_strides(model)
         if self.distributed and get_device() == 'cpu':
@@ -75,6 +82,8 @@ class VideoRunner(Runner):
         with faults_of('default_hooks or custom_hooks'):
             super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(StreamHook())
+        if self._frozen_modules:
+            self.register_hook(FrozenModeHook(self._frozen_modules))
         if not any(isinstance(hook, MemoryInitHook) for hook in self.hooks):
             self.register_hook(MemoryInitHook())
 

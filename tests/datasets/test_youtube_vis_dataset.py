@@ -57,7 +57,24 @@ def test_categories_come_from_the_file(toy_set):
     assert dataset.cat_ids == (4, 5, 6)
 
 
+def test_some_categories_are_chosen_by_name_in_any_order(toy_set):
+    whole, some = train_set(toy_set).annotations, train_set(
+        toy_set, num_classes=2, metainfo={'classes': ['triangle', 'disc']}).annotations
+    assert (some.classes, some.cat_ids) == (('triangle', 'disc'), (6, 4))
+    new_label = {0: 1, 2: 0}
+    for video in range(len(whole.video_ids)):
+        for frame in range(whole.video_length(video)):
+            old, new = whole.objects(video, frame), some.objects(video, frame)
+            kept = [place for place, label in enumerate(old.labels.tolist()) if label in new_label]
+            assert new.labels.tolist() == [new_label[int(old.labels[place])] for place in kept]
+            assert new.instances_id.tolist() == old.instances_id[kept].tolist()
+            assert new.rles == [old.rles[place] for place in kept]
+            assert (new.bboxes == old.bboxes[kept]).all()
+
+
 @pytest.mark.parametrize('changes, words', [
+    ({'metainfo': {'classes': ['disc', 'disc']}}, ['name each category once']),
+    ({'metainfo': {'classes': ['disc']}, 'num_classes': 3}, ['metainfo.classes has 1 categories', '3 classes']),
     ({'num_classes': 40}, ['3 categories', '40 classes', 'num_classes']),
     ({'metainfo': {'classes': ['disc', 'square', 'star']}}, ['triangle', 'star', 'metainfo.classes']),
     ({'on_bad_frame': 'ignore'}, ['on_bad_frame', "'ignore'"]),

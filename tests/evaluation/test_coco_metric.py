@@ -127,7 +127,7 @@ def test_results_for_other_images_or_classes(truth):
     with pytest.raises(UserError, match='predicts class 2'):
         metric.process(None, [wrong])
     with pytest.raises(UserError, match='categories'):
-        metric.dataset_meta = dict(classes=('two', 'five'))
+        metric.dataset_meta = dict(classes=('two', 'six'))
 
 
 def test_a_test_without_one_readable_image_is_an_error(truth):

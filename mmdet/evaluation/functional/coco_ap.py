@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,23 @@ def read_coco(path: str) -> COCO:
         if not isinstance(entry.get('area'), int | float):
             entry['area'] = entry['bbox'][2] * entry['bbox'][3]
     return _indexed(data)
+
+
+def coco_of_classes(truth: COCO, names: Sequence[str], source: str) -> COCO:
+    """Return the annotations of the categories of these names, in this order; images stay.
+
+    Raises:
+        UserError: there is no category of one of the names. ``source`` is the name of the file in the message.
+    """
+    categories = {category['name']: category for category in truth.dataset['categories']}
+    unknown = [name for name in names if name not in categories]
+    if unknown:
+        raise UserError(f'{source}: has no category {unknown[0]!r}, so its categories are not the data set\'s; give '
+                        'the metric the data set\'s own ann_file')
+    chosen = [categories[name] for name in names]
+    ids = {category['id'] for category in chosen}
+    return _indexed(truth.dataset | {'categories': chosen, 'annotations': [
+        annotation for annotation in truth.dataset['annotations'] if annotation['category_id'] in ids]})
 
 
 def check_detections(detections: Any, truth: COCO, name: str) -> list[dict]:

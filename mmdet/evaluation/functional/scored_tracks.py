@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
@@ -46,6 +47,20 @@ class GroundTruth:
     videos: dict[int, Video]
     categories: dict[int, str]
     tracks: list[Track] = field(default_factory=list)
+
+    def of_classes(self, names: Sequence[str]) -> GroundTruth:
+        """Return the ground truth of some of the categories; label i is then the i-th name. Videos stay.
+
+        Raises:
+            UserError: there is no category of one of the names.
+        """
+        ids = {name: key for key, name in self.categories.items()}
+        unknown = [name for name in names if name not in ids]
+        if unknown:
+            raise UserError(f'{self.source}: has no category {unknown[0]!r}, so its categories are not the data '
+                            'set\'s; give the metric the data set\'s own ann_file')
+        chosen = {ids[name]: name for name in names}
+        return replace(self, categories=chosen, tracks=[track for track in self.tracks if track.category_id in chosen])
 
     @property
     def has_occlusion(self) -> bool:

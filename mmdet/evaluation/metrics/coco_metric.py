@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 
 from mmdet.errors import UserError
 from mmdet.evaluation.bad_frames import BadFrameCount
-from mmdet.evaluation.functional.coco_ap import check_detections, read_coco, score_boxes
+from mmdet.evaluation.functional.coco_ap import check_detections, coco_of_classes, read_coco, score_boxes
 from mmdet.evaluation.functional.scored_tracks import load_result_json
 from mmdet.files import atomic_open
 from mmdet.registry import METRICS
@@ -58,12 +58,16 @@ class CocoMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Raise UserError if the categories of data set and ``ann_file`` differ: labels would get wrong ids."""
+        """Score the categories of the data set, which may be some of those of ``ann_file``.
+
+        Raises:
+            UserError: ``ann_file`` lacks one of them.
+        """
         classes = (dataset_meta or {}).get('classes')
         expected = tuple(category['name'] for category in self._truth.dataset['categories'])
         if classes is not None and tuple(classes) != expected:
-            raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data set\'s '
-                            'own ann_file')
+            self._truth = coco_of_classes(self._truth, classes, self.ann_file)
+            self._category_ids = [category['id'] for category in self._truth.dataset['categories']]
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

@@ -70,7 +70,7 @@ class YouTubeVISMetric(BaseMetric):
         if length_exponent < 0:
             raise UserError(f'YouTubeVISMetric length_exponent={length_exponent!r} is negative; use 0 or more')
         self.class_agnostic, self.length_exponent = class_agnostic, length_exponent
-        self._outline = read_ground_truth(ann_file, tracks=False)
+        self._all = self._outline = read_ground_truth(ann_file, tracks=False)
         self._truth: GroundTruth | None = None
         self._part: PartWriter | None = None
         self._bad_frames = BadFrameCount()
@@ -78,12 +78,17 @@ class YouTubeVISMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Raise UserError if the categories of data set and ``ann_file`` differ: labels would get wrong ids."""
-        classes, expected = (dataset_meta or {}).get('classes'), tuple(self._outline.categories.values())
-        if classes is not None and tuple(classes) != expected:
-            raise UserError(f'{self.ann_file}: its categories are not the data set\'s; give the metric the data '
-                            'set\'s own ann_file')
+        """Score the categories of the data set, which may be some of those of ``ann_file``.
+
+        Raises:
+            UserError: ``ann_file`` lacks one of them.
+        """
+        self._choose_classes((dataset_meta or {}).get('classes'))
         self._dataset_meta = dataset_meta
+
+    def _choose_classes(self, classes: Sequence[str] | None) -> None:
+        if classes is not None and tuple(classes) != tuple(self._outline.categories.values()):
+            self._outline, self._truth = self._all.of_classes(classes), None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Add the frames of clips: dicts with ``video_data_samples``, a list of ``DetDataSample``."""
@@ -223,7 +228,9 @@ class YouTubeVISMetric(BaseMetric):
     def _ground_truth(self) -> GroundTruth | None:
         """Return the annotations, which are read once; None if the file has none."""
         if self._truth is None:
-            self._truth = read_ground_truth(self.ann_file, need_masks='segm' in self.metrics)
+            truth = read_ground_truth(self.ann_file, need_masks='segm' in self.metrics)
+            chosen = tuple(self._outline.categories.values())
+            self._truth = truth if self._outline is self._all else truth.of_classes(chosen)
         if self._truth.tracks and 'bbox' in self.metrics and not self._truth.has_boxes:
             raise UserError(f'{self.ann_file}: not all of its annotations have bboxes; leave metric bbox out')
         return self._truth if self._truth.tracks else None
