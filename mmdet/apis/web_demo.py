@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from mmdet.apis.cli import one_line
 from mmdet.apis.video_inferencer import VideoInferencer
 from mmdet.errors import UserError
 from mmdet.video.source import open_video
@@ -137,10 +138,10 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
 
     def run(video: str | None, model: str, score: float, classes: list[str] | None,
             progress: Any = gradio.Progress()) -> Iterator[list]:  # noqa: B008 (how Gradio passes it)
-        if not video:
-            raise gradio.Error('Choose or record a video first.', print_exception=False)
         show = gradio.update
         try:
+            if not video:
+                raise UserError('choose or record a video first')
             progress(0, desc=f'Loading {model}')
             inferencer = models.load(model)
             with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +155,8 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
                         yield [show(value=None, visible=False), show(value=str(step.mp4), visible=True),
                                str(step.timeline), *files, step.summary]
         except UserError as error:
-            raise gradio.Error(' '.join(str(error).split()), print_exception=False) from error
+            # as text that stays, instead of gradio.Error, which is shown for some seconds
+            yield [show(value=None, visible=False), *[gradio.skip()] * 4, f'**Error:** {one_line(error)}']
 
     with gradio.Blocks(title='Video instance segmentation', analytics_enabled=False,
                        delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:

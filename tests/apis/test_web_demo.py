@@ -169,7 +169,7 @@ class User:
 @pytest.fixture(scope='module')
 def page(inferencer):
     """Address of a page with one model."""
-    page = build_page(Models({'toy': ((), CLASSES)}, lambda: inferencer), thresh=0.01)
+    page = build_page(Models({'toy': ((), CLASSES)}, lambda: inferencer), thresh=0.01, max_frames=FRAMES)
     try:
         yield launch_page(page, wait=False)
     finally:
@@ -181,13 +181,15 @@ def page(inferencer):
 @pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='needs Gradio, pip install .[web]')
 @pytest.mark.xdist_group('browser')
 def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
-    """Two users at the same time: one in a browser, who uploads, watches and downloads; one over the page's API."""
+    """Two users at the same time: one in a browser, who uploads, watches, downloads, then records; one over the API."""
     from gradio_client import Client, handle_file
     monkeypatch.setattr('mmdet.apis.web_demo.PREVIEW_SECONDS', 0.1)
     expected = outcome(inferencer, str(film), tmp_path / 'alone', thresh=0.01).json.read_text()
     other = Client(page, verbose=False, download_files=str(tmp_path / 'other'))
     with Browser(tmp_path / 'profile', FAKE_CAMERA) as browser:
         user = User(browser, page)
+        browser.click('#start')
+        user.wait('return document.querySelector("#summary").innerText.includes("Error: choose or record a video")')
         browser.upload('#video input[type=file]', film)
         user.wait('return !!document.querySelector("#video video")')
         job = other.submit(handle_file(str(film)), 'toy', 0.01, [], api_name='/annotate')
@@ -199,5 +201,17 @@ def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
         assert rows == min(100, len(json.loads(expected)))
         assert Path(job.result(timeout=WAITED)[4]['value']).read_text() == expected
         assert f'{FRAMES} frames' in browser.run('return document.querySelector("#summary").innerText')
+        # the webcam: recorded by the browser, then processed
+        user = User(browser, page)
+        browser.click('#video [aria-label="Capture from camera"]')
+        user.wait('return [...document.querySelectorAll("#video button")].some(b => b.innerText.includes("Webcam"))')
+        browser.click('#video button:not([aria-label])')
+        user.wait('return !!document.querySelector("#video .capture-button")')
+        browser.click('#video .capture-button')
+        user.wait('return document.querySelector("#video .capture-button").innerText.trim() == "Stop"')
+        time.sleep(3)  # of recording
+        browser.click('#video .capture-button')
+        user.wait('return document.querySelector("#video video")?.src.endsWith(".webm")')
+        user.start()
         hosts = {url.split('/')[2].split(':')[0] for url in browser.requests() if url.startswith('http')}
         assert hosts == {'127.0.0.1'}
