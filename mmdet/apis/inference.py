@@ -11,6 +11,7 @@ from torch import nn
 from mmdet.apis.config import load_config, pretrained_nodes
 from mmdet.checkpoint import load_model, read_checkpoint
 from mmdet.errors import UserError
+from mmdet.export import open_exported, use_exported
 from mmdet.registry import MODELS
 
 
@@ -42,6 +43,28 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
         load_model(model, checkpoint, loaded)
         model.dataset_meta = (loaded.get('meta') or {}).get('dataset_meta', {})
     return model.to(place).eval()
+
+
+def init_exported(config: str | os.PathLike | Config, path: str | os.PathLike,
+                  device: str | torch.device | None = None) -> nn.Module:
+    """Build the model of a config whose network is in a file of tools/export.py.
+
+    Args:
+        config: config file, or a result of :func:`mmdet.apis.load_config`.
+        path: the file.
+        device: as for :func:`init_model`.
+
+    Returns:
+        As :func:`init_model`; for videos only.
+
+    Raises:
+        UserError: as for :func:`init_model` and :func:`mmdet.export.open_exported`.
+    """
+    network = open_exported(path, find_device(device))
+    model = init_model(config, device=device)
+    use_exported(model, network)
+    model.dataset_meta = network.metadata['dataset_meta']
+    return model
 
 
 def find_device(device: str | torch.device | None) -> torch.device:

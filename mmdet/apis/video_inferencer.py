@@ -17,11 +17,12 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmdet.apis.inference import init_model
+from mmdet.apis.inference import init_exported, init_model
 from mmdet.apis.training import amp_dtype
 from mmdet.concurrency import in_background
 from mmdet.engine.test_steps import run_test_steps
 from mmdet.errors import UserError
+from mmdet.export import is_exported
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
 from mmdet.structures.masks import rle_text
@@ -64,7 +65,7 @@ class VideoInferencer:
 
     Args:
         config: config file, result of :func:`mmdet.apis.load_config`, or model from :func:`mmdet.apis.init_model`.
-        checkpoint: trained weights, unless a model is given; None: random weights.
+        checkpoint: trained weights, or a file of tools/export.py, unless a model is given; None: random weights.
         device: device of the model; None: the GPU if there is one. A model that is given is neither moved nor
             converted, because others may use it.
         batch: number of frames in a batch of the network; more are faster on a GPU and increase the latency.
@@ -84,6 +85,7 @@ class VideoInferencer:
         check_video_options(batch=batch, max_size=max_size)
         # Any: init_model's attributes are not nn.Module's
         self.model = cast(Any, config if isinstance(config, nn.Module)
+                          else init_exported(config, checkpoint, device) if checkpoint and is_exported(checkpoint)
                           else init_model(config, checkpoint, device))
         self.batch = batch
         self._on_gpu = next(self.model.parameters()).device.type == 'cuda'
@@ -96,6 +98,8 @@ class VideoInferencer:
         self._pipeline = _pipeline(dataset.pipeline, max_size)
         if max_size is not None and hasattr(self.model, 'limit_input_size') and not isinstance(config, nn.Module):
             self.model.limit_input_size(max_size)  # it resizes by itself
+        if amp and is_exported(checkpoint):
+            raise UserError(f'--amp: {checkpoint} computes in the precision in which it was exported; leave --amp out')
         self._amp = getattr(torch, amp_dtype()) if amp else None
         if self._amp is None and any(parameter.dtype in (torch.bfloat16, torch.float16)
                                      for parameter in self.model.parameters()):

@@ -18,13 +18,19 @@ def on_device_of(tensor: Tensor) -> AbstractContextManager:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-@cache
 def device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Return a float32 tensor (len(values),), created once per device and shared by all callers: never modify it.
 
     Creating it at every call would copy from the host, which CUDA graphs cannot capture. A graph reads the constant at
     the address it had during the capture, so the cache is unbounded and never frees one.
     """
+    if torch.compiler.is_exporting():  # values may be symbolic sizes
+        return torch.cat([torch.full((1,), value, dtype=torch.float32, device=device) for value in values])
+    return _device_constant(values, device)
+
+
+@cache
+def _device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.float32, device=device)
 

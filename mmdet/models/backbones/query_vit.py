@@ -90,10 +90,11 @@ class QueryViT(BaseModule):
         Computed as two matrix products, since the gradient of PyTorch's resize is not deterministic on a GPU.
         """
         table, trained = cast(Tensor, self.vit.pos_embed), self.vit.patch_embed.grid_size
-        if tuple(grid) == tuple(trained):
+        if not torch.compiler.is_exporting() and tuple(grid) == tuple(trained):  # symbolic sizes may be equal or not
             return table
         with torch.autocast(table.device.type, enabled=False):
-            rows, columns = (_resize_matrix(old, new, table.device) for old, new in zip(trained, grid))
+            matrix = _cubic_matrix if torch.compiler.is_exporting() else _resize_matrix
+            rows, columns = (matrix(old, new, table.device) for old, new in zip(trained, grid))
             resized = torch.einsum('yg,xk,gkd->yxd', rows, columns, table[0].unflatten(0, trained).float())
         return resized.flatten(0, 1)[None].to(table.dtype)
 
@@ -156,3 +157,17 @@ def _resize_matrix(old: int, new: int, device: torch.device) -> Tensor:
     """Return the matrix (new, old), float32, of the bicubic antialiased resize along one axis."""
     rows = torch.eye(old, device=device)[None, None]  # an image whose rows are the unit vectors of the axis
     return F.interpolate(rows, (old, new), mode='bicubic', antialias=True, align_corners=False)[0, 0].T
+
+
+def _cubic_matrix(old: int, new: int, device: torch.device) -> Tensor:
+    """Return the same matrix by its formula, for exports, where ``new`` may be symbolic.
+
+    Keys' cubic with a = −1/2, widened by old/new where the grid shrinks; the weights of a row are divided by their sum.
+    """
+    scale = torch.full((1, 1), float(old), device=device) / new
+    wide = scale.clamp(min=1)
+    centre = (torch.arange(new, device=device, dtype=torch.float32)[:, None] + 0.5) * scale
+    x = ((torch.arange(old, device=device, dtype=torch.float32) + 0.5 - centre) / wide).abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    return weights / weights.sum(1, keepdim=True)

@@ -147,8 +147,11 @@ class ViT(BaseModule):
     def _position(self, height: int, width: int) -> Tensor:
         """Resize the position embeddings of the patches to a grid: (1, C, height, width); cached per size.
 
-        Not cached while a training step is captured as a CUDA graph: the graph could outlive the cached tensor.
+        Not cached while a training step is captured as a CUDA graph, which could outlive the cached tensor, and in an
+        export, where the size may be symbolic.
         """
+        if torch.compiler.is_exporting():
+            return self._resized_position(height, width)
         if self.training and self.pos_embed.is_cuda and torch.cuda.is_current_stream_capturing():
             return self._resized_position(height, width)
         key = (height, width, self.pos_embed.device, self.pos_embed.dtype, self.pos_embed._version)

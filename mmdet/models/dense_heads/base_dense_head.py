@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from mmdet.checkpoint import ClassRows
 from mmdet.errors import UserError
 from mmdet.models.layers.instance_masks import resize_and_fit
-from mmdet.models.task_modules.fast_nms import Detections
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.ops.device import is_capturing
 from mmdet.structures import DetDataSample
@@ -117,12 +116,16 @@ class BaseDenseHead(BaseModule):
         class_layers: layers with outputs per class, used when weights of a detector with other classes are loaded.
         extras: name and number of values of further attributes of a detection, besides box, score and label.
         fixed_shape: whether no shape in ``loss`` depends on values, so that a detector may run it as a CUDA graph.
+        clips_to_frame: whether :meth:`select` uses the shapes of the frames.
+        selected: names of the tensors that :meth:`select` returns.
         strides: strides of the levels used; further levels are ignored.
     """
 
     class_layers = {'fcos_cls': ClassRows()}
     extras: tuple[tuple[str, int], ...] = ()
     fixed_shape = False
+    clips_to_frame = True
+    selected: tuple[str, ...] = ('rows', 'masks')
     strides: tuple[int, ...]
 
     def loss(self, feats: Sequence[Tensor], targets: PaddedTargets,
@@ -152,6 +155,25 @@ class BaseDenseHead(BaseModule):
         """
         raise NotImplementedError
 
+    def select(self, outputs: Any, shapes: Tensor) -> tuple[Tensor, ...]:
+        """Reduce the raw outputs of B frames to a few tensors, whose sizes do not depend on values.
+
+        Together with :meth:`forward` this is what :mod:`mmdet.export` exports; :meth:`finish` remains in Python.
+
+        Args:
+            outputs: raw outputs.
+            shapes: (B, 2) ``img_shape`` (h, w) of the frames, in pixels of the input.
+
+        Returns:
+            The arguments of :meth:`finish`, named by :attr:`selected`.
+        """
+        raise NotImplementedError
+
+    def finish(self, selected: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Convert what :meth:`select` returns: here rows, masks and, if the head has one, the next state."""
+        rows, masks, *state = selected
+        return DeviceDetections(rows, self.to_columns(masks, rows[..., 4] > 0, geometries[0]), *state)
+
     def init_branches(self, classifier: nn.Conv2d) -> None:
         """Initialise weights of convolutions and linear layers from N(0, 0.01²), biases with 0.
 
@@ -166,9 +188,9 @@ class BaseDenseHead(BaseModule):
         nn.init.constant_(classifier.bias, -math.log(99))
 
     @staticmethod
-    def to_columns(masks: Tensor, detections: Detections, geometry: FrameGeometry) -> Tensor:
-        """Convert mask probabilities (B, D, h, w) to :attr:`DeviceDetections.columns`."""
-        masks, valid = masks.flatten(0, 1), detections.valid.flatten()
+    def to_columns(masks: Tensor, valid: Tensor, geometry: FrameGeometry) -> Tensor:
+        """Convert mask probabilities (B, D, h, w), ``valid`` (B, D), to :attr:`DeviceDetections.columns`."""
+        masks, valid = masks.flatten(0, 1), valid.flatten()
         if masks.is_cuda or is_capturing():
             masks = masks * valid[:, None, None]
         else:  # on a CPU, shapes may depend on values

@@ -43,6 +43,7 @@ from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
     Grid,
     distance2bbox,
+    drop_padding,
     gather_rows,
     jitter_boxes,
     sample_at_centers,
@@ -132,6 +133,7 @@ class CNPContrastHead(BaseDenseHead):
 
     extras = (('uncertainties', 4), ('centerness', 1))
     fixed_shape = True
+    clips_to_frame = False  # boxes are clamped to the padded input
 
     def __init__(self, num_classes: int, in_channels: int = 256, stacked_convs: int = 3,
                  strides: Sequence[int] = (8, 16, 32, 64), num_units: int = 128, update_mode: str = 'top1',
@@ -210,7 +212,7 @@ class CNPContrastHead(BaseDenseHead):
             joint = torch.cat([cls_feat, contexts[level].to(cls_feat.dtype)], dim=1)  # z = [c, context]: (B, 2C, h, w)
             regression = self.fcos_reg(joint)  # (B, 8, h, w)
             # a = scale_l · μ · (W, H, W, H) / s: the box in cells of the level, without gradient
-            cells = device_constant((width / stride, height / stride) * 2, joint.device).view(1, 4, 1, 1)
+            cells = (device_constant((width, height) * 2, joint.device) / stride).view(1, 4, 1, 1)
             boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells)  # (B, 4, h, w)
             cls_logits.append(self.fcos_cls(self.cls_align(joint, boxes)))  # (B, K, h, w)
             if level < _FINE_LEVELS:
@@ -343,13 +345,24 @@ class CNPContrastHead(BaseDenseHead):
 
     def detect(self, outputs: CNPOutputs, geometries: Sequence[FrameGeometry],
                units: Tensor | None = None) -> DeviceDetections:
-        """Select candidates per level, apply Fast NMS, compute masks, track embeddings and the next units."""
+        """Convert the raw outputs to detections, and compute the next units."""
+        shapes = device_constant(geometries[0].img_shape, outputs.track.device).expand(len(outputs.track), 2)
+        return self.finish(self.select(outputs, shapes, units), geometries)
+
+    def select(self, outputs: CNPOutputs, shapes: Tensor, units: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Select candidates per level, apply Fast NMS, compute masks, track embeddings and the next units.
+
+        Returns:
+            Rows (B, D, …), see :class:`DeviceDetections`, mask probabilities (B, D, H/2, W/2) and, given units, the
+            next ones.
+        """
         settings = self.test_settings
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
                                settings.nms_pre)  # (B, S)
         centerness = centerness.gather(1, index)  # (B, S)
         scores = gather_rows(outputs.cls_logits, index).sigmoid() * centerness[..., None]  # (B, S, K)
+        scores = drop_padding(scores, outputs.grid.level_sizes, settings.nms_pre)
         found = fast_nms(outputs.bboxes(index), scores, settings.nms_thr, settings.score_thr, settings.max_per_img,
                          settings.nms_pre, settings.agnostic)
         coefficients = sample_at_centers(outputs.track, found.bboxes)
@@ -361,9 +374,9 @@ class CNPContrastHead(BaseDenseHead):
         embeddings = sample_at_centers(outputs.track, found.bboxes, rounding='nearest')  # (B, D, C)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], sigmas,
                           centerness.gather(1, found.index)[..., None], embeddings.float()], dim=-1)
-        if units is not None and self.mem is not None:
-            units = self._next_units(self.mem, units, outputs, index.gather(1, found.index)[0], found.scores[0])
-        return DeviceDetections(rows, self.to_columns(masks, found, geometries[0]), units)
+        if units is None or self.mem is None:
+            return rows, masks
+        return rows, masks, self._next_units(self.mem, units, outputs, index.gather(1, found.index)[0], found.scores[0])
 
     @staticmethod
     def _next_units(memory: CNPMemory, units: Tensor, outputs: CNPOutputs, location: Tensor, scores: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from mmdet.models.layers.pyramid import flatten_levels
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.models.task_modules.fcos_targets import FCOSTargets, default_regress_ranges, fcos_targets
 from mmdet.models.task_modules.padded_targets import PaddedTargets
-from mmdet.models.task_modules.points import Grid, distance2bbox, gather_rows, topk_per_level
+from mmdet.models.task_modules.points import Grid, distance2bbox, drop_padding, gather_rows, topk_per_level
 from mmdet.registry import MODELS
 from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
@@ -111,6 +111,8 @@ class FCOSHead(BaseDenseHead):
         test_cfg: see :class:`TestSettings`; ``score_thr`` applies to the class probability alone.
     """
 
+    selected = ('bboxes', 'probabilities', 'centerness')
+
     def __init__(self, num_classes: int, in_channels: int = 256, stacked_convs: int = 4,
                  strides: Sequence[int] = (8, 16, 32, 64, 128),
                  regress_ranges: Sequence[tuple[float, float]] | None = None, center_radius: float | None = None,
@@ -171,15 +173,28 @@ class FCOSHead(BaseDenseHead):
             return self.detect(outputs, geometries)
 
     def detect(self, outputs: FCOSOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Select candidates per level, drop low scores, apply NMS."""
-        settings = self.test_settings
+        """Convert the raw outputs to detections."""
+        shapes = torch.tensor([geometry.img_shape for geometry in geometries])
+        return self.finish(self.select(outputs, shapes.to(outputs.bboxes.device, non_blocking=True)), geometries)
+
+    def select(self, outputs: FCOSOutputs, shapes: Tensor) -> tuple[Tensor, ...]:
+        """Select candidates per level.
+
+        Returns:
+            Boxes (B, S, 4), class probabilities (B, S, K) and centerness (B, S).
+        """
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
-                               settings.nms_pre)  # (B, S)
+                               self.test_settings.nms_pre)  # (B, S)
         probabilities = gather_rows(outputs.cls_logits, index).sigmoid()  # (B, S, K)
-        centerness = centerness.gather(1, index)  # (B, S)
-        shapes = torch.tensor([geometry.img_shape for geometry in geometries]).to(index.device, non_blocking=True)
+        probabilities = drop_padding(probabilities, outputs.grid.level_sizes, self.test_settings.nms_pre)
         bboxes = self.convention.clip(gather_rows(outputs.bboxes, index), shapes)  # (B, S, 4)
+        return bboxes, probabilities, centerness.gather(1, index)
+
+    def finish(self, selected: Sequence[Tensor], geometries: Sequence[FrameGeometry]) -> DeviceDetections:
+        """Drop low scores, apply NMS, which has no fixed number of steps."""
+        settings = self.test_settings
+        bboxes, probabilities, centerness = selected
         num_classes = probabilities.shape[2]
         chosen = probabilities > settings.score_thr
         if settings.agnostic:

@@ -38,6 +38,7 @@ from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
     Grid,
     distance2bbox,
+    drop_padding,
     gather_rows,
     jitter_boxes,
     sample_at_centers,
@@ -231,14 +232,23 @@ class SipMaskHead(BaseDenseHead):
             return self.detect(outputs, geometries)
 
     def detect(self, outputs: SipMaskOutputs, geometries: Sequence[FrameGeometry]) -> DeviceDetections:
-        """Select candidates per level, apply Fast NMS, compute masks and track embeddings."""
+        """Convert the raw outputs to detections."""
+        shapes = device_constant(geometries[0].img_shape, outputs.track.device).expand(len(outputs.track), 2)
+        return self.finish(self.select(outputs, shapes), geometries)
+
+    def select(self, outputs: SipMaskOutputs, shapes: Tensor) -> tuple[Tensor, ...]:
+        """Select candidates per level, apply Fast NMS, compute masks and track embeddings.
+
+        Returns:
+            Rows (B, D, …), see :class:`DeviceDetections`, and mask probabilities (B, D, H/2, W/2).
+        """
         settings = self.test_settings
         centerness = outputs.centerness.sigmoid()
         index = topk_per_level(outputs.cls_logits.amax(dim=2).sigmoid() * centerness, outputs.grid.level_sizes,
                                settings.nms_pre)  # (B, S)
         scores = gather_rows(outputs.cls_logits, index).sigmoid() * centerness.gather(1, index)[..., None]  # (B, S, K)
+        scores = drop_padding(scores, outputs.grid.level_sizes, settings.nms_pre)
         bboxes = distance2bbox(outputs.grid.points[index], gather_rows(outputs.distances, index))
-        shapes = device_constant(geometries[0].img_shape, bboxes.device).expand(len(bboxes), 2)
         bboxes = self.convention.clip(bboxes, shapes)
         # since distances may be negative, drop boxes with x2 < x1 or y2 < y1
         scores = scores * (bboxes[..., :2] <= bboxes[..., 2:]).all(dim=-1, keepdim=True)
@@ -250,4 +260,4 @@ class SipMaskHead(BaseDenseHead):
             found, masks = rescore_by_masks(found, masks, settings.quality_exponent)
         embeddings = sample_at_centers(outputs.track, found.bboxes)  # (B, D, C)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], embeddings.float()], dim=-1)
-        return DeviceDetections(rows, self.to_columns(masks, found, geometries[0]))
+        return rows, masks

@@ -104,16 +104,12 @@ class VidEoMT(BaseDetector):
         states = cast(list[QueryState], self._states(data_samples, streams))
         padded = tuple(inputs.shape[-2:])
         difference_range = logit_difference_range(self.backbone.vit.norm, self.head.class_predictor)
-        first = self.head.first_queries(1)[0]
         launched: list[tuple[list[int], Tensor, Tensor]] = []
         # clips of one stream are processed one after the other
         for group in _distinct(states):
-            queries = torch.stack([
-                first if data_samples[row][0].frame_id == 0 or (kept := states[row].queries) is None
-                else kept.to(first.device) for row in group])
             images = inputs[group] if len(group) < len(inputs) else inputs
-            outputs = (self._graphs.run(self.run_clips, images, queries) if self.cuda_graphs
-                       else self.run_clips(images, queries))
+            outputs = self.continue_clips(images, [
+                None if data_samples[row][0].frame_id == 0 else states[row].queries for row in group])
             launched.append((group, outputs.class_logits, outputs.mask_logits))
             for place, row in enumerate(group):
                 states[row].queries = outputs.queries[place].clone()  # without the queries of the other streams
@@ -133,6 +129,18 @@ class VidEoMT(BaseDetector):
             return data_samples
 
         return finish
+
+    def continue_clips(self, images: Tensor, kept: Sequence[Tensor | None]) -> ClipOutputs:
+        """Compute the outputs of clips in testing, which the next call may overwrite.
+
+        Args:
+            images: (B, T, 3, H, W).
+            kept: for each clip the queries (Q, D) from the frame before it; None at the beginning of a video.
+        """
+        first = self.head.first_queries(1)[0]
+        queries = torch.stack([first if before is None else before.to(first.device) for before in kept])
+        return (self._graphs.run(self.run_clips, images, queries) if self.cuda_graphs
+                else self.run_clips(images, queries))
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Compute the losses of B clips of T frames; gradients flow through the queries from frame to frame."""

@@ -278,7 +278,7 @@ class CNPMemory(BaseModule):
         """
         with torch.autocast(feats[0].device.type, enabled=False):
             rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (N_l, C)
-            lengths = [len(level) for level in rows]
+            lengths = [level.shape[0] for level in rows]  # len() would fix the size in an export
             directions = F.normalize(torch.cat(rows), dim=1).split(lengths)
             parameter = unit_sets(self) if units is None else units  # (S, M, C + 4)
             sets = list(parameter.detach())

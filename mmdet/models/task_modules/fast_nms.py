@@ -31,6 +31,15 @@ class Detections:
     valid: Tensor
 
 
+def _highest(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Return the highest scores (..., n) along the last axis in descending, stable order, and their indices."""
+    if torch.compiler.is_exporting():  # ONNX has no stable sort, but its TopK is stable
+        values, order = scores.topk(min(number, scores.shape[-1]), dim=-1)
+    else:
+        values, order = scores.sort(dim=-1, descending=True, stable=True)
+    return values[..., :number], order[..., :number]
+
+
 def rescore_by_masks(detections: Detections, masks: Tensor, exponent: float) -> tuple[Detections, Tensor]:
     """Multiply scores by the quality of the masks to the power of an exponent, and sort the detections again.
 
@@ -47,7 +56,7 @@ def rescore_by_masks(detections: Detections, masks: Tensor, exponent: float) -> 
     """
     foreground = masks > 0.5
     quality = (masks * foreground).sum(dim=(2, 3)) / foreground.sum(dim=(2, 3)).clamp(min=1)  # (B, D)
-    scores, order = (detections.scores * quality ** exponent).sort(dim=1, descending=True, stable=True)
+    scores, order = _highest(detections.scores * quality ** exponent, masks.shape[1])
     image = torch.arange(len(order), device=order.device)[:, None]
     return Detections(detections.bboxes[image, order], scores, detections.labels[image, order],
                       detections.index[image, order], scores > 0), masks[image, order]
@@ -74,8 +83,7 @@ def fast_nms(bboxes: Tensor, scores: Tensor, nms_thr: float, score_thr: float, m
         found.labels = classes.gather(1, found.index)
         return found
     batch = len(scores)
-    top, order = scores.transpose(1, 2).sort(dim=2, descending=True, stable=True)  # (B, K, S)
-    top, order = top[..., :nms_pre], order[..., :nms_pre]
+    top, order = _highest(scores.transpose(1, 2), nms_pre)  # (B, K, n)
     boxes = bboxes[torch.arange(batch, device=order.device)[:, None, None], order]  # (B, K, n, 4)
     worst = pairwise_iou(boxes).triu(diagonal=1).amax(dim=2)  # (B, K, n): highest IoU with a higher-scoring box
     # boxes whose IoU is NaN (empty boxes) fail the comparison and are dropped

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.ops.device import device_constant, is_capturing
@@ -40,8 +41,10 @@ def pyramid_points(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int
     The result is cached: never modify it.
     """
     arguments = tuple(level_sizes), tuple(strides), device
-    # not cached in a CUDA graph, since the cache may free an entry that the graph still reads
-    return _pyramid_points.__wrapped__(*arguments) if is_capturing() else _pyramid_points(*arguments)
+    # not cached in a CUDA graph, since the cache may free an entry that the graph still reads, nor for symbolic sizes
+    if is_capturing() or torch.compiler.is_exporting():
+        return _pyramid_points.__wrapped__(*arguments)
+    return _pyramid_points(*arguments)
 
 
 @lru_cache(maxsize=64)
@@ -122,6 +125,8 @@ def jitter_boxes(bboxes: Tensor, fraction: float) -> Tensor:
 def topk_per_level(scores: Tensor, level_sizes: Sequence[tuple[int, int]], k: int) -> Tensor:
     """Find the ``k`` highest scores of each level, or all of a level with fewer locations.
 
+    In an export there are always ``k`` per level, since a level may have a symbolic size: see :func:`drop_padding`.
+
     Args:
         scores: (B, N).
         level_sizes: (h, w) of each level.
@@ -133,9 +138,24 @@ def topk_per_level(scores: Tensor, level_sizes: Sequence[tuple[int, int]], k: in
     sizes = [height * width for height, width in level_sizes]
     index, start = [], 0
     for size, level in zip(sizes, scores.split(sizes, dim=1)):
-        index.append(level.topk(min(k, size), dim=1).indices + start)
+        if torch.compiler.is_exporting():
+            index.append(F.pad(level, (0, k), value=-1.0).topk(k, dim=1).indices.clamp(max=size - 1) + start)
+        else:
+            index.append(level.topk(min(k, size), dim=1).indices + start)
         start += size
     return torch.cat(index, dim=1)
+
+
+def drop_padding(scores: Tensor, level_sizes: Sequence[tuple[int, int]], k: int) -> Tensor:
+    """Set the scores (B, S, K) of those results of :func:`topk_per_level` to 0 that exist only in an export.
+
+    They repeat the last location of a level with fewer than ``k`` locations.
+    """
+    if not torch.compiler.is_exporting():
+        return scores
+    place = torch.arange(k, device=scores.device)
+    real = torch.cat([place < height * width for height, width in level_sizes])
+    return scores * real[:, None]
 
 
 def gather_rows(tensor: Tensor, index: Tensor) -> Tensor:

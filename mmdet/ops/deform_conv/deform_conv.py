@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
-from mmdet.ops.deform_conv.deform_conv_cpu import deform_conv3x3_cpu
+from mmdet.ops.deform_conv.deform_conv_cpu import deform_conv3x3_cpu, deform_conv3x3_export
 from mmdet.ops.deform_conv.deform_conv_deterministic import deform_conv3x3_deterministic
 from mmdet.ops.device import on_device_of
 
@@ -40,13 +40,16 @@ def deform_conv3x3(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         (B, O, h, w) in x's dtype. Under autocast on NVIDIA GPUs, sampling and product use autocast's dtype; sampling
         positions are always float32.
     """
+    exporting = torch.compiler.is_exporting()
     deterministic = x.device.type != 'cpu' and torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled()
-    if sample_kernel is not None and x.is_cuda and not deterministic:
+    if sample_kernel is not None and x.is_cuda and not deterministic and not exporting:
         if torch.is_autocast_enabled('cuda'):
             x = x.to(torch.get_autocast_dtype('cuda'))
         return triton_deform_conv(x, offset.float(), weight.to(x.dtype))
     # neither grid_sample on a CPU nor torchvision's operator has a bfloat16 kernel
     with torch.autocast(x.device.type, enabled=False):
+        if exporting:
+            return deform_conv3x3_export(x.float(), offset.float(), weight.float()).to(x.dtype)
         if x.device.type == 'cpu':
             return deform_conv3x3_cpu(x.float(), offset.float(), weight.float()).to(x.dtype)
         if deterministic:
