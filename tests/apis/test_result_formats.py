@@ -119,7 +119,7 @@ def test_video_as_masks_mot_mots_and_back(tmp_path):
     (tmp_path / 'images').mkdir()
     (tmp_path / 'video').rename(tmp_path / 'images' / 'video')
     run('masks2yvis', tmp_path / 'images', tmp_path / 'masks', '--out', tmp_path / 'vis.json', '--meta',
-        tmp_path / 'masks' / 'video' / 'meta.json')
+        tmp_path / 'masks')
     read = read_youtube_vis(tmp_path / 'vis.json')
     assert set(read.classes) <= set(inferencer.class_names) and read.video_length(0) == 4
     for number, sample in enumerate(frames):
@@ -222,7 +222,7 @@ def test_a_result_file_as_masks_is_the_inverse_of_masks2yvis(masks_of_a_data_set
         # the tool numbers the objects of a video from 1
         assert np.array_equal(np.unique(before, return_inverse=True)[1].reshape(before.shape), after)
     run('masks2yvis', root / 'images', root / 'out' / 'masks', '--out', root / 'again.json', '--meta',
-        *(root / 'out' / 'masks').glob('*/meta.json'))
+        root / 'out' / 'masks')
     before, after = (json.loads((root / name).read_text()) for name in ('truth.json', 'again.json'))
     assert after == before
     lines = [json.loads(line) for line in (root / 'out' / 'jsonl' / 'dogs.jsonl').read_text().splitlines()]

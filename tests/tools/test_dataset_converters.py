@@ -269,6 +269,11 @@ def test_list_of_categories_in_latin_1_is_one_line(folders):
         convert_masks(folders, '--categories', folders / 'names.txt')
 
 
+def test_a_folder_without_meta_files_is_one_line(folders):
+    with pytest.raises(UserError, match=r'--meta .*masks: the folder has no <video>/meta\.json'):
+        convert_masks(folders, '--meta', folders / 'masks')
+
+
 def test_object_that_meta_lacks(folders):
     (folders / 'meta.json').write_text('{"videos": {"cats": {"objects": {"1": {"category": "cat"}}}}}')
     with pytest.raises(UserError, match=r'meta\.json has no videos\.cats\.objects\.5\.category'):

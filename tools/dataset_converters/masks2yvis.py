@@ -21,8 +21,9 @@ def build_parser() -> CommandParser:
     parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--category', default='object', help='category of all objects (default: object)')
-    source.add_argument('--meta', type=existing_file, nargs='+', metavar='META.json',
-                        help="meta.json of YouTube-VOS: videos.<video>.objects.<number>.category; several are joined")
+    source.add_argument('--meta', type=Path, metavar='META.json', help=(
+        'meta.json of YouTube-VOS: videos.<video>.objects.<number>.category; or a folder with <video>/meta.json, as '
+        'results are written'))
     parser.add_argument('--categories', type=existing_file, metavar='FILE.txt',
                         help='names of all categories, one on each line, for the same category ids in several files')
     parser.add_argument('--ignore', type=int, metavar='NUMBER', help='pixel value to ignore in the masks, often 255')
@@ -36,11 +37,9 @@ def main(argv: Sequence[str] | None) -> int:
 
     from mmdet.datasets.converters.mask_folders import build_file, categories_from_meta, find_videos, read_video
     from mmdet.datasets.vis_file import load_category_names
-    from mmdet.files import load_json
 
     names = load_category_names(args.categories) if args.categories else None
-    category_of = (categories_from_meta({path: load_json(path) for path in args.meta}) if args.meta
-                   else lambda *_: args.category)
+    category_of = categories_from_meta(args.meta) if args.meta else lambda *_: args.category
     folders = find_videos(args.images, args.masks)
     videos = thread_map(partial(read_video, ignore=args.ignore), folders, max_workers=args.workers, unit='videos')
     file = build_file(videos, category_of, names)

@@ -6,17 +6,17 @@ background, elsewhere the number of the object, which is the same in every frame
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mmdet.datasets.converters.image_folders import images_by_stem, open_image, size_text
 from mmdet.datasets.vis_file import VISFile
-from mmdet.errors import UserError, shortened
+from mmdet.errors import UserError
+from mmdet.files import load_json
 from mmdet.paths import visible_files, visible_folders
 from mmdet.structures.masks import encode_index_mask
 
@@ -146,19 +146,25 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
     return file
 
 
-def categories_from_meta(metas: Mapping[str, Any]) -> Callable[[str, int], str]:
+def categories_from_meta(path: Path) -> Callable[[str, int], str]:
     """Return a function for :func:`build_file` that looks up categories in files like YouTube-VOS's meta.json.
 
     The category of an object is ``videos.<video>.objects.<number>.category``.
 
     Args:
-        metas: content of each file by its path; a video is looked up in all of them.
+        path: the file, or a folder with a file ``<video>/meta.json`` for each video.
+
+    Raises:
+        UserError: a file cannot be read or is not JSON, or there is none.
     """
-    path = shortened(list(metas), 2)
+    files = sorted(path.glob('*/meta.json')) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f'--meta {path}: the folder has no <video>/meta.json; give the file with the categories')
+    metas = [load_json(file) for file in files]
 
     def category_of(video: str, number: int) -> str:
         category = None
-        for meta in metas.values():
+        for meta in metas:
             with suppress(KeyError, TypeError):
                 category = meta['videos'][video]['objects'][str(number)]['category']
         if not isinstance(category, str):
