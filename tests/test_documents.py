@@ -6,7 +6,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('*/README.md')])
-TOP = ('mmdet', 'configs', 'tools', 'tests', 'docs', 'checkpoints', 'visualisations')
+TOP = ('mmdet', 'notebooks', 'configs', 'tools', 'tests', 'docs', 'checkpoints', 'visualisations')
 EXAMPLES = {'configs/mine.py', 'configs/_base_/datasets/NAME.py'}  # that a reader would make
 
 
