@@ -7,15 +7,16 @@ MEASURED = COVERAGE_CORE=$$(.venv/bin/python -c 'import sys; print("sysmon" if s
 COVERAGE = $(if $(ARGS),,--cov=mmdet --cov-report=json:.pytest_cache/coverage.json --cov-fail-under=90)
 OPS_SOURCES = compile.sh setup.py $(shell find mmdet/ops -path '*csrc*' -type f)
 
-.PHONY: help setup demo test coverage lint clean
+.PHONY: help setup demo test coverage lint docs clean
 
 help:
 	@echo "make demo      test the shipped model, then train and test a small one (on the CPU, some minutes)"
 	@echo "make test      run the tests and require 90 % coverage of mmdet; ARGS='tests/apis -x' chooses some of them"
 	@echo "make coverage  run the tests and print the coverage of every file"
 	@echo "make lint      run ruff and mypy"
+	@echo "make docs      build the documentation as a site in site/ (in an environment of its own, .venv_docs)"
 	@echo "make setup     create .venv and install the packages"
-	@echo "make clean     remove .venv and the output of make demo and compile.sh"
+	@echo "make clean     remove .venv and the output of make demo, make docs and compile.sh"
 
 setup:
 	@cmp -s env_pip.txt .venv/env_pip.installed || PYTHON="$(PYTHON)" tools/setup_env.sh
@@ -38,5 +39,16 @@ lint: setup
 	@.venv/bin/python -m ruff check
 	@.venv/bin/python -m mypy
 
+# The packages of the extra `docs`; they read the docstrings without importing the project or its dependencies.
+.venv_docs/installed: pyproject.toml
+	@$(or $(PYTHON),python3) -m venv .venv_docs
+	@.venv_docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv_docs/requirements.txt
+	@.venv_docs/bin/python -m pip install --disable-pip-version-check --quiet -r .venv_docs/requirements.txt
+	@touch $@
+
+docs: .venv_docs/installed
+	@NO_MKDOCS_2_WARNING=1 .venv_docs/bin/python -m mkdocs build --quiet
+	@echo "The documentation is in site/index.html"
+
 clean:
-	rm -rf .venv demo_output build mmdet/ops/*/*.so
+	rm -rf .venv .venv_docs site demo_output build mmdet/ops/*/*.so
