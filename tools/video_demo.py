@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mmdet.engine.stop_signal import StopSignal
     from mmdet.video.source import VideoSource
 
-_WEIGHTS = ('.pth', '.pt', '.safetensors')
+_WEIGHTS = ('.pth', '.pt', '.safetensors', '.pt2', '.onnx')
 
 
 def build_parser() -> CommandParser:

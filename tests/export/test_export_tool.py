@@ -38,7 +38,7 @@ def videomt(tmp_path_factory):
     config = folder / 'small.py'
     config.write_text(f"""
 _base_ = '{ROOT}/configs/videomt_toy.py'
-model = dict(backbone=dict(embed_dims=32, depth=3, num_heads=2, query_blocks=1, image_size=128),
+model = dict(backbone=dict(embed_dims=32, depth=2, num_heads=2, query_blocks=1, image_size=64),
              head=dict(num_queries=8))
 """)
     return config, saved(config, folder)

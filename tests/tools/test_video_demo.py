@@ -85,6 +85,7 @@ def test_videos_may_stand_anywhere_before_the_config(words):
 
 @pytest.mark.parametrize(('words', 'said'), [
     (['a.mp4', 'b.pth'], 'CONFIG is missing before b.pth, a file that ends in .py'),
+    (['a.mp4', 'b.onnx'], 'CONFIG is missing before b.onnx, a file that ends in .py'),
     (['a.mp4', 'memcnp'], 'CONFIG is missing before memcnp, a file that ends in .py'),
     (['setup.py', 'README.md'], 'VIDEO is missing before setup.py'),
     (['a.mp4', 'setup.py'], 'one CHECKPOINT is expected after setup.py ('),
