@@ -168,6 +168,8 @@ class PyAVReader:
                 return
             except av.FFmpegError as error:
                 broken += 1
+                if self._live:  # LiveReader reports it
+                    return
                 if self._network or broken > BROKEN_READS:
                     reason = error.strerror or str(error)
                     print_log(f'{self._text}: reading ends after frame {self._given} ({reason}); '
