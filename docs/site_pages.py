@@ -51,8 +51,8 @@ def site_links(markdown: str, page: str) -> str:
         target = _target(link, document)
         return text if target is None else f'{mark}[{text}]({target}{anchor})'
 
-    # code is left as it is
-    parts = re.split(r'(^```.*?^```$|`[^`\n]+`(?!\]))', markdown, flags=re.M | re.S)
+    # code is left as it is; the text of a link may contain code
+    parts = re.split(r'(^```.*?^```$|`[^`\n]*\]\([^`\n]*`)', markdown, flags=re.M | re.S)
     return ''.join(part if place % 2 else _LINK.sub(replaced, part) for place, part in enumerate(parts))
 
 

@@ -56,7 +56,8 @@ def test_links_of_a_page_lead_to_pages_sections_and_pictures_of_the_site(page):
     ('models.md', '[the script](../tools/serve.py)', 'the script'),
     ('models.md', '[z](https://a.b/c.md), [here](#models)', '[z](https://a.b/c.md), [here](#models)'),
     ('data_sets.md', '[own](../docs/own_videos.md)', '[own](own_videos.md)'),
-    ('models.md', '`[k](../x.md)`', '`[k](../x.md)`')])
+    ('models.md', '`[k](../x.md)`', '`[k](../x.md)`'),
+    ('index.md', '[to `a` and B](docs/export.md)', '[to `a` and B](export.md)')])
 def test_links_are_adapted(page, document, site):
     assert HOOK['site_links'](document, page) == site
 
