@@ -35,6 +35,7 @@ FROZEN = {
     'memcnp_mobilenetv2_davis': MOBILENET + SCALES,
     'memcnp_mobilenetv2_davis_improved': MOBILENET + SCALES,
     'memcnp_mobilenetv2_davis_coco': MOBILENET + SCALES,
+    'memcnp_mobilenetv2_davis_improved': MOBILENET + SCALES,
     'memcnp_toy': VIT + SCALES,
     'memcnp_toy_organic': VIT + SCALES,
     'memcnp_toy_organic_improved': VIT + SCALES,
@@ -55,7 +56,9 @@ FROZEN = {
     'sipmask_vitmae_ms_1x_ovis': VIT,
     **{path: () for path in CONFIGS if path.startswith('videomt_')},  # all of it
     'vitmae_cnp_contrast_ms_1x': VIT + SCALES,
+    'vitmae_cnp_contrast_ms_1x_improved': VIT + SCALES,
     'vitmae_cnp_contrast_ms_1x_ovis': VIT + SCALES,
+    'vitmae_cnp_contrast_ms_1x_ovis_improved': VIT + SCALES,
     'vitmae_cnp_joint_ms_1x': VIT + SCALES,
     **{f'videomt_{size}_{data}': () for size in ('small', 'base', 'large')
        for data in ('ytvis2019', 'ytvis2021', 'ytvis2022', 'ovis')},
@@ -121,6 +124,8 @@ def test_parameters_that_learn(name):
         assert sorted(rates) == pytest.approx([rate / 5, rate]) and decays == {.05}
     elif 'videomt' in name:
         assert max(rates) == rate == 1e-4 and max(decays) == .05  # layer by layer: tests/engine/test_layer_decay.py
+    elif name.endswith('improved'):
+        assert sorted(rates) == pytest.approx([rate * .7 ** depth for depth in range(11, -1, -1)]) and decays == {.1}
     else:
         assert (rates, decays) == ({rate}, {1e-4})
     clips = 'videomt' not in name or 'toy' in name

@@ -7,6 +7,7 @@ from torch import nn
 
 from mmdet.engine import WarmupPolyLR
 from mmdet.errors import UserError
+from mmdet.models.backbones import ViT
 from mmdet.models.detectors.videomt_weights import videomt_names
 from tests.helpers.golden import golden_npz
 from tests.helpers.videomt import golden_videomt
@@ -48,6 +49,15 @@ def test_rates_fall_with_depth():
         ('other', 1.0, 0.05), ('decayed', 0.5, 0.05), ('decayed', 0.25, 0.05)]
     assert groups[0]['params'] == list(model.head.parameters())
     assert groups[2]['params'] == list(model.tower.layers[0].parameters())
+
+
+def test_rates_of_a_plain_vit_fall_from_the_last_block_to_the_patches():
+    vit = ViT(embed_dims=8, depth=4, num_heads=2)
+    depths = {name: vit.lr_depth(name) for name, parameter in vit.named_parameters() if parameter.requires_grad}
+    assert depths['patch_embed.proj.weight'] == depths['cls_token'] == depths['blocks.0.attn.qkv.weight'] == 3
+    assert depths['blocks.1.mlp.fc1.bias'] == 2 and depths['blocks.3.norm1.weight'] == 0
+    groups = optimizer_of(nn.ModuleDict(dict(backbone=vit)), lr=1.0, layer_decay_rate=0.5).param_groups
+    assert [group['lr'] for group in groups] == [1, 0.5, 0.25, 0.125]
 
 
 @pytest.mark.parametrize('paramwise', [{}, dict(layer_decay_rate=0), dict(layer_decay_rate=0.5, norm_decay_mult=0)])

@@ -14,7 +14,9 @@ from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.registry import DATASETS, METRICS, MODELS
 
 CONFIGS = ['vitmae_cnp_contrast_ms_1x', 'vitmae_cnp_contrast_ms_1x_ovis', 'R50_cnp_contrast_ms_1x',
-           'R50_cnp_contrast_ms_1x_ovis', 'memcnp_toy', 'memcnp_toy_textured', 'memcnp_toy_organic',
+           'vitmae_cnp_contrast_ms_1x_improved', 'vitmae_cnp_contrast_ms_1x_ovis_improved',
+           'R50_cnp_contrast_ms_1x_ovis', 'memcnp_toy', 'memcnp_toy_textured', 'memcnp_toy_textured_improved',
+           'memcnp_toy_organic', 'memcnp_toy_organic_improved',
            'sipmask_toy_textured', 'sipmask_toy_organic',
            'sipmask_r50_caffe_fpn_gn_ms_1x', 'sipmask_r50_fpn_gn_ms_1x', 'sipmask_r50_fpn_gn_ms_1x_ovis',
            'sipmask_vitmae_ms_1x', 'sipmask_vitmae_ms_1x_ovis', 'fcos_r50_caffe_fpn_gn_1x',
@@ -24,7 +26,7 @@ SIZE = (128, 96)
 
 def prepare_toy(name: str, root) -> tuple[str, str]:
     """Makes the toy set that a config reads; returns its annotation files for training and testing."""
-    form = 'ovis' if name.endswith(('ovis', 'textured', 'organic')) else 'yvis'
+    form = 'ovis' if any(word in name for word in ('ovis', 'textured', 'organic')) else 'yvis'
     make_toy_vis(root, ToyVIS(videos=1, val_videos=1, frames=3, size=SIZE, format=form), progress=False)
     stem = 'annotations' if form == 'ovis' else 'instances'
     files = [f'annotations/{stem}_{split}.json' for split in ('train', 'valid')]
@@ -46,12 +48,13 @@ def cfg(request, tmp_path_factory):
                          'model.bbox_head.in_channels': 64, 'model.bbox_head.num_classes': 6,
                          'model.bbox_head.test_cfg.score_thr': 0.001})
     if cfg.model.backbone.type == 'ViT':
-        cfg.model.backbone.update(embed_dims=32, num_heads=2)
-        cfg.model.neck.in_channels = [32] * 3
+        channels = 64 if cfg.model.backbone.get('stem') == 'conv' else 32
+        cfg.model.backbone.update(embed_dims=channels, num_heads=2)
+        cfg.model.neck.in_channels = [channels] * 3
     for loader, file, split in ((cfg.train_dataloader, files[0], 'train'), (cfg.test_dataloader, files[1], 'valid')):
         loader.dataset.update(data_root=str(root), ann_file=file, data_prefix=dict(img_path=f'{split}_images'))
         for step in loader.dataset.pipeline:
-            if 'scale' in step:
+            if step.type == 'ResizeClip':
                 step.scale = SIZE
             if 'scales' in step:
                 step.scales = [SIZE, (160, 128)]

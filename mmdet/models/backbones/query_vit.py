@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import UserError
+from mmdet.models.backbones.vit import blocks_after
 from mmdet.registry import MODELS
 
 
@@ -111,17 +112,8 @@ class QueryViT(BaseModule):
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
     def lr_depth(self, name: str) -> int:
-        """Return the number of blocks after a parameter, for layer-wise learning rate decay.
-
-        L − 1 for parameters before the blocks, L − 1 − i for block i, 0 for the final norm.
-
-        Args:
-            name: as in ``named_parameters()``.
-        """
-        depth, parts = len(self.vit.blocks), name.split('.')
-        if parts[1] == 'blocks':
-            return depth - 1 - int(parts[2])
-        return 0 if parts[1] == 'norm' else depth - 1
+        """Return the depth of a parameter for layer-wise learning rate decay, see :func:`blocks_after`."""
+        return blocks_after(name.removeprefix('vit.'), len(self.vit.blocks))
 
     def _run(self, block: torch.nn.Module, tokens: Tensor) -> Tensor:
         if self.with_cp and self.training:

@@ -38,6 +38,21 @@ def sincos_position_embedding(channels: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([table.new_zeros(1, channels), table]).float()
 
 
+def blocks_after(name: str, depth: int) -> int:
+    """Return the number of blocks after a parameter of a transformer, for layer-wise learning rate decay.
+
+    depth − 1 − i for block i, 0 for the final norm, depth − 1 for parameters before the blocks.
+
+    Args:
+        name: as in ``named_parameters()`` of the transformer.
+        depth: its number of blocks.
+    """
+    parts = name.split('.')
+    if parts[0] == 'blocks':
+        return depth - 1 - int(parts[1])
+    return 0 if parts[0] == 'norm' else depth - 1
+
+
 @MODELS.register_module()
 class ViT(BaseModule):
     """ViT-B/L/H with outputs at strides 8, 16 and 32.
@@ -139,6 +154,10 @@ class ViT(BaseModule):
         if part == 'blocks':
             return len(self.blocks) - 1 - int(rest.split('.')[0])
         return 0 if part == 'norm' else len(self.blocks) - 1
+
+    def lr_depth(self, name: str) -> int:
+        """Return the depth of a parameter for layer-wise learning rate decay, see :func:`blocks_after`."""
+        return blocks_after(name, len(self.blocks))
 
     def train(self, mode: bool = True) -> ViT:
         self._positions.clear()
