@@ -1,4 +1,4 @@
-# The default model with the recipe that helps on toy videos (docs/results.md), as far as it applies to a pre-trained ViT:
+# The default model with the recipe that helps on toy videos (docs/results.md), as far as it fits a pre-trained ViT:
 # augmentation, more positive locations, a sharper read of the memory, AdamW with layer-wise rates, averaged weights.
 # Not measured on YouTube-VIS. 4 pairs on each of 4 GPUs.
 _base_ = [

@@ -1,4 +1,4 @@
-# 12 epochs of AdamW for pre-trained ViTs, whose lower blocks learn more slowly; lr is for 16 key/reference pairs a step.
+# 12 epochs of AdamW for pre-trained ViTs, whose lower blocks learn more slowly; lr is for 16 key/reference pairs.
 # The rates are those with which detectors are fine-tuned from MAE's weights (ViTDet, arXiv 2203.16527); not tuned here.
 train_cfg = dict(type='ResumableTrainLoop', max_epochs=12, val_interval=1)
 val_cfg = dict(type='ValLoop')

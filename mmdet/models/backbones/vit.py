@@ -143,19 +143,6 @@ class ViT(BaseModule):
         return weights, remarks
 
     def lr_depth(self, name: str) -> int:
-        """Return the number of blocks after a parameter, for layer-wise learning rate decay.
-
-        L − 1 for parameters before the blocks, L − 1 − i for block i, 0 for the last norm.
-
-        Args:
-            name: as in ``named_parameters()``.
-        """
-        part, _, rest = name.partition('.')
-        if part == 'blocks':
-            return len(self.blocks) - 1 - int(rest.split('.')[0])
-        return 0 if part == 'norm' else len(self.blocks) - 1
-
-    def lr_depth(self, name: str) -> int:
         """Return the depth of a parameter for layer-wise learning rate decay, see :func:`blocks_after`."""
         return blocks_after(name, len(self.blocks))
 
