@@ -35,7 +35,6 @@ FROZEN = {
     'memcnp_mobilenetv2_davis': MOBILENET + SCALES,
     'memcnp_mobilenetv2_davis_improved': MOBILENET + SCALES,
     'memcnp_mobilenetv2_davis_coco': MOBILENET + SCALES,
-    'memcnp_mobilenetv2_davis_improved': MOBILENET + SCALES,
     'memcnp_toy': VIT + SCALES,
     'memcnp_toy_organic': VIT + SCALES,
     'memcnp_toy_organic_improved': VIT + SCALES,
