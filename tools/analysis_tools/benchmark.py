@@ -1,24 +1,38 @@
-"""Measure the speed and memory of a model: training step, online frame, batched clip, stages; print a table.
+"""Measure speed and memory: of a model, or of every public path; compare two such measurements; print tables.
 
     python tools/analysis_tools/benchmark.py CONFIG [--train] [--loading] [--test] [--stages] [--gpus N] ...
+    python tools/analysis_tools/benchmark.py [--paths training test ...] [--quick] --out new.json --plot growth.png
+    python tools/analysis_tools/benchmark.py new.json --against old.json
 
-The inputs are synthetic, so that the disk has no influence; only --loading reads the data of the config. Without any of
-these flags --train, --test and --stages run. With --gpus N, N processes train with DistributedDataParallel, and the
-pairs of all of them are counted. Each number is also printed to stderr as soon as it is measured.
+With a config: a training step, an online frame, a batched clip and the stages. The inputs are synthetic, so that the
+disk has no influence; only --loading reads the data of the config. Without any of these flags --train, --test and
+--stages run. With --gpus N, N processes train with DistributedDataParallel, and the pairs of all of them are counted.
+
+Without a config: every public path, with the settings for this device, on synthetic data. --out is written after each
+path. --against compares with an earlier file of --out: the ratio of the medians, and the range of that ratio within the
+spread of both, the quartiles; rows that changed by more are marked. With a file instead of a config, nothing is
+measured. Each number is also printed to stderr as soon as it is measured.
 """
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, config_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, config_file, existing_file, positive_int, run_command
 from mmdet.apis.launch import start_processes
+from mmdet.errors import UserError
 from mmdet.files import atomic_open, check_writable
+
+if TYPE_CHECKING:
+    from tools.analysis_tools.measures.speed import Bench
+
+PATHS = ('training', 'loading', 'test', 'video', 'scoring', 'rle', 'association', 'correlation', 'kernels', 'sipmask',
+         'masktrack', 'fcos', 'torchvision', 'videomt', 'sizes', 'gpus')
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -36,10 +50,21 @@ def padded_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def config_or_record(text: str) -> str:
+    return existing_file(text) if text.endswith('.json') else config_file(text)
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(prog='tools/analysis_tools/benchmark.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', type=config_file, help='model config')
+    parser.add_argument('config', nargs='?', type=config_or_record, help=(
+        'model config, or a file of --out to compare (default: measure every public path)'))
+    parser.add_argument('--paths', nargs='+', choices=PATHS, default=PATHS, metavar='PATH',
+                        help=f'without a config: what to measure, of {", ".join(PATHS)} (default: all)')
+    parser.add_boolean('--quick', help='without a config: tiny inputs on the CPU, in seconds, to try the command')
+    parser.add_argument('--against', type=existing_file, metavar='OLD.json',
+                        help='compare with this earlier file of --out')
+    parser.add_boolean('--any_hardware', help='let --against compare measurements of different hardware')
     parser.add_boolean('--train', help='measure a training step')
     parser.add_boolean('--loading', help='measure training with the data and workers of the config')
     parser.add_boolean('--test', help='measure frames per second, online and batched')
@@ -55,14 +80,21 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='number of key/reference pairs in a training step (default: 4)')
     parser.add_argument('--precision', nargs='+', choices=('float32', 'tf32', 'amp'), default=['tf32', 'amp'],
                         help='precisions to measure (default: tf32 amp)')
-    parser.add_argument('--warmup', type=positive_int, default=5, metavar='N',
-                        help='number of calls before timing (default: 5)')
-    parser.add_argument('--repeats', type=positive_int, default=20, metavar='N',
-                        help='number of timed calls (default: 20)')
+    parser.add_argument('--warmup', type=positive_int, metavar='N',
+                        help='number of calls before timing (default: 5; 1 with --quick)')
+    parser.add_argument('--repeats', type=positive_int, metavar='N',
+                        help='number of timed calls (default: 20; 2 with --quick)')
     parser.add_argument('--out', help='also write the numbers to this JSON file')
-    parser.add_argument('--plot', help='also plot frames per second against batch and size to this PNG file')
+    parser.add_argument('--commit', help='commit to write to --out, where git does not know it (default: of git)')
+    parser.add_argument('--plot', help='also write a plot to this PNG file: of a config, frames per second against '
+                                       'batch and size; else how cost grows with frames, objects, size and GPUs')
     parser.add_argument('--launcher', default='none', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    args.record = args.config if args.config and args.config.endswith('.json') else None
+    if args.record and not args.against:
+        parser.error(f'{args.record} is compared: give --against OLD.json; to measure, give a config or nothing')
+    args.warmup = args.warmup or (1 if args.quick else 5)
+    args.repeats = args.repeats or (2 if args.quick else 20)
     if not (args.train or args.loading or args.test or args.stages):
         args.train = args.test = args.stages = True
     return args
@@ -91,11 +123,41 @@ def plot(rows: list[dict], path: str) -> None:
         figure.savefig(file, format='png', dpi=120)
 
 
+def compare(new: dict, old_path: str, any_hardware: bool) -> None:
+    """Print the comparison of a record with an earlier file."""
+    from tools.analysis_tools.measures import comparison
+
+    old = comparison.read_record(old_path)
+    if not any_hardware:
+        comparison.check_same_machine(new, old, old_path)
+    print(comparison.comparison_table(new, old))
+
+
+def measure_model(bench: Bench, args: argparse.Namespace) -> None:
+    """Measure what the flags name, for one config."""
+    from mmdet.apis import load_config
+    from tools.analysis_tools.measures.speed import bench_loading, bench_stages, bench_test, bench_train
+
+    cfg = load_config(args.config)
+    for size in args.size:
+        for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
+            if chosen:
+                run(bench, cfg, args, size)
+    if args.loading:
+        bench_loading(bench, cfg, args)
+
+
 def main(argv: Sequence[str] | None) -> int:
     args = parse_args(argv)
     for flag in ('out', 'plot'):
         if path := getattr(args, flag):
             check_writable(path, f'--{flag} {path}')
+    if args.record:
+        from tools.analysis_tools.measures.comparison import read_record
+        compare(read_record(args.record), args.against, args.any_hardware)
+        return 0
+    if args.config is None and args.gpus is not None and args.gpus > 1:
+        raise UserError(f'--gpus {args.gpus} needs a config; without one, the path gpus measures all numbers of GPUs')
     status = start_processes(args.gpus, args.launcher, sys.argv)
     if status is not None:
         return status
@@ -103,34 +165,51 @@ def main(argv: Sequence[str] | None) -> int:
     from mmengine.device import get_device
     from mmengine.dist import get_rank
 
-    from mmdet.apis import load_config
     from mmdet.engine import init_processes, leave_processes
-    from tools.analysis_tools.measures.hardware import hardware
-    from tools.analysis_tools.measures.speed import Bench, bench_loading, bench_stages, bench_test, bench_train
+    from tools.analysis_tools.measures import hardware
+    from tools.analysis_tools.measures.comparison import check_same_machine, read_record, write_record
+    from tools.analysis_tools.measures.speed import Bench
 
-    cfg = load_config(args.config)
     if args.launcher != 'none':
         init_processes(args.launcher)
-    device = torch.device('cuda', torch.cuda.current_device()) if get_device() == 'cuda' else torch.device('cpu')
-    bench = Bench(device, args.warmup, args.repeats, args.original)
+    cuda = get_device() == 'cuda' and not args.quick
+    device = torch.device('cuda', torch.cuda.current_device()) if cuda else torch.device('cpu')
+    record = dict(config=args.config, hardware=hardware.hardware(device), machine=hardware.machine(device),
+                  versions=hardware.versions(), commit=args.commit or hardware.commit())
+    if args.against and not args.any_hardware:
+        check_same_machine(record, read_record(args.against), args.against)  # before anything is measured
     if get_rank() == 0:
-        print(f'{args.config}: {hardware(device)}\n', flush=True)
-    for size in args.size:
-        for chosen, run in ((args.test, bench_test), (args.stages, bench_stages), (args.train, bench_train)):
-            if chosen:
-                run(bench, cfg, args, size)
-    if args.loading:
-        bench_loading(bench, cfg, args)
-    rank = get_rank()
-    leave_processes()
-    if rank:
-        return 0
+        print(f'{args.config or "every path"}: {record["hardware"]}\n', flush=True)
+    if args.config:
+        bench = Bench(device, args.warmup, args.repeats, args.original)
+        measure_model(bench, args)
+        rank = get_rank()
+        leave_processes()
+        if rank:
+            return 0
+        record['rows'] = bench.rows
+        if args.out:
+            write_record(args.out, record)
+    else:
+        from tools.analysis_tools.measures.suite import CPU, GPU, QUICK, run_suite
+        settings = QUICK if args.quick else GPU if cuda else CPU
+        bench = Bench(device, args.warmup, args.repeats, settings.original, settings.train_repeats)
+
+        def save(skipped: dict[str, str]) -> None:
+            record.update(skipped=skipped, rows=bench.rows)
+            if args.out:
+                write_record(args.out, record)
+
+        run_suite(bench, settings, args.paths, save)
     print(bench.table())
-    if args.out:
-        with atomic_open(args.out, 'w') as file:
-            json.dump(dict(config=args.config, hardware=hardware(device), rows=bench.rows), file, indent=1)
-    if args.plot:
+    if args.plot and args.config:
         plot(bench.rows, args.plot)
+    elif args.plot:
+        from tools.analysis_tools.measures.growth_plot import plot_growth
+        plot_growth(bench.rows, record['hardware'], args.plot)
+    if args.against:
+        print()
+        compare(record, args.against, args.any_hardware)
     return 0
 
 

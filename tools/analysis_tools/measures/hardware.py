@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from pathlib import Path
 
 import mmcv
@@ -9,13 +10,37 @@ import mmengine
 import torch
 import torchvision
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def hardware(device: torch.device) -> str:
     """Return one line: GPU and CUDA version, if ``device`` is a GPU; CPU and number of threads; package versions."""
     gpu = f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}; ' if device.type == 'cuda' else ''
-    return (f'{gpu}{_processor()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, '
-            f'torch {torch.__version__}, torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, '
-            f'mmcv {mmcv.__version__}')
+    named = ', '.join(f'{name} {version}' for name, version in versions().items())
+    return f'{gpu}{_processor()}, {torch.get_num_threads()} threads; {named}'
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """Return what must be equal for times to be comparable: ``gpu`` (or None), ``cpu`` and ``threads``."""
+    return dict(gpu=torch.cuda.get_device_name(device) if device.type == 'cuda' else None, cpu=_processor(),
+                threads=torch.get_num_threads())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide about the speed."""
+    return {'Python': platform.python_version(), 'torch': torch.__version__, 'torchvision': torchvision.__version__,
+            'mmengine': mmengine.__version__, 'mmcv': mmcv.__version__}
+
+
+def commit() -> str | None:
+    """Return the abbreviated commit of the working tree, with ``+`` if files differ from it; None outside of git."""
+    try:
+        # --git-dir: a project without a repository of its own must not report that of a folder above it
+        done = subprocess.run(['git', f'--git-dir={ROOT / ".git"}', f'--work-tree={ROOT}', 'describe', '--always',
+                               '--abbrev=7', '--exclude=*', '--dirty=+'], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
 def _processor() -> str:

@@ -122,9 +122,9 @@ def measure_test_set(frames: int, length: int = 100, out: str | None = None) -> 
                 'seconds of scoring and writing': time.perf_counter() - start - passed}
 
 
-def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categories: int = 25, in_video: int = 5,
-                    radius: float = 120, size: tuple[int, int] = (360, 640), seed: int = 0) -> dict[str, float]:
-    """Measure the evaluation of a result of the size of OVIS: seconds for reading the files and for the evaluation.
+def scoring_contents(videos: int = 140, length: int = 60, tracks: int = 20, categories: int = 25, in_video: int = 5,
+                     radius: float = 120, size: tuple[int, int] = (360, 640), seed: int = 0) -> tuple[dict, list[dict]]:
+    """Make annotations and results of the size of OVIS.
 
     Each video has tracks of ``in_video`` categories. Masks are ellipses with semi-axes of up to ``radius`` pixels. The
     masks of a track have similar sizes, and a predicted track has the mask of its annotation in three of four frames.
@@ -149,10 +149,15 @@ def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, categ
                         for video in range(1, videos + 1)],
              'categories': [{'id': number, 'name': str(number)} for number in range(1, categories + 1)],
              'annotations': made(annotated, id=int, iscrowd=lambda _: 0, areas=lambda _: [4000.] * length)}
+    return truth, made(predicted, score=lambda _: float(rng.uniform()))
+
+
+def measure_scoring(videos: int = 140, length: int = 60, tracks: int = 20, in_video: int = 5) -> dict[str, float]:
+    """Measure the evaluation of :func:`scoring_contents`: seconds for reading the files and for the evaluation."""
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, 'truth.json'), Path(folder, 'result.json')
-        paths[0].write_text(json.dumps(truth))
-        paths[1].write_text(json.dumps(made(predicted, score=lambda _: float(rng.uniform()))))
+        for path, content in zip(paths, scoring_contents(videos, length, tracks, in_video=in_video)):
+            path.write_text(json.dumps(content))
         start = time.perf_counter()
         contents = [load_result_json(path) for path in paths]
         read = time.perf_counter()

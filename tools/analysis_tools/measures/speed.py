@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, is_distributed
@@ -29,10 +30,11 @@ from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.prefetch import prefetched
 from mmdet.engine.workers import stop_workers
 from mmdet.models.dense_heads.base_dense_head import FrameGeometry
-from mmdet.models.detectors import SipMaskMem
+from mmdet.models.detectors import SipMaskMem, TorchvisionTracker
 from mmdet.models.trackers import AssociationTracker
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
+from tools.analysis_tools.measures.comparison import name_of, setting_of
 from tools.analysis_tools.measures.synthetic import synthetic_clips
 
 PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
@@ -43,7 +45,6 @@ PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
 NUM_CLASSES = 3  # number of classes in the synthetic ground truth, at most that of any model
 OVERLAPPED = 10  # number of clips in a timed call that overlaps them
 TRAIN_REPEATS = 30  # minimum, because the times of training steps vary more than those of tests
-_NUMBERS = ('what', 'median_ms', 'min_ms', 'max_ms', 'per_second', 'allocated_gib', 'reserved_gib')
 
 
 class Bench:
@@ -53,10 +54,13 @@ class Bench:
         device: device of the functions.
         warmup, repeats: numbers of calls before timing and of timed calls.
         original: height and width of the original frames and of the masks.
+        train_repeats: minimum number of timed training steps; None: :data:`TRAIN_REPEATS`.
     """
 
-    def __init__(self, device: torch.device, warmup: int, repeats: int, original: tuple[int, int]) -> None:
+    def __init__(self, device: torch.device, warmup: int, repeats: int, original: tuple[int, int],
+                 train_repeats: int | None = None) -> None:
         self.device, self.warmup, self.repeats, self.original = device, warmup, repeats, original
+        self.train_repeats = TRAIN_REPEATS if train_repeats is None else train_repeats
         self.rows: list[dict] = []
 
     def synchronize(self) -> None:
@@ -95,7 +99,9 @@ class Bench:
         median = statistics.median(times)
         peaks = ([torch.cuda.max_memory_allocated() / 2 ** 30, torch.cuda.max_memory_reserved() / 2 ** 30]
                  if self.device.type == 'cuda' else [None, None])
-        self.rows.append(dict(what=what, **columns, median_ms=median, min_ms=min(times), max_ms=max(times),
+        q1, q3 = np.percentile(times, (25, 75)).tolist()
+        self.rows.append(dict(what=what, **columns, median_ms=median, q1_ms=q1, q3_ms=q3, min_ms=min(times),
+                              max_ms=max(times),
                               per_second=1000 * items / (statistics.mean(times) if mean else median),
                               allocated_gib=peaks[0], reserved_gib=peaks[1]))
         say('{}, {}: median {} ms, {} ms, {} per second'.format(*_cells(self.rows[-1]))
@@ -103,15 +109,20 @@ class Bench:
         return median
 
     def table(self) -> str:
-        """Return all rows as a Markdown table."""
-        return '\n'.join(['| what | setting | median ms | min–max ms | per second | GiB allocated | GiB reserved |',
-                          '|---|---|---|---|---|---|---|',
-                          *(f'| {" | ".join(_cells(row))} |' for row in self.rows)])
+        """Return all rows as a Markdown table; with a column of floors if there are any (see kernels.py)."""
+        floors = any('floor_ms' in row for row in self.rows)
+        headings = ['what', 'setting', 'median ms', 'min–max ms', 'per second', *['floor ms'] * floors,
+                    'GiB allocated', 'GiB reserved']
+        lines = [headings, ['---'] * len(headings)]
+        for row in self.rows:
+            floor = f'{row["floor_ms"]:.3f}' if 'floor_ms' in row else ''
+            what, setting, median, spread, rate, *memory = _cells(row)
+            lines.append([what, setting, median, spread, rate, *[floor] * floors, *memory])
+        return '\n'.join(f'|{"|".join(cells)}|' if cells[0] == '---' else f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def _cells(row: dict) -> list[str]:
-    setting = ', '.join(f'{key} {value}' for key, value in row.items() if key not in _NUMBERS)
-    return [row['what'], setting, f'{row["median_ms"]:.2f}', f'{row["min_ms"]:.2f}–{row["max_ms"]:.2f}',
+    return [name_of(row), setting_of(row), f'{row["median_ms"]:.2f}', f'{row["min_ms"]:.2f}–{row["max_ms"]:.2f}',
             f'{row["per_second"]:.1f}',
             *('' if row[name] is None else f'{row[name]:.1f}' for name in ('allocated_gib', 'reserved_gib'))]
 
@@ -126,7 +137,7 @@ def build_model(cfg: Config, device: torch.device) -> nn.Module:
     """Build the config's model with random weights that, as trained ones, give many objects and large masks."""
     model_cfg = cfg.model.copy()
     model_cfg.data_preprocessor = None
-    model_cfg.backbone.pop('init_cfg', None)
+    model_cfg.get('backbone', {}).pop('init_cfg', None)
     torch.manual_seed(0)
     model = MODELS.build(model_cfg)
     head = getattr(model, 'bbox_head', None)
@@ -134,6 +145,8 @@ def build_model(cfg: Config, device: torch.device) -> nn.Module:
         nn.init.zeros_(head.fcos_cls.bias)  # scores above the threshold
     elif hasattr(head, 'fc_cls'):
         nn.init.constant_(head.fc_cls.bias[1:2], 3.0)  # a probability of about one third
+    elif isinstance(model, TorchvisionTracker):
+        nn.init.constant_(model.net.roi_heads.box_predictor.cls_score.bias[1:2], 3.0)
     for name in ('mask_fuse', 'track_fuse'):  # mask logits that are positive nearly everywhere
         if hasattr(head, name):
             nn.init.ones_(getattr(head, name).bias)
@@ -184,7 +197,7 @@ def bench_train(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int
         inputs, clips = synthetic_clips(args.pairs, 2, size, num_classes=NUM_CLASSES,
                                         device=bench.device, original=bench.original)
         bench.time(partial(_step, model, optim, inputs, clips), 'training step', args.pairs * get_world_size(),
-                   at_least=TRAIN_REPEATS, GPUs=get_world_size(), pairs=args.pairs, size=f'{size[0]}x{size[1]}',
+                   at_least=bench.train_repeats, GPUs=get_world_size(), pairs=args.pairs, size=f'{size[0]}x{size[1]}',
                    precision=name, checkpointing='on' if with_cp else 'off', graphs='on' if graphs else 'off')
 
 
@@ -217,7 +230,7 @@ def bench_loading(bench: Bench, cfg: Config, args: Namespace) -> None:
                 step = partial(_loaded_step, model, optim, preprocessor, batches)
                 for _ in range(2 * cfg.train_dataloader.num_workers):  # batches loaded before the first step
                     step()
-                bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * TRAIN_REPEATS,
+                bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * bench.train_repeats,
                            mean=True, GPUs=get_world_size(), pairs=pairs, workers=cfg.train_dataloader.num_workers,
                            precision=name, graphs='on' if graphs else 'off')
         finally:

@@ -1,0 +1,139 @@
+"""benchmark.py without a config measures every public path; --against compares two of its files."""
+import copy
+import json
+
+import pytest
+import torch
+
+from mmdet.errors import UserError
+from tools.analysis_tools import benchmark
+from tools.analysis_tools.measures import comparison, hardware, suite
+from tools.analysis_tools.measures.growth_plot import growth_figure
+from tools.analysis_tools.measures.kernels import Ceilings
+
+
+def row(what='step', median=10.0, spread=1.0, **settings):
+    return dict(what=what, **settings, median_ms=median, q1_ms=median - spread, q3_ms=median + spread)
+
+
+def record(*rows, **changes):
+    return dict(machine=dict(gpu=None, cpu='A', threads=2), versions={}, commit='abc1234', hardware='A, 2 threads',
+                rows=list(rows)) | changes
+
+
+@pytest.fixture(scope='module')
+def measured(tmp_path_factory):
+    """The file and the plot of the quick suite."""
+    folder = tmp_path_factory.mktemp('suite')
+    out, plot = folder / 'new.json', folder / 'growth.png'
+    assert benchmark.main(['--quick', '--repeats', '1', '--out', str(out), '--plot', str(plot)]) == 0
+    return out, plot
+
+
+def test_every_path_has_rows_with_hardware_versions_commit_median_and_spread(measured):
+    out, plot = measured
+    found = json.loads(out.read_text())
+    assert {row['path'] for row in found['rows']} == set(benchmark.PATHS) - {'gpus'}
+    assert found['skipped'] == {'gpus': 'needs at least 2 GPUs'}
+    assert found['machine'] == hardware.machine(torch.device('cpu')) and found['machine']['gpu'] is None
+    assert found['versions']['torch'] == torch.__version__ and found['commit'] == hardware.commit()
+    for measured_row in found['rows']:
+        assert (0 < measured_row['min_ms'] <= measured_row['q1_ms'] <= measured_row['median_ms']
+                <= measured_row['q3_ms'] <= measured_row['max_ms'])
+    assert plot.stat().st_size > 10_000
+    keys = [comparison._key(measured_row) for measured_row in found['rows']]
+    assert len(set(keys)) == len(keys)  # else a comparison would mix rows up
+
+
+def test_kernels_have_bytes_operations_and_a_floor(measured):
+    rows = {row['what']: row for row in json.loads(measured[0].read_text())['rows'] if row['path'] == 'kernels'}
+    ceilings = [rows.pop('ceiling: copy'), rows.pop('ceiling: matrix product')]
+    rates = [ceilings[0]['bytes'] / ceilings[0]['median_ms'], ceilings[1]['operations'] / ceilings[1]['median_ms']]
+    assert rows.keys() == {'deformable convolution', 'group norm, ReLU', 'mask logits', 'attention', 'network, eager'}
+    for kernel in rows.values():
+        assert kernel['floor_ms'] == pytest.approx(max(kernel['bytes'] / rates[0], kernel['operations'] / rates[1]))
+
+
+def test_floor_is_the_slower_of_bytes_and_operations():
+    ceilings = Ceilings(2e9, {torch.float32: 1e12})
+    assert ceilings.floor(4_000_000, 1_000_000, torch.float32) == pytest.approx(2.0)  # ms, of the bytes
+    assert ceilings.floor(4, 3_000_000_000, torch.float32) == pytest.approx(3.0)
+
+
+def test_every_path_of_the_command_is_in_the_suite():
+    assert tuple(suite.MEASURES) == benchmark.PATHS
+
+
+def test_a_file_compared_with_itself_has_not_changed(measured, capsys):
+    out = str(measured[0])
+    assert benchmark.main([out, '--against', out]) == 0
+    printed = capsys.readouterr().out
+    assert '| association: association |' in printed and ' 1.000 |' in printed
+    assert 'slower' not in printed and 'faster' not in printed and 'only' not in printed
+
+
+def test_what_changed_by_more_than_the_spread_is_marked():
+    old = [row('a', 10), row('b', 10), row('c', 10), row('d', 10, frames=1)]
+    new = [row('a', 12.5), row('b', 11.5), row('c', 7), row('d', 10, frames=2)]
+    a, b, c = comparison.changes(new, old)
+    assert a.ratio == 1.25 and (a.low, a.high) == (11.5 / 11, 13.5 / 9) and a.verdict == 'slower'
+    assert b.verdict == '' and c.verdict == 'faster'
+    table = comparison.comparison_table(record(*new), record(*old))
+    assert '| a |  | 10.000 | 12.500 | 1.250 | 1.045–1.500 | slower |' in table
+    assert 'only old: d, frames 1' in table and 'only new: d, frames 2' in table
+
+
+def test_other_hardware_is_refused_before_anything_is_measured(tmp_path, capsys):
+    old, new = tmp_path / 'old.json', tmp_path / 'new.json'
+    old.write_text(json.dumps(record(row(), machine=dict(gpu='H100', cpu='A', threads=2))))
+    new.write_text(json.dumps(record(row())))
+    with pytest.raises(UserError, match=r'old.json was measured on other hardware: gpu H100 there, None here; .*'
+                                        r'--any_hardware$'):
+        benchmark.main([str(new), '--against', str(old)])
+    with pytest.raises(UserError, match='other hardware'):
+        benchmark.main(['--quick', '--paths', 'rle', '--against', str(old)])
+    assert not capsys.readouterr().err
+    assert benchmark.main([str(new), '--against', str(old), '--any_hardware']) == 0
+
+
+@pytest.mark.parametrize('content', ['[', '[]', '{"rows": []}', '{"machine": {}, "rows": [{"what": "a"}]}'])
+def test_other_files_are_one_line(content, tmp_path):
+    path = tmp_path / 'old.json'
+    path.write_text(content)
+    with pytest.raises(UserError, match=r'old.json (cannot be read|has no machine)'):
+        benchmark.main([str(path), '--against', str(path)])
+
+
+def test_what_was_measured_is_saved_after_each_path(monkeypatch, tmp_path):
+    def fail(bench, settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(suite.MEASURES, 'scoring', fail)
+    out = tmp_path / 'x.json'
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main(['--quick', '--paths', 'rle', 'scoring', '--commit', 'abc', '--out', str(out)])
+    found = json.loads(out.read_text())
+    assert {row['path'] for row in found['rows']} == {'rle'} and found['commit'] == 'abc'
+
+
+def test_panels_without_rows_say_so():
+    rows = [dict(path='association', what='association', visible=visible, per_second=1000 / visible)
+            for visible in (1, 10)]
+    frames, objects, size, gpus = growth_figure(rows, 'A').axes
+    assert [line.get_ydata().tolist() for line in objects.lines] == [[1.0, 10.0]]
+    for panel in (frames, size, gpus):
+        assert [text.get_text() for text in panel.texts] == ['not measured']
+
+
+def test_growth_with_gpus_tells_graphs_apart():
+    plain = dict(path='gpus', what='training step', checkpointing='off', graphs='off', GPUs=1, per_second=40.0)
+    rows = [plain, copy.copy(plain) | dict(graphs='on', per_second=60.0)]
+    assert [line.get_ydata().tolist() for line in growth_figure(rows, '').axes[3].lines] == [[40.0], [60.0]]
+
+
+def test_a_file_without_another_one_to_compare_with_is_one_line(tmp_path, capsys):
+    path = tmp_path / 'new.json'
+    path.write_text('{}')
+    with pytest.raises(SystemExit):
+        benchmark.parse_args([str(path)])
+    assert '--against' in capsys.readouterr().err
