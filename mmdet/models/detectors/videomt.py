@@ -131,7 +131,7 @@ class VidEoMT(BaseDetector):
         return finish
 
     def continue_clips(self, images: Tensor, kept: Sequence[Tensor | None]) -> ClipOutputs:
-        """Compute the outputs of clips in testing, which the next call may overwrite.
+        """Compute the outputs of clips in testing.
 
         Args:
             images: (B, T, 3, H, W).
