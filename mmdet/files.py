@@ -20,10 +20,13 @@ from mmdet.errors import UserError
 def load_json(path: str | os.PathLike) -> Any:
     """Return the content of a JSON file; raise UserError if it cannot be read or is not JSON."""
     try:
-        with open(path, 'rb') as file:
-            return json.load(file)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror or error}); check the path') from error
+    if data.startswith(b'\x1f\x8b'):
+        raise UserError(f'{path}: is compressed by gzip; unpack it with gunzip')
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path}: is not JSON ({error}); download or create it again') from error
 

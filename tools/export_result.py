@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, run_command, unique_mapping
 from mmdet.video.video_options import RESULT_FORMATS
 
 
@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None) -> int:
 
     out = args.out.expanduser()
     folders = export_result(args.annotations, args.result, args.formats, lambda kind: out / kind, thresh=args.thresh,
-                            fps=args.fps, mots_classes=dict(args.mots_classes) if args.mots_classes else None,
+                            fps=args.fps, mots_classes=unique_mapping('--mots-classes', args.mots_classes)
+                            if args.mots_classes else None,
                             common_videos=args.common_videos)
     print(*folders, sep='\n')
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -24,7 +24,7 @@ def build_parser() -> CommandParser:
                        'masks or, with --metric bbox alone, of boxes')
     parser.add_argument('--hota_thresh', type=float, default=0.0, metavar='SCORE',
                         help='score threshold for --hota; only tracks with a higher score count (default: 0)')
-    parser.add_argument('--out', metavar='STATS.json', help='also write the statistics to this file')
+    parser.add_argument('--out', type=output_file, metavar='STATS.json', help='also write the statistics to this file')
     return parser
 
 

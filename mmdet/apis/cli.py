@@ -16,12 +16,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from mmdet.errors import EXIT_USER_ERROR, UserError
+from mmdet.files import check_writable
 from mmdet.shipped import find_config, find_shipped
 from mmdet.zoo import find_weights
 
+Key = TypeVar('Key')
+Value = TypeVar('Value')
 _ECHO = re.compile(r'(?i)\bnccl|gloo|\bpeer\b')  # in the errors of a process after another process has failed
 CONSOLE_COMMANDS = ('memcnp-train', 'memcnp-test', 'memcnp-video', 'memcnp-eval')
 _TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
@@ -99,6 +102,26 @@ def _existing(text: str, path: Path) -> str:
         near = [str(candidate) for candidate in sorted(path.parent.glob(f'*{path.suffix}'))[:5]] if path.suffix else []
         raise argparse.ArgumentTypeError(f'no such file: {text}' + (f'; there are {", ".join(near)}' if near else ''))
     return str(path)
+
+
+def output_file(text: str) -> str:
+    """Argument type: a file that can be written (``~`` is expanded), so that no work is lost at the end."""
+    path = Path(text).expanduser()
+    try:
+        check_writable(path, 'out')
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix('out: ')) from error
+    return str(path)
+
+
+def unique_mapping(flag: str, pairs: Sequence[tuple[Key, Value]]) -> dict[Key, Value]:
+    """Return the KEY=VALUE pairs of a flag as a mapping; raise UserError if a key is given twice."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        keys = [key for key, _ in pairs]
+        doubled = next(key for key in keys if keys.count(key) > 1)
+        raise UserError(f'{flag}: {doubled} is given twice; give it one value')
+    return mapping
 
 
 def checkpoint_source(text: str) -> str:

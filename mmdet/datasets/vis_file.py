@@ -3,20 +3,31 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from mmdet.errors import UserError
 from mmdet.files import atomic_open, load_text
 from mmdet.structures.masks import rle_boxes, rle_text
 
-SHOWN_NOTES = 5
+SHOWN_NOTES = 5  # of each kind
 
 
 def load_category_names(path: str | os.PathLike) -> list[str]:
-    """Return the category names of a text file, one on each line; empty lines are skipped."""
-    return [name.strip() for name in load_text(path).split('\n') if name.strip()]
+    """Return the category names of a text file, one on each line; empty lines are skipped.
+
+    Raises:
+        UserError: the file cannot be read, has no name, or has one twice.
+    """
+    names = [name.strip() for name in load_text(path).split('\n') if name.strip()]
+    if not names:
+        raise UserError(f'{path}: has no category name; write one on each line')
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f'{path}: has the category {doubled[0]!r} twice; remove one of the lines')
+    return names
 
 
 class VISFile:
@@ -27,13 +38,17 @@ class VISFile:
         description: description of the source of the data.
 
     Attributes:
-        notes: what the user should know about the conversion, one line each.
+        notes: what was left out or changed, one line each.
+        warnings: probable mistakes in the source, one line each.
+        rectangles: number of annotations with a box and no mask, whose masks are the rectangles.
     """
 
     def __init__(self, categories: Sequence[dict], description: str) -> None:
         self.content: dict[str, Any] = {'info': {'description': description}, 'categories': list(categories),
                                         'videos': [], 'annotations': []}
         self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.rectangles = self._invisible = 0
 
     def add_video(self, file_names: Sequence[str], height: int, width: int) -> int:
         """Add a video whose frames have the given size in pixels; return its id."""
@@ -43,7 +58,7 @@ class VISFile:
         return len(videos)
 
     def add_track(self, category_id: int, rles: Sequence[dict | None], iscrowd: int = 0) -> bool:
-        """Add an object to the video added last; an object that is never visible is left out.
+        """Add an object to the video added last; an object that is never visible is left out and counted.
 
         Boxes (x, y, w, h in pixels) and areas are computed from the masks.
 
@@ -60,6 +75,7 @@ class VISFile:
         size = [video['height'], video['width']]
         areas = [int(coco_mask.area(rle)) if rle else 0 for rle in rles]
         if not any(areas):
+            self._invisible += 1
             return False
         annotations.append({
             'id': len(annotations) + 1, 'video_id': video['id'], 'category_id': category_id, 'iscrowd': iscrowd,
@@ -82,8 +98,17 @@ class VISFile:
             json.dump(self.content, out, separators=(',', ':'))
 
     def report(self, path: str | os.PathLike) -> str:
-        """Return the text for the user after the file has been written to ``path``: the notes and the summary."""
-        more = len(self.notes) - SHOWN_NOTES
-        lines = [f'note: {note}' for note in self.notes[:SHOWN_NOTES]]
-        lines += [f'note: {more} more of this kind'] if more > 0 else []
+        """Return the text for the user after the file has been written to ``path``: warnings, notes and the summary."""
+        notes = list(self.notes)
+        if self.rectangles:
+            notes.append(f'{self.rectangles} annotations have a box and no mask; their masks are the rectangles')
+        if self._invisible:
+            notes.append(f'{self._invisible} objects are left out, since they have no pixel inside the image in any '
+                         'frame')
+        lines = [*_limited('warning', self.warnings), *_limited('note', notes)]
         return '\n'.join([*lines, f'{path}: {self.summary()}'])
+
+
+def _limited(kind: str, texts: Sequence[str]) -> list[str]:
+    more = len(texts) - SHOWN_NOTES
+    return [f'{kind}: {text}' for text in texts[:SHOWN_NOTES]] + ([f'{kind}: {more} more'] if more > 0 else [])

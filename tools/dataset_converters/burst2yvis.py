@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -14,7 +14,7 @@ def build_parser() -> CommandParser:
         'Converts annotations of BURST to YouTube-VIS JSON, with the annotated frames only. Category ids do not '
         'change; the file names are <dataset>/<sequence>/<image>.'))
     parser.add_argument('annotations', type=existing_file, metavar='BURST.json', help='for example train/train.json')
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     return parser
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -16,7 +16,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('coco', type=existing_file, help='COCO annotation file, for example instances_train2017.json')
     parser.add_argument('--target', choices=('yvis2019', 'yvis2021', 'ovis'),
                         help="video data set whose categories are used (default: the file's own categories)")
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     return parser
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -16,7 +16,7 @@ def build_parser() -> CommandParser:
         'contain the id of their object (instance_id or track_id). Several annotations of an object in a frame are its '
         'pieces, boxes become rectangles. Category ids and file names do not change.'))
     parser.add_argument('coco', type=existing_file, help='COCO annotation file')
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     parser.add_argument('--track_key', metavar='FIELD',
                         help='field of an annotation that contains the id or name of its object')
     parser.add_boolean('--crowds_as_objects', 'convert crowds (iscrowd 1) to objects; CVAT marks painted masks so')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -18,7 +18,7 @@ def build_parser() -> CommandParser:
                         'of the XML file or of the task; or, for one video, the folder of its frames')
     parser.add_argument('annotations', type=existing_file, nargs='+', metavar='FILE.xml',
                         help='annotations.xml of CVAT')
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     parser.add_argument('--categories', type=existing_file, metavar='FILE.txt',
                         help='names of all categories, one on each line, for the same category ids in several files')
     return parser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -16,7 +16,7 @@ def build_parser() -> CommandParser:
         'are in natural order (9 before 10); images without a JSON file are left out.'))
     parser.add_argument('images', type=Path, help='folder with IMAGES/<video>/<frame>.jpg')
     parser.add_argument('labels', type=Path, help='folder with LABELS/<video>/<frame>.json; may be the same folder')
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     parser.add_argument('--categories', type=existing_file, metavar='FILE.txt',
                         help='names of all categories, one on each line, for the same category ids in several files')
     return parser

@@ -7,9 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
-
-SHOWN_WARNINGS = 5
+from mmdet.apis.cli import CommandParser, existing_file, output_file, positive_int, run_command
 
 
 def build_parser() -> CommandParser:
@@ -18,7 +16,7 @@ def build_parser() -> CommandParser:
         'the objects. Frames are in natural order (9 before 10); images without a mask and hidden files are left out.'))
     parser.add_argument('images', type=Path, help='folder with IMAGES/<video>/<frame>.jpg (DAVIS: JPEGImages/480p)')
     parser.add_argument('masks', type=Path, help='folder with MASKS/<video>/<frame>.png (DAVIS: Annotations/480p)')
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--category', default='object', help='category of all objects (default: object)')
     source.add_argument('--meta', type=Path, metavar='META.json', help=(
@@ -44,13 +42,7 @@ def main(argv: Sequence[str] | None) -> int:
     videos = thread_map(partial(read_video, ignore=args.ignore), folders, max_workers=args.workers, unit='videos')
     file = build_file(videos, category_of, names)
     file.save(args.out)
-    warnings = [warning for video in videos for warning in video.warnings]
-    for warning in warnings[:SHOWN_WARNINGS]:
-        print(f'warning: {warning}')
-    if len(warnings) > SHOWN_WARNINGS:
-        print(f'warning: {len(warnings) - SHOWN_WARNINGS} more of this kind in other videos')
-    left_out = sum(video.without_mask for video in videos)
-    print(f'{args.out}: {file.summary()}' + (f'; {left_out} images without a mask left out' if left_out else ''))
+    print(file.report(args.out))
     return 0
 
 

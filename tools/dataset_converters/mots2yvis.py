@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, positive_int, run_command
+from mmdet.apis.cli import CommandParser, output_file, positive_int, run_command, unique_mapping
 
 
 def build_parser() -> CommandParser:
@@ -18,7 +18,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('images', type=Path,
                         help='folder with IMAGES/<video>/<frame>.png or IMAGES/<video>/img1/<frame>.jpg')
     parser.add_argument('masks', type=Path, help='folder of the PNG masks or text files; may be the same folder')
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     parser.add_argument('--classes', nargs='+', type=class_name, default=None, metavar='NUMBER=NAME',
                         help='names of the classes, in the order of the category ids (default: 1=car 2=pedestrian)')
     parser.add_argument('--workers', type=positive_int, default=4, help='number of threads (default: 4)')
@@ -45,10 +45,9 @@ def main(argv: Sequence[str] | None) -> int:
             return read_text_video(*folders, args.images)
         return read_video(folders, ignore=IGNORED, root=args.images)
 
-    names = dict(args.classes or CLASSES)
+    names = CLASSES if args.classes is None else unique_mapping('--classes', args.classes)
     videos = thread_map(read, find_mots(args.images, args.masks), max_workers=args.workers, unit='videos')
-    file = build_file(videos, mots_category(names), list(names.values()))
-    file.notes += [warning for video in videos for warning in video.warnings]
+    file = build_file(videos, mots_category(names), list(dict.fromkeys(names.values())))
     file.save(args.out)
     print(file.report(args.out))
     return 0

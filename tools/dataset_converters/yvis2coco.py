@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
 
 
 def build_parser() -> CommandParser:
@@ -15,7 +15,7 @@ def build_parser() -> CommandParser:
         'Converts YouTube-VIS or OVIS annotations to COCO JSON with one image for each frame; the inverse of '
         'cocoframes2yvis.py.'))
     parser.add_argument('annotations', type=existing_file, help='for example annotations/instances_train.json')
-    parser.add_argument('--out', required=True, metavar='FILE.json', help='annotation file to write')
+    parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     return parser
 
 

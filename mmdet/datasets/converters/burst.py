@@ -35,16 +35,12 @@ def burst_to_vis(content: Any, path: str | os.PathLike) -> VISFile:
     category_ids = checked_ids(content['categories'], 'categories', str(path))
     file = VISFile([{'id': ident, 'name': str(category.get('name', ident))}
                     for ident, category in zip(category_ids, content['categories'])], 'converted from BURST')
-    rectangles = 0
     for number, sequence in enumerate(tqdm(content['sequences'], unit=' videos')):
-        rectangles += _add_sequence(file, sequence, set(category_ids), f'{path}: sequences[{number}]')
-    if rectangles:
-        file.notes.append(f'{rectangles} annotations have a box and no mask; their masks are the rectangles')
+        _add_sequence(file, sequence, set(category_ids), f'{path}: sequences[{number}]')
     return file
 
 
-def _add_sequence(file: VISFile, sequence: Any, category_ids: set[int], where: str) -> int:
-    """Add a sequence; return the number of its boxes without mask."""
+def _add_sequence(file: VISFile, sequence: Any, category_ids: set[int], where: str) -> None:
     names = sequence.get('annotated_image_paths') if isinstance(sequence, dict) else None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f'{where} has no list of annotated_image_paths; check the file')
@@ -59,7 +55,7 @@ def _add_sequence(file: VISFile, sequence: Any, category_ids: set[int], where: s
     check_image_size(height, width, where)
     folder = [part for key in ('dataset', 'seq_name') if isinstance(part := sequence.get(key), str) and part]
     file.add_video(['/'.join([*folder, name]) for name in names], height, width)
-    objects, rectangles = ObjectMasks[str](len(names)), 0
+    objects = ObjectMasks[str](len(names))
     for frame, entries in enumerate(frames):
         for track, entry in entries.items():
             if type(categories.get(track)) is not int or categories[track] not in category_ids:
@@ -67,10 +63,9 @@ def _add_sequence(file: VISFile, sequence: Any, category_ids: set[int], where: s
                                 'lacks; correct track_category_ids')
             rle, is_box = _mask(entry, height, width, f'{where}, frame {frame}, track {track}')
             objects.add(track, frame, rle)
-            rectangles += is_box
+            file.rectangles += is_box
     for track, rles in objects.tracks().items():
         file.add_track(categories[track], rles)
-    return rectangles
 
 
 def _mask(entry: Any, height: int, width: int, where: str) -> tuple[dict, bool]:

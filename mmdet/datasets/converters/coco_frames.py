@@ -38,7 +38,7 @@ def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None, crowds_as_o
     file = VISFile([{'id': category['id'], 'name': category['name']} for category in coco.categories],
                    'converted from COCO annotations of frames')
     key = track_key or _track_key(coco)
-    rectangles = crowds = 0
+    crowds = 0
     for name, image_ids in tqdm(_videos(coco).items(), unit=' videos'):
         images = [coco.images[ident] for ident in image_ids]
         for image in images:
@@ -55,13 +55,11 @@ def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None, crowds_as_o
                 _check_category(coco, annotation, first.setdefault(track, annotation))
                 if rle is None:
                     rle = _box_mask(coco, annotation, images[frame])
-                    rectangles += 1
+                    file.rectangles += 1
                 objects.add(track, frame, rle)
         for track, rles in objects.tracks().items():
             crowd = bool(first[track].get('iscrowd')) and not crowds_as_objects
             crowds += file.add_track(first[track]['category_id'], rles, int(crowd)) and crowd
-    if rectangles:
-        file.notes.append(f'{rectangles} annotations have a box and no mask; their masks are the rectangles')
     if crowds:
         file.notes.append(f'{crowds} objects are crowds (iscrowd 1), which are neither trained on nor scored; CVAT '
                           'gives 1 to painted masks: if they are single objects, add --crowds-as-objects')

@@ -149,7 +149,7 @@ def _first_of_job(task: ElementTree.Element) -> int:
 
 
 def _image_folder(images: Path, path: Path, task: CvatTask, single: bool) -> Path:
-    candidates = [images / Path(task.name).stem] if task.name else []
+    candidates = [images / task.name, images / Path(task.name).stem] if task.name else []  # the name may end in .mp4
     if task.ident is None:
         candidates.insert(0, images / path.stem)
     for folder in candidates:
@@ -165,7 +165,8 @@ def _add_video(file: VISFile, path: Path, root: ElementTree.Element, task: CvatT
                names: Sequence[str]) -> None:
     frames = list(images_by_stem(folder).values())
     if not frames:
-        raise UserError(f'{folder}: has no images; give the folder of the images of {path}')
+        inside = f', nor a folder {Path(task.name or path.name).stem!r}' if folder == images else ''
+        raise UserError(f'{folder}: has no images{inside}; give the folder of the images of {path}')
     if task.length not in (None, len(frames)):
         raise UserError(f'{path}: the video has {task.length} frames, {folder} {len(frames)} images; give the images '
                         'of all frames, and no others')
@@ -191,8 +192,10 @@ def _add_video(file: VISFile, path: Path, root: ElementTree.Element, task: CvatT
         label_of[key] = label
         for frame, shape in _visible(_keyframes(track, where), task, len(frames), where):
             objects.add(key, frame, shape.rle(height, width, f'{where}, frame {frame}'))
-    for key, rles in objects.tracks().items():
-        file.add_track(names.index(label_of[key]) + 1, rles)
+            file.rectangles += shape.kind == 'box'
+    masks = objects.tracks()
+    for key, label in label_of.items():
+        file.add_track(names.index(label) + 1, masks.get(key, []))
     if others:
         file.notes.append(f'{path}: shapes without area are left out: {", ".join(sorted(others))}')
 

@@ -56,30 +56,33 @@ def labelme_to_vis(images: Path, labels: Path, names: Sequence[str] | None = Non
     if not chosen:
         raise UserError(f'{labels} holds no object with an area; check the folder')
     file = VISFile([{'id': number, 'name': name} for number, name in enumerate(chosen, 1)], 'converted from labelme')
-    without_area: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     left_out = 0
-    for frames, unlabelled, size, objects, skipped in videos:
+    for frames, unlabelled, size, objects, counted in videos:
         file.add_video([frame.relative_to(images).as_posix() for frame in frames], *size)
         for (label, _), rles in objects.tracks().items():
             file.add_track(chosen.index(label) + 1, rles)
-        without_area += skipped
+        kinds += counted
         left_out += unlabelled
     if left_out:
         file.notes.append(f'{left_out} images without a JSON file are left out; save a file for each frame without '
                           'objects')
-    if without_area:
-        counts = ', '.join(f'{count} {kind}' for kind, count in sorted(without_area.items()))
+    file.rectangles = kinds.pop('rectangle', 0)
+    if kinds:
+        counts = ', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))
         file.notes.append(f'shapes without area are left out: {counts}')
     return file
 
 
 def _read_video(image_folder: Path, label_folder: Path,
                 ) -> tuple[list[Path], int, tuple[int, int], ObjectMasks[Key], Counter[str]]:
-    """Return the labelled images, the number of others, the size, the objects, and the number of shapes left out."""
+    """Return the labelled images, the number of others, the size, the objects, and counts of shapes by kind: of
+    rectangles, and of shapes that are left out.
+    """
     images = images_by_stem(image_folder)
     files = visible_files(label_folder, ('.json',))
     size: tuple[int, int] | None = None
-    objects, skipped = ObjectMasks[Key](len(files)), Counter[str]()
+    objects, kinds = ObjectMasks[Key](len(files)), Counter[str]()
     for frame, path in enumerate(files):
         if path.stem not in images:
             raise UserError(f'{path} has no image of the same name in {image_folder}; restore it or remove the file')
@@ -96,12 +99,13 @@ def _read_video(image_folder: Path, label_folder: Path,
         if here != size:
             raise UserError(f'{images[path.stem]} has {size_text(here)} pixels, the video\'s first frame '
                             f'{size_text(size)}; a video needs one size')
-        _add_shapes(objects, frame, shapes, size, path, skipped)
-    return [images[path.stem] for path in files], len(images) - len(files), size or (0, 0), objects, skipped
+        _add_shapes(objects, frame, shapes, size, path, kinds)
+    return [images[path.stem] for path in files], len(images) - len(files), size or (0, 0), objects, kinds
 
 
 def _add_shapes(objects: ObjectMasks[Key], frame: int, shapes: list[dict], size: tuple[int, int], path: Path,
-                skipped: Counter[str]) -> None:
+                kinds: Counter[str]) -> None:
+    """Add the shapes of a frame; count rectangles, and shapes without area, which are left out, in ``kinds``."""
     unnumbered: set[str] = set()
     for number, shape in enumerate(shapes):
         where = f'{path}: shapes[{number}]'
@@ -111,13 +115,14 @@ def _add_shapes(objects: ObjectMasks[Key], frame: int, shapes: list[dict], size:
         if not isinstance(group, int | str | None) or isinstance(group, bool):
             raise UserError(f'{where}: group_id {str(group)[:40]} is neither a number nor a text; correct it')
         if kind in _WITHOUT_AREA:
-            skipped[kind] += 1
+            kinds[kind] += 1
             continue
         if group is None and label in unnumbered:
             raise UserError(f'{where} is a second {label!r} without group_id in the frame; give the shapes of each '
                             'object a group_id of its own, the same in all frames')
         if group is None:
             unnumbered.add(label)
+        kinds['rectangle'] += kind == 'rectangle'
         objects.add((label, group), frame, _mask(shape, kind, *size, where))
 
 

@@ -143,6 +143,10 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
         file.add_video(video.file_names, video.height, video.width)
         for number, rles in video.rles.items():
             file.add_track(names.index(category_of(video.name, number)) + 1, rles)
+        file.warnings += video.warnings
+    if without_mask := sum(video.without_mask for video in videos):
+        file.notes.append(f'{without_mask} images without a mask are left out; save a mask that is all 0 for a frame '
+                          'without objects')
     return file
 
 
