@@ -58,8 +58,7 @@ def test_each_loss_is_multiplied_by_its_weight():
 @pytest.mark.parametrize('captured', [False, True], ids=['plain', 'as in a CUDA graph'])
 def test_dice_is_that_of_the_pixels_in_the_box(captured):
     """Logits 0 and ln 3, probabilities ½ and ¾, in two boxes of 4 × 2 and 2 × 2 pixels."""
-    logits = torch.zeros(1, 2, 6, 6)
-    logits[0, 1] = math.log(3)
+    logits = torch.ones(1, 1, 6, 6), torch.tensor([[[0.0], [math.log(3)]]])  # map, coefficients
     boxes = torch.tensor([[[1.0, 1.0, 5.0, 3.0], [2.0, 2.0, 4.0, 4.0]]])
     masks = torch.zeros(1, 1, 6, 6)
     masks[..., :3] = 1  # 4 pixels of the first box, 2 of the second
@@ -69,8 +68,8 @@ def test_dice_is_that_of_the_pixels_in_the_box(captured):
         weights = torch.tensor([quality])
         if captured:
             with capturing(lambda call, tensor: None):
-                return float(box_mask_loss(logits, boxes, kept, masks, slot_gt, weights, dice_weight))
-        return float(box_mask_loss(logits, boxes, kept, masks, slot_gt, weights, dice_weight))
+                return float(box_mask_loss(*logits, boxes, kept, masks, slot_gt, weights, dice_weight))
+        return float(box_mask_loss(*logits, boxes, kept, masks, slot_gt, weights, dice_weight))
 
     entropies = (math.log(2), (math.log(4 / 3) + math.log(4)) / 2)
     dices = (1 - (2 * 2 + 1) / (4 + 4 + 1), 1 - (2 * 1.5 + 1) / (3 + 2 + 1))

@@ -28,7 +28,7 @@ from mmdet.models.dense_heads.base_dense_head import (
 from mmdet.models.dense_heads.fcos_head import fcos_losses
 from mmdet.models.layers.conv_tower import conv_tower
 from mmdet.models.layers.feature_align import FeatureAlign
-from mmdet.models.layers.instance_masks import split_mask_logits, split_masks
+from mmdet.models.layers.instance_masks import split_masks
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.losses.coefficient_mask import box_mask_loss, kept_slots
 from mmdet.models.task_modules.box_convention import BoxConvention
@@ -203,8 +203,9 @@ class SipMaskHead(BaseDenseHead):
         assert targets.gt_masks is not None
         gt_masks = F.interpolate(targets.gt_masks.float(), scale_factor=1 / MASK_STRIDE, mode='bilinear',
                                  align_corners=False) > 0.5  # (B, G, H/2, W/2)
-        logits = split_mask_logits(outputs.bases, gather_rows(outputs.coefficients, index), halved, NUM_PARTS)
-        return box_mask_loss(logits, halved, kept, gt_masks, slot_gt, quality).mean()
+        coefficients = gather_rows(outputs.coefficients, index)
+        return box_mask_loss(outputs.bases, coefficients, halved, kept, gt_masks, slot_gt, quality,
+                             parts=NUM_PARTS).mean()
 
     def _tracking(self, outputs: SipMaskOutputs, bboxes: Tensor, kept: Tensor, slot_gt: Tensor, targets: PaddedTargets,
                   references: PaddedTargets) -> dict[str, Tensor]:

@@ -122,23 +122,38 @@ def split_masks(bases: Tensor, coefficients: Tensor, bboxes: Tensor, parts: int)
     return crop_split(maps.float().sigmoid(), bboxes, parts)
 
 
+def pixels_of_part(bboxes: Tensor, height: int, width: int, part: int, parts: int) -> Tensor:
+    """Return a mask of the pixels in one part of each box; every pixel, outside the boxes too, is in exactly one part.
+
+    Args:
+        bboxes: (B, P, 4) in pixels of the map.
+        part: index in [0, c²), by row, then column.
+        parts: c.
+
+    Returns:
+        (B, P, height, width) bool.
+    """
+    x1, y1, x2, y2 = bboxes.unbind(dim=-1)  # (B, P)
+    columns = parts_along(x1, x2, width, parts) == part % parts  # (B, P, w)
+    rows = parts_along(y1, y2, height, parts) == part // parts  # (B, P, h)
+    return rows[..., :, None] & columns[..., None, :]
+
+
 def split_mask_logits(bases: Tensor, coefficients: Tensor, bboxes: Tensor, parts: int) -> Tensor:
     """Compute the logits of :func:`split_masks` for the many boxes of a training step; arbitrary outside the boxes.
 
     Returns:
-        (B, P, h, w) float32.
+        (B, P, h, w) float32, or float64 for bases in float64.
     """
     height, width = bases.shape[-2:]
-    x1, y1, x2, y2 = bboxes.unbind(dim=-1)  # (B, P)
-    column = parts_along(x1, x2, width, parts)[..., None, :]  # (B, P, 1, w)
-    row = parts_along(y1, y2, height, parts)[..., :, None]  # (B, P, h, 1)
     flat = bases.flatten(2)
     logits = None
     for part, weights in enumerate(coefficients.to(bases.dtype).chunk(parts ** 2, dim=2)):
-        value = (weights @ flat).unflatten(2, (height, width)).float()
-        mine = (row == part // parts) & (column == part % parts)
-        # one part at a time: autograd saves only the selection, not c² maps per box
-        logits = value if logits is None else torch.where(mine, value, logits)
+        value = (weights @ flat).unflatten(2, (height, width))
+        value = value.to(torch.promote_types(value.dtype, torch.float32))
+        # one part at a time, since c² maps per box take much memory
+        logits = value if logits is None else torch.where(pixels_of_part(bboxes, height, width, part, parts), value,
+                                                          logits)
     assert logits is not None
     return logits
 
