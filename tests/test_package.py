@@ -200,4 +200,5 @@ def test_another_package_of_the_same_name_is_reported_in_one_line(monkeypatch, c
 
 def test_the_listing_of_the_public_interface_is_complete():
     import mmdet.apis
-    assert set(mmdet.apis.__all__) <= set(dir(mmdet.apis))
+    assert [name for name in dir(mmdet.apis) if not name.startswith('_')] == mmdet.apis.__all__
+    assert all(callable(getattr(mmdet.apis, name)) for name in mmdet.apis.__all__)

@@ -15,8 +15,6 @@ from mmdet.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ENDINGS = {'torch': '.pt2', 'onnx': '.onnx'}
-
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/export.py', description=(
@@ -26,7 +24,7 @@ def build_parser() -> CommandParser:
     parser.add_argument('config', type=existing_file, help='config file')
     parser.add_argument('checkpoint', type=checkpoint_source,
                         help='trained weights: path, address (https://, hf://) or name (tools/weights.py list)')
-    parser.add_argument('--format', choices=sorted(_ENDINGS), default='onnx', help='format (default: onnx)')
+    parser.add_argument('--format', choices=('onnx', 'torch'), default='onnx', help='format (default: onnx)')
     parser.add_argument('--out', type=Path, metavar='FILE',
                         help='file that ends in .pt2 (torch) or .onnx (default: exported.pt2 or exported.onnx)')
     parser.add_argument('--size', type=positive_int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help=(
@@ -40,13 +38,13 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    out = (args.out or Path(f'exported{_ENDINGS[args.format]}')).expanduser()
     from mmdet.apis import init_model, load_config
     from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
-    from mmdet.export import TOLERANCE, export_network, frame_network
+    from mmdet.export import ENDINGS, TOLERANCE, export_network, frame_network
     from mmdet.export.writing import check_format
     from mmdet.files import check_writable
 
+    out = (args.out or Path(f'exported{ENDINGS[args.format]}')).expanduser()
     check_format(args.format, out)
     check_writable(out, '--out')
     cfg = load_config(args.config, args.cfg_options)

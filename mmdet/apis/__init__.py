@@ -11,7 +11,7 @@ __all__ = ['VideoInferencer', 'export_result', 'init_model', 'load_config', 'tes
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith('__'))})
 
 
 def __getattr__(name: str) -> Any:
