@@ -7,7 +7,11 @@ _base_ = [
     './_base_/models/memcnp_vit.py', './_base_/datasets/yvis_ms_640x360.py', './_base_/schedules/sgd_1x.py',
     './_base_/default_runtime.py'
 ]
-model = dict(bbox_head=dict(test_cfg=dict(score_thr=0.03)))
+model = dict(
+    graph_training='auto',
+    data_preprocessor=dict(pad_buckets=[(736, 416), (800, 448), (864, 480), (960, 480)]),
+    bbox_head=dict(test_cfg=dict(score_thr=0.03)))
+default_hooks = dict(activation_memory=dict(type='ActivationMemoryHook', gib_per_item=5))
 coco_root = 'data/coco/'
 coco_pipeline = [
     dict(type='LoadTrackFrames'),

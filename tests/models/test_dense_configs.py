@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 
 from mmdet.apis.config import check_config
 from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
@@ -47,6 +48,8 @@ def cfg(request, tmp_path_factory):
     cfg.merge_from_dict({'model.backbone.init_cfg': None, 'model.neck.out_channels': 64,
                          'model.bbox_head.in_channels': 64, 'model.bbox_head.num_classes': 6,
                          'model.bbox_head.test_cfg.score_thr': 0.001})
+    if 'pad_buckets' in cfg.model.data_preprocessor:
+        cfg.model.data_preprocessor.pad_buckets = [(160, 128)]
     if cfg.model.backbone.type == 'ViT':
         channels = 64 if cfg.model.backbone.get('stem') == 'conv' else 32
         cfg.model.backbone.update(embed_dims=channels, num_heads=2)
@@ -73,6 +76,7 @@ def model(cfg):
 def test_one_training_step(cfg, model):
     torch.manual_seed(0)
     data = DATASETS.build(cfg.train_dataloader.dataset)
+    init_default_scope('mmdet')  # mmengine builds constructors of optimizer wrappers by their names
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     logs = model.train().train_step(pseudo_collate([data[0], data[1]]), optim_wrapper)

@@ -17,7 +17,7 @@ model = dict(
         num_heads=12,
         mlp_ratio=4.0,
         patch_size=16,
-        with_cp=True,
+        with_cp=False,
         init_cfg=dict(type='Pretrained', checkpoint='data/weights/mae_pretrain_vit_base.pth')),
     neck=dict(type='FPN', in_channels=[768, 768, 768], out_channels=256, num_outs=4),
     bbox_head=dict(

@@ -1,4 +1,5 @@
 """Hooks of training and testing. Built by the runner, most from configs/_base_/default_runtime.py."""
+from mmdet.engine.hooks.activation_memory_hook import ActivationMemoryHook
 from mmdet.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mmdet.engine.hooks.ema_hook import EMAHook
 from mmdet.engine.hooks.finite_loss_hook import FiniteLossHook
@@ -9,5 +10,5 @@ from mmdet.engine.hooks.show_hook import ShowHook
 from mmdet.engine.hooks.stop_hook import StopHook
 from mmdet.engine.hooks.stream_hook import StreamHook
 
-__all__ = ['AtomicCheckpointHook', 'EMAHook', 'FiniteLossHook', 'IterationSeedHook', 'MemoryInitHook', 'ProgressHook',
-           'ShowHook', 'StopHook', 'StreamHook']
+__all__ = ['ActivationMemoryHook', 'AtomicCheckpointHook', 'EMAHook', 'FiniteLossHook', 'IterationSeedHook',
+           'MemoryInitHook', 'ProgressHook', 'ShowHook', 'StopHook', 'StreamHook']

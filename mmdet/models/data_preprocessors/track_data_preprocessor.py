@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserError
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 
@@ -22,6 +24,12 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         bgr_to_rgb: whether the network's input is RGB; files are read as BGR.
         pad_size_divisor: images are padded with zeros at the bottom and the right to a multiple of this.
         non_blocking: whether copies from pinned memory are asynchronous.
+        pad_buckets: in training, a batch is padded to the smallest of these sizes, each a long and a short side, that
+            it fits within; its longer axis gets the long side. A batch that fits within none is padded as without
+            them. Few sizes make few different steps, which ``model.graph_training`` captures as CUDA graphs.
+
+    Raises:
+        UserError: a side of ``pad_buckets`` is not a positive multiple of ``pad_size_divisor``.
     """
 
     mean: Tensor
@@ -33,10 +41,12 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
                  std: Sequence[float] = (58.395, 57.12, 57.375),
                  bgr_to_rgb: bool = True,
                  pad_size_divisor: int = 32,
-                 non_blocking: bool = True) -> None:
+                 non_blocking: bool = True,
+                 pad_buckets: Sequence[Sequence[int]] = ()) -> None:
         super().__init__(non_blocking)
         self.bgr_to_rgb = bgr_to_rgb
         self.pad_size_divisor = pad_size_divisor
+        self.pad_buckets = sorted((_checked_bucket(bucket, pad_size_divisor) for bucket in pad_buckets), key=prod)
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
@@ -45,7 +55,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
 
         Args:
             data: ``inputs``: N clips (T, 3, h, w) uint8 BGR of equal T; ``data_samples``: N :class:`TrackDataSample`.
-            training: unused; preprocessing is the same in training and testing.
+            training: whether to pad to one of ``pad_buckets``; everything else is the same in training and testing.
 
         Returns:
             ``inputs`` (N, T, 3, H, W) float32 and copies of ``data_samples``, both on the device; each frame has
@@ -53,8 +63,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         """
         clips: list[Tensor] = self.cast_data(list(data['inputs']))
         samples = [_copy(sample) for sample in data['data_samples']]
-        height, width = (-(-max(clip.shape[side] for clip in clips) // self.pad_size_divisor) * self.pad_size_divisor
-                         for side in (2, 3))
+        height, width = self._padded_size(clips, self.pad_buckets if training else ())
         batch = self.mean.new_empty((len(clips), clips[0].shape[0], 3, height, width))
         if all(clip.shape == clips[0].shape for clip in clips):
             self._normalize(torch.stack(clips), batch)
@@ -71,6 +80,15 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
         self._move([frame.gt_instances for sample in samples for frame in sample if 'gt_instances' in frame],
                    height, width)
         return {'inputs': batch, 'data_samples': samples}
+
+    def _padded_size(self, clips: Sequence[Tensor], buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Return the height and width to which a batch is padded; ``buckets`` are in ascending order of their areas."""
+        height, width = (-(-max(clip.shape[side] for clip in clips) // self.pad_size_divisor) * self.pad_size_divisor
+                         for side in (2, 3))
+        for long, short in buckets:
+            if max(height, width) <= long and min(height, width) <= short:
+                return (short, long) if width >= height else (long, short)
+        return height, width
 
     def _normalize(self, clips: Tensor, target: Tensor) -> None:
         """Normalise (..., 3, h, w) uint8 into the upper left corner of ``target`` (..., 3, H, W); the rest is 0."""
@@ -94,6 +112,15 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
                 values = list(torch.cat(values).to(self.device, non_blocking=True).split(counts))
             for item, value in zip(having, values):
                 item.set_field(value, field)
+
+
+def _checked_bucket(bucket: Sequence[int], divisor: int) -> tuple[int, int]:
+    """Return the long and the short side of a bucket; raise UserError unless the size is possible."""
+    if (not isinstance(bucket, list | tuple) or len(bucket) != 2
+            or not all(isinstance(side, int) and side > 0 and side % divisor == 0 for side in bucket)):
+        raise UserError(f'data_preprocessor.pad_buckets has {bucket!r}; a size is a long and a short side, both '
+                        f'multiples of pad_size_divisor={divisor}')
+    return max(bucket), min(bucket)
 
 
 def _copy(sample: TrackDataSample) -> TrackDataSample:

@@ -10,6 +10,7 @@ from itertools import groupby, islice
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserError
 from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
@@ -20,7 +21,7 @@ from mmdet.ops.device import Launched
 from mmdet.registry import MODELS
 from mmdet.structures import StreamState, TrackDataSample
 
-_GRAPH_OBJECTS = 4  # for graphs, the number of objects is padded to a multiple of this: fewer shapes, fewer graphs
+_GRAPH_OBJECTS = 4  # for graphs, the number of objects is padded to this times a power of two: few shapes, few graphs
 # detections of clips of one geometry, their geometry, the lengths of the clips, and the work that computes them
 _LaunchedClips = tuple[DeviceDetections, FrameGeometry, list[int], Launched]
 
@@ -33,37 +34,50 @@ class SipMaskMem(SingleStageDetector):
         backbone, neck, bbox_head, tracker: configs. The head is a ``BaseDenseHead``; the tracker has ``new_state()``
             and ``track(instances, state)``.
         cuda_graphs: on a GPU, replay the detection in frames as a CUDA graph, one per shape.
-        graph_training: on a GPU, replay the fixed-shape parts of a training step as CUDA graphs. Faster for small
-            networks, whose steps are limited by kernel launches. Cannot be combined with ``with_cp``.
+        graph_training: on a GPU, replay the fixed-shape parts of a training step as CUDA graphs. Faster where steps are
+            limited by kernel launches, if few sizes of batches occur (``pad_buckets`` of the data preprocessor). Cannot
+            be combined with ``with_cp``. ``'auto'``: unless a module has ``with_cp`` or updates statistics of a batch
+            norm.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
 
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, cuda_graphs: bool = True,
-                 graph_training: bool = False, data_preprocessor: dict | None = None,
+                 graph_training: bool | str = False, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(backbone, neck, bbox_head, tracker, data_preprocessor, init_cfg)
         self.cuda_graphs = cuda_graphs
         self._graphs = InferenceGraphs()
         self.graph_training = graph_training
         self._training_graphs = TrainingGraphs()
-        if graph_training and any(getattr(module, 'with_cp', False) for module in self.modules()):
+        if graph_training not in (True, False, 'auto'):
+            raise UserError(f'{type(self).__name__} graph_training={graph_training!r} is neither True, False nor '
+                            "'auto'")
+        if graph_training is True and any(getattr(module, 'with_cp', False) for module in self.modules()):
             raise UserError(f'{type(self).__name__} graph_training=True and with_cp=True cannot be combined: set '
                             'model.backbone.with_cp=False (faster) or model.graph_training=False (less memory)')
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Compute the losses of N key/reference pairs (T = 2)."""
         images = inputs.transpose(0, 1).flatten(0, 1)  # all key frames, then all reference frames
-        graph_head = self.graph_training and self.bbox_head.fixed_shape
-        multiple = _GRAPH_OBJECTS if graph_head else 1
-        keys, references = (
-            PaddedTargets.from_instances([clip[frame].gt_instances for clip in data_samples], with_masks, multiple)
-            for frame, with_masks in ((0, True), (1, False)))
+        graphed = self._trains_as_graphs
+        graph_head = graphed and self.bbox_head.fixed_shape
+        objects = [[clip[frame].gt_instances for clip in data_samples] for frame in (0, 1)]
+        at_least = _graph_objects(objects) if graph_head else 1
+        keys, references = (PaddedTargets.from_instances(instances, with_masks, at_least)
+                            for instances, with_masks in zip(objects, (True, False)))
         graphs = self._training_graphs
-        feats = graphs.run(self.extract_feat, images) if self.graph_training else self.extract_feat(images)
+        feats = graphs.run(self.extract_feat, images) if graphed else self.extract_feat(images)
         if graph_head:
             return graphs.run(self.bbox_head.loss, feats, keys, references)
         return self.bbox_head.loss(feats, keys, references)
+
+    @property
+    def _trains_as_graphs(self) -> bool:
+        if self.graph_training != 'auto':
+            return bool(self.graph_training)
+        return not any(getattr(module, 'with_cp', False) or (isinstance(module, _BatchNorm) and module.training)
+                       for module in self.modules())
 
     def train(self, mode: bool = True) -> SipMaskMem:
         self._graphs.clear()  # training may replace tensors that the graphs read
@@ -116,6 +130,15 @@ class SipMaskMem(SingleStageDetector):
                 detections = iter(self.bbox_head.results(found, [geometry] * sum(lengths)))
             for length in lengths:
                 yield list(islice(detections, length))
+
+
+def _graph_objects(frames: Sequence[Sequence[InstanceData]]) -> int:
+    """Return the number to which the objects of key and reference frames are padded, the same for both."""
+    most = max(len(instances.bboxes) for images in frames for instances in images)
+    padded = _GRAPH_OBJECTS
+    while padded < most:
+        padded *= 2
+    return padded
 
 
 # SipMask-VIS is the same detector with another head; published configs use both names

@@ -30,17 +30,17 @@ class PaddedTargets:
 
     @classmethod
     def from_instances(cls, instances: Sequence[InstanceData], with_masks: bool = True,
-                       multiple: int = 1) -> PaddedTargets:
+                       at_least: int = 1) -> PaddedTargets:
         """Stack ``gt_instances`` of the images of a batch, whose masks must have equal sizes.
 
         Args:
             instances: objects of B images, on one device.
             with_masks: whether to stack the masks.
-            multiple: G is rounded up to a multiple of this, so that few different shapes occur.
+            at_least: minimum of G, so that few different shapes occur.
         """
         device = instances[0].bboxes.device
         counts = [len(item.bboxes) for item in instances]
-        width = -(-max(max(counts), 1) // multiple) * multiple
+        width = max(*counts, at_least)
         starts, total = [0, *accumulate(counts)], sum(counts)
         # indices into the concatenated objects of all images; the index after the last object is the padding
         rows = torch.tensor([[start + i if i < n else total for i in range(width)] for start, n in zip(starts, counts)])
