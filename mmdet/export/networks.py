@@ -56,8 +56,9 @@ class OneStageNetwork(FrameNetwork):
         self.detector = detector
         self.head: BaseDenseHead = detector.bbox_head
         if self.head.initial_state() is not None:
-            raise UserError('bbox_head.memory.online_memory: a memory with units of each video cannot be exported; '
-                            'export with --cfg-options model.bbox_head.memory.online_memory=None')
+            raise UserError('a memory with units of each video cannot be exported: export with --cfg-options '
+                            'model.bbox_head.memory.online_memory=None or, instead of a model with '
+                            'bbox_head.video_memory, one that was trained without it')
         self.inputs = ('images', 'img_shape') if self.head.clips_to_frame else ('images',)
         self.outputs = self.head.selected
         self.least = 32 + max(32, *self.head.strides)  # maps of one row or column need other code

@@ -116,7 +116,7 @@ def test_detections_in_another_order_are_compared_with_the_nearest():
 def test_other_detectors_are_refused():
     with pytest.raises(UserError, match='Linear cannot be exported; choose a config of MemCNP'):
         frame_network(torch.nn.Linear(1, 1))
-    memory = dict(online_memory=dict(momentum=0.9))
-    with pytest.raises(UserError, match='online_memory'):
-        frame_network(build_memcnp(**SMALL, memory=memory))
+    for settings in (dict(memory=dict(online_memory=dict(momentum=0.9))), dict(video_memory={})):
+        with pytest.raises(UserError, match='a memory with units of each video cannot be exported'):
+            frame_network(build_memcnp(**SMALL, **settings))
     assert 'SipMaskMem' in MODELS

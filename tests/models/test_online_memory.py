@@ -1,4 +1,4 @@
-"""``online_memory``: units of each video, written from its confident detections and read at its next frame."""
+"""``online_memory`` and ``video_memory``: units of each video, written from its confident detections, then read."""
 import copy
 import pickle
 
@@ -19,11 +19,14 @@ SIZE, LENGTH = (64, 96), 4
 SMALL = dict(embed_dims=32, channels=32, test_cfg=dict(score_thr=0.0))
 
 
-def model_of(per_level=False, online=True, **kwargs):
+def model_of(kind='online_memory', per_level=False, score_thr=0.0):
     """A model whose class branch depends much on the memory; momentum ½, all detections are confident."""
     torch.manual_seed(0)
-    settings = dict(online_memory=dict(score_thr=0.0, momentum=0.5)) if online else {}
-    model = build_memcnp(**SMALL, memory=dict(per_level=per_level, **settings)).eval()
+    settings = {'online_memory': dict(memory=dict(per_level=per_level, online_memory=dict(score_thr=score_thr,
+                                                                                         momentum=0.5))),
+                'video_memory': dict(video_memory=dict(score_thr=score_thr)), 'frozen': {}}
+    model = build_memcnp(**SMALL, **settings[kind]).eval()
+    torch.manual_seed(1)
     for module in (model.bbox_head.mem.mlp.fc1, model.bbox_head.mem.mlp.fc2, model.bbox_head.fcos_reg):
         torch.nn.init.normal_(module.weight, std=0.3)
     return model
@@ -59,9 +62,14 @@ def equal(ones, others):
     return all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
 
 
+@pytest.fixture(scope='module', params=['online_memory', 'video_memory'])
+def kind(request):
+    return request.param
+
+
 @pytest.fixture(scope='module')
-def model():
-    return model_of()
+def model(kind):
+    return model_of(kind)
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +92,7 @@ def test_confident_detections_are_written_and_the_other_units_stay():
 @pytest.mark.parametrize('per_level', [False, True])
 def test_units_after_a_frame_are_those_of_its_detections(per_level):
     """Features and boxes at the locations of the detections, found again by their scores."""
-    model = model_of(per_level)
+    model = model_of(per_level=per_level)
     stream, head = model.new_stream(), model.bbox_head
     clip, = model(frames_of(0)[None, :1], [clip_of(0, [0])], mode='predict', streams=[stream])
     found = clip[0].pred_track_instances
@@ -102,14 +110,15 @@ def test_units_after_a_frame_are_those_of_its_detections(per_level):
         assert torch.allclose(stream.network[level], write(units, weights, mine, 0.5, 'counted'), atol=1e-4)
 
 
-def test_the_first_frame_reads_the_trained_units_and_later_frames_others(expected):
-    frozen = alone(model_of(online=False), 0)
+def test_the_first_frame_reads_the_trained_units_and_later_frames_others(kind, expected):
+    frozen = alone(model_of('frozen'), 0)
+    assert equal(alone(model_of(kind, score_thr=1.0), 0), frozen)  # nothing is written
     assert torch.equal(frozen[0], expected[0][0])
     assert not any(torch.equal(one, other) for one, other in zip(frozen[1:], expected[0][1:]))
 
 
-def test_the_trained_units_do_not_change(model, expected):
-    assert equal([unit_sets(model.bbox_head.mem)], [unit_sets(model_of().bbox_head.mem)])
+def test_the_trained_units_do_not_change(kind, model, expected):
+    assert equal([unit_sets(model.bbox_head.mem)], [unit_sets(model_of(kind).bbox_head.mem)])
 
 
 def test_interleaved_videos_and_clips_of_several_frames(model, expected):
@@ -146,10 +155,9 @@ def test_saved_states_continue_the_video(model, expected, save):
     assert equal(predict(model, 0, [2, 3], saved), expected[0][2:])
 
 
-def test_frames_that_are_launched_before_earlier_ones_are_complete(expected):
+def test_frames_that_are_launched_before_earlier_ones_are_complete(kind):
     """As in the test loop; frame 0 is complete only after frame 1 has been launched."""
-    torch.manual_seed(0)
-    model = model_of()
+    model = model_of(kind)
     model.data_preprocessor = MODELS.build(memcnp_config()['data_preprocessor'])
     plain, stream = model.new_stream(), model.new_stream()
     images = (torch.rand(LENGTH, 1, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 255).to(torch.uint8)
@@ -165,8 +173,8 @@ def test_frames_that_are_launched_before_earlier_ones_are_complete(expected):
     assert all(equal(*pair) for pair in zip(in_turn, overlapped, strict=True))
 
 
-def test_cuda_graphs_take_the_units_as_an_input(monkeypatch, expected):
-    model = model_of()
+def test_cuda_graphs_take_the_units_as_an_input(monkeypatch, kind, expected):
+    model = model_of(kind)
     use_recorded_graphs(monkeypatch)
     for video in (0, 1, 0):  # from the third frame on, the graph is replayed
         for one, other in zip(alone(model, video), expected[video], strict=True):
@@ -175,8 +183,8 @@ def test_cuda_graphs_take_the_units_as_an_input(monkeypatch, expected):
 
 
 @pytest.mark.cuda
-def test_videos_on_a_gpu_with_and_without_graphs(exact_float32):
-    model = model_of().cuda()
+def test_videos_on_a_gpu_with_and_without_graphs(exact_float32, kind):
+    model = model_of(kind).cuda()
     found = {}
     for graphs in (False, True):
         model.cuda_graphs = graphs

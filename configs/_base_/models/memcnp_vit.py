@@ -31,6 +31,7 @@ model = dict(
         memory=dict(
             type='CNPMemory', read_temperature=1.0, decay='all', init_units='normal', per_level=False,
             online_memory=None),
+        video_memory=None,
         write_target='published',
         assigner=dict(type='UncertaintyAssigner', top_k=4, max_top_k=None, fraction=0.25, scale_ranges=None),
         track_jitter=0.05,

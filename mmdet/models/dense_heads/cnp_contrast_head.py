@@ -12,7 +12,6 @@ IoU⁺ is the IoU of boxes whose x2, y2 are inclusive.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -30,6 +29,7 @@ from mmdet.models.dense_heads.base_dense_head import (
     FrameGeometry,
     TestSettings,
 )
+from mmdet.models.dense_heads.cnp_outputs import CNPOutputs
 from mmdet.models.layers.conv_tower import conv_tower
 from mmdet.models.layers.feature_align import FeatureAlign
 from mmdet.models.layers.instance_masks import coefficient_masks
@@ -42,7 +42,6 @@ from mmdet.models.task_modules.fast_nms import fast_nms, rescore_by_masks
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
     Grid,
-    distance2bbox,
     drop_padding,
     gather_rows,
     jitter_boxes,
@@ -55,56 +54,9 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
 _FINE_LEVELS = 3  # levels from which the mask and the track map are computed
-MASK_FACTOR = 4  # upsampling factor from the finest level to the mask map
 MASK_UPSAMPLINGS = ('bilinear', 'subpixel')
 LOSSES = ('loss_bbox', 'loss_cls', 'loss_cnp', 'loss_seg', 'loss_centerness', 'loss_match')
 MIN_MASK_BOX = 4  # in half-resolution pixels; boxes of at most this width or height are excluded from the mask loss
-
-
-@dataclass
-class CNPOutputs:
-    """Raw outputs of the head for a batch of frames.
-
-    Attributes:
-        cls_logits: (B, N, K) float32.
-        centerness: (B, N) logits, float32.
-        means: (B, N, 4) μ in (0, 1): distances l, t, r, b from the location to the sides of the box, relative to the
-            size of the image.
-        sigmas: (B, N, 4) σ, standard deviations of these distances, at least 0.1.
-        coarse_mask: (B, C, H/8, W/8), or (B, C, H/4, W/4) with a sub-pixel convolution; see :attr:`mask`.
-        track: (B, C, H/8, W/8).
-        ref_track: the track map of the reference frames, in training; else None.
-        grid: the locations.
-        cls_feats: c, the features of the class tower of each level, (B, C, h_l, w_l).
-    """
-
-    cls_logits: Tensor
-    centerness: Tensor
-    means: Tensor
-    sigmas: Tensor
-    coarse_mask: Tensor
-    track: Tensor
-    ref_track: Tensor | None
-    grid: Grid
-    cls_feats: list[Tensor]
-
-    @property
-    def mask_factor(self) -> int:
-        """The upsampling factor from the coarse map to the mask map."""
-        return MASK_FACTOR * self.grid.level_sizes[0][0] // self.coarse_mask.shape[2]
-
-    @property
-    def mask(self) -> Tensor:
-        """The mask map (B, C, H/2, W/2): ReLU of the upsampled coarse map."""
-        return resize(self.coarse_mask, self.mask_factor).relu()
-
-    def bboxes(self, index: Tensor | None = None) -> Tensor:
-        """Decode boxes x1, y1, x2, y2 in pixels, clamped to the image: (B, N, 4), or those at ``index``, (B, S, 4)."""
-        height, width = self.grid.size
-        means = self.means if index is None else gather_rows(self.means, index)
-        points = self.grid.points if index is None else self.grid.points[index]
-        extent = device_constant((width, height) * 2, means.device)
-        return distance2bbox(points, means * extent, self.grid.size)
 
 
 @MODELS.register_module()
@@ -119,6 +71,8 @@ class CNPContrastHead(BaseDenseHead):
         num_units, update_mode: arguments of :class:`~mmdet.models.memory.CNPMemory`; with 0 units there is no memory,
             and the context is 0.
         memory: config with further arguments of it.
+        video_memory: config of a :class:`~mmdet.models.memory.VideoMemory`, whose context is added; None, as published:
+            there is none.
         write_target: box that a location writes to the memory, see :func:`write_targets`.
         assigner: config of an assigner in ``task_modules/cnp_assigners.py``.
         track_jitter: in training, reference boxes are shifted randomly by up to this fraction of their size before
@@ -140,7 +94,7 @@ class CNPContrastHead(BaseDenseHead):
                  memory: dict | None = None, write_target: str = 'published', assigner: dict | None = None,
                  track_jitter: float = 0.05, mask_upsample: str = 'bilinear', dice_weight: float = 0.0,
                  loss_weights: dict[str, float] | None = None, test_cfg: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+                 init_cfg: dict | None = None, video_memory: dict | None = None) -> None:
         super().__init__(init_cfg)
         if mask_upsample not in MASK_UPSAMPLINGS:
             raise UserError(f'CNPContrastHead mask_upsample={mask_upsample!r} is unknown; use one of '
@@ -169,6 +123,12 @@ class CNPContrastHead(BaseDenseHead):
                                  'update_mode': update_mode, 'num_levels': len(self.strides),
                                  **(memory or {})}) if num_units else None
         self.init_branches(self.fcos_cls)
+        # has initial weights of its own
+        self.video_memory = None if video_memory is None else MODELS.build(
+            {'type': 'VideoMemory', 'channels': channels, 'num_classes': num_classes, **video_memory})
+        if self.video_memory is not None and self.mem is not None and self.mem.online is not None:
+            raise UserError('CNPContrastHead memory.online_memory and video_memory cannot be combined: set one of them '
+                            'to None')
         self.assigner = TASK_UTILS.build(assigner or dict(type='UncertaintyAssigner'))
         self.assigner.check_levels(len(self.strides))
         self.track_jitter = track_jitter
@@ -178,15 +138,17 @@ class CNPContrastHead(BaseDenseHead):
     # -----------------------------------------------------------------------------------------------------------------
     # Network and memory (sections 3.1 and 3.2)
 
-    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None,
-                units: Tensor | None = None) -> CNPOutputs:
+    def forward(self, feats: Sequence[Tensor], targets: PaddedTargets | None = None, units: Tensor | None = None,
+                references: PaddedTargets | None = None) -> CNPOutputs:
         """Compute the raw outputs.
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
                 frames, for which only the track map is computed.
             targets: objects of the key frames, in training; they are written to the memory before it is read.
-            units: in testing, units that are read instead of the trained ones, see ``CNPMemory.forward``.
+            units: in testing, the units of the video, see :meth:`initial_state`.
+            references: objects of the reference frames, in training; those of a pair are written to the video memory
+                that its key frame reads.
         """
         feats = feats[:len(self.strides)]
         batch = len(feats[0]) if targets is None else len(targets)
@@ -200,10 +162,17 @@ class CNPContrastHead(BaseDenseHead):
         if self.mem is None:
             contexts = [torch.zeros_like(feat) for feat in cls_feats]
         elif targets is None:
-            contexts = self.mem(cls_feats, units=units)
+            contexts = self.mem(cls_feats, units=units if self.video_memory is None else None)
         else:
             contexts = self.mem(cls_feats, *write_targets(grid.points, targets.gt_bboxes, targets.valid, grid.size,
                                                           self.write_target))
+        if self.video_memory is not None:
+            if references is not None:
+                with torch.no_grad():  # after the key frames, whose weights autocast keeps with their gradient
+                    previous = [self.cls_convs(feat[batch:]) for feat in feats]
+                units = self.video_memory.write_annotated(previous, grid, references)
+            if units is not None:
+                contexts = [a + b for a, b in zip(contexts, self.video_memory(cls_feats, grid, units))]
 
         height, width = grid.size
         cls_logits, regressions, centerness, masks = [], [], [], []
@@ -250,7 +219,7 @@ class CNPContrastHead(BaseDenseHead):
     def loss(self, feats: Sequence[Tensor], targets: PaddedTargets,
              references: PaddedTargets | None = None) -> dict[str, Tensor]:
         """Compute the losses of key and reference frames; see the base class and :meth:`criterion`."""
-        outputs = self.forward(feats, targets)
+        outputs = self.forward(feats, targets, references=references)
         assert references is not None
         with torch.autocast(outputs.track.device.type, enabled=False):
             return self.criterion(outputs, targets, references)
@@ -333,7 +302,13 @@ class CNPContrastHead(BaseDenseHead):
     # Testing
 
     def initial_state(self) -> Tensor | None:
-        """Return the trained units (S, M, C + 4) if each video has units of its own; see the base class."""
+        """Return the units with which a video begins, if it has units of its own; see the base class.
+
+        With ``memory.online_memory``, these are the trained units (S, M, C + 4), with ``video_memory`` empty units
+        (1, D, C + 6).
+        """
+        if self.video_memory is not None:
+            return self.video_memory.empty_units(self.test_settings.max_per_img)
         return None if self.mem is None or self.mem.online is None else unit_sets(self.mem).detach()
 
     def predict(self, feats: Sequence[Tensor], geometries: Sequence[FrameGeometry],
@@ -374,8 +349,12 @@ class CNPContrastHead(BaseDenseHead):
         embeddings = sample_at_centers(outputs.track, found.bboxes, rounding='nearest')  # (B, D, C)
         rows = torch.cat([found.bboxes, found.scores[..., None], found.labels[..., None], sigmas,
                           centerness.gather(1, found.index)[..., None], embeddings.float()], dim=-1)
-        if units is None or self.mem is None:
+        if units is None:
             return rows, masks
+        if self.video_memory is not None:
+            return rows, masks, self.video_memory.write_detected(outputs.cls_feats, outputs.grid, found,
+                                                                 settings.nms_thr)
+        assert self.mem is not None
         return rows, masks, self._next_units(self.mem, units, outputs, index.gather(1, found.index)[0], found.scores[0])
 
     @staticmethod
