@@ -64,7 +64,7 @@ def test_an_object_of_the_previous_frame_is_read_where_it_was():
     feats, grid = two_halves()
     memory = memory_of(read_temperature=0.5).requires_grad_(False)
     units = memory.write(feats, grid, objects_of(LEFT, RIGHT, labels=[2, 1]))
-    context, = memory(feats, grid, units)
+    (context,), (prior,) = memory(feats, grid, units)
     alpha, beta, gamma = (float(value) for value in memory.addressing)
     exps = [math.exp((alpha * cosine + beta * near - gamma) / 0.5) for cosine, near in ((1, 0.75), (0, -1))]
     weights = [value / (1 + sum(exps)) for value in exps]
@@ -73,17 +73,18 @@ def test_an_object_of_the_previous_frame_is_read_where_it_was():
         weight * (memory.values(torch.cat([torch.tensor(direction), y])) + memory.classes.weight[label])
         for weight, direction, y, label in zip(weights, ([0.6, 0.8], [-0.8, 0.6]), logits, (2, 1)))
     assert torch.allclose(context[0, :, 1, 1], memory.out(F.gelu(hidden)), atol=1e-5)
+    assert torch.allclose(prior[0, :, 1, 1], weights[0] * logits[0] + weights[1] * logits[1], atol=1e-5)
     assert weights[0] > 0.9 and weights[1] < 0.01
 
 
 def test_locations_without_an_object_read_nothing():
     feats, grid = two_halves()
     memory = memory_of()
-    context, = memory(feats, grid, memory.write(feats, grid, objects_of(LEFT)))
+    (context,), _ = memory(feats, grid, memory.write(feats, grid, objects_of(LEFT)))
     norms = context.detach().norm(dim=1)
     assert norms[..., :4].min() > 100 * norms[..., 5:].max()
-    empty, = memory(feats, grid, memory.empty_units(4))
-    assert empty.shape == (1, 2, 4, 8) and not empty.any()
+    (context,), (prior,) = memory(feats, grid, memory.empty_units(4))
+    assert context.shape == (1, 2, 4, 8) and prior.shape == (1, 4, 4, 8) and not context.any() and not prior.any()
 
 
 def test_an_object_of_features_that_are_not_finite_is_not_written():
@@ -174,12 +175,28 @@ def test_key_frames_read_the_objects_of_their_own_video():
         assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1]), name
 
 
+def test_an_object_that_does_not_move_is_found_where_it_was():
+    """With a box branch of output 0, the box at the centre is that of the previous frame; without prior it is not."""
+    boxes = {}
+    for box_prior in (True, False):
+        head = model_of(video_memory=dict(box_prior=box_prior, read_temperature=0.01)).bbox_head.requires_grad_(False)
+        for parameter in head.fcos_reg.parameters():
+            parameter.zero_()
+        feats = [torch.ones(1, 32, 64 // stride, 96 // stride) for stride in (8, 16, 32)]
+        grid = Grid.of(feats, head.strides)
+        units = head.video_memory.write([head.cls_convs(feat) for feat in feats], grid, objects_of([24.0, 8, 56, 40]))
+        centre = (grid.points - torch.tensor([40.0, 24])).norm(dim=1).argmin()
+        boxes[box_prior] = head(feats, units=units).bboxes()[0, centre]
+    assert torch.allclose(boxes[True], torch.tensor([24.0, 8, 56, 40]), atol=0.1)
+    assert not torch.allclose(boxes[False], torch.tensor([24.0, 8, 56, 40]), atol=5)
+
+
 def test_features_get_no_gradient():
     feats, grid = two_halves()
     feats[0].requires_grad_()
     memory = memory_of()
     units = memory.write(feats, grid, objects_of(LEFT))
-    context, = memory(feats, grid, units)
+    (context,), _ = memory(feats, grid, units)
     assert context.requires_grad and not units.requires_grad
     context.sum().backward()
     assert feats[0].grad is None

@@ -166,13 +166,15 @@ class CNPContrastHead(BaseDenseHead):
         else:
             contexts = self.mem(cls_feats, *write_targets(grid.points, targets.gt_bboxes, targets.valid, grid.size,
                                                           self.write_target))
+        boxes_read = None
         if self.video_memory is not None:
             if references is not None:
                 with torch.no_grad():  # after the key frames, whose weights autocast keeps with their gradient
                     previous = [self.cls_convs(feat[batch:]) for feat in feats]
                 units = self.video_memory.write_annotated(previous, grid, references)
             if units is not None:
-                contexts = [a + b for a, b in zip(contexts, self.video_memory(cls_feats, grid, units))]
+                read, boxes_read = self.video_memory(cls_feats, grid, units)
+                contexts = [shared + own for shared, own in zip(contexts, read)]
 
         height, width = grid.size
         cls_logits, regressions, centerness, masks = [], [], [], []
@@ -180,6 +182,8 @@ class CNPContrastHead(BaseDenseHead):
             cls_feat, mask_feat = cls_feats[level], mask_feats[level]
             joint = torch.cat([cls_feat, contexts[level].to(cls_feat.dtype)], dim=1)  # z = [c, context]: (B, 2C, h, w)
             regression = self.fcos_reg(joint)  # (B, 8, h, w)
+            if boxes_read is not None:
+                regression = regression + F.pad(boxes_read[level], (0, 0, 0, 0, 0, 4))
             # a = scale_l · μ · (W, H, W, H) / s: the box in cells of the level, without gradient
             cells = (device_constant((width, height) * 2, joint.device) / stride).view(1, 4, 1, 1)
             boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells)  # (B, 4, h, w)

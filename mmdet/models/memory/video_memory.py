@@ -87,8 +87,9 @@ class VideoMemory(BaseModule):
         context_n = W_out·GELU(Σ_k a_nk·(W·[û_k, y_nk] + class embedding_k))
 
     where y_nk are the logits of the distances (l, t, r, b) of the reading location n to the sides of box k, relative to
-    the image. This is what the head's box branch predicts, so that an object that does not move is read as its own
-    regression. Gradients flow to the parameters, not to the features. Always computed in float32.
+    the image. This is what the head's box branch predicts. With ``box_prior``, the branch predicts the change of the
+    box: Σ_k a_nk·y_nk is added to its output, so that an object that does not move is found where it was. Gradients
+    flow to the parameters, not to the features. Always computed in float32.
 
     Training imitates testing. The class features of the reference frame and its annotated objects, changed as by a
     detector's mistakes, are written to empty units of each image, then the key frame reads. In testing, the detections
@@ -101,6 +102,7 @@ class VideoMemory(BaseModule):
         score_thr: in testing, detections with a score above this are written; with 1 there are none, and the memory
             remains empty.
         read_temperature: T, above 0.
+        box_prior: whether the box that is read is added to the output of the box branch.
         drop_frame: in training, probability that an image has no objects, as the first frame of a video.
         drop_object: probability that an object is not written, as if it was not detected.
         false_object: probability that the box of an object is shifted by up to twice its size, and its class random.
@@ -115,7 +117,7 @@ class VideoMemory(BaseModule):
     keep_float32 = True  # also in half-precision testing
 
     def __init__(self, channels: int, num_classes: int, score_thr: float = 0.3, read_temperature: float = 0.1,
-                 drop_frame: float = 0.3, drop_object: float = 0.2, false_object: float = 0.1,
+                 box_prior: bool = True, drop_frame: float = 0.3, drop_object: float = 0.2, false_object: float = 0.1,
                  wrong_class: float = 0.1, box_noise: float = 0.05, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.mistakes = dict(drop_frame=drop_frame, drop_object=drop_object, false_object=false_object,
@@ -126,7 +128,7 @@ class VideoMemory(BaseModule):
         if not read_temperature > 0:
             raise UserError(f'VideoMemory read_temperature={read_temperature!r} must be above 0')
         self.channels, self.num_classes = channels, num_classes
-        self.score_thr, self.read_temperature = score_thr, read_temperature
+        self.score_thr, self.read_temperature, self.box_prior = score_thr, read_temperature, box_prior
         self.addressing = nn.Parameter(torch.tensor([1.0, 1.0, 0.5]))  # α, β, γ
         self.classes = nn.Embedding(num_classes, channels)
         self.values = nn.Linear(channels + 4, channels, bias=False)
@@ -176,8 +178,8 @@ class VideoMemory(BaseModule):
         chosen = found.valid & (found.scores > self.score_thr) & (worst <= max_iou)
         return self.write(feats, grid, Objects(found.bboxes, found.labels, chosen))
 
-    def forward(self, feats: Sequence[Tensor], grid: Grid, units: Tensor) -> list[Tensor]:
-        """Read the contexts of all locations.
+    def forward(self, feats: Sequence[Tensor], grid: Grid, units: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Read the contexts of all locations, and what is added to the output of the box branch.
 
         Args:
             feats: class features, levels (B, C, h_l, w_l).
@@ -185,7 +187,7 @@ class VideoMemory(BaseModule):
             units: (B, V, C + 6), see :meth:`write`.
 
         Returns:
-            The contexts of each level (B, C, h_l, w_l).
+            The contexts of each level (B, C, h_l, w_l), and Σ_k a_nk·y_nk (B, 4, h_l, w_l), 0 without ``box_prior``.
         """
         with torch.autocast(feats[0].device.type, enabled=False):
             features = flatten_levels(feats).detach()  # c: (B, N, C)
@@ -202,9 +204,13 @@ class VideoMemory(BaseModule):
             of_features, of_boxes = self.values.weight.split([self.channels, 4], dim=1)
             hidden = attention @ (directions @ of_features.T + self.classes(labels)) + boxes @ of_boxes.T
             contexts = self.out(F.gelu(hidden))  # (B, N, C)
-            sizes = [height * width for height, width in grid.level_sizes]
-            return [context.mT.unflatten(2, size)
-                    for context, size in zip(contexts.split(sizes, dim=1), grid.level_sizes)]
+            return _levels(contexts, grid), _levels(boxes if self.box_prior else torch.zeros_like(boxes), grid)
+
+
+def _levels(rows: Tensor, grid: Grid) -> list[Tensor]:
+    """Convert rows (B, N, c) to maps of each level (B, c, h_l, w_l)."""
+    sizes = [height * width for height, width in grid.level_sizes]
+    return [level.mT.unflatten(2, size) for level, size in zip(rows.split(sizes, dim=1), grid.level_sizes)]
 
 
 def _extent(grid: Grid, like: Tensor) -> Tensor:
