@@ -62,7 +62,7 @@ def test_a_unit_is_the_mean_feature_the_relative_box_and_the_class_of_its_object
 def test_an_object_of_the_previous_frame_is_read_where_it_was():
     """Location (12, 12) in the left box: ρ = min(12, 20)/16; the right box is orthogonal in its feature, ρ = −1."""
     feats, grid = two_halves()
-    memory = memory_of(read_temperature=0.5).requires_grad_(False)
+    memory = memory_of(read_temperature=0.5, box_prior=0.25).requires_grad_(False)
     units = memory.write(feats, grid, objects_of(LEFT, RIGHT, labels=[2, 1]))
     (context,), (prior,) = memory(feats, grid, units)
     alpha, beta, gamma = (float(value) for value in memory.addressing)
@@ -73,7 +73,8 @@ def test_an_object_of_the_previous_frame_is_read_where_it_was():
         weight * (memory.values(torch.cat([torch.tensor(direction), y])) + memory.classes.weight[label])
         for weight, direction, y, label in zip(weights, ([0.6, 0.8], [-0.8, 0.6]), logits, (2, 1)))
     assert torch.allclose(context[0, :, 1, 1], memory.out(F.gelu(hidden)), atol=1e-5)
-    assert torch.allclose(prior[0, :, 1, 1], weights[0] * logits[0] + weights[1] * logits[1], atol=1e-5)
+    boxes = weights[0] * logits[0] + weights[1] * logits[1]
+    assert torch.allclose(prior[0, :, 1, 1], 0.25 * torch.tensor([sum(weights), *boxes]), atol=1e-5)
     assert weights[0] > 0.9 and weights[1] < 0.01
 
 
@@ -84,7 +85,7 @@ def test_locations_without_an_object_read_nothing():
     norms = context.detach().norm(dim=1)
     assert norms[..., :4].min() > 100 * norms[..., 5:].max()
     (context,), (prior,) = memory(feats, grid, memory.empty_units(4))
-    assert context.shape == (1, 2, 4, 8) and prior.shape == (1, 4, 4, 8) and not context.any() and not prior.any()
+    assert context.shape == (1, 2, 4, 8) and prior.shape == (1, 5, 4, 8) and not context.any() and not prior.any()
 
 
 def test_an_object_of_features_that_are_not_finite_is_not_written():
@@ -175,10 +176,10 @@ def test_key_frames_read_the_objects_of_their_own_video():
         assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1]), name
 
 
-def test_an_object_that_does_not_move_is_found_where_it_was():
-    """With a box branch of output 0, the box at the centre is that of the previous frame; without prior it is not."""
+def test_the_output_of_the_box_branch_is_averaged_with_the_box_that_is_read():
+    """A box branch of output 0, half of the image for each distance, and an object that does not move."""
     boxes = {}
-    for box_prior in (True, False):
+    for box_prior in (0.999, 0.25, 0.0):
         head = model_of(video_memory=dict(box_prior=box_prior, read_temperature=0.01)).bbox_head.requires_grad_(False)
         for parameter in head.fcos_reg.parameters():
             parameter.zero_()
@@ -186,9 +187,11 @@ def test_an_object_that_does_not_move_is_found_where_it_was():
         grid = Grid.of(feats, head.strides)
         units = head.video_memory.write([head.cls_convs(feat) for feat in feats], grid, objects_of([24.0, 8, 56, 40]))
         centre = (grid.points - torch.tensor([40.0, 24])).norm(dim=1).argmin()
-        boxes[box_prior] = head(feats, units=units).bboxes()[0, centre]
-    assert torch.allclose(boxes[True], torch.tensor([24.0, 8, 56, 40]), atol=0.1)
-    assert not torch.allclose(boxes[False], torch.tensor([24.0, 8, 56, 40]), atol=5)
+        boxes[box_prior] = head(feats, units=units).means[0, centre].logit()
+        x, y = grid.points[centre].tolist()
+    previous = torch.tensor([(x - 24) / 96, (y - 8) / 64, (56 - x) / 96, (40 - y) / 64]).logit()
+    for box_prior, found in boxes.items():
+        assert torch.allclose(found, box_prior * previous, atol=1e-2), box_prior
 
 
 def test_features_get_no_gradient():
@@ -209,8 +212,8 @@ def test_it_works_without_the_shared_memory():
 
 def test_every_option_is_reached_from_the_command_line():
     key = 'model.bbox_head.video_memory'
-    options = {'score_thr': 0.4, 'read_temperature': 0.2, 'drop_frame': 0.5, 'drop_object': 0.1, 'false_object': 0.0,
-               'wrong_class': 0.0, 'box_noise': 0.1}
+    options = {'score_thr': 0.4, 'read_temperature': 0.2, 'box_prior': 0.0, 'drop_frame': 0.5, 'drop_object': 0.1,
+               'false_object': 0.0, 'wrong_class': 0.0, 'box_noise': 0.1}
     cfg = load_config('configs/memcnp_toy.py', [(f'{key}.{name}', str(value)) for name, value in options.items()])
     assert cfg.model.bbox_head.video_memory == options
     memory_of(**cfg.model.bbox_head.video_memory)
@@ -225,6 +228,7 @@ def test_class_embeddings_follow_the_classes():
 
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(video_memory=dict(drop_frame=2)), 'VideoMemory drop_frame=2 must be a number from 0 to 1'),
+    (dict(video_memory=dict(box_prior=1.0)), 'VideoMemory box_prior=1 must be below 1'),
     (dict(video_memory=dict(read_temperature=0)), 'VideoMemory read_temperature=0 must be above 0'),
     (dict(video_memory={}, memory=dict(online_memory={})), 'cannot be combined: set one of them to None')])
 def test_settings_that_are_none(settings, message):

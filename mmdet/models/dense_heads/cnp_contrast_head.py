@@ -183,7 +183,8 @@ class CNPContrastHead(BaseDenseHead):
             joint = torch.cat([cls_feat, contexts[level].to(cls_feat.dtype)], dim=1)  # z = [c, context]: (B, 2C, h, w)
             regression = self.fcos_reg(joint)  # (B, 8, h, w)
             if boxes_read is not None:
-                regression = regression + F.pad(boxes_read[level], (0, 0, 0, 0, 0, 4))
+                weight, box = boxes_read[level].split((1, 4), dim=1)
+                regression = torch.cat([(1 - weight) * regression[:, :4] + box, regression[:, 4:]], dim=1)
             # a = scale_l · μ · (W, H, W, H) / s: the box in cells of the level, without gradient
             cells = (device_constant((width, height) * 2, joint.device) / stride).view(1, 4, 1, 1)
             boxes = self.scales[level](regression[:, :4].detach().sigmoid() * cells)  # (B, 4, h, w)

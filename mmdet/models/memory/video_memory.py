@@ -87,9 +87,9 @@ class VideoMemory(BaseModule):
         context_n = W_out·GELU(Σ_k a_nk·(W·[û_k, y_nk] + class embedding_k))
 
     where y_nk are the logits of the distances (l, t, r, b) of the reading location n to the sides of box k, relative to
-    the image. This is what the head's box branch predicts. With ``box_prior``, the branch predicts the change of the
-    box: Σ_k a_nk·y_nk is added to its output, so that an object that does not move is found where it was. Gradients
-    flow to the parameters, not to the features. Always computed in float32.
+    the image, which is what the head's box branch predicts. Its output p_n and the box that is read are averaged, with
+    a learned weight λ: p_n ← (1 − λ·Σ_k a_nk)·p_n + λ·Σ_k a_nk·y_nk. Gradients flow to the parameters, not to the
+    features. Always computed in float32.
 
     Training imitates testing. The class features of the reference frame and its annotated objects, changed as by a
     detector's mistakes, are written to empty units of each image, then the key frame reads. In testing, the detections
@@ -102,7 +102,7 @@ class VideoMemory(BaseModule):
         score_thr: in testing, detections with a score above this are written; with 1 there are none, and the memory
             remains empty.
         read_temperature: T, above 0.
-        box_prior: whether the box that is read is added to the output of the box branch.
+        box_prior: initial λ, below 1; 0: the output of the box branch is not changed.
         drop_frame: in training, probability that an image has no objects, as the first frame of a video.
         drop_object: probability that an object is not written, as if it was not detected.
         false_object: probability that the box of an object is shifted by up to twice its size, and its class random.
@@ -117,18 +117,22 @@ class VideoMemory(BaseModule):
     keep_float32 = True  # also in half-precision testing
 
     def __init__(self, channels: int, num_classes: int, score_thr: float = 0.3, read_temperature: float = 0.1,
-                 box_prior: bool = True, drop_frame: float = 0.3, drop_object: float = 0.2, false_object: float = 0.1,
+                 box_prior: float = 0.5, drop_frame: float = 0.3, drop_object: float = 0.2, false_object: float = 0.1,
                  wrong_class: float = 0.1, box_noise: float = 0.05, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.mistakes = dict(drop_frame=drop_frame, drop_object=drop_object, false_object=false_object,
                              wrong_class=wrong_class, box_noise=box_noise)
-        for name, value in {'score_thr': score_thr, **self.mistakes}.items():
+        for name, value in {'score_thr': score_thr, 'box_prior': box_prior, **self.mistakes}.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UserError(f'VideoMemory {name}={value!r} must be a number from 0 to 1')
+        if box_prior == 1:
+            raise UserError('VideoMemory box_prior=1 must be below 1: the box branch would have no effect')
         if not read_temperature > 0:
             raise UserError(f'VideoMemory read_temperature={read_temperature!r} must be above 0')
         self.channels, self.num_classes = channels, num_classes
-        self.score_thr, self.read_temperature, self.box_prior = score_thr, read_temperature, box_prior
+        self.score_thr, self.read_temperature = score_thr, read_temperature
+        # logit of λ
+        self.box_prior = nn.Parameter(torch.tensor(box_prior).logit()) if box_prior else None
         self.addressing = nn.Parameter(torch.tensor([1.0, 1.0, 0.5]))  # α, β, γ
         self.classes = nn.Embedding(num_classes, channels)
         self.values = nn.Linear(channels + 4, channels, bias=False)
@@ -179,7 +183,7 @@ class VideoMemory(BaseModule):
         return self.write(feats, grid, Objects(found.bboxes, found.labels, chosen))
 
     def forward(self, feats: Sequence[Tensor], grid: Grid, units: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Read the contexts of all locations, and what is added to the output of the box branch.
+        """Read the contexts of all locations, and what the output of the box branch is averaged with.
 
         Args:
             feats: class features, levels (B, C, h_l, w_l).
@@ -187,7 +191,8 @@ class VideoMemory(BaseModule):
             units: (B, V, C + 6), see :meth:`write`.
 
         Returns:
-            The contexts of each level (B, C, h_l, w_l), and Σ_k a_nk·y_nk (B, 4, h_l, w_l), 0 without ``box_prior``.
+            The contexts of each level (B, C, h_l, w_l), and maps (B, 5, h_l, w_l) of λ·Σ_k a_nk and λ·Σ_k a_nk·y_nk,
+            which are 0 without ``box_prior``.
         """
         with torch.autocast(feats[0].device.type, enabled=False):
             features = flatten_levels(feats).detach()  # c: (B, N, C)
@@ -204,7 +209,9 @@ class VideoMemory(BaseModule):
             of_features, of_boxes = self.values.weight.split([self.channels, 4], dim=1)
             hidden = attention @ (directions @ of_features.T + self.classes(labels)) + boxes @ of_boxes.T
             contexts = self.out(F.gelu(hidden))  # (B, N, C)
-            return _levels(contexts, grid), _levels(boxes if self.box_prior else torch.zeros_like(boxes), grid)
+            prior = torch.cat([attention.sum(dim=2, keepdim=True), boxes], dim=2)
+            prior = torch.zeros_like(prior) if self.box_prior is None else prior * self.box_prior.sigmoid()
+            return _levels(contexts, grid), _levels(prior, grid)
 
 
 def _levels(rows: Tensor, grid: Grid) -> list[Tensor]:
