@@ -34,8 +34,9 @@ def missing_package(error: ImportError, user: str, requirement: str) -> UserErro
     if absent == wanted:
         return UserError(f'{user} needs the package {wanted}, which cannot be imported ({error}); install it: '
                          f'pip install {requirement}')
-    return UserError(f'{user} needs the package {wanted}, and that needs {absent}, which is not installed; install it: '
-                     f'pip install {absent}')
+    # pip installs the missing dependencies of an installed package, whose names may differ from those of the imports
+    return UserError(f'{user} needs the package {wanted}, and that needs {absent}, which is not installed; install '
+                     f'both: pip install {requirement}')
 
 
 def require_number(name: str, value: Any, whole: bool = False) -> None:

@@ -14,8 +14,8 @@ from mmdet.video.video_options import RESULT_FORMATS
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/export_result.py', description=(
         'Writes a YouTube-VIS or OVIS result in other formats, by video: DIR/masks/<video>/<frame>.png, the index '
-        'masks that masks2yvis.py reads; DIR/mot/<video>.txt; DIR/mots/<video>.txt; DIR/jsonl/<video>.jsonl. Numbers '
-        'of objects are counted from 1.'))
+        'masks that masks2yvis.py reads; DIR/mot/<video>.txt; DIR/mots/<video>.txt; DIR/jsonl/<video>.jsonl. '
+        'Numbers of objects are counted from 1.'))
     parser.add_argument('result', type=existing_file, help=(
         'list of results (.json), a .zip with results.json, or OUT.pkl of test_video.py, the only one with scores by '
         'frame'))
@@ -44,7 +44,9 @@ def _mots_class(text: str) -> tuple[str, int]:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis.exporting import export_result
+    from mmdet.engine.console import shorten_console
 
+    shorten_console()
     out = args.out.expanduser()
     folders = export_result(args.annotations, args.result, args.formats, lambda kind: out / kind, thresh=args.thresh,
                             fps=args.fps, mots_classes=unique_mapping('--mots-classes', args.mots_classes)

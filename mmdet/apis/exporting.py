@@ -1,6 +1,7 @@
 """Write a result file of a test in other formats. Called by ``test_video.py --formats`` and tools/export_result.py."""
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from tqdm import tqdm
 
@@ -60,7 +62,7 @@ def export_result(annotations: str | os.PathLike, results: str | os.PathLike, fo
     if unknown:
         raise UserError(f'--mots-classes {unknown[0]}: {annotations} has no such category')
     tracks, frames = load_tracks(os.fspath(results), truth, common_videos)
-    names = _names(truth)
+    names, found = _names(truth), 0
     for place, video in enumerate(tqdm(truth.videos.values(), unit=' videos')):
         samples = (_of_frames(video, frames[place], thresh) if frames is not None
                    else _of_tracks(video, [track for track in tracks if track.video_id == video.id], truth, thresh))
@@ -70,8 +72,12 @@ def export_result(annotations: str | os.PathLike, results: str | os.PathLike, fo
             for writer in writers:
                 closing.callback(writer.close)
             for sample in samples:
+                found += len(sample.pred_track_instances)
                 for writer in writers:
                     writer.add(None, sample)
+    if not found:
+        print_log(f'no object has a score above {thresh:g}, so the files hold none; try a lower --thresh', 'current',
+                  logging.WARNING)
     return folders
 
 

@@ -29,7 +29,7 @@ from mmdet.evaluation.functional.video_iou import video_mask_iou
 from mmdet.evaluation.functional.vis_eval import score_tracks
 from mmdet.evaluation.result_files import load_tracks
 from mmdet.evaluation.tables import RANGE_TEXT
-from mmdet.files import atomic_open, load_json
+from mmdet.files import atomic_open, check_writable, load_json
 from mmdet.structures.vis_json import Track, Video
 from mmdet.visualization import TrackVisualizer
 from mmdet.visualization.report import Bar, Card, Curve, Page, Score, line_chart, render_page
@@ -77,6 +77,7 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
         raise UserError(f'--thresh {thresh} must lie between 0 and 1, --gallery {gallery} must not be negative')
     if images is not None and not Path(images).is_dir():
         raise UserError(f'{images}: no such image folder; give the one that the file_names of {annotations} start from')
+    check_writable(Path(out) / 'index.html', f'--out {out}')
     training = _training_charts(find_log(log)) if log is not None else []
     truth = _ground_truth(annotations) if classes is None else _ground_truth(annotations).of_classes(classes)
     tracks, frames = load_tracks(os.fspath(results), truth, common_videos)

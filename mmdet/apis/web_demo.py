@@ -102,7 +102,7 @@ def annotate(inferencer: VideoInferencer, video: str, folder: Path, *, thresh: f
     Raises:
         UserError: the video cannot be read, or a class does not exist.
     """
-    source = open_video(video, end=max_frames)
+    length, source = open_video(video).expected, open_video(video, end=max_frames)
     visualizer = TrackVisualizer(inferencer.class_names, score_thr=-1.0)
     timeline = Timeline(inferencer.class_names)
     done, shown = 0, 0.0
@@ -117,7 +117,8 @@ def annotate(inferencer: VideoInferencer, video: str, folder: Path, *, thresh: f
             if time.monotonic() - shown >= PREVIEW_SECONDS:
                 yield Step(done, source.expected, visualizer.draw(frame.ori_img.copy(), found)[..., ::-1])
                 shown = time.monotonic()
-    cut = f'; only the first {max_frames} were processed' if max_frames is not None and done == max_frames else ''
+    is_cut = done == max_frames and (length is None or length > done)
+    cut = f'; only the first {max_frames} were processed' if is_cut else ''
     yield Outcome(folder / f'{source.name}.mp4', folder / f'{source.name}.json', timeline.html(),
                   f'{done} frames, {len(timeline)} tracks above {thresh:g}{cut}.')
 

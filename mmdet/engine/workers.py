@@ -91,7 +91,7 @@ def check_number_of_workers(dataloader: DataLoader | dict) -> None:
     cores = len(os.sched_getaffinity(0))
     if workers > cores:
         print_log(f'num_workers={workers}: this process may use only {cores} CPU cores, and fewer workers may be '
-                  f'faster, as with --cfg-options train_dataloader.num_workers={cores}', 'current', logging.WARNING)
+                  f'faster; set num_workers={cores} of the data loader', 'current', logging.WARNING)
 
 
 def stop_workers(loader: DataLoader | None) -> None:

@@ -324,6 +324,9 @@ def _per_frame(entry: dict, key: str, video: Video, where: str, faults: list[str
     values = entry.get(key)
     if isinstance(values, list) and len(values) == video.length:
         return values
+    if key == 'segmentations' and values is None and entry.get('bboxes'):
+        faults.append(f'{where} has bboxes but no segmentations; add them, or score boxes only, by the metric bbox')
+        return None
     found = f'has {len(values)} entries' if isinstance(values, list) else f'is a {type(values).__name__}'
     faults.append(f'{where}: {key} {found}, video {video.id} has {video.length} frames; give one entry or null for '
                   'each frame')

@@ -29,7 +29,10 @@ def frame_json(frame: DetDataSample, category_ids: Sequence[int] | None, class_n
         category_ids: category id of each label; None: label + 1.
         class_names: class name of each label; None: objects have no ``category``.
     """
-    head = {key: value for key in ('frame_id', 'source_frame', 'time') if (value := frame.get(key)) is not None}
+    head = {key: value for key in ('frame_id', 'source_frame', 'time', 'dropped')
+            if (value := frame.get(key)) is not None}
+    if 'time' in head:
+        head['time'] = round(head['time'], 6)
     return head | {'objects': frame_objects(frame.pred_track_instances, category_ids, class_names)}
 
 

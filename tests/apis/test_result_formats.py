@@ -268,10 +268,12 @@ def test_formats_of_a_stored_test(toy_config, toy_root, tmp_path):
         apis.test(cfg, 'weights.pth', formats=['mot'])
 
 
-def test_formats_in_python(masks_of_a_data_set):
-    root = masks_of_a_data_set
+def test_formats_in_python(masks_of_a_data_set, monkeypatch):
+    root, said = masks_of_a_data_set, []
+    monkeypatch.setattr('mmdet.apis.exporting.print_log', lambda text, *_: said.append(text))
     folder, = export_result(root / 'truth.json', root / 'result.json', ['mot'], lambda kind: root / kind, thresh=0.95)
     assert [path.read_text() for path in folder.iterdir()] == ['', '']
+    assert len(said) == 1 and 'no object has a score above 0.95' in said[0]
 
 
 @pytest.mark.parametrize(('reader', 'split', 'writer'), [

@@ -102,7 +102,7 @@ def test_without_scipy_scipy_is_named_before_anything_is_read(tmp_path, without)
     without('scipy')
     for name in ('result', 'truth'):
         (tmp_path / f'{name}.json').write_text('not JSON')
-    with pytest.raises(UserError, match=r'--hota needs the package trackeval, and that needs scipy.*pip install scipy'):
+    with pytest.raises(UserError, match=r'and that needs scipy, which is not .*: pip install trackeval=='):
         main([str(tmp_path / 'result.json'), str(tmp_path / 'truth.json'), '--hota'])
 
 

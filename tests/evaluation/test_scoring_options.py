@@ -1,10 +1,13 @@
 """Results of more videos than the annotations, annotations with boxes only, and class-agnostic scores."""
 import json
+import logging
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 from mmdet.datasets import YVISDataset
+from mmdet.engine.console import ConsoleFormatter
 from mmdet.errors import UserError
 from mmdet.evaluation.functional import evaluate_vis
 from mmdet.evaluation.functional.coco_ap import read_coco, score_boxes
@@ -45,7 +48,7 @@ def test_common_videos_in_python_and_in_the_error_analysis(files):
     result = evaluate_vis(files[1], files[0], common_videos=True)
     assert result.statistics['AR1'] == pytest.approx(0.5)
     assert error_analysis.main([*files, '--common_videos', '--resamples', '2']) == 0
-    with pytest.raises(UserError, match='video_id 7 is not in the annotation file'):
+    with pytest.raises(UserError, match=r'video_id 7 is not in the annotation file; .* with --common-videos'):
         error_analysis.main(files)
 
 
@@ -82,7 +85,7 @@ def test_annotations_with_boxes_only_are_scored_with_bbox(boxes_only, tmp_path):
 
 def test_annotations_with_boxes_only_have_no_masks_to_score(boxes_only):
     content, found = boxes_only
-    with pytest.raises(UserError, match='annotation 1: segmentations is a NoneType'):
+    with pytest.raises(UserError, match=r'annotation 1 has bboxes but no segmentations; .* score boxes only'):
         evaluate_vis(content, found)
     del content['annotations'][0]['bboxes']
     with pytest.raises(UserError, match='annotation 1 has neither segmentations nor bboxes'):
@@ -119,5 +122,12 @@ def test_a_data_set_for_tests_needs_no_masks(toy_root, tmp_path):
     (tmp_path / 'boxes.json').write_text(json.dumps(content))
     arguments = dict(ann_file=str(tmp_path / 'boxes.json'), data_prefix=dict(img_path=str(toy_root / 'valid_images')))
     assert len(YVISDataset(**arguments, test_mode=True)) == sum(len(v['file_names']) for v in content['videos'])
-    with pytest.raises(UserError, match='segmentations is a NoneType'):
+    with pytest.raises(UserError, match='has bboxes but no segmentations'):
         YVISDataset(**arguments)
+
+
+def test_lines_of_the_console_have_no_time_stamps(files):
+    assert main([*files, '--common-videos']) == 0
+    consoles = [handler for handler in MMLogger.get_current_instance().handlers
+                if type(handler) is logging.StreamHandler]
+    assert consoles and all(isinstance(handler.formatter, ConsoleFormatter) for handler in consoles)

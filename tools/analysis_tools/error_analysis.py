@@ -33,6 +33,7 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
+    from mmdet.engine.console import shorten_console
     from mmdet.errors import UserError
     from mmdet.evaluation.error_analysis import analyse_errors, calibrate_uncertainties
     from mmdet.evaluation.error_analysis.report import analysis_json, format_analysis
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.evaluation.result_files import load_tracks
     from mmdet.files import atomic_open, check_writable
 
+    shorten_console()
     if args.seed < 0:
         raise UserError(f'--seed {args.seed}: must not be negative')
     if args.out:

@@ -35,6 +35,9 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis import write_report
+    from mmdet.engine.console import shorten_console
+
+    shorten_console()
     print(write_report(args.annotations, args.result, args.out, images=args.images, log=args.log, title=args.title,
                        thresh=args.thresh, gallery=args.gallery, common_videos=args.common_videos,
                        class_agnostic=args.class_agnostic))

@@ -162,6 +162,10 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
     _check_list(content, name)
     if common_videos:
         content = of_common_videos(content, truth, name)
+    elif others := _of_other_videos(content, truth):
+        raise UserError(f'{name}: entry {content.index(others[0])}: video_id {others[0]["video_id"]} is not in the '
+                        f'annotation file; use its own ids, or leave out the {len(others)} of {len(content)} entries '
+                        'of such videos with --common-videos')
     entries = read_result_entries(content, truth.videos, truth.categories, need_masks=metric == 'segm')
     tracks = [track for track in checked(entries, name) if isinstance(track, Track)]
     if metric == 'bbox':
@@ -184,8 +188,7 @@ def of_common_videos(entries: list, truth: GroundTruth, name: str) -> list:
         UserError: the content is not a list, or no entry belongs to an annotated video.
     """
     _check_list(entries, name)
-    others = [entry for entry in entries if isinstance(entry, dict) and type(entry.get('video_id')) is int
-              and entry['video_id'] not in truth.videos]
+    others = _of_other_videos(entries, truth)
     if others and len(others) == len(entries):
         raise UserError(f'{name}: none of its entries belongs to a video of {truth.source}; give annotations of the '
                         'same videos, whose ids are compared')
@@ -195,6 +198,11 @@ def of_common_videos(entries: list, truth: GroundTruth, name: str) -> list:
                   f'in {truth.source}', logger='current')
     left_out = set(map(id, others))
     return [entry for entry in entries if id(entry) not in left_out]
+
+
+def _of_other_videos(entries: list, truth: GroundTruth) -> list[dict]:
+    return [entry for entry in entries if isinstance(entry, dict) and type(entry.get('video_id')) is int
+            and entry['video_id'] not in truth.videos]
 
 
 def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTruth, list[Track]]:
