@@ -93,7 +93,9 @@ def _swin(name: str, file: str, configs: tuple[str, ...]) -> PublicWeights:
 
 _TABLE = (
     _mae('base', ('fcos_vitmae_1x.py', 'sipmask_vitmae_ms_1x.py', 'sipmask_vitmae_ms_1x_ovis.py',
-                  'vitmae_cnp_contrast_ms_1x.py', 'vitmae_cnp_contrast_ms_1x_ovis.py', 'vitmae_cnp_joint_ms_1x.py')),
+                  'vitmae_cnp_contrast_ms_1x.py', 'vitmae_cnp_contrast_ms_1x_improved.py',
+                  'vitmae_cnp_contrast_ms_1x_ovis.py', 'vitmae_cnp_contrast_ms_1x_ovis_improved.py',
+                  'vitmae_cnp_joint_ms_1x.py')),
     _mae('large'),
     _torchvision('resnet18-f37072fd.pth', 44.661),
     _torchvision('resnet50-11ad3fa6.pth', 97.79, configs=(
@@ -102,7 +104,8 @@ _TABLE = (
     _torchvision('resnet101-cd907fc2.pth', 170.53),
     _torchvision('mobilenet_v2-b0353104.pth', 13.555, configs=(
         'masktrack_mobilenetv2_davis.py', 'masktrack_mobilenetv2_davis_coco.py', 'memcnp_mobilenetv2_davis.py',
-        'memcnp_mobilenetv2_davis_coco.py', 'sipmask_mobilenetv2_davis.py', 'sipmask_mobilenetv2_davis_coco.py')),
+        'memcnp_mobilenetv2_davis_coco.py', 'memcnp_mobilenetv2_davis_improved.py', 'sipmask_mobilenetv2_davis.py',
+        'sipmask_mobilenetv2_davis_coco.py')),
     _torchvision('maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth', 169.84, 'detector'),
     _torchvision('maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth', 177.219, 'detector'),
     # the name of the published file ends with 788b5fa3; whether that is of its SHA-256 could not be verified

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdet.errors import UserError
-from mmdet.export.reading import ExportedNetwork
+from mmdet.export.exported_network import ExportedNetwork
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead, DeviceDetections, FrameGeometry
 from mmdet.models.detectors import VidEoMT
 from mmdet.models.detectors.single_stage import SingleStageDetector

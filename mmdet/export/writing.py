@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mmdet.errors import UserError
 from mmdet.export.comparison import Difference, compare
+from mmdet.export.exported_network import ENDINGS, METADATA, open_exported
 from mmdet.export.networks import FrameNetwork
-from mmdet.export.reading import ENDINGS, METADATA, open_exported
 
 FORMATS = tuple(ENDINGS)
 MULTIPLE = 32  # heights and widths are multiples of this many pixels

@@ -160,18 +160,6 @@ def test_nothing_is_left_where_no_frame_was_read(toy_root, toy_config, trained, 
     assert not (tmp_path / 'out').exists()
 
 
-def test_python_of_the_tutorial(toy_root, toy_config, trained, capsys):
-    folder = sorted((toy_root / 'valid_images').iterdir())[0]
-    blocks = re.findall(r'^```python\n(.*?)^```', (ROOT / 'docs/video_demo.md').read_text(), re.M | re.S)
-    code = '\n'.join(blocks)
-    for written, here in (('configs/memcnp_toy.py', toy_config), ('checkpoint.pth', trained), ('cat.mp4', folder)):
-        assert written in code
-        code = code.replace(written, str(here))
-    names = {}
-    exec(code, names)
-    assert capsys.readouterr().out.startswith('0 tensor(') and names['picture'].shape == (96, 160, 3)
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group('command lines')
 def test_interrupt_leaves_readable_files(toy_root, toy_config, trained, tmp_path):
