@@ -40,11 +40,12 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis import init_model, load_config
     from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
-    from mmdet.export import ENDINGS, TOLERANCE, export_network, frame_network
+    from mmdet.checkpoint.reading import EXPORT_ENDINGS
+    from mmdet.export import TOLERANCE, export_network, frame_network
     from mmdet.export.writing import check_format
     from mmdet.files import check_writable
 
-    out = (args.out or Path(f'exported{ENDINGS[args.format]}')).expanduser()
+    out = (args.out or Path(f'exported{EXPORT_ENDINGS[args.format]}')).expanduser()
     check_format(args.format, out)
     check_writable(out, '--out')
     cfg = load_config(args.config, args.cfg_options)

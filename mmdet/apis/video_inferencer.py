@@ -19,10 +19,10 @@ from torch import nn
 
 from mmdet.apis.inference import init_exported, init_model
 from mmdet.apis.training import amp_dtype
+from mmdet.checkpoint.reading import is_exported
 from mmdet.concurrency import in_background
 from mmdet.engine.test_steps import run_test_steps
 from mmdet.errors import UserError
-from mmdet.export import is_exported
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
 from mmdet.structures.masks import rle_text

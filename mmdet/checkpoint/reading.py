@@ -25,6 +25,7 @@ from mmdet.shipped import find_shipped
 from mmdet.zoo import find_weights, near_names
 
 _SAFETENSORS = '.safetensors'
+EXPORT_ENDINGS = {'torch': '.pt2', 'onnx': '.onnx'}  # of the files of tools/export.py, by format
 
 
 class Unread:
@@ -59,6 +60,11 @@ def newest_whole_checkpoint(folder: str | os.PathLike) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
+def is_exported(checkpoint: object) -> bool:
+    """Return whether a checkpoint is given as an exported network (:mod:`mmdet.export`), by its ending."""
+    return isinstance(checkpoint, (str, os.PathLike)) and Path(checkpoint).suffix in EXPORT_ENDINGS.values()
+
+
 def find_checkpoint(path: str | os.PathLike, otherwise: str = '') -> Path:
     """Return the local path of a checkpoint; download published weights first if needed.
 
@@ -68,9 +74,12 @@ def find_checkpoint(path: str | os.PathLike, otherwise: str = '') -> Path:
         otherwise: alternative to the file for the error message if there is no network.
 
     Raises:
-        UserError: the file does not exist; see also :func:`mmdet.download.fetch`.
+        UserError: the file does not exist, or is an exported network; see also :func:`mmdet.download.fetch`.
     """
     found = find_shipped(path)
+    if is_exported(found):
+        raise UserError(f'{path}: is an exported network, which only VideoInferencer, video_demo.py, serve.py and '
+                        'web_demo.py run; give the checkpoint from which it was exported')
     if found.is_file():
         return found
     weights = find_weights(path)

@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 _DETAILS = re.compile(
     r'\n-+\nSystem environment|Config:\n|Hooks will be executed|paramwise_options|\S+ is (skipped|duplicate)'
     r'|Distributed training is not used|\w+\((val|test)\) .*eta: |"(FileClient|HardDiskBackend)" '
-    r'|Exp name:|Checkpoints will be saved|Saving checkpoint at')
+    r'|Exp name:|Reach the end of the dataloader|Checkpoints will be saved|Saving checkpoint at')
 _TABLE = re.compile(r'\n\S.*\(%\)\n')  # the scores as the metrics print them
 _SCORES = re.compile(r'(Epoch|Iter)\((val|test)\)')  # the same scores in one line, by mmengine
 # Left out of lines: two columns of the lines of losses, and the score of the best checkpoint.

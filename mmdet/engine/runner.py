@@ -1,6 +1,7 @@
 """mmengine's Runner with safe and strict loading of weights. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -92,7 +93,9 @@ class VideoRunner(Runner):
         # built first, so that an error in its config is reported before data sets are read
         self.optim_wrapper: Any = self.build_optim_wrapper(self.optim_wrapper)
         try:
-            with refusals_in_one_line():
+            with refusals_in_one_line(), warnings.catch_warnings():
+                # with gradient accumulation, schedulers step before the optimizer does for the first time
+                warnings.filterwarnings('ignore', r'Detected call of `scheduler\.step', UserWarning)
                 return super().train()
         finally:
             self._stop_workers()

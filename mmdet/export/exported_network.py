@@ -12,16 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.checkpoint.reading import EXPORT_ENDINGS
 from mmdet.errors import UserError
 from mmdet.paths import shown
 
-ENDINGS = {'torch': '.pt2', 'onnx': '.onnx'}
 METADATA = 'memcnp.json'  # name of the metadata in the file
-
-
-def is_exported(checkpoint: object) -> bool:
-    """Return whether a checkpoint is given as an exported file, by its ending."""
-    return isinstance(checkpoint, (str, os.PathLike)) and Path(checkpoint).suffix in ENDINGS.values()
 
 
 class ExportedNetwork:
@@ -66,7 +61,7 @@ def open_exported(path: str | os.PathLike, device: str | torch.device) -> Export
     path, device = Path(path), torch.device(device)
     if not path.is_file():
         raise UserError(f'{shown(path)}: no such file; tools/export.py writes one')
-    opened = _open_torch if path.suffix == ENDINGS['torch'] else _open_onnx
+    opened = _open_torch if path.suffix == EXPORT_ENDINGS['torch'] else _open_onnx
     try:
         text, run = opened(path, device)
         metadata = json.loads(text)

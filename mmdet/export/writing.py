@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.checkpoint.reading import EXPORT_ENDINGS
 from mmdet.errors import UserError
 from mmdet.export.comparison import Difference, compare
-from mmdet.export.exported_network import ENDINGS, METADATA, open_exported
+from mmdet.export.exported_network import METADATA, open_exported
 from mmdet.export.networks import FrameNetwork
 
-FORMATS = tuple(ENDINGS)
+FORMATS = tuple(EXPORT_ENDINGS)
 MULTIPLE = 32  # heights and widths are multiples of this many pixels
 MOST = 4096  # largest symbolic height or width, in pixels
 _NEEDED = {'torch': (), 'onnx': ('onnx', 'onnxscript', 'onnxruntime')}
@@ -29,8 +30,8 @@ def check_format(kind: str, path: Path) -> None:
     """Raise UserError if the format is unknown, its packages are missing, or the file has the ending of another."""
     if kind not in FORMATS:
         raise UserError(f'--format {kind}: choose from {", ".join(FORMATS)}')
-    if path.suffix != ENDINGS[kind]:
-        raise UserError(f'--out {path}: a file of --format {kind} ends in {ENDINGS[kind]}')
+    if path.suffix != EXPORT_ENDINGS[kind]:
+        raise UserError(f'--out {path}: a file of --format {kind} ends in {EXPORT_ENDINGS[kind]}')
     missing = [name for name in _NEEDED[kind] if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f'--format {kind} needs {", ".join(missing)}: pip install {" ".join(missing)}')

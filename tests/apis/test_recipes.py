@@ -115,7 +115,7 @@ def recipe(tmp_path, toy_root, coco_root, monkeypatch):
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             evaluator.ann_file = f'{toy_root}/annotations/instances_valid.json'
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='RecipeRecorder')]
-        cfg.experiment_name = cfg.visualizer.name = tmp_path.name
+        cfg.experiment_name = tmp_path.name
         cfg.work_dir = str(tmp_path / 'work')
         cfg.env_cfg.mp_cfg.mp_start_method = 'fork'
         return cfg
@@ -153,11 +153,12 @@ def test_training_stops_early(recipe):
     assert recorder.runner.epoch == 2  # of four: the second validation is no better than the first
 
 
-def test_gradients_are_accumulated(recipe):
+def test_gradients_are_accumulated(recipe, recwarn):
     recorder = trained(recipe('Gradient accumulation', ('train_cfg.max_epochs', '1'), items=5))
     steps = [not torch.equal(one, other) for one, other in zip(recorder.weights, recorder.weights[1:])]
     assert len(recorder.shapes) == 5 and recorder.runner.optim_wrapper._accumulative_counts == 4
     assert steps == [False, False, True, True]  # after the fourth batch, and after the rest
+    assert not [warning for warning in recwarn if 'optimizer.step()' in str(warning.message)]
 
 
 def test_frozen_parameters_stay(recipe):
@@ -203,10 +204,11 @@ def test_a_schedule_by_epochs(recipe):
     assert [rates[0] for rates in trained(cfg).rates] == pytest.approx([2e-6, 2e-4, 2e-5, 2e-6])
 
 
-def test_a_schedule_by_iterations(recipe):
+def test_a_schedule_by_iterations(recipe, capfd):
     cfg = recipe('A schedule by iterations', ('train_cfg.max_iters', '3'), ('param_scheduler.0.end', '3'),
                  ('param_scheduler.0.T_max', '3'), ('default_hooks.checkpoint.interval', '2'))
     recorder = trained(cfg)
+    assert 'end of the dataloader' not in ''.join(capfd.readouterr())  # three passes over the data
     assert recorder.runner.iter == 3 and (Path(cfg.work_dir) / 'iter_2.pth').is_file()
     assert [rates[0] for rates in recorder.rates] == pytest.approx([2e-4, 2e-6 + 0.75 * 1.98e-4, 2e-6 + 0.25 * 1.98e-4])
 

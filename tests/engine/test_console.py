@@ -5,7 +5,9 @@ import sys
 import warnings
 
 import pytest
+from mmengine.config import Config
 from mmengine.logging import MMLogger, print_log
+from noisy_training import build
 from torch.utils.data import Dataset
 
 from mmdet.engine import VideoRunner, workers
@@ -95,3 +97,11 @@ def test_workers_do_not_repeat_a_warning(capfd, monkeypatch, persistent):
         assert printed.count(f': {text}') + printed.count(f'- {text}') == 1, printed
     assert 'This DataLoader will create' not in printed
     assert printed.count('num_workers=2: this process may use only 1 CPU cores') == 1
+
+
+def test_runs_of_one_process_write_their_curves_to_their_own_folders(tmp_path):
+    settings = Config.fromfile('configs/_base_/default_runtime.py').visualizer
+    for name in ('first', 'second'):
+        build(tmp_path / name, visualizer=dict(settings),
+              train_cfg=dict(type='ResumableTrainLoop', max_epochs=1)).train()
+        assert len(list((tmp_path / name).glob('*/vis_data/scalars.json'))) == 1, name

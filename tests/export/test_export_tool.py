@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.apis import VideoInferencer, init_model
+from mmdet.apis import VideoInferencer, init_model, load_config, test
 from mmdet.errors import UserError
 from mmdet.export import open_exported
 from tools.export import main
@@ -114,3 +114,11 @@ def test_wrong_arguments_are_reported_before_the_model_is_built(memcnp, tmp_path
     (tmp_path / 'b.pt2').write_text('no archive')
     with pytest.raises(UserError, match=r'b\.pt2: is not a file of tools/export\.py, or is damaged'):
         open_exported(tmp_path / 'b.pt2', 'cpu')
+
+
+@pytest.mark.parametrize('name', ['a.onnx', 'a.pt2'])
+def test_a_test_needs_the_checkpoint(memcnp, tmp_path, name, monkeypatch):
+    (tmp_path / name).write_bytes(b'network')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf'^{name}: is an exported network, .*; give the checkpoint'):
+        test(load_config(memcnp[0]), name)
