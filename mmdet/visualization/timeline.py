@@ -23,12 +23,31 @@ _STYLE = Markup("""<style>
 
 
 @dataclass
+class _Moment:
+    """A frame, counted from 0, and its time in seconds; None: unknown."""
+
+    frame: int
+    time: float | None
+
+    def __str__(self) -> str:
+        return f'frame {self.frame}' if self.time is None else f'{self.time:.1f} s'
+
+
+@dataclass
+class _Run:
+    """The first and the last of successive frames."""
+
+    first: _Moment
+    last: _Moment
+
+
+@dataclass
 class _Track:
-    """Labels with their counts, the sum of the scores, and the first and last frame of each uninterrupted run."""
+    """Labels with their counts, the sum of the scores, and first and last frame of each uninterrupted run."""
 
     labels: Counter[int] = field(default_factory=Counter)
     score: float = 0.0
-    runs: list[list[int]] = field(default_factory=list)
+    runs: list[_Run] = field(default_factory=list)
 
     @property
     def frames(self) -> int:
@@ -49,7 +68,7 @@ class Timeline:
         self._names = class_names
         self._tracks: dict[int, _Track] = {}
         self._frames = 0
-        self._last_time: float | None = None
+        self._whole: _Run | None = None
 
     def add(self, ids: Iterable[int], labels: Iterable[int], scores: Iterable[float],
             time: float | None = None) -> None:
@@ -59,16 +78,17 @@ class Timeline:
             ids, labels, scores: of its objects.
             time: its time in seconds since the start of the video, if known.
         """
+        now = _Moment(self._frames, time)
         for track_id, label, score in zip(ids, labels, scores):
             track = self._tracks.setdefault(track_id, _Track())
             track.labels[label] += 1
             track.score += score
-            if track.runs and track.runs[-1][1] == self._frames - 1:
-                track.runs[-1][1] = self._frames
+            if track.runs and track.runs[-1].last.frame == self._frames - 1:
+                track.runs[-1].last = now
             else:
-                track.runs.append([self._frames, self._frames])
+                track.runs.append(_Run(now, now))
         self._frames += 1
-        self._last_time = time
+        self._whole = _Run(now if self._whole is None else self._whole.first, now)
 
     def __len__(self) -> int:
         """Return the number of tracks."""
@@ -79,16 +99,18 @@ class Timeline:
 
         Colours and texts are those of the drawn video. Names are escaped.
         """
+        if self._whole is None or not self._tracks:
+            return Markup('<p>No object was found.</p>')
         longest = sorted(self._tracks, key=lambda key: -self._tracks[key].frames)[:MOST_ROWS]
         parts = [_STYLE, Markup('<div class="timeline">')]
-        for key in sorted(longest, key=lambda key: (self._tracks[key].runs[0][0], key)):
+        for key in sorted(longest, key=lambda key: (self._tracks[key].runs[0].first.frame, key)):
             parts += self._row(key, self._tracks[key])
         parts.append(Markup('<span></span><div class="axis"><span>{}</span><span>{}</span></div><span></span></div>')
-                     .format(self._moment(0), self._moment(self._frames - 1)))
+                     .format(self._whole.first, self._whole.last))
         if len(longest) < len(self._tracks):
             parts.append(Markup('<p>{} tracks; the {} that are visible longest are shown.</p>').format(
                 len(self._tracks), len(longest)))
-        return Markup('').join(parts) if self._tracks else Markup('<p>No object was found.</p>')
+        return Markup('').join(parts)
 
     def _row(self, key: int, track: _Track) -> list[Markup]:
         label, _ = track.labels.most_common(1)[0]
@@ -96,16 +118,11 @@ class Timeline:
         blue, green, red = color_of(key)
         parts = [Markup('<span>{}</span><div class="row">').format(
             label_texts(key, name, track.score / track.frames)[0])]
-        for first, last in track.runs:
-            left, width = 100 * first / self._frames, 100 * (last + 1 - first) / self._frames
+        for run in track.runs:
+            left = 100 * run.first.frame / self._frames
+            width = 100 * (run.last.frame + 1 - run.first.frame) / self._frames
             bar = Markup('<i style="left:{:.2f}%;width:{:.2f}%;background:rgb({} {} {})" title="{} to {}"></i>')
-            parts.append(bar.format(left, width, red, green, blue, self._moment(first), self._moment(last)))
+            parts.append(bar.format(left, width, red, green, blue, run.first, run.last))
         parts.append(Markup('</div><span>{}</span>').format(
             f'{track.frames} frame' + 's' * (track.frames > 1)))
         return parts
-
-    def _moment(self, frame: int) -> str:
-        """Return the time of a frame; with an unknown frame rate, its number."""
-        if self._last_time is None or self._frames < 2:
-            return f'frame {frame}'
-        return f'{self._last_time * frame / (self._frames - 1):.1f} s'

@@ -162,7 +162,9 @@ def test_json_lines_have_seconds_of_a_given_rate(tmp_path):
 def test_frames_as_json_numpy_and_detections():
     inferencer = VideoInferencer(StubDetector())
     part, = inferencer(clip(1), thresh=0.3)
+    part[0].set_metainfo(dict(time=1 / 3, dropped=2))
     content = json.loads(json.dumps(inferencer.to_json(part[0])))
+    assert content['time'] == 0.333333 and content['dropped'] == 2
     found = part[0].pred_track_instances
     assert json.loads(json.dumps(found.masks)) == [entry['segmentation'] for entry in content['objects']]
     assert content['frame_id'] == 0 and [entry['id'] for entry in content['objects']] == found.instances_id.tolist()

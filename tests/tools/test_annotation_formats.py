@@ -392,7 +392,7 @@ def test_burst(tmp_path, capsys):
     (('sequences', 0, 'track_category_ids', '7'), [3], r'track 7 has the category \[3\]'),
     (('sequences', 0, 'width'), 'x', 'image size'),
     (('sequences', 0, 'segmentations', 0, '1', 'rle'), 'X', r'\(v_1\), frame 0, track 1'),
-    (('sequences', 0, 'segmentations', 1, '7', 'bbox'), [1], 'frame 1, track 7 has neither an rle nor a bbox'),
+    (('sequences', 0, 'segmentations', 1, '7', 'bbox'), [1], 'frame 1, track 7 has no mask, and its bbox'),
     (('sequences', 0, 'track_category_ids'), None, 'has no track_category_ids')])
 def test_damaged_burst_is_one_line(tmp_path, path, value, words):
     content = burst()

@@ -355,7 +355,7 @@ def change(*path, value):
     (change('annotations', 2, 'instance_id', value=7), 'annotation 3 gives its object'),
     (change('annotations', 1, 'image_id', value=99), 'annotation 2: image_id 99'),
     (change('annotations', 1, 'category_id', value=99), 'annotation 2: category_id 99'),
-    (change('annotations', 1, 'segmentation', value=None), 'annotation 2 has no segmentation, and its bbox None'),
+    (change('annotations', 1, 'segmentation', value=None), 'annotation 2 has no mask, and its bbox None'),
     (change('annotations', 1, 'segmentation', value=[[1, 2]]), r'image 2, its annotations\[0\]: a polygon'),
     (change('images', 0, 'frame_id', value=2), 'video 1: frame_id'),
     (change('images', 0, 'frame_id', value='x'), 'image 2: frame_id'),

@@ -47,3 +47,12 @@ def test_without_objects():
     timeline = Timeline()
     timeline.add([], [], [])
     assert timeline.html() == '<p>No object was found.</p>'
+
+
+def test_times_are_those_of_the_frames_at_a_variable_rate():
+    timeline = Timeline(['seal'])
+    for time, ids in ((0.5, [0]), (0.7, [0]), (9.0, []), (9.1, [0])):
+        timeline.add(ids, [0] * len(ids), [0.5] * len(ids), time)
+    html = timeline.html()
+    assert 'title="0.5 s to 0.7 s"' in html and 'title="9.1 s to 9.1 s"' in html
+    assert '<span>0.5 s</span><span>9.1 s</span>' in html

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmdet.datasets.converters.shapes import ObjectMasks, polygon_mask, rectangle
+from mmdet.datasets.converters.shapes import ObjectMasks, box_mask
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
 from mmdet.structures.masks import check_image_size, parse_segmentations
@@ -75,7 +75,4 @@ def _mask(entry: Any, height: int, width: int, where: str) -> tuple[dict, bool]:
         (rle,), _ = parse_segmentations([{'size': [height, width], 'counts': counts}], height, width, where)
         if rle is not None:
             return rle, False
-    if isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box):
-        x, y, w, h = box
-        return polygon_mask(rectangle(x, y, x + w, y + h), height, width, f'{where}, bbox'), True
-    raise UserError(f'{where} has neither an rle nor a bbox of four numbers; check the file')
+    return box_mask(box, height, width, where), True

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mmdet.datasets.coco_file import CocoFile
-from mmdet.datasets.converters.shapes import ObjectMasks, polygon_mask, rectangle
+from mmdet.datasets.converters.shapes import ObjectMasks, box_mask
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
 from mmdet.paths import natural_key
@@ -54,7 +54,8 @@ def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None, crowds_as_o
                 track = _track(coco, annotation, key)
                 _check_category(coco, annotation, first.setdefault(track, annotation))
                 if rle is None:
-                    rle = _box_mask(coco, annotation, images[frame])
+                    rle = box_mask(annotation.get('bbox'), images[frame]['height'], images[frame]['width'],
+                                   f'{coco.path}: annotation {annotation["id"]}')
                     file.rectangles += 1
                 objects.add(track, frame, rle)
         for track, rles in objects.tracks().items():
@@ -90,16 +91,6 @@ def _track(coco: CocoFile, annotation: dict, key: str) -> Hashable:
         raise UserError(f'{coco.path}: annotation {annotation["id"]}: {key} is {str(track)[:60]}, neither an integer '
                         'nor a string; name the right field with --track-key')
     return track
-
-
-def _box_mask(coco: CocoFile, annotation: dict, image: dict) -> dict:
-    """Return the rectangle of an annotation without a mask."""
-    where, box = f'{coco.path}: annotation {annotation["id"]}', annotation.get('bbox')
-    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
-        raise UserError(f'{where} has no segmentation, and its bbox {str(box)[:60]} is not x, y, width, height; give '
-                        'it one of the two')
-    x, y, width, height = box
-    return polygon_mask(rectangle(x, y, x + width, y + height), image['height'], image['width'], f'{where}, bbox')
 
 
 def _check_category(coco: CocoFile, annotation: dict, first: dict) -> None:

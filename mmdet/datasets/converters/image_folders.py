@@ -11,6 +11,13 @@ from mmdet.paths import visible_files
 _IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
+def check_folders(*folders: Path) -> None:
+    """Raise UserError for the first path that is not a folder."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f'{folder} is not a folder; give the folders that hold one folder for each video')
+
+
 def images_by_stem(folder: Path) -> dict[str, Path]:
     """Return the images of a folder by their names without extension, in natural order.
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mmdet.datasets.converters.image_folders import image_size, images_by_stem, size_text
+from mmdet.datasets.converters.image_folders import check_folders, image_size, images_by_stem, size_text
 from mmdet.datasets.converters.shapes import ObjectMasks, crop_mask, ellipse, polygon_mask, rectangle
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError, shortened
@@ -42,9 +42,7 @@ def labelme_to_vis(images: Path, labels: Path, names: Sequence[str] | None = Non
     Raises:
         UserError: a file is damaged, has no image or another size than it, or several shapes have no ``group_id``.
     """
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise UserError(f'{folder} is not a folder; give the folders that hold one folder for each video')
+    check_folders(images, labels)
     folders = [folder for folder in visible_folders(labels) if visible_files(folder, ('.json',))]
     if not folders:
         raise UserError(f'{labels} has no folders with JSON files; they are expected at {labels}/<video>/<frame>.json')

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdet.datasets.converters.image_folders import images_by_stem, open_image, size_text
+from mmdet.datasets.converters.image_folders import check_folders, images_by_stem, open_image, size_text
 from mmdet.datasets.vis_file import VISFile
 from mmdet.errors import UserError
 from mmdet.files import load_json
@@ -56,9 +56,7 @@ def find_videos(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     Raises:
         UserError: a folder is missing, or there are no masks.
     """
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise UserError(f'{folder} is not a folder; give the folders that hold one folder for each video')
+    check_folders(images, masks)
     found = [folder for folder in visible_folders(masks) if visible_files(folder, ('.png',))]
     if not found:
         raise UserError(f'{masks} has no folders with PNG files; masks are expected at {masks}/<video>/<frame>.png')

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mmdet.datasets.converters.image_folders import image_size, images_by_stem, size_text
+from mmdet.datasets.converters.image_folders import check_folders, image_size, images_by_stem, size_text
 from mmdet.datasets.converters.mask_folders import MaskVideo
 from mmdet.datasets.converters.shapes import ObjectMasks
 from mmdet.errors import UserError
@@ -30,9 +30,7 @@ def find_mots(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     Raises:
         UserError: a folder is missing, or there are no annotations.
     """
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise UserError(f'{folder} is not a folder; give the folders that hold one folder for each video')
+    check_folders(images, masks)
     found = {path.stem: path for path in visible_files(masks, ('.txt',))}
     for folder in visible_folders(masks):
         texts = [path for path in (folder / 'gt' / 'gt.txt', folder / 'gt.txt') if path.is_file()]

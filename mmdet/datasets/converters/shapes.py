@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -50,6 +50,24 @@ def polygon_mask(polygon: Sequence[float], height: int, width: int, where: str) 
     (rle,), _ = parse_segmentations([[list(polygon)]], height, width, where)
     assert rle is not None
     return rle
+
+
+def box_mask(box: Any, height: int, width: int, where: str) -> dict:
+    """Return the compressed RLE of the rectangle of an annotation that has no mask.
+
+    Args:
+        box: its ``bbox``, which should be a list x, y, width, height in pixels.
+        height, width: size of the image.
+        where: begin of the message.
+
+    Raises:
+        UserError: the box is not a list of four finite numbers.
+    """
+    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
+        raise UserError(f'{where} has no mask, and its bbox {str(box)[:60]} is not x, y, width, height; give it one of '
+                        'the two')
+    x, y, w, h = box
+    return polygon_mask(rectangle(x, y, x + w, y + h), height, width, f'{where}, bbox')
 
 
 def crop_mask(crop: np.ndarray, left: int, top: int, height: int, width: int, where: str) -> dict:

@@ -32,6 +32,8 @@ class ProgressHook(Hook):
         rate = self._frames * runner.world_size / max(elapsed, 1e-9)
         self._bar.set_postfix_str(f'{rate:.1f} frames/s', refresh=False)
         self._bar.update(len(outputs))
+        if self._bar.n >= self._bar.total:
+            self._bar.close()  # before the scores are printed, below which the bar would be repeated
 
     def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:
         if mode != 'train':
