@@ -7,15 +7,13 @@ dataclasses: they are flattened to tensors here; all other values in them are pa
 """
 from __future__ import annotations
 
-import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
@@ -23,9 +21,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import TreeSpec, register_dataclass, tree_flatten, tree_unflatten
 
 from mmdet.errors import UserError
-from mmdet.ops.device import InPlace, capturing
+from mmdet.models.graph_capture import Recorder, SharedMemory, warm_up
 
 _DEVICES = ('cuda',)  # tests add the CPU, where operators are recorded instead of graphs
+_FREE_SHARE = 1 / 3  # of the GPU's memory: with less, no further graph is captured for training
 
 
 @dataclass(frozen=True)
@@ -66,61 +65,6 @@ def _without_autocast_cache() -> torch.autocast:
     return torch.autocast('cuda', dtype, enabled, cache_enabled=False)
 
 
-class _Recorder:
-    """Capture code as a sequence of CUDA graphs with calls between them; see ``call_outside_graphs``.
-
-    Args:
-        options: options of ``torch.cuda.graph``.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-        self.steps: list[Callable[[], object]] = []
-
-    @contextmanager
-    def record(self) -> Iterator[None]:
-        """Capture the code in the context as ``steps``."""
-        # the garbage collector could destroy graphs of another model, which CUDA does not permit during a capture
-        collects = gc.isenabled()
-        gc.disable()
-        self._begin()
-        try:
-            with capturing(self._split):
-                yield
-        finally:
-            self._end()
-            if collects:
-                gc.enable()
-
-    def _begin(self) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        self._context = torch.cuda.graph(self._graph, **self.options)
-        self._context.__enter__()
-
-    def _end(self) -> None:
-        self._context.__exit__(None, None, None)
-        self.steps.append(self._graph.replay)
-
-    def _split(self, function: InPlace, tensor: Tensor) -> None:
-        self._end()
-        self.steps.append(partial(function, tensor))
-        self._begin()
-
-
-def _warm_up(run: Callable[[], object], times: int) -> torch.cuda.Stream:
-    """Call a function on a side stream, as required before a capture, and return the stream.
-
-    Calls outside of graphs are skipped, since other processes may not capture at the same step.
-    """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), capturing(lambda function, tensor: None):
-        for _ in range(times):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    return stream
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Testing
 
@@ -137,16 +81,18 @@ class _InferenceGraph(NamedTuple):
 class InferenceGraphs:
     """Run fixed-shape functions without gradients; from the second call with the same shapes on as a CUDA graph.
 
-    The results of a graph are copied, because its next replay may be launched before they are used. Copies and pickles
-    of an object contain no graphs, which depend on the addresses of the captured tensors.
+    The results of a graph are copied right after its replay, because the next one, which may be launched before they
+    are used, overwrites them. For the same reason the graphs share their memory, and one object must be used on one
+    stream. Copies and pickles of an object contain no graphs, which depend on the addresses of the captured tensors.
 
     Args:
-        max_graphs: maximum number of graphs; the least recently used one and its memory are freed first.
+        max_graphs: maximum number of graphs; the least recently used one is freed first, its memory for the others.
     """
 
     def __init__(self, max_graphs: int = 8) -> None:
         self.max_graphs = max_graphs
         self._graphs: OrderedDict[Hashable, _InferenceGraph] = OrderedDict()
+        self._memory = SharedMemory()
         self._seen: set[Hashable] = set()
 
     def __reduce__(self) -> tuple:
@@ -155,6 +101,7 @@ class InferenceGraphs:
     def clear(self) -> None:
         """Free all graphs; necessary after a tensor that they read was replaced."""
         self._graphs.clear()
+        self._memory.renew()
         self._seen.clear()
 
     def run(self, function: Callable[..., Any], *args: object) -> Any:
@@ -184,17 +131,17 @@ class InferenceGraphs:
             step()
         return graph.structure.fill([output.clone() for output in graph.outputs])
 
-    @staticmethod
-    def _capture(function: Callable[..., object], structure: _Structure, tensors: Sequence[Tensor]) -> _InferenceGraph:
+    def _capture(self, function: Callable[..., object], structure: _Structure,
+                 tensors: Sequence[Tensor]) -> _InferenceGraph:
         static_inputs = [tensor.clone() for tensor in tensors]
 
         def run() -> object:
             with _without_autocast_cache():
                 return function(*structure.fill(static_inputs))
 
-        _warm_up(run, times=1)
-        # thread_local: other threads may make CUDA calls, such as a data loader that pins memory, or another model
-        recorder = _Recorder(capture_error_mode='thread_local')
+        options = self._memory.options()
+        warm_up(run, 1, options['stream'])
+        recorder = Recorder(**options)
         with recorder.record():
             output = run()
         return _InferenceGraph(recorder.steps, static_inputs, *_Structure.of(output))
@@ -212,9 +159,16 @@ class TrainingGraphs:
     buffers of its module in place, but no other tensor that existed before the call. Weights may change in place
     between calls; graphs of weights that moved to another address are freed. Random numbers differ between calls.
 
-    The backward pass of a call must precede the next call of the same method, since activations of all its shapes share
-    a memory pool. Methods are distinguished by their qualified names, so use one object per module. Copies and pickles
-    of an object contain no graphs.
+    The backward pass of a call must precede the next call of the same method, since its shapes share their memory.
+    Outputs and gradients of inputs are valid until that call, too; losses that are logged later must be copied, as
+    ``parse_losses`` of mmengine does by ``mean``. Different methods share no memory, since the backbone's activations
+    must survive both passes of the head.
+
+    Shapes that are rare, or occur first when less than a third of the GPU's memory is free, run without a graph: graphs
+    keep their memory, and steps without graphs need theirs in addition.
+
+    Methods are distinguished by their qualified names, so use one object per module. Copies and pickles of an object
+    contain no graphs.
 
     Args:
         max_graphs: maximum number of graphs of a method; further shapes run without a graph.
@@ -224,6 +178,7 @@ class TrainingGraphs:
     def __init__(self, max_graphs: int = 8, first_calls: int = 2) -> None:
         self.max_graphs, self.first_calls = max_graphs, first_calls
         self._methods: dict[str, _Method] = {}
+        self._full = False  # too little memory was free for a capture
 
     def __reduce__(self) -> tuple:
         return type(self), (self.max_graphs, self.first_calls)
@@ -250,14 +205,28 @@ class TrainingGraphs:
         graph = state.graphs.get(key)
         if graph is not None and not graph.fits():
             state.graphs.clear()
+            state.memory.renew()
             graph = None
         if graph is None:
             calls = state.calls[key] = state.calls.get(key, 0) + 1
-            if calls <= self.first_calls or len(state.graphs) >= self.max_graphs:
+            if calls <= self.first_calls or len(state.graphs) >= self.max_graphs or self._full:
                 return method(*args)
             with torch.cuda.device(tensors[0].device):
+                if not self._has_room():
+                    return method(*args)
                 graph = state.graphs[key] = _capture(state, owner, method, structure, tensors)
         return graph.structure.fill(_Replay.apply(graph, *tensors, *graph.parameters))
+
+    def _has_room(self) -> bool:
+        """Return whether enough memory of the current GPU is free for a capture; if not, no other is tried."""
+        torch.cuda.empty_cache()  # as a capture does; the memory that PyTorch has cached does not count as free
+        free, total = torch.cuda.mem_get_info()
+        self._full = free < _FREE_SHARE * total
+        if self._full:
+            print_log(f'graph_training: {free / 2 ** 30:.1f} of {total / 2 ** 30:.1f} GiB of GPU memory are free, less '
+                      'than a third; from now on, batches of other shapes than before run without CUDA graphs',
+                      logger='current')
+        return not self._full
 
 
 @dataclass
@@ -266,7 +235,7 @@ class _Method:
 
     graphs: dict[Hashable, _TrainingGraph] = field(default_factory=dict)
     calls: dict[Hashable, int] = field(default_factory=dict)
-    pool: Any = field(default_factory=torch.cuda.graph_pool_handle)
+    memory: SharedMemory = field(default_factory=SharedMemory)
     turn: int = 0  # number of forward passes so far
 
 
@@ -369,11 +338,10 @@ def _capture(state: _Method, owner: nn.Module, method: Callable[..., Any], struc
 
     read = [*owner.parameters(), *owner.buffers()]
     values = [tensor.detach().clone() for tensor in read]
+    options = state.memory.options()
     with torch.random.fork_rng([torch.cuda.current_device()]):
-        stream = _warm_up(both_passes, times=2)
-    # thread_local: threads of data loaders may make CUDA calls
-    options = dict(pool=state.pool, stream=stream, capture_error_mode='thread_local')
-    forward, backward = _Recorder(**options), _Recorder(**options)
+        warm_up(both_passes, 2, options['stream'])
+    forward, backward = Recorder(**options), Recorder(**options)
     with forward.record():
         outputs, output_structure = run()
     with backward.record():

@@ -51,11 +51,13 @@ def _record(graph: RecordedGraph, **options: object) -> Iterator[None]:
 
 def use_recorded_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets code that captures CUDA graphs run on the CPU."""
-    stream = SimpleNamespace(wait_stream=lambda other: None)
+    def stream() -> SimpleNamespace:
+        return SimpleNamespace(wait_stream=lambda other: None)
+
     for name, value in dict(
-            CUDAGraph=RecordedGraph, graph=_record, Stream=lambda: stream, current_stream=lambda: stream,
+            CUDAGraph=RecordedGraph, graph=_record, Stream=stream, current_stream=stream,
             stream=lambda chosen: nullcontext(), device=lambda chosen: nullcontext(), current_device=lambda: 0,
-            graph_pool_handle=lambda: None).items():
+            graph_pool_handle=object, empty_cache=lambda: None, mem_get_info=lambda: (1, 1)).items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(cuda_graphs, '_DEVICES', ('cuda', 'cpu'))
     monkeypatch.setattr(torch.random, 'fork_rng', lambda devices: _keep_seed())

@@ -111,6 +111,27 @@ def test_memory_does_not_grow_with_the_number_of_slots(monkeypatch, parts, captu
         assert max(saved) <= max(small, given[4].numel())
 
 
+@pytest.mark.cuda
+def test_peak_memory_on_a_gpu_does_not_grow_with_the_number_of_slots():
+    """8 images of 640 × 360 with 12 and 48 objects of 36 slots each; all logits would take 0.8 and 3.2 GB a tensor."""
+    def peak(num_slots: int) -> int:
+        mask_map = torch.randn(8, 32, 180, 320, device='cuda', requires_grad=True)
+        coefficients = torch.randn(8, num_slots, 32, device='cuda', requires_grad=True)
+        boxes = torch.tensor([20.0, 20.0, 90.0, 60.0], device='cuda').expand(8, num_slots, 4)
+        kept = torch.ones(8, num_slots, dtype=torch.bool, device='cuda')
+        gt_masks = torch.ones(8, 4, 180, 320, dtype=torch.bool, device='cuda')
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        with capturing(lambda function, tensor: None):
+            losses = coefficient_mask_loss(mask_map, coefficients, boxes, kept, gt_masks, kept.long(), kept.float())
+            losses.sum().backward()
+        return torch.cuda.max_memory_allocated() - before
+
+    small, large = peak(12 * 36), peak(48 * 36)
+    assert large < 1.5 * small
+    assert large < 800 * 2 ** 20
+
+
 def test_portions_are_whole_images_or_slots_of_one_image(monkeypatch):
     monkeypatch.setattr(coefficient_mask, '_PIXELS_AT_ONCE', 24)
 

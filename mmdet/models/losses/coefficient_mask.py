@@ -117,7 +117,7 @@ class _BoxSums(torch.autograd.Function):
         # float32, since the products of many slots are added up
         grad_map = torch.zeros_like(flat, dtype=grad.dtype)
         grad_coefficients = torch.empty_like(coefficients)
-        channels = flat.shape[1]
+        channels, height, width = mask_map.shape[1:]
         with torch.autocast(mask_map.device.type, enabled=False):
             for images, slots, pixels in _Pixels.of_slots(*ctx.saved_tensors, *ctx.options):
                 probs, target = pixels.logits.sigmoid(), pixels.target
@@ -129,7 +129,7 @@ class _BoxSums(torch.autograd.Function):
                 for part in range(parts ** 2):
                     mine = slope
                     if parts > 1:
-                        mine = slope * pixels_of_part(bboxes[images, slots], *slope.shape[2:], part, parts)
+                        mine = slope * pixels_of_part(bboxes[images, slots], height, width, part, parts)
                     mine = mine.flatten(2)
                     columns = slice(part * channels, (part + 1) * channels)
                     grad_coefficients[images, slots, columns] = mine @ flat[images].transpose(1, 2)
