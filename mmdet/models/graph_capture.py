@@ -75,7 +75,7 @@ class SharedMemory:
     """
 
     def __init__(self) -> None:
-        self._stream: torch.cuda.Stream | None = None
+        self._streams: dict[int, torch.cuda.Stream] = {}  # by GPU, since a module may move to another one
         self._pool: Any = None
 
     def renew(self) -> None:
@@ -84,12 +84,13 @@ class SharedMemory:
 
     def options(self) -> dict[str, Any]:
         """Return options of ``torch.cuda.graph`` for a capture on the current device."""
-        if self._stream is None:
-            self._stream = torch.cuda.Stream()
+        device = torch.cuda.current_device()
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream()
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         # thread_local: other threads may make CUDA calls, such as a data loader that pins memory, or another model
-        return dict(stream=self._stream, pool=self._pool, capture_error_mode='thread_local')
+        return dict(stream=self._streams[device], pool=self._pool, capture_error_mode='thread_local')
 
 
 def warm_up(run: Callable[[], object], times: int, stream: torch.cuda.Stream) -> None:
