@@ -48,7 +48,7 @@ class VISFile:
                                         'videos': [], 'annotations': []}
         self.notes: list[str] = []
         self.warnings: list[str] = []
-        self.rectangles = self._invisible = 0
+        self.rectangles = self._invisible = self._empty = 0
 
     def add_video(self, file_names: Sequence[str], height: int, width: int) -> int:
         """Add a video whose frames have the given size in pixels; return its id."""
@@ -77,6 +77,7 @@ class VISFile:
         if not any(areas):
             self._invisible += 1
             return False
+        self._empty += sum(rle is not None and not area for rle, area in zip(rles, areas))
         annotations.append({
             'id': len(annotations) + 1, 'video_id': video['id'], 'category_id': category_id, 'iscrowd': iscrowd,
             'height': size[0], 'width': size[1], 'length': len(rles),
@@ -105,6 +106,9 @@ class VISFile:
         if self._invisible:
             notes.append(f'{self._invisible} objects are left out, since they have no pixel inside the image in any '
                          'frame')
+        if self._empty:
+            notes.append(f'{self._empty} masks of other objects are left out, since they have no pixel inside the '
+                         'image')
         lines = [*_limited('warning', self.warnings), *_limited('note', notes)]
         return '\n'.join([*lines, f'{path}: {self.summary()}'])
 

@@ -98,7 +98,7 @@ def test_shapes_of_cvat_without_tracks_are_one_line(tmp_path):
     content = cvat_coco()
     del content['annotations'][2]['attributes']['track_id']
     (tmp_path / 'coco.json').write_text(json.dumps(content))
-    refuse(tmp_path, 'annotation 3: track_id is None', 'cocoframes2yvis', tmp_path / 'coco.json')
+    refuse(tmp_path, 'annotation 3 has no track_id; make it part of a track', 'cocoframes2yvis', tmp_path / 'coco.json')
     for annotation in content['annotations']:
         annotation['attributes'] = {}
     (tmp_path / 'coco.json').write_text(json.dumps(content))

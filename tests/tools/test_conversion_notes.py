@@ -116,3 +116,32 @@ def test_compressed_json_is_one_line(tmp_path):
     (tmp_path / 'a.json').write_bytes(b'\x1f\x8b\x08')
     with pytest.raises(UserError, match='compressed by gzip; unpack it'):
         load_json(tmp_path / 'a.json')
+
+
+def coco_of(tracks, **image):
+    """Return COCO JSON of two frames with a polygon for each track id, the last of them outside the image."""
+    shapes = [[2, 3, 9, 3, 9, 8, 2, 8]] * (len(tracks) - 1) + [[90, 90, 95, 90, 95, 99]]
+    return dict(
+        images=[dict(id=number, file_name=f'{VIDEO}/{number}.jpg', height=HEIGHT, width=WIDTH) | image
+                for number in (0, 1)],
+        annotations=[dict(id=number, image_id=min(number, 1), category_id=0, segmentation=[shape],
+                          attributes={} if track is None else dict(track_id=track))
+                     for number, (track, shape) in enumerate(zip(tracks, shapes))],
+        categories=[dict(id=0, name='Käfer')])
+
+
+def test_ids_from_0_and_floats_and_masks_outside_the_image(tmp_path, capsys):
+    (tmp_path / 'coco.json').write_text(json.dumps(coco_of([0.0, 0])), encoding='utf-8-sig')
+    content = convert(tmp_path, 'cocoframes2yvis', tmp_path / 'coco.json')
+    assert [(entry['category_id'], entry['areas']) for entry in content['annotations']] == [(0, [35, None])]
+    assert 'note: 1 masks of other objects are left out' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    (coco_of([3, None]), 'annotation 1 has no track_id; make it part of a track'),
+    (coco_of([0.5, 1]), r'annotation 0: track_id is 0\.5, neither an integer nor a string'),
+    (coco_of([1, 1], video_id=4, file_name='v\\1.jpg'), 'of image 0 has backslashes; write slashes')])
+def test_annotations_without_a_track_and_windows_paths_are_one_line(tmp_path, content, words):
+    (tmp_path / 'coco.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match=words):
+        convert(tmp_path, 'cocoframes2yvis', tmp_path / 'coco.json')

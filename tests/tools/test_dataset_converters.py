@@ -350,7 +350,7 @@ def change(*path, value):
 
 
 @pytest.mark.parametrize('damage, words', [
-    (change('annotations', 1, 'instance_id', value=None), 'annotation 2: instance_id is None'),
+    (change('annotations', 1, 'instance_id', value=None), 'annotation 2 has no instance_id; make it part'),
     (change('annotations', 1, 'category_id', value=4), 'annotation 2 gives its object the category 4, annotation 1 9'),
     (change('annotations', 2, 'instance_id', value=7), 'annotation 3 gives its object'),
     (change('annotations', 1, 'image_id', value=99), 'annotation 2: image_id 99'),

@@ -87,6 +87,11 @@ def _field(annotation: dict, key: str) -> Any:
 
 def _track(coco: CocoFile, annotation: dict, key: str) -> Hashable:
     track = _field(annotation, key)
+    if track is None:
+        raise UserError(f'{coco.path}: annotation {annotation["id"]} has no {key}; make it part of a track in the '
+                        'annotation tool, delete it, or name the right field with --track-key')
+    if isinstance(track, float) and track.is_integer():  # as tables with missing values write integers
+        return int(track)
     if not isinstance(track, (int, str)) or isinstance(track, bool):
         raise UserError(f'{coco.path}: annotation {annotation["id"]}: {key} is {str(track)[:60]}, neither an integer '
                         'nor a string; name the right field with --track-key')
@@ -109,12 +114,12 @@ def _videos(coco: CocoFile) -> dict[Hashable, list[int]]:
     single = all(image.get('video_id') is None and '/' not in image['file_name'] for image in coco.images.values())
     frames_of: dict[Hashable, list[tuple]] = {}
     for ident, image in coco.images.items():
+        if '\\' in image['file_name']:
+            raise UserError(f'{coco.path}: the file_name {image["file_name"]!r} of image {ident} has backslashes; '
+                            'write slashes between folders')
         video = image.get('video_id')
         if video is None:
             video = image['file_name'].rpartition('/')[0]
-            if '\\' in image['file_name']:
-                raise UserError(f'{coco.path}: image {ident} has no video_id, and its file_name {image["file_name"]!r} '
-                                'has backslashes; write slashes between folders')
             if not video and not single:
                 raise UserError(f'{coco.path}: image {ident} has no video_id, and its file_name {image["file_name"]!r} '
                                 'has no folder that could name the video; add video_id')
