@@ -140,6 +140,9 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
     def run(video: str | None, model: str, score: float, classes: list[str] | None,
             progress: Any = gradio.Progress()) -> Iterator[list]:  # noqa: B008 (how Gradio passes it)
         show = gradio.update
+        # nothing of the previous video stays, neither during processing nor beside an error
+        yield [show(value=None, visible=False), show(value=None, visible=True), '',
+               *[show(value=None, interactive=False)] * 2, '']
         try:
             if not video:
                 raise UserError('choose or record a video first')

@@ -240,6 +240,12 @@ def test_faults(data, tmp_path, monkeypatch, arguments, words):
         write_report(data / 'truth.json', data / 'result.json', tmp_path, **arguments)
 
 
+def test_an_output_that_cannot_be_written_is_refused_first(data, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match=r'--out .*file: .*index\.html cannot be written'):
+        write_report('missing.json', data / 'result.json', tmp_path / 'file')
+
+
 @pytest.mark.parametrize('crowds', [False, True])
 def test_annotations_without_ground_truth(data, tmp_path, crowds):
     truth = json.loads((data / 'truth.json').read_text())
