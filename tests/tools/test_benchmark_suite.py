@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmdet.errors import UserError
 from tools.analysis_tools import benchmark
 from tools.analysis_tools.measures import comparison, hardware, suite
 from tools.analysis_tools.measures.growth_plot import growth_figure
-from tools.analysis_tools.measures.kernels import Ceilings
+from tools.analysis_tools.measures.kernels import Ceilings, count_operations
 
 
 def row(what='step', median=10.0, spread=1.0, **settings):
@@ -60,8 +61,23 @@ def test_floor_is_the_slower_of_bytes_and_operations():
     assert ceilings.floor(4, 3_000_000_000, torch.float32) == pytest.approx(3.0)
 
 
+def test_operations_of_products_convolutions_and_attention_are_counted():
+    a, b = torch.ones(3, 5), torch.ones(5, 7)
+    assert count_operations(lambda: a @ b) == 2 * 3 * 5 * 7
+    image, weight = torch.ones(1, 2, 6, 6), torch.ones(4, 2, 3, 3)
+    assert count_operations(lambda: F.conv2d(image, weight)) == 2 * 16 * 4 * 2 * 9
+    queries = torch.ones(2, 3, 8, 4)  # 2·3 heads, 8 tokens of 4 channels
+    with torch.no_grad():
+        assert count_operations(lambda: F.scaled_dot_product_attention(queries, queries, queries)) == 4 * 6 * 64 * 4
+
+
 def test_every_path_of_the_command_is_in_the_suite():
     assert tuple(suite.MEASURES) == benchmark.PATHS
+
+
+def test_the_page_of_benchmarks_has_a_row_for_every_path():
+    rows = [line for line in (suite.ROOT / 'docs/benchmarks.md').read_text().splitlines() if line.startswith('| `')]
+    assert [path for path in benchmark.PATHS if not any(f'`{path}`' in row for row in rows)] == []
 
 
 def test_a_file_compared_with_itself_has_not_changed(measured, capsys):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mmdet.ops import spatial_correlation_sample
 from mmdet.ops.correlation import correlation_reference
@@ -124,12 +124,22 @@ def bench_network(bench: Bench, cfg: Config, ceilings: Ceilings, frames: int, si
         with torch.autocast(bench.device.type, dtype, enabled=precision == 'amp'):
             model.bbox_head(model.extract_feat(images))
 
-    with FlopCounterMode(display=False) as counter:
-        run()
+    operations = count_operations(run)
     bench.time(run, 'network, eager', frames, frames=frames, size=f'{size[0]}x{size[1]}', precision=precision)
-    operations = counter.get_total_flops()
     moved = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), images))
     bench.rows[-1].update(bytes=moved, operations=operations, floor_ms=ceilings.floor(moved, operations, dtype))
+
+
+def count_operations(function: Callable[[], object]) -> int:
+    """Return the multiplications and additions of the matrix products, convolutions and attention of a call."""
+    # PyTorch counts attention on GPUs only
+    def attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    counted = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with FlopCounterMode(display=False, custom_mapping=counted) as counter:
+        function()
+    return counter.get_total_flops()
 
 
 def bench_correlation(bench: Bench, shape: Sequence[int], ceilings: Ceilings, plain: bool) -> None:

@@ -228,7 +228,9 @@ def bench_loading(bench: Bench, cfg: Config, args: Namespace) -> None:
         try:
             with closing(_batches(loader, model, preprocessor)) as batches:
                 step = partial(_loaded_step, model, optim, preprocessor, batches)
-                for _ in range(2 * cfg.train_dataloader.num_workers):  # batches loaded before the first step
+                # batches loaded before the first step; with graphs, until most of the shapes were captured
+                untimed = max(2 * cfg.train_dataloader.num_workers, 4 * bench.train_repeats if graphs else 0)
+                for _ in range(untimed):
                     step()
                 bench.time(step, 'training with loading', pairs * get_world_size(), at_least=4 * bench.train_repeats,
                            mean=True, GPUs=get_world_size(), pairs=pairs, workers=cfg.train_dataloader.num_workers,
