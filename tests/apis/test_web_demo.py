@@ -203,6 +203,8 @@ def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
         assert rows == min(100, len(json.loads(expected)))
         assert Path(job.result(timeout=WAITED)[4]['value']).read_text() == expected
         assert f'{FRAMES} frames' in browser.run('return document.querySelector("#summary").innerText')
+        _, _, timeline, *files, summary = job.outputs()[0]  # the page is cleared first
+        assert timeline == summary == '' and not any(file['interactive'] for file in files)
         # the webcam: recorded by the browser, then processed
         user = User(browser, page)
         browser.click('#video [aria-label="Capture from camera"]')
