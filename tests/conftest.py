@@ -56,6 +56,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             has_triton.cache_clear()  # it caches whether there is a GPU
 
 
+@pytest.fixture(scope='session', autouse=True)
+def no_layout_of_configs() -> Iterator[None]:
+    """Configs are written without YAPF's layout, which takes most of the time of a training of two steps."""
+    from yapf.yapflib import yapf_api
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', lambda text, **options: (text, False))
+        yield
+
+
 @pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest, exact_float32: None) -> str:
     """Each device in turn, in float32 without TF32."""

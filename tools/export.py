@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.apis import init_model, load_config
     from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
     from mmdet.checkpoint.reading import EXPORT_ENDINGS
-    from mmdet.export import TOLERANCE, export_network, frame_network
+    from mmdet.export import TOLERANCE, detector_name, export_network, frame_network
     from mmdet.export.writing import check_format
     from mmdet.files import check_writable
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None) -> int:
     height, width = args.size or _test_size(cfg)
     images = _example(model.data_preprocessor, height, width, args.image)
     preprocessor = model.data_preprocessor
-    metadata = dict(detector=type(model).__name__, config=Path(args.config).name, dataset_meta=model.dataset_meta,
+    metadata = dict(detector=detector_name(model), config=Path(args.config).name, dataset_meta=model.dataset_meta,
                     mean=preprocessor.mean.flatten().tolist(), std=preprocessor.std.flatten().tolist(),
                     bgr_to_rgb=preprocessor.bgr_to_rgb)
     print(f'Exporting {type(model).__name__} for inputs of {"" if args.fixed_size else "variable size, for example "}'

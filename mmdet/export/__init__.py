@@ -12,8 +12,8 @@ Called by tools/export.py and :class:`mmdet.apis.VideoInferencer`; ``docs/export
 from mmdet.export.comparison import TOLERANCE, Difference, compare
 from mmdet.export.detectors import use_exported
 from mmdet.export.exported_network import open_exported
-from mmdet.export.networks import frame_network
+from mmdet.export.networks import detector_name, frame_network
 from mmdet.export.writing import FORMATS, export_network
 
-__all__ = ['FORMATS', 'TOLERANCE', 'Difference', 'compare', 'export_network', 'frame_network', 'open_exported',
-           'use_exported']
+__all__ = ['FORMATS', 'TOLERANCE', 'Difference', 'compare', 'detector_name', 'export_network', 'frame_network',
+           'open_exported', 'use_exported']

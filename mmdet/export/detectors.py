@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserError
 from mmdet.export.exported_network import ExportedNetwork
+from mmdet.export.networks import detector_name
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead, DeviceDetections, FrameGeometry
 from mmdet.models.detectors import VidEoMT
 from mmdet.models.detectors.single_stage import SingleStageDetector
@@ -75,7 +76,7 @@ def use_exported(detector: nn.Module, network: ExportedNetwork) -> None:
     Raises:
         UserError: the network is that of another kind of detector.
     """
-    kind = type(detector).__name__
+    kind = detector_name(detector)
     if network.metadata.get('detector') != kind:
         raise UserError(f'{shown(network.path)}: holds the network of {network.metadata.get("detector")}, and the '
                         f"config's detector is {kind}; give the config from which it was exported")

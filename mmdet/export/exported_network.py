@@ -39,7 +39,7 @@ class ExportedNetwork:
         """Compute the outputs, named ``metadata['outputs']``, of the inputs, named ``metadata['inputs']``.
 
         Raises:
-            UserError: the file was exported for other sizes.
+            UserError: the file was exported for other sizes, or from another config.
         """
         height, width = images.shape[-2:]
         size, least, most = (self.metadata[name] for name in ('size', 'least', 'most'))
@@ -49,7 +49,14 @@ class ExportedNetwork:
         if size is None and not (least <= min(height, width) and max(height, width) <= most):
             raise UserError(f'{shown(self.path)}: takes heights and widths from {least} to {most} pixels, and the '
                             f'video needs {width}x{height}; export with --size {height} {width} --fixed_size')
-        return tuple(self._run(images, *others))
+        try:
+            return tuple(self._run(images, *others))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of onnxruntime or torch, about the number or the shapes of the inputs
+            reason = (str(error).splitlines() or [''])[0][:150]
+            raise UserError(f'{shown(self.path)}: cannot run with these inputs ({type(error).__name__}: {reason}); '
+                            'give the config from which it was exported') from error
 
 
 def open_exported(path: str | os.PathLike, device: str | torch.device) -> ExportedNetwork:

@@ -111,6 +111,12 @@ class QueryNetwork(FrameNetwork):
         return [output[0] for output in outputs]
 
 
+def detector_name(detector: nn.Module) -> str:
+    """Return the names of the classes of a detector and its head, by which a file is compared with a config."""
+    head = getattr(detector, 'bbox_head', None)
+    return type(detector).__name__ + (f' with {type(head).__name__}' if head is not None else '')
+
+
 def frame_network(detector: nn.Module) -> FrameNetwork:
     """Return the part of a detector that is exported, in evaluation mode.
 

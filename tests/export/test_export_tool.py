@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.apis import VideoInferencer, init_model, load_config, test
+from mmdet import apis
+from mmdet.apis import VideoInferencer, init_model, load_config
 from mmdet.errors import UserError
 from mmdet.export import open_exported
 from tools.export import main
@@ -93,6 +94,9 @@ def test_videomt_by_torch_for_all_sizes(videomt, toy_root, tmp_path):
     assert_equal_results(results(*videomt, toy_root), results(videomt[0], out, toy_root))
     with pytest.raises(UserError, match='takes heights and widths from 64 to 4096 pixels'):
         open_exported(out, 'cpu')(torch.zeros(1, 3, 32, 64))
+    other = load_config(videomt[0], [('model.head.num_queries', '4')])
+    with pytest.raises(UserError, match=r'videomt\.pt2: cannot run with these inputs \(.*\); give the config'):
+        results(other, out, toy_root)
 
 
 @needs_onnx
@@ -121,4 +125,4 @@ def test_a_test_needs_the_checkpoint(memcnp, tmp_path, name, monkeypatch):
     (tmp_path / name).write_bytes(b'network')
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf'^{name}: is an exported network, .*; give the checkpoint'):
-        test(load_config(memcnp[0]), name)
+        apis.test(load_config(memcnp[0]), name)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmdet.errors import UserError
-from mmdet.export import compare, frame_network
+from mmdet.export import compare, detector_name, frame_network
 from mmdet.export.comparison import Difference
 from mmdet.models.backbones.query_vit import _cubic_matrix, _resize_matrix
 from mmdet.models.task_modules.points import drop_padding, topk_per_level
@@ -111,6 +111,12 @@ def test_detections_in_another_order_are_compared_with_the_nearest():
     assert compare(network, (rows, masks), moved).largest['rows'] == pytest.approx(0.01)
     moved[0][0, 0, 4] = 0  # a detection is missing
     assert not compare(network, (rows, masks), moved).within()
+
+
+def test_names_of_detectors_tell_heads_apart():
+    names = [detector_name(build()) for build in (lambda: build_memcnp(**SMALL), lambda: build_sipmask(**SMALL))]
+    assert names == ['SipMaskMem with CNPContrastHead', 'SipMaskMem with SipMaskHead']
+    assert detector_name(golden_videomt()) == 'VidEoMT'
 
 
 def test_other_detectors_are_refused():
