@@ -78,28 +78,39 @@ def test_the_wheel_holds_the_files_of_the_project(wheel):
     assert not {name for name in names if not name.startswith(('mmdet/', 'memcnp_vis-'))}  # nothing else at the top
 
 
+# the entry points of several commands, one after the other, so that PyTorch is imported once
+IN_TURN = """
+import json, sys
+from mmdet import commands
+for function, *words in json.loads(sys.argv[1]):
+    sys.argv = [f'memcnp-{function}', *words]
+    try:
+        getattr(commands, function)()
+    except SystemExit as end:
+        print(f'{function} ended with {end.code}', flush=True)
+"""
+
+
 @pytest.mark.slow
 def test_the_commands_work_from_any_folder(environment, tmp_path):
-    done = call(environment, tmp_path, 'memcnp-video', 'data/shapes.mp4', 'memcnp_toy_textured',
-                'checkpoints/memcnp_toy_textured.pth', '--end', 2, '--outputs', 'json', '--thresh', 0.1)
-    assert done.returncode == 0, done.stderr
-    result = tmp_path / 'demo_output/shapes.json'
-    tracks = json.loads(result.read_text())
-    assert tracks and 'shapes, 2 frames' in done.stdout
-    size = next(mask['size'] for track in tracks for mask in track['segmentations'] if mask)
-    assert size == [270, 480]
-
+    mask = dict(size=[270, 480], counts=[270 * 100 + 100, 50, 270 * 380 - 150])
     truth = dict(categories=[dict(id=number, name=str(number)) for number in range(1, 7)],
                  videos=[dict(id=1, height=270, width=480, file_names=['0.png', '1.png'])],
-                 annotations=[dict(id=1, video_id=1, category_id=tracks[0]['category_id'], iscrowd=0, areas=[9, 9],
-                                   bboxes=[[0, 0, 3, 3]] * 2, segmentations=tracks[0]['segmentations'])])
+                 annotations=[dict(id=1, video_id=1, category_id=1, iscrowd=0, areas=[50, 50],
+                                   bboxes=[[100, 100, 1, 50]] * 2, segmentations=[mask, mask])])
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
-    done = call(environment, tmp_path, 'memcnp-eval', result, 'truth.json')
-    assert done.returncode == 0 and 'AP50' in done.stdout, done.stderr
-
-    done = call(environment, tmp_path, 'memcnp-train', 'memcnp_toy', '--gpus', 0)
-    assert done.returncode == 2 and done.stderr.count('\n') == 1, done.stderr
-    assert 'data/toy' in done.stderr  # the config was found, the data were not
+    calls = [['video', 'data/shapes.mp4', 'memcnp_toy_textured', 'checkpoints/memcnp_toy_textured.pth', '--end', '2',
+              '--outputs', 'json', '--thresh', '0.1'],
+             ['evaluate', 'demo_output/shapes.json', 'truth.json'],
+             ['train', 'memcnp_toy', '--gpus', '0']]
+    done = call(environment, tmp_path, 'python', '-c', IN_TURN, json.dumps(calls))
+    assert re.findall(r'^(\w+) ended with (\d)$', done.stdout, re.M) == [
+        ('video', '0'), ('evaluate', '0'), ('train', '2')], done.stdout + done.stderr
+    assert 'shapes, 2 frames' in done.stdout and 'AP50' in done.stdout
+    tracks = json.loads((tmp_path / 'demo_output/shapes.json').read_text())
+    assert {tuple(mask['size']) for track in tracks for mask in track['segmentations'] if mask} == {(270, 480)}
+    # the config was found, the data were not
+    assert 'data/toy' in done.stderr.splitlines()[-1] and 'Traceback' not in done.stderr
 
 
 @pytest.mark.slow
