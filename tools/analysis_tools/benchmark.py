@@ -31,8 +31,8 @@ from mmdet.files import atomic_open, check_writable
 if TYPE_CHECKING:
     from tools.analysis_tools.measures.speed import Bench
 
-PATHS = ('training', 'loading', 'test', 'video', 'scoring', 'rle', 'association', 'correlation', 'kernels', 'sipmask',
-         'masktrack', 'fcos', 'torchvision', 'videomt', 'sizes', 'gpus')
+PATHS = ('training', 'loading', 'test', 'test_files', 'video', 'scoring', 'rle', 'association', 'correlation',
+         'kernels', 'sipmask', 'masktrack', 'fcos', 'torchvision', 'videomt', 'sizes', 'gpus')
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -25,14 +25,17 @@ from mmdet.apis import VideoInferencer, load_config
 from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.datasets.transforms.frame_loading import read_frame
 from mmdet.engine import VideoRunner
+from mmdet.engine.test_steps import run_test_steps
 from mmdet.engine.workers import stop_workers
 from mmdet.evaluation.functional import evaluate_vis
 from mmdet.models.trackers import AssociationTracker
+from mmdet.registry import MODELS
+from mmdet.structures import VideoStreams
 from mmdet.structures.device_rle import masks_to_rle
 from tools.analysis_tools.measures import videomt_speed
 from tools.analysis_tools.measures.kernels import Ceilings, bench_correlation, bench_kernels, bench_network
 from tools.analysis_tools.measures.load import leaving_and_returning, scoring_contents
-from tools.analysis_tools.measures.speed import Bench, bench_loading, bench_test, bench_train, say
+from tools.analysis_tools.measures.speed import Bench, bench_loading, bench_test, bench_train, say, tester
 from tools.analysis_tools.measures.stub_detector import StubDetector
 from tools.analysis_tools.measures.synthetic import synthetic_frame
 
@@ -50,7 +53,7 @@ class Settings:
         sizes: inputs for the growth with the size.
         batch, pairs: numbers of frames of a clip and of pairs of a training step.
         precision, dtype: precision of the networks, and the dtype that it means for the kernels.
-        videos, frames: videos for loading, and frames of each.
+        videos, val_videos, frames: videos for training and testing with loading, and frames of each.
         workers: processes for loading.
         streamed: frames of a video in which objects are associated or drawn.
         objects: numbers of objects for RLE and association.
@@ -72,6 +75,7 @@ class Settings:
     precision: str = 'amp'
     dtype: torch.dtype = torch.bfloat16
     videos: int = 16
+    val_videos: int = 8
     frames: int = 20
     workers: int = 15
     streamed: int = 300
@@ -102,13 +106,13 @@ GPU = Settings(configs=dict(
 CPU = replace(
     GPU, configs=GPU.configs | dict(memcnp='memcnp_toy.py', videomt='videomt_toy.py'), size=(192, 320),
     original=(192, 320), small=(192, 320), small_original=(192, 320), sizes=((96, 160), (192, 320), (288, 480)),
-    batch=(1, 2, 4, 8), precision='float32', dtype=torch.float32, videos=4, frames=10, workers=2, streamed=100,
-    objects=(1, 3, 10, 30), scored=20, correlation=((1, 256, 24, 40),), copied=2 ** 28, side=1024,
+    batch=(1, 2, 4, 8), precision='float32', dtype=torch.float32, videos=4, val_videos=2, frames=10, workers=2,
+    streamed=100, objects=(1, 3, 10, 30), scored=20, correlation=((1, 256, 24, 40),), copied=2 ** 28, side=1024,
     overrides=(('model.min_size', '192'), ('model.max_size', '320')))
 QUICK = replace(
     CPU, configs=CPU.configs | dict(sipmask='sipmask_toy_textured.py'), size=(64, 96), original=(64, 96),
-    small=(64, 96), small_original=(64, 96), sizes=((32, 64), (64, 96)), batch=(1, 2), pairs=1, videos=2, frames=3,
-    workers=0, streamed=4, objects=(1, 3), scored=2, correlation=((1, 8, 6, 8),), copied=2 ** 20, side=64,
+    small=(64, 96), small_original=(64, 96), sizes=((32, 64), (64, 96)), batch=(1, 2), pairs=1, videos=2, val_videos=1,
+    frames=3, workers=0, streamed=4, objects=(1, 3), scored=2, correlation=((1, 8, 6, 8),), copied=2 ** 20, side=64,
     train_repeats=1, overrides=(
         ('model.min_size', '64'), ('model.max_size', '96'), ('model.net_args.rpn_post_nms_top_n_test', '5'),
         ('model.rpn_head.max_per_img', '5'), ('model.rpn_head.nms_pre', '5')))
@@ -123,7 +127,8 @@ def _toy_videos(settings: Settings) -> Iterator[Path]:
     """Make videos of JPEG files of the original size."""
     with tempfile.TemporaryDirectory() as folder:
         height, width = settings.original
-        spec = ToyVIS(videos=settings.videos, val_videos=1, frames=settings.frames, size=(width, height), classes=3)
+        spec = ToyVIS(videos=settings.videos, val_videos=settings.val_videos, frames=settings.frames,
+                      size=(width, height), classes=3)
         make_toy_vis(folder, spec, workers=max(settings.workers, 1), progress=False)
         yield Path(folder)
 
@@ -171,6 +176,33 @@ def _model(path: str, bench: Bench, settings: Settings) -> None:
 
 def _test(bench: Bench, settings: Settings) -> None:
     bench_test(bench, settings.load('memcnp'), settings.args, settings.size)
+
+
+def _test_files(bench: Bench, settings: Settings) -> None:
+    """Pass over a test set of JPEG files, as of ``test_video.py``: loading, network, RLE and ids, without scoring."""
+    init_default_scope('mmdet')
+    with _toy_videos(settings) as folder:
+        cfg = settings.load('memcnp')
+        data = cfg.test_dataloader
+        data.update(num_workers=settings.workers, persistent_workers=settings.workers > 0)
+        data.dataset.update(data_root=f'{folder}/', ann_file='annotations/instances_valid.json')
+        loader = VideoRunner.build_dataloader(data, seed=0)
+        model = tester(bench, cfg, settings.precision)
+        model.data_preprocessor = MODELS.build(cfg.model.data_preprocessor).to(bench.device)
+        dtype = settings.dtype if settings.precision == 'amp' else None
+
+        def run() -> None:
+            streams = VideoStreams(model.new_stream)
+            batches = (dict(batch, streams=streams.of(batch['data_samples'])) for batch in loader)
+            for _ in run_test_steps(model, batches, dtype):
+                pass
+
+        frames = settings.val_videos * settings.frames
+        try:
+            bench.time(run, 'test set of files', frames, frames=frames, workers=settings.workers,
+                       clip=data.dataset.clip_len, original=_times(settings.original), precision=settings.precision)
+        finally:
+            stop_workers(loader)
 
 
 def _sizes(bench: Bench, settings: Settings) -> None:
@@ -269,7 +301,7 @@ def _times(size: Sequence[int]) -> str:
 
 
 MEASURES: dict[str, Callable[[Bench, Settings], None]] = dict(
-    training=_training, loading=_loading, test=_test, video=_video, scoring=_scoring, rle=_rle,
+    training=_training, loading=_loading, test=_test, test_files=_test_files, video=_video, scoring=_scoring, rle=_rle,
     association=_association, correlation=_correlation, kernels=_kernels, sipmask=partial(_model, 'sipmask'),
     masktrack=partial(_model, 'masktrack'), fcos=partial(_model, 'fcos'), torchvision=partial(_model, 'torchvision'),
     videomt=_videomt, sizes=_sizes, gpus=_gpus)
