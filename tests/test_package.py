@@ -127,6 +127,14 @@ def test_every_console_command_exists():
                for entry in PROJECT['scripts'].values())
 
 
+def test_every_script_takes_shipped_configs_by_name():
+    scripts = [ROOT / 'train.py', ROOT / 'test_video.py', *(ROOT / 'tools').rglob('*.py')]
+    kinds = {path.name: kind for path in scripts
+             for kind in re.findall(r"add_argument\('config', .*?type=(\w+)", path.read_text())}
+    assert {'export.py', 'web_demo.py', 'train.py'} <= set(kinds)
+    assert set(kinds.values()) <= {'config_file', 'config_or_record'}, kinds
+
+
 def test_an_unknown_tool_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['memcnp-tool', 'nothing'])
     with pytest.raises(SystemExit) as stop:

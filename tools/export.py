@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, existing_file, positive_int, run_command
 from mmdet.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/export.py', description=(
         'Writes the per-frame network of MemCNP, SipMask, FCOS or VidEoMT to a file of torch.export or ONNX, and '
-        'compares the results of the file with those of the model. VIDEO tools take the file in place of CHECKPOINT; '
-        'docs/export.md describes its inputs and outputs.'))
-    parser.add_argument('config', type=existing_file, help='config file')
+        'compares the results of the file with those of the model. The video tools take the file in place of '
+        'CHECKPOINT; docs/export.md describes its inputs and outputs.'))
+    parser.add_argument('config', type=config_file, help='config file')
     parser.add_argument('checkpoint', type=checkpoint_source,
                         help='trained weights: path, address (https://, hf://) or name (tools/weights.py list)')
     parser.add_argument('--format', choices=('onnx', 'torch'), default='onnx', help='format (default: onnx)')
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None) -> int:
     metadata = dict(detector=detector_name(model), config=Path(args.config).name, dataset_meta=model.dataset_meta,
                     mean=preprocessor.mean.flatten().tolist(), std=preprocessor.std.flatten().tolist(),
                     bgr_to_rgb=preprocessor.bgr_to_rgb)
-    print(f'Exporting {type(model).__name__} for inputs of {"" if args.fixed_size else "variable size, for example "}'
+    print(f'Exporting {detector_name(model)} for inputs of {"" if args.fixed_size else "variable size, for example "}'
           f'{images.shape[3]}x{images.shape[2]} pixels; this takes from seconds to some minutes', flush=True)
     difference = export_network(network, images, args.format, out, metadata, dynamic=not args.fixed_size)
     print(f'{out}: inputs {", ".join(network.inputs)}; outputs {", ".join(network.outputs)}')

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmdet.apis.cli import CommandParser, checkpoint_source, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, positive_int, run_command
 from mmdet.trained_models import DEFAULT, MODELS
 from mmdet.video.video_options import check_video_options
 
@@ -19,7 +19,7 @@ def build_parser() -> CommandParser:
             'Serves a page: upload or record a video, choose a model, a threshold and classes, watch the progress, see '
             'and download the annotated video and the results. Several people may use it at the same time. There is no '
             'authentication, see --host.'))
-    parser.add_argument('config', nargs='?', type=existing_file, help='config file of a model of yours')
+    parser.add_argument('config', nargs='?', type=config_file, help='config file of a model of yours')
     parser.add_argument('checkpoint', nargs='?', type=checkpoint_source,
                         help='its weights: path, address (https://, hf://) or name (tools/weights.py list)')
     parser.add_argument('--models', nargs='*', choices=MODELS, metavar='NAME', help=(
