@@ -80,7 +80,7 @@ class WeightedConcatDataset(ConcatDataset):
         dataset, choices = self._choices(idx)
         seed = getattr(idx, 'seed', (np.random.randint(2 ** 31),))
         item = int(choices[0] if len(choices) == 1 else np.random.default_rng((*seed, dataset)).choice(choices))
-        return self.datasets[dataset][SeededIndex(item, seed)]
+        return self.datasets[dataset][SeededIndex(item, seed, getattr(idx, 'step_seed', None))]
 
     def _choices(self, idx: int) -> tuple[int, np.ndarray]:
         """Return the position of the data set that an index belongs to, and the items that the index may return."""

@@ -241,6 +241,14 @@ def test_seed_passes_through(toy_root):
     assert joint.get_data_info(15) == toy(toy_root).get_data_info(3)
 
 
+def test_seed_of_a_step_passes_through(toy_root):
+    joint = WeightedConcatDataset([toy(toy_root), toy(toy_root)])
+    draws = [joint[SeededIndex(item, (3, 1, item, 1), (3, 1, 0, 2))]['step_rng'].random() for item in (2, 15)]
+    assert draws[0] == draws[1] == np.random.default_rng((3, 1, 0, 2)).random()
+    without = joint[SeededIndex(2, (3, 1, 2, 1))]
+    assert without['step_rng'] is without['rng']
+
+
 def test_different_classes_are_refused(toy_root, coco_set):
     with pytest.raises(UserError, match='same categories'):
         WeightedConcatDataset([toy(toy_root), COCOVIS(**coco_set, target='ovis')])

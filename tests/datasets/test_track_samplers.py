@@ -1,4 +1,5 @@
 """Samplers: distribution among processes, reproducibility, resumption."""
+import pickle
 from itertools import chain
 
 import numpy as np
@@ -114,6 +115,18 @@ def test_several_processes_have_the_items_of_one(monkeypatch):
     (alone,) = batches_of(monkeypatch, 1, 4)
     shares = batches_of(monkeypatch, 2, 2)
     assert [pairs(a + b) for a, b in zip(*shares)] == [pairs(batch) for batch in alone]
+
+
+def test_a_step_has_one_seed_of_its_own_in_all_processes(monkeypatch):
+    shares = batches_of(monkeypatch, 2, 2)
+    seeds = [{index.step_seed for batch in step for index in batch} for step in zip(*shares)]
+    assert all(len(step) == 1 for step in seeds) and len(set.union(*seeds)) == len(seeds)
+    assert not set.union(*seeds) & {index.seed for share in shares for batch in share for index in batch}
+    first = shares[0][0][0]
+    assert pickle.loads(pickle.dumps(first)).step_seed == first.step_seed  # workers get it
+    (rest,) = batches_of(monkeypatch, 1, 4, skip=2)
+    (whole,) = batches_of(monkeypatch, 1, 4)
+    assert [index.step_seed for batch in rest for index in batch] == [i.step_seed for b in whole[2:] for i in b]
 
 
 def test_a_resumed_epoch_continues_where_it_stopped(monkeypatch):

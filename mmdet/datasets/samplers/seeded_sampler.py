@@ -17,17 +17,23 @@ from mmdet.registry import DATA_SAMPLERS
 
 
 class SeededIndex(int):
-    """An int index that also carries the seed of the random generator of its item."""
+    """An int index that also carries the seed of the random generator of its item.
+
+    Attributes:
+        seed: seed of what is drawn for the item alone.
+        step_seed: seed of what is drawn once for all items of a step, in all processes; None if there is none.
+    """
 
     seed: tuple[int, ...]
+    step_seed: tuple[int, ...] | None
 
-    def __new__(cls, index: int, seed: tuple[int, ...]) -> SeededIndex:
+    def __new__(cls, index: int, seed: tuple[int, ...], step_seed: tuple[int, ...] | None = None) -> SeededIndex:
         self = super().__new__(cls, index)
-        self.seed = seed
+        self.seed, self.step_seed = seed, step_seed
         return self
 
     def __reduce__(self) -> tuple:
-        return SeededIndex, (int(self), self.seed)
+        return SeededIndex, (int(self), self.seed, self.step_seed)
 
 
 @DATA_SAMPLERS.register_module()
@@ -58,9 +64,10 @@ class SeededSampler(Sampler):
         """Return the rows in the random order of the epoch; orders of different streams are independent."""
         return np.random.default_rng((self.seed, self.epoch, stream)).permutation(values) if self.shuffle else values
 
-    def seeded(self, index: int, place: int) -> SeededIndex:
-        """Return an index with the seed of a position (0-based, over all processes) in this epoch."""
-        return SeededIndex(index, (self.seed, self.epoch, place, 1))
+    def seeded(self, index: int, place: int, step: int | None = None) -> SeededIndex:
+        """Return an index with the seed of a position (over all processes), and that of a step, in this epoch."""
+        return SeededIndex(index, (self.seed, self.epoch, place, 1),
+                           None if step is None else (self.seed, self.epoch, step, 2))
 
     def __iter__(self) -> Iterator[SeededIndex]:
         total = len(self) * self.world_size
@@ -116,7 +123,8 @@ class AspectRatioBatchSampler(Sampler):
         steps = self.sampler.permute(steps, 0)
         mine = range(self.sampler.rank * self.batch_size, (self.sampler.rank + 1) * self.batch_size)
         for number in range(skipped, len(steps)):
-            yield [self.sampler.seeded(int(steps[number, place]), number * self._step + place) for place in mine]
+            yield [self.sampler.seeded(int(steps[number, place]), number * self._step + place, number)
+                   for place in mine]
 
     def __len__(self) -> int:
         return sum(-(-len(group) // self._step) for group in self._groups)

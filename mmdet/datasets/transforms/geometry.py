@@ -103,16 +103,21 @@ class RandomResizeClip(BaseTransform):
     Args:
         scales: one scale, or two that bound a range, from which the long and the short side are drawn uniformly and
             independently, both bounds inclusive.
+        per_step: draw once for all clips of a training step, in all processes, where the batches come from
+            ``AspectRatioBatchSampler``: less padding, and processes that do not wait for each other. Each clip alone
+            has the same distribution of scales. Published: False.
     """
 
-    def __init__(self, scales: Sequence[Sequence[int]]) -> None:
+    def __init__(self, scales: Sequence[Sequence[int]], per_step: bool = False) -> None:
         if not isinstance(scales, (list, tuple)) or len(scales) not in (1, 2):
             raise UserError(f'RandomResizeClip.scales needs one scale or two that bound a range, not {scales!r}')
         self.scales = [checked_scale(scale) for scale in scales]
+        self.per_step = per_step
 
     def transform(self, results: dict) -> dict:
         first, last = self.scales[0], self.scales[-1]
-        long, short = (int(results['rng'].integers(min(pair), max(pair) + 1))
+        rng = results['step_rng' if self.per_step else 'rng']
+        long, short = (int(rng.integers(min(pair), max(pair) + 1))
                        for pair in ((max(first), max(last)), (min(first), min(last))))
         return resize_clip(results, (long, short))
 

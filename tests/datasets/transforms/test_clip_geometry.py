@@ -115,6 +115,15 @@ def test_sides_do_not_depend_on_each_other(monkeypatch):
     assert abs(np.corrcoef(long, short)[0, 1]) < .15
 
 
+def test_a_scale_for_each_step_is_drawn_once_for_all_its_clips():
+    resize = RandomResizeClip([(64, 36), (96, 48)], per_step=True)
+    sizes = {}
+    for step in range(12):
+        clips = [make_clip(seed=seed) | {'step_rng': np.random.default_rng((7, step))} for seed in range(4)]
+        sizes[step] = {resize.transform(clip)['frames'][0]['img_shape'] for clip in clips}
+    assert all(len(found) == 1 for found in sizes.values()) and len(set.union(*sizes.values())) > 4
+
+
 def test_one_scale_is_fixed():
     clip = RandomResizeClip(scales=[(32, 18)])(make_clip(36, 64))
     assert clip['frames'][0]['img_shape'] == (18, 32)
