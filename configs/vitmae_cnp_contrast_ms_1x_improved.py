@@ -6,7 +6,7 @@ _base_ = [
     './_base_/schedules/averaged_weights.py', './_base_/default_runtime.py'
 ]
 model = dict(
-    graph_training=True,
-    backbone=dict(with_cp=False),
+    graph_training='auto',
     bbox_head=dict(assigner=dict(top_k=9), memory=dict(read_temperature=0.1)))
+default_hooks = dict(activation_memory=dict(type='ActivationMemoryHook', gib_per_item=5))
 train_dataloader = dict(batch_size=4)
