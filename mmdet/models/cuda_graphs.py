@@ -151,6 +151,20 @@ class InferenceGraphs:
 # Training
 
 
+def uses_training_graphs(module: nn.Module, choice: bool | str) -> bool:
+    """Return whether a module is trained as CUDA graphs.
+
+    Args:
+        module: in training mode.
+        choice: True, False, or ``'auto'``: unless a part has ``with_cp`` or updates the statistics of a batch norm,
+            with which graphs are not possible.
+    """
+    if choice != 'auto':
+        return bool(choice)
+    return not any(getattr(part, 'with_cp', False) or (isinstance(part, _BatchNorm) and part.training)
+                   for part in module.modules())
+
+
 class TrainingGraphs:
     """Run fixed-shape methods of modules; for shapes that occur often, as CUDA graphs of forward and backward pass.
 

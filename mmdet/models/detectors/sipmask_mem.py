@@ -10,10 +10,9 @@ from itertools import groupby, islice
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserError
-from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
+from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs, uses_training_graphs
 from mmdet.models.dense_heads.base_dense_head import DeviceDetections, FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
 from mmdet.models.task_modules.padded_targets import PaddedTargets
@@ -60,7 +59,7 @@ class SipMaskMem(SingleStageDetector):
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Compute the losses of N key/reference pairs (T = 2)."""
         images = inputs.transpose(0, 1).flatten(0, 1)  # all key frames, then all reference frames
-        graphed = self._trains_as_graphs
+        graphed = uses_training_graphs(self, self.graph_training)
         graph_head = graphed and self.bbox_head.fixed_shape
         objects = [[clip[frame].gt_instances for clip in data_samples] for frame in (0, 1)]
         at_least = _graph_objects(objects) if graph_head else 1
@@ -71,13 +70,6 @@ class SipMaskMem(SingleStageDetector):
         if graph_head:
             return graphs.run(self.bbox_head.loss, feats, keys, references)
         return self.bbox_head.loss(feats, keys, references)
-
-    @property
-    def _trains_as_graphs(self) -> bool:
-        if self.graph_training != 'auto':
-            return bool(self.graph_training)
-        return not any(getattr(module, 'with_cp', False) or (isinstance(module, _BatchNorm) and module.training)
-                       for module in self.modules())
 
     def train(self, mode: bool = True) -> SipMaskMem:
         self._graphs.clear()  # training may replace tensors that the graphs read
