@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, output_file, run_command
+from mmdet.errors import UserError
 
 
 def build_parser() -> CommandParser:
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.files import atomic_open
 
     shorten_console()
+    if not 0 <= args.hota_thresh <= 1:
+        raise UserError(f'--hota-thresh {args.hota_thresh}: scores are from 0 to 1; give a number in this range')
     if args.hota:
         from mmdet.evaluation.hota import check_installed
         check_installed()

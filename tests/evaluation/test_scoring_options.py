@@ -52,6 +52,12 @@ def test_common_videos_in_python_and_in_the_error_analysis(files):
         error_analysis.main(files)
 
 
+@pytest.mark.parametrize('threshold', ['-0.1', '30', 'nan'])
+def test_a_threshold_that_is_no_score_is_one_line(files, threshold):
+    with pytest.raises(UserError, match=r'--hota-thresh .* from 0 to 1'):
+        main([*files, '--hota', f'--hota-thresh={threshold}'])
+
+
 def test_no_common_video_is_one_line(files):
     content = json.loads(Path(files[0]).read_text())[1:]
     with pytest.raises(UserError, match=r'result: none of its entries belongs to a video of .*truth\.json'):
