@@ -1,7 +1,7 @@
 """Detail of the image at stride 4, which sharpens the mask map of the MemCNP head; not part of the published model.
 
-A plain transformer has features of stride 16, and the published mask map is upsampled from stride 8, so that outlines are
-blurred by several pixels. Few convolutions of the image itself supply the edges, as in ViTMatte (Yao et al., 2024).
+A plain transformer has features of stride 16, and the published mask map is upsampled from stride 8, which blurs
+outlines by several pixels. Few convolutions of the image supply the edges, as in ViTMatte (Yao et al., 2024).
 :class:`ImageDetail` is called by the detectors, :class:`DetailFusion` by the head.
 
 Symbols: B images, H×W padded input, C channels of the mask map, D channels of the detail.
