@@ -209,6 +209,9 @@ def tcp_address(tmp_path):
                 connection, _ = server.accept()
                 with connection:
                     connection.sendall(film)
+        # close() alone keeps the port open, without an answer, while a forked process has the socket, too
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
         server.close()
 
     thread = threading.Thread(target=serve, daemon=True)
