@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -29,12 +30,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(f'{name}: {file["summary"]["percent_covered_display"]} % tested')
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist distribute files in the order below instead of by their number of tests."""
+    if hasattr(config.option, 'loadscopereorder'):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests without their GPUs. Files of slow tests run first, so that at the end no worker runs one alone."""
+    slow: Counter[Path] = Counter()  # number of slow tests; tests on a GPU count, since starting CUDA takes seconds
     for item in items:
+        needed = 0
         if mark := item.get_closest_marker('cuda'):
-            count = mark.args[0] if mark.args else 1
-            if torch.cuda.device_count() < count:
-                item.add_marker(pytest.mark.skip(reason='needs a GPU' if count == 1 else f'needs {count} GPUs'))
+            needed = mark.args[0] if mark.args else 1
+        if torch.cuda.device_count() < needed:
+            item.add_marker(pytest.mark.skip(reason='needs a GPU' if needed == 1 else f'needs {needed} GPUs'))
+        elif needed or item.get_closest_marker('slow'):
+            slow[item.path] += 1
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -94,6 +94,7 @@ def read_set(root, pipeline, **kwargs):
     return YVISDataset('train.json', str(root), {'img_path': 'train_images'}, pipeline, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', MODELS)
 def test_any_video_trains_and_tests(name, tmp_path):
     torch.manual_seed(0)

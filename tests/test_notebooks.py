@@ -48,6 +48,7 @@ def test_a_video_in_five_lines(run, tmp_path):
     assert (tmp_path / 'demo_output/shapes.json').is_file() and variables['picture'].shape == (270, 480, 3)
 
 
+@pytest.mark.slow
 def test_own_data_from_frames_to_ap(run, tmp_path):
     variables, output = run('own_data', ('videos, frames = 12, 8', 'videos, frames = 3, 2'))
     assert 'no faults in 3 videos' in output

@@ -125,6 +125,7 @@ def test_the_published_schedule_with_clipping_and_averaged_weights(toy_root, tmp
     assert 'segm_AP' in statistics
 
 
+@pytest.mark.slow
 def test_coco_images_and_videos_half_and_half(toy_root, tmp_path):
     """The published mixture: two data sets, as many clips from each whatever their sizes, still images that turn."""
     annotations = json.loads((toy_root / 'annotations/instances_train.json').read_text())

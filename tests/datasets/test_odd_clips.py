@@ -52,6 +52,7 @@ def check(dataset: YVISDataset, seed: int, objects: int) -> None:
             assert (found.bboxes[:, 2:] >= found.bboxes[:, :2]).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 1000), data=st.data())
 def test_any_size_and_any_object(tmp_path, height, width, seed, data):

@@ -208,6 +208,7 @@ def places(node, path=()):
         yield from places(child, (*path, key))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from([p for p in places(content()) if p]), junk=JUNK)
 def test_any_value_anywhere_is_read_or_refused(tmp_path, place, junk):

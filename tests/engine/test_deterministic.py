@@ -26,6 +26,7 @@ def train_with(workers, toy_config, folder):
     return folder / 'epoch_1.pth'
 
 
+@pytest.mark.slow
 def test_two_trainings_give_the_same_bytes_and_workers_the_same_weights(toy_config, tmp_path, restored):
     first, second, other = (train_with(workers, toy_config, tmp_path / str(number))
                             for number, workers in enumerate((0, 0, 2)))

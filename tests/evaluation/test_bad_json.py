@@ -168,6 +168,7 @@ def spoil_somewhere(node, rng):
         return
 
 
+@pytest.mark.slow
 def test_random_damage_gives_a_number_or_an_error():
     rng = random.Random(0)
     errors = 0

@@ -74,6 +74,7 @@ def assert_equal_results(expected, found):
         np.testing.assert_allclose(theirs.bboxes, ours.bboxes, atol=1.0)  # a pixel at the border of a mask
 
 
+@pytest.mark.slow
 def test_memcnp_by_torch_for_one_size(memcnp, toy_root, tmp_path, capsys):
     out = tmp_path / 'memcnp.pt2'
     assert main([*map(str, memcnp), '--format', 'torch', '--out', str(out), '--fixed_size']) == 0
@@ -88,6 +89,7 @@ def test_memcnp_by_torch_for_one_size(memcnp, toy_root, tmp_path, capsys):
         VideoInferencer(memcnp[0], out, amp=True, device='cpu')
 
 
+@pytest.mark.slow
 def test_videomt_by_torch_for_all_sizes(videomt, toy_root, tmp_path):
     out = tmp_path / 'videomt.pt2'
     assert main([*map(str, videomt), '--format', 'torch', '--out', str(out), '--size', '64', '128']) == 0
@@ -99,6 +101,7 @@ def test_videomt_by_torch_for_all_sizes(videomt, toy_root, tmp_path):
         results(other, out, toy_root)
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_videomt_by_onnx(videomt, memcnp, toy_root, tmp_path):
     out = tmp_path / 'videomt.onnx'

@@ -1,4 +1,5 @@
 """The memories of several processes stay equal to that of one process with all their images."""
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -42,6 +43,7 @@ def write_on_rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_all_ranks_hold_the_memory_of_one_process(tmp_path):
     mp.spawn(write_on_rank, (str(tmp_path),), nprocs=WORLD)
     single = memory()

@@ -80,6 +80,7 @@ def results(model: nn.Module, data: dict, **kwargs) -> list[InstanceData]:
     return [frame.pred_track_instances for frame in model.test_step(data | kwargs)[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_boxes_scores_and_masks_equal_torchvisions(name, published, monkeypatch):
     data = clip(2)
@@ -101,6 +102,7 @@ def test_boxes_scores_and_masks_equal_torchvisions(name, published, monkeypatch)
         assert 0 < masks.float().mean() < 1
 
 
+@pytest.mark.slow
 def test_clips_give_the_results_of_frames_and_ids_persist(published):
     model = ours('maskrcnn_resnet50_fpn', published['maskrcnn_resnet50_fpn'])
     together = results(model, clip(3))
@@ -171,6 +173,7 @@ def test_without_detections_the_result_is_empty():
     assert found.bboxes.shape == (0, 4) and found.masks == [] and found.instances_id.shape == (0,)
 
 
+@pytest.mark.slow
 def test_a_training_step_with_custom_classes():
     torch.manual_seed(0)
     model = MODELS.build(config('maskrcnn_resnet50_fpn', num_classes=3)).train()

@@ -18,6 +18,7 @@ from tests.helpers.processes import with_search_path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='no Triton on this platform')
 def test_kernels_in_the_interpreter():
     run = subprocess.run([sys.executable, Path(__file__).with_name('interpret_triton.py')], capture_output=True,

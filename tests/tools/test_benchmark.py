@@ -42,6 +42,7 @@ def test_clips_overlap():
     assert calls.count('launch') == calls.count('complete') == speed.OVERLAPPED
 
 
+@pytest.mark.slow
 def test_training_with_loading(bench, toy_config):
     cfg = load_config(toy_config, [('train_dataloader.num_workers', '0'),
                                    ('train_dataloader.persistent_workers', 'False')])
@@ -79,6 +80,7 @@ def test_memory_is_what_the_timed_calls_hold_and_what_the_gpu_gives_for_it(monke
     assert capsys.readouterr().err.endswith(', 1.0 GiB allocated, 3.0 GiB reserved\n')
 
 
+@pytest.mark.slow
 def test_loading_is_measured_as_training_does_it(bench, toy_config, monkeypatch):
     """The next batch is made ready during a step; the loader's passes end with the measure."""
     passes = []

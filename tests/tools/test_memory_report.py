@@ -18,6 +18,7 @@ def checkpoint(toy_config, tmp_path):
     return tmp_path / 'tiny.pth'
 
 
+@pytest.mark.slow
 def test_numbers_and_pictures(toy_config, checkpoint, tmp_path, capsys):
     arguments = [str(toy_config), str(checkpoint), '--out', str(tmp_path / 'memory'), '--frames', '3', '--maps', '2']
     assert main([*arguments, '--device', 'cpu']) == 0
@@ -52,6 +53,7 @@ def test_units_of_each_level(toy_config, tmp_path, capsys):
         assert level['norms'] == pytest.approx([stride] * 128) and len(level['wins']) == 128
 
 
+@pytest.mark.slow
 def test_frames_are_those_there_are(toy_config, checkpoint, tmp_path, capsys):
     main([str(toy_config), str(checkpoint), '--out', str(tmp_path), '--device', 'cpu'])
     assert capsys.readouterr().out.startswith('128 units, 8 frames')

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from mmdet.checkpoint import load_model
@@ -11,6 +12,7 @@ from tests.helpers.models import build_memcnp
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'model_converters' / 'publish_model.py'
 
 
+@pytest.mark.slow
 def test_half_precision_weights_load_into_the_model(tmp_path):
     model = build_memcnp(embed_dims=32, channels=32)
     source, target = tmp_path / 'epoch_1.pth', tmp_path / 'small.pth'
@@ -34,6 +36,7 @@ def test_a_missing_file_is_one_line(tmp_path):
     assert run.stderr.startswith('error: ') and run.stderr.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_the_training_checkpoint_is_not_overwritten(tmp_path):
     source = tmp_path / 'epoch_1.pth'
     torch.save({'optimizer': {'x': 1}, 'state_dict': {'weight': torch.zeros(2)}}, source)
