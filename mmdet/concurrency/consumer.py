@@ -36,15 +36,18 @@ class BackgroundThread:
         finish: called once by :meth:`close`, also after an error.
         ahead: size of the queue; :meth:`put` blocks while it is full.
         name: name of the thread.
+        start: called in the thread before the first item; None: nothing.
     """
 
     def __init__(self, work: Callable[..., object], finish: Callable[[], Any], ahead: int = 8,
-                 name: str = 'consumer') -> None:
+                 name: str = 'consumer', start: Callable[[], object] | None = None) -> None:
         self._work, self._finish = work, finish
         self._room = threading.Semaphore(ahead)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)  # one worker keeps the order
         self._error: Exception | None = None
         self._failed = False
+        if start is not None:
+            self._pool.submit(self._attempt, start)
 
     def put(self, *item: Any) -> None:
         """See :class:`BackgroundConsumer`."""
@@ -69,12 +72,16 @@ class BackgroundThread:
 
     def _run(self, item: tuple) -> None:
         try:
-            if not self._failed:
-                self._work(*item)
-        except Exception as error:
-            self._error, self._failed = error, True
+            self._attempt(self._work, *item)
         finally:
             self._room.release()
+
+    def _attempt(self, function: Callable[..., object], *args: Any) -> None:
+        try:
+            if not self._failed:
+                function(*args)
+        except Exception as error:
+            self._error, self._failed = error, True
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None

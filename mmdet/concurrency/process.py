@@ -9,11 +9,11 @@ import gc
 import math
 import mmap
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
 import traceback
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -41,29 +41,35 @@ class BackgroundProcess:
         ahead: size of the queue; :meth:`put` blocks while it is full.
         name: name of what the process writes, for messages.
         slot_bytes: size of the shared memory for each item.
+        start: called in the process before the first item, while the main process goes on; None: nothing.
     """
 
     def __init__(self, work: Callable[..., object], finish: Callable[[], Any], ahead: int = 8,
-                 name: str = 'consumer', slot_bytes: int = SLOT_BYTES) -> None:
+                 name: str = 'consumer', slot_bytes: int = SLOT_BYTES,
+                 start: Callable[[], object] | None = None) -> None:
         context = multiprocessing.get_context('fork')
-        self._name = name
+        self._name, self._ahead = name, ahead
         self._memory = ImageSlots(ahead, slot_bytes)
-        self._free = deque(range(ahead))
+        self._failed = mmap.mmap(-1, 1)  # shared: 1 if a reply is an error; reading it costs less than polling a pipe
+        self._count = 0  # of items
+        self._room = ahead  # number of slots that are known to be free; they are used and freed in turn
         self._going = True
         self._result: Any = None
         items, self._items = context.Pipe(duplex=False)
         self._replies, replies = context.Pipe(duplex=False)
+        self._freed, freed = context.Pipe(duplex=False)  # a byte for each slot
         threads = cv2.getNumThreads()
         cv2.setNumThreads(0)  # OpenCV's threads are not forked, but the new process would wait for them
         try:
             self._process = context.Process(
                 target=_serve, name=name,
-                args=(work, finish, self._memory, items, replies, self._items, self._replies))
+                args=(start, work, finish, self._memory, self._failed, items, replies, freed,
+                      self._items, self._replies, self._freed))
             self._process.start()
         finally:
             cv2.setNumThreads(threads)
-        items.close()
-        replies.close()
+        for end in (items, replies, freed):
+            end.close()
 
     @staticmethod
     def available() -> bool:
@@ -75,9 +81,15 @@ class BackgroundProcess:
 
         See :class:`mmdet.concurrency.BackgroundConsumer`.
         """
-        while not self._free or self._replies.poll():
-            self._take_reply()
-        slot = self._free.popleft()
+        self._raise_error()
+        if not self._room:
+            self._room = len(os.read(self._freed.fileno(), self._ahead))
+            self._raise_error()
+            if not self._room:
+                self._take_reply()  # the process was ended, which this reports
+        self._room -= 1
+        slot = self._count % self._ahead
+        self._count += 1
         shape = self._memory.put(slot, image)
         message = (slot, shape, image if shape is None else None, others)
         with suppress(BrokenPipeError):  # the missing reply is reported by _take_reply
@@ -96,12 +108,19 @@ class BackgroundProcess:
                 error = error or raised
         self._process.join()
         self._replies.close()
+        self._freed.close()
         if error is not None:
             raise error
         return self._result
 
+    def _raise_error(self) -> None:
+        """Raise an error of the process that was not raised yet."""
+        if self._failed[0]:
+            self._failed[0] = 0
+            self._take_reply()
+
     def _take_reply(self) -> None:
-        """Receive one reply: a slot that is free again, the final result, or an error, which is raised."""
+        """Receive one reply: the final result, or an error, which is raised."""
         try:
             kind, reply = self._replies.recv()
         except EOFError:
@@ -111,10 +130,7 @@ class BackgroundProcess:
                             f'is the memory full? The {self._name} end there') from None
         if kind == 'error':
             raise reply
-        if kind == 'free':
-            self._free.append(reply)
-        else:
-            self._result, self._going = reply, False
+        self._result, self._going = reply, False
 
 
 class ImageSlots:
@@ -126,30 +142,33 @@ class ImageSlots:
     """
 
     def __init__(self, number: int, slot_bytes: int) -> None:
-        self._slot_bytes = slot_bytes
+        self.slot_bytes = slot_bytes
         self._memory = mmap.mmap(-1, number * slot_bytes)
 
     def put(self, slot: int, image: np.ndarray | None) -> tuple[int, ...] | None:
         """Copy an image into a slot; return its shape, or None if it does not fit or is not uint8."""
-        if image is None or image.dtype != np.uint8 or image.nbytes > self._slot_bytes:
+        if image is None or image.dtype != np.uint8 or image.nbytes > self.slot_bytes:
             return None
         np.copyto(self.get(slot, image.shape), image)
         return image.shape
 
     def get(self, slot: int, shape: tuple[int, ...]) -> np.ndarray:
         """Return the image in a slot, without copying it."""
-        return np.frombuffer(self._memory, np.uint8, math.prod(shape), slot * self._slot_bytes).reshape(shape)
+        return np.frombuffer(self._memory, np.uint8, math.prod(shape), slot * self.slot_bytes).reshape(shape)
 
 
-def _serve(work: Callable[..., object], finish: Callable[[], Any], memory: ImageSlots, items: Connection,
-           replies: Connection, *theirs: Connection) -> None:
+def _serve(start: Callable[[], object] | None, work: Callable[..., object], finish: Callable[[], Any],
+           memory: ImageSlots, failed: mmap.mmap, items: Connection, replies: Connection, freed: Connection,
+           *theirs: Connection) -> None:
     """Run the process: call ``work`` for each item until the main process sends None or exits, then ``finish``.
 
     Args:
-        work, finish: see :class:`BackgroundProcess`.
+        start, work, finish: see :class:`BackgroundProcess`.
         memory: shared memory of the images.
+        failed: shared byte that becomes 1 after an error of ``start`` or ``work`` was sent.
         items: yields (slot, shape, image unless it is in the slot, others), and None at the end.
-        replies: receives ('free', slot), ('error', exception), and at the end ('result', result of ``finish``).
+        replies: receives ('error', exception), and at the end ('result', result of ``finish``).
+        freed: receives a byte after each item, when its slot can be used again.
         theirs: the main process's ends of the pipes. They are closed here, so that they close when that process exits.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -170,16 +189,23 @@ def _serve(work: Callable[..., object], finish: Callable[[], Any], memory: Image
         except Exception:  # the error cannot be pickled
             tell('error', RuntimeError(traceback.format_exc()))
 
-    going, result = True, None
+    def attempt(function: Callable[..., object], *args: Any) -> bool:
+        try:
+            function(*args)
+        except Exception as error:
+            tell_error(error)
+            failed[0] = 1
+            return False
+        return True
+
+    result = None
+    going = start is None or attempt(start)
     while message := _next(items):
         slot, shape, image, others = message
-        try:
-            if going:  # after an error the remaining items are dropped
-                work(image if shape is None else memory.get(slot, shape), *others)
-        except Exception as error:
-            going = False
-            tell_error(error)
-        tell('free', slot)
+        if going:  # after an error the remaining items are dropped
+            going = attempt(work, image if shape is None else memory.get(slot, shape), *others)
+        with suppress(BrokenPipeError):
+            os.write(freed.fileno(), b'0')
     try:
         result = finish()
     except Exception as error:

@@ -17,17 +17,28 @@ from mmdet.concurrency import BackgroundConsumer, BackgroundProcess, BackgroundT
 from mmdet.structures import DetDataSample
 
 FRAMES_AHEAD = 8  # frames that may wait for the consumers before the caller has to wait
-META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'dropped', 'img_path')
+META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'dropped', 'img_path',
+             'ori_shape')
 
 
 class FrameConsumer(Protocol):
-    """Interface of writers of files, such as :class:`mmdet.visualization.SequenceVisualizer`."""
+    """Interface of writers of files, such as :class:`mmdet.visualization.SequenceVisualizer`.
+
+    Attributes:
+        needs_image: whether :meth:`add` uses the image. Images are not copied to the process if no consumer does.
+    """
+
+    needs_image: bool = False
+
+    def start(self) -> None:
+        """Prepare for the first frame, while the caller goes on: import packages, start processes. Default: nothing."""
+        return
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
         """Add the next frame.
 
         Args:
-            image: (H, W, 3) uint8 BGR, valid during the call; None: not available.
+            image: (H, W, 3) uint8 BGR, valid during the call; None: not available, or needed by no consumer.
             sample: sample with those of ``META_KEYS`` that are known, and ``pred_track_instances`` of NumPy arrays.
         """
 
@@ -49,7 +60,9 @@ class FrameSink:
     def __init__(self, *consumers: FrameConsumer) -> None:
         every = _Consumers(consumers)
         kind = BackgroundProcess if BackgroundProcess.available() else BackgroundThread
-        self._consumer: BackgroundConsumer | None = kind(every.add, every.close, FRAMES_AHEAD, 'files')
+        self._needs_image = any(consumer.needs_image for consumer in consumers)
+        self._consumer: BackgroundConsumer | None = kind(every.add, every.close, FRAMES_AHEAD, 'files',
+                                                         start=every.start)
         atexit.register(self.close)
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
@@ -64,7 +77,11 @@ class FrameSink:
         """
         if self._consumer is None:
             raise RuntimeError('the files are closed already')
-        self._consumer.put(sample.get('ori_img') if image is None else image, _slim(sample))
+        if not self._needs_image:
+            image = None
+        elif image is None:
+            image = sample.get('ori_img')
+        self._consumer.put(image, *_plain(sample))
 
     def close(self) -> list[Any]:
         """Finish all files; further calls have no effect.
@@ -88,14 +105,13 @@ class FrameSink:
         self.close()
 
 
-def _slim(sample: DetDataSample) -> DetDataSample:
-    """Reduce a sample to the fields that consumers need, as arrays: sending tensors between processes is slow."""
-    slim = DetDataSample(metainfo={key: sample.get(key) for key in META_KEYS if key in sample})
-    if 'pred_track_instances' in sample:
-        slim.pred_track_instances = InstanceData(**{
-            name: value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-            for name, value in sample.pred_track_instances.items()})
-    return slim
+def _plain(sample: DetDataSample) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the metainfo and the objects that consumers need, as dicts of arrays, which are fast to make and send."""
+    meta = {key: sample.get(key) for key in META_KEYS if key in sample}
+    if 'pred_track_instances' not in sample:
+        return meta, None
+    return meta, {name: value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+                  for name, value in sample.pred_track_instances.items()}
 
 
 class _Consumers:
@@ -104,7 +120,15 @@ class _Consumers:
     def __init__(self, consumers: Sequence[FrameConsumer]) -> None:
         self._consumers = consumers
 
-    def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
+    def start(self) -> None:
+        for consumer in self._consumers:
+            consumer.start()
+
+    def add(self, image: np.ndarray | None, meta: dict[str, Any], found: dict[str, Any] | None) -> None:
+        """Add a frame, given as by :func:`_plain`."""
+        sample = DetDataSample(metainfo=meta)
+        if found is not None:
+            sample.pred_track_instances = InstanceData(**found)
         for consumer in self._consumers:
             consumer.add(image, sample)
 

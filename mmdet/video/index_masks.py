@@ -18,6 +18,7 @@ from mmdet.errors import UserError
 from mmdet.files import atomic_open, check_writable
 from mmdet.structures import DetDataSample
 from mmdet.structures.masks import decode_masks
+from mmdet.video.frame_sink import FrameConsumer
 from mmdet.visualization.colors import color_of
 from mmdet.visualization.writers import make_folder, write_picture
 
@@ -52,7 +53,7 @@ def frame_size(image: np.ndarray | None, sample: DetDataSample) -> tuple[int, in
     return height, width
 
 
-class IndexMaskWriter:
+class IndexMaskWriter(FrameConsumer):
     """Write ``<folder>/<frame>.png`` for each frame and, when closed, ``<folder>/meta.json``.
 
     A pixel is 0 in the background, elsewhere the number of the object, which is its id + 1. Files have a palette and 8

@@ -18,6 +18,7 @@ from mmdet.errors import UserError
 from mmdet.files import atomic_open, check_writable
 from mmdet.structures import DetDataSample
 from mmdet.structures.result_tracks import ResultTrack, xywh_boxes
+from mmdet.video.frame_sink import FrameConsumer
 
 
 def frame_objects(found: InstanceData, category_ids: Sequence[int] | None = None,
@@ -53,7 +54,7 @@ class _Track(ResultTrack):
         self.offsets, self.lengths = array('q'), array('q')
 
 
-class VideoResultWriter:
+class VideoResultWriter(FrameConsumer):
     """Write ``<path>.jsonl`` line by line and ``<path>.json`` when closed; without frames, neither is written.
 
     A line has ``frame_id``, ``source_frame``, ``time`` (seconds since the start, if the source has time stamps),

@@ -18,12 +18,13 @@ from mmdet.files import check_writable
 from mmdet.structures import DetDataSample
 from mmdet.structures.masks import encode_index_mask
 from mmdet.structures.result_tracks import xywh_boxes
+from mmdet.video.frame_sink import FrameConsumer
 from mmdet.video.index_masks import frame_size, index_mask, object_number
 
 IDS_PER_CLASS = 1000  # of MOTS: an object's number is class * 1000 + id
 
 
-class TrackTextWriter:
+class TrackTextWriter(FrameConsumer):
     """Base class: a file of lines, created with the first frame and flushed after each.
 
     Args:

@@ -73,25 +73,33 @@ class Mp4Writer(ClosingWriter):
         self._size = (0, 0)
         make_folder(self.path.parent)
 
+    @staticmethod
+    def takes_i420() -> bool:
+        """Return whether :meth:`write` takes frames that :func:`to_i420` has converted, as PyAV's encoder does."""
+        return find_codec() == 'libx264'
+
     def write(self, frame: np.ndarray, time: float | None = None) -> None:
         """Append a frame.
 
         Args:
-            frame: (H, W, 3) uint8 BGR; a frame of another size than the first is resized.
+            frame: (H, W, 3) uint8 BGR; a frame of another size than the first is resized. Or, where
+                :meth:`takes_i420`, the result of :func:`to_i420` for a frame of the size of the first.
             time: time in seconds, greater than that of the previous frame; the first frame is shown at 0. None: 1 / fps
                 after the previous frame.
         """
         if self._video is None:
             height, width = frame.shape[:2]
+            if frame.ndim == 2:
+                height = height * 2 // 3
             self._size = (width + width % 2, height + height % 2)  # the encoders require even sides
             self._video = self._open()
-        width, height = self._size
-        right, below = width - frame.shape[1], height - frame.shape[0]
-        if {right, below} <= {0, 1}:
-            if right or below:
-                frame = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        else:
-            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        if frame.ndim == 3:
+            width, height = self._size
+            right, below = width - frame.shape[1], height - frame.shape[0]
+            if {right, below} <= {0, 1}:
+                frame = _extended(frame, right, below)
+            else:
+                frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
         if isinstance(self._video, X264Video):
             self._video.write(frame, time)
         else:
@@ -162,15 +170,14 @@ class X264Video:
             self._container.start_encoding()  # opens the file and starts the threads
 
     def write(self, frame: np.ndarray, time: float | None = None) -> None:
-        """Append a (height, width, 3) uint8 BGR frame; for its time see :meth:`Mp4Writer.write`."""
+        """Append a (height, width, 3) uint8 BGR frame or the result of :func:`to_i420`, see :meth:`Mp4Writer.write`."""
         import av
 
         if time is not None:
             self._start = time if self._start is None else self._start
             self._next = max(self._next - self._frame_ticks + 1, round((time - self._start) / self._tick))
 
-        # OpenCV's conversion is BT.601 in video range
-        pixels: Any = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
+        pixels: Any = to_i420(frame) if frame.ndim == 3 else frame
         picture = av.VideoFrame.from_ndarray(pixels, format='yuv420p')
         picture.pts, picture.time_base, picture.duration = self._next, self._tick, self._frame_ticks
         self._next += self._frame_ticks
@@ -215,6 +222,21 @@ class X264Video:
                 raise cannot_write(self._path, error) from error
             raise UserError(
                 f'cannot write {self._path} (H.264, {self._format}): choose another size or fps, or PNG') from error
+
+
+def to_i420(frame: np.ndarray) -> np.ndarray:
+    """Convert (H, W, 3) uint8 BGR to the encoder's pixels: BT.601 in video range, 4:2:0.
+
+    Returns:
+        (h·3/2, w) uint8: the planes Y, U and V; h and w are H and W, rounded up to even numbers.
+    """
+    height, width = frame.shape[:2]
+    return cv2.cvtColor(_extended(frame, width % 2, height % 2), cv2.COLOR_BGR2YUV_I420)
+
+
+def _extended(frame: np.ndarray, right: int, below: int) -> np.ndarray:
+    """Repeat the last column and the last row of a frame by these numbers."""
+    return cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE) if right or below else frame
 
 
 def frame_rate(fps: float) -> Fraction:

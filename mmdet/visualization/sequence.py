@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mmdet.paths import output_name
 from mmdet.structures import DetDataSample
 
 from .gif import GifWriter
-from .mp4 import Mp4Writer
+from .mp4 import Mp4Writer, find_codec, to_i420
 from .track_visualizer import DrawnObject, TrackVisualizer, check_picture
 from .writers import PngWriter, check_fps
 
@@ -61,12 +61,14 @@ class SequenceVisualizer:
             threshold.
         use_times: show each frame at the ``time`` of its sample (seconds) if it has one, else at ``fps``.
         audio: video file whose frames are added; MP4 files get its audio if ``use_times``. None: no audio.
-        painters: number of processes that paint, forked at the first frame; 0: the calling process paints. Pictures do
-            not depend on it. See :func:`painter_processes`.
+        painters: number of processes that paint, forked by :meth:`start` or at the first frame; 0: the calling process
+            paints. Pictures do not depend on it. See :func:`painter_processes`.
 
     Raises:
         UserError: an output is unknown, or the folder cannot be created.
     """
+
+    needs_image = True  # see mmdet.video.frame_sink.FrameConsumer
 
     def __init__(
         self,
@@ -93,11 +95,21 @@ class SequenceVisualizer:
         self._written: list[Path] = []
         self._use_times = use_times
         self._audio = audio if use_times else None
-        self._pool = ImagePool(self.visualizer.paint_on, painters) if painters else None
+        self._pool = ImagePool(partial(_painted, self.visualizer), painters,
+                               partial(_warm_up, self.visualizer)) if painters else None
         check_writable(self.out_dir / 'video', 'pictures')
 
         self._open: dict[Any, _VideoPictures] = {}  # by video_id
         self._video_of_name: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Do early what would delay the first frame: fork the painters, load font and encoder."""
+        if self._pool is None:
+            _warm_up(self.visualizer)
+        else:
+            self._pool.start()
+        if 'mp4' in self.outputs:
+            find_codec()
 
     def add(self, image: np.ndarray | None, sample: DetDataSample) -> None:
         """Draw the next frame of a video.
@@ -179,6 +191,9 @@ class _VideoPictures:
         self.length = length
         self._visualizer, self._pool, self._use_times = visualizer, pool, use_times
         self._gif = gif
+        self._shape: tuple[int, ...] = ()  # of the first image
+        # painters convert frames, too: the thread of the encoder takes frames one after the other
+        self._converted = pool is not None and png is None and mp4 is not None and mp4.takes_i420()
         self._png_thread = None if png is None else BackgroundThread(_of_painted(png.write), png.close, name='png')
         self._gif_thread = None if gif is None else BackgroundThread(_of_painted(gif.write), gif.close, name='gif')
         self._mp4_thread = None if mp4 is None else BackgroundThread(_of_painted(mp4.write), mp4.close, name='mp4')
@@ -187,28 +202,31 @@ class _VideoPictures:
         """Draw and write a frame."""
         objects = self._visualizer.select(sample.get('pred_track_instances'))
         time = sample.get('time') if self._use_times else None
+        small_size = None if self._gif is None else self._gif.size_for(*image.shape[:2])
         full = None
         if self._png_thread is not None or self._mp4_thread is not None:
-            full = self._paint(image, objects)
+            self._shape = self._shape or image.shape
+            converted = self._converted and image.shape == self._shape and small_size != image.shape[1::-1]
+            full = self._paint(image, objects, as_i420=converted)
             if self._png_thread is not None:
                 self._png_thread.put(full, frame_id)
             if self._mp4_thread is not None:
                 self._mp4_thread.put(full, time)
-        if self._gif is not None and self._gif_thread is not None:
-            size = self._gif.size_for(*image.shape[:2])
-            if full is None or size != image.shape[1::-1]:
+        if self._gif_thread is not None and small_size is not None:
+            if full is None or small_size != image.shape[1::-1]:
                 # drawn at the small size instead of resized, so that text and lines are readable
-                small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                full = self._paint(small, objects, size[0] / image.shape[1])
+                small = cv2.resize(image, small_size, interpolation=cv2.INTER_AREA)
+                full = self._paint(small, objects, small_size[0] / image.shape[1])
             self._gif_thread.put(full, time)
 
-    def _paint(self, image: np.ndarray, objects: list[DrawnObject], scale: float = 1.0) -> Future:
+    def _paint(self, image: np.ndarray, objects: list[DrawnObject], scale: float = 1.0,
+               as_i420: bool = False) -> Callable[[], np.ndarray]:
+        """Return a function that waits for the painted image, see :meth:`mmdet.concurrency.ImagePool.submit`."""
         check_picture(image)
         if self._pool is not None:
-            return self._pool.submit(image, objects, scale)
-        painted: Future = Future()
-        painted.set_result(self._visualizer.paint(image, objects, scale))
-        return painted
+            return self._pool.submit(image, objects, scale, as_i420)
+        painted = self._visualizer.paint(image, objects, scale)
+        return lambda: painted
 
     def close(self) -> None:
         """Finish all files, even after an error."""
@@ -220,7 +238,19 @@ class _VideoPictures:
 
 def _of_painted(write: Callable[..., None]) -> Callable[..., None]:
     """Return a function that waits for a painted frame and writes it."""
-    return lambda painted, *args: write(painted.result(), *args)
+    return lambda painted, *args: write(painted(), *args)
+
+
+def _painted(visualizer: TrackVisualizer, image: np.ndarray, objects: list[DrawnObject], scale: float,
+             as_i420: bool) -> np.ndarray:
+    """Paint on an image; return it, or its conversion for :meth:`Mp4Writer.write`."""
+    visualizer.paint_on(image, objects, scale)
+    return to_i420(image) if as_i420 else image
+
+
+def _warm_up(visualizer: TrackVisualizer) -> None:
+    """Paint once, which loads the font and the code that the first frame would wait for."""
+    visualizer.paint_on(np.zeros((64, 64, 3), np.uint8), [DrawnObject((0, 0, 0), np.array([8., 8, 32, 32]), ['#1'])])
 
 
 def video_name(img_path: str | None, video_id: Any) -> str:

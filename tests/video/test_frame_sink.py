@@ -23,6 +23,11 @@ from mmdet.video.frame_sink import FrameSink
 class Recorder:
     """Record the frames; the records are returned when it is closed."""
 
+    needs_image = True
+
+    def start(self):
+        pass
+
     def __init__(self, fail_at: int | None = None, fail_closing: bool = False) -> None:
         self.fail_at, self.fail_closing, self.notes = fail_at, fail_closing, []
 
