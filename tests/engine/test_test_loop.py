@@ -12,6 +12,7 @@ from torch import nn
 
 from mmdet.apis import load_config
 from mmdet.engine import VideoRunner
+from mmdet.engine.hooks import progress_hook
 from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.registry import DATASETS, METRICS, MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
@@ -102,6 +103,15 @@ def test_all_clips_in_the_precision_asked_for(tmp_path, capfd, name, dtype):
     assert run(tmp_path, name).test() == {'clips': [0, 1, 2, 3, 4, 5], 'dtypes': {dtype}}
     shown = capfd.readouterr().err
     assert 'frames/s' in shown and shown.index('scores are computed') > shown.rindex('test:')
+
+
+def test_the_log_has_the_rate_without_the_start(tmp_path, monkeypatch):
+    """That of the last three of six clips, each of two frames."""
+    seconds = iter([0.0, 10.0, 10.5, 11.0, 11.5, 12.0, 12.5])
+    monkeypatch.setattr(progress_hook, 'perf_counter', lambda: next(seconds))
+    runner = run(tmp_path)
+    runner.test()
+    assert runner.message_hub.get_scalar('test/frames_per_second').current() == pytest.approx(6 / 1.5)
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, EXIT_PREEMPTED), (signal.SIGINT, 130)])

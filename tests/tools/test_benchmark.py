@@ -62,6 +62,19 @@ def test_a_run_that_is_cut_off_has_printed_what_it_measured(bench, capsys):
     assert line.endswith(f' {row["per_second"]:.1f} per second')
 
 
+@pytest.mark.parametrize(('seconds', 'at_least', 'untimed', 'timed'), [
+    (1000, 0, 5, 8),  # as asked for
+    (4.5, 0, 5, 5),  # until the time is over; a second call of 1 s is short enough for all of the warm-up
+    (0.5, 0, 2, 3),  # a slow function: two calls before, three timed ones
+    (0.5, 7, 2, 7)])  # as many as the measurement needs
+def test_slow_functions_are_called_less_often(seconds, at_least, untimed, timed, monkeypatch):
+    calls = []
+    monkeypatch.setattr(speed.time, 'perf_counter', lambda: float(len(calls)))  # a call takes a second
+    bench = speed.Bench(torch.device('cpu'), 5, 8, (32, 64), seconds=seconds)
+    bench.time(lambda: calls.append('call'), 'step', at_least=at_least)
+    assert bench.rows[0]['repeats'] == timed and len(calls) == untimed + timed
+
+
 def test_memory_is_what_the_timed_calls_hold_and_what_the_gpu_gives_for_it(monkeypatch, capsys):
     """Memory that only the warming up needed is given back before."""
     calls = []
@@ -72,8 +85,9 @@ def test_memory_is_what_the_timed_calls_hold_and_what_the_gpu_gives_for_it(monke
     bench.time(lambda: calls.append('call'), 'step', precision='tf32')
     (row,) = bench.rows
     assert (row['allocated_gib'], row['reserved_gib']) == (1, 3)
-    assert calls == ['call', 'call', 'empty_cache', 'call', 'reset_peak_memory_stats', 'synchronize', 'call',
-                     'synchronize', 'max_memory_allocated', 'max_memory_reserved']
+    timed = ['synchronize', 'call', 'synchronize']
+    assert calls == [*timed, *timed, 'empty_cache', 'call', 'reset_peak_memory_stats', *timed, 'max_memory_allocated',
+                     'max_memory_reserved']
     heading, _, line = bench.table().splitlines()
     assert heading.endswith('| GiB allocated | GiB reserved |') and line.endswith('| 1.0 | 3.0 |')
     assert 'precision tf32' in line

@@ -1,16 +1,25 @@
 """benchmark.py without a config measures every public path; --against compares two of its files."""
 import copy
 import json
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import init_default_scope
+from pycocotools import mask as coco_mask
 
+from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.errors import UserError
+from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.registry import DATASETS
 from tools.analysis_tools import benchmark
 from tools.analysis_tools.measures import comparison, hardware, suite
 from tools.analysis_tools.measures.growth_plot import growth_figure
 from tools.analysis_tools.measures.kernels import Ceilings, count_operations
+from tools.analysis_tools.measures.random_weights import build_model
+from tools.analysis_tools.measures.synthetic import synthetic_clips
+from tools.analysis_tools.measures.testing_process import repeat_videos, run_test
 
 
 def row(what='step', median=10.0, spread=1.0, **settings):
@@ -118,6 +127,86 @@ def test_other_files_are_one_line(content, tmp_path):
     path.write_text(content)
     with pytest.raises(UserError, match=r'old.json (cannot be read|has no machine)'):
         benchmark.main([str(path), '--against', str(path)])
+
+
+@pytest.mark.parametrize(('error', 'reason'), [
+    (UserError('x.json has 3 categories'), 'x.json has 3 categories'),
+    (RuntimeError('no such thing'), 'RuntimeError: no such thing')])
+def test_a_path_that_fails_does_not_end_the_others(monkeypatch, tmp_path, capsys, error, reason):
+    def fail(bench, settings):
+        bench.add([1.0], 'before the error')
+        raise error
+
+    monkeypatch.setitem(suite.MEASURES, 'scoring', fail)
+    out = tmp_path / 'x.json'
+    assert benchmark.main(['--quick', '--repeats', '1', '--paths', 'scoring', 'rle', '--out', str(out)]) == 1
+    found = json.loads(out.read_text())
+    assert found['failed'] == {'scoring': reason} and found['seconds'].keys() == {'scoring', 'rle'}
+    assert {row['path'] for row in found['rows']} == {'scoring', 'rle'}
+    printed, progress = capsys.readouterr()
+    assert f'scoring failed: {reason}' in printed
+    assert f'scoring failed: {reason}' in progress and re.search(r'^rle: \d+\.\d s$', progress, re.MULTILINE)
+    assert ('Traceback' in progress) == isinstance(error, RuntimeError)
+
+
+@pytest.mark.parametrize('settings', [suite.GPU, suite.CPU, suite.QUICK], ids=['GPU', 'CPU', 'quick'])
+def test_models_have_the_classes_of_the_videos_that_they_load(settings, tmp_path):
+    spec = ToyVIS(videos=1, val_videos=1, frames=2, size=(64, 48), classes=suite.CLASSES)
+    make_toy_vis(tmp_path, spec, workers=1, progress=False)
+    cfg = settings.load('memcnp', suite.CLASSES)
+    assert cfg.model.bbox_head.num_classes == suite.CLASSES
+    init_default_scope('mmdet')
+    for loader, split in ((cfg.train_dataloader, 'train'), (cfg.test_dataloader, 'valid')):
+        loader.dataset.update(data_root=f'{tmp_path}/', ann_file=f'annotations/instances_{split}.json')
+        assert len(DATASETS.build(loader.dataset)) > 0
+
+
+@pytest.mark.parametrize('path', ['sipmask', 'masktrack', 'fcos', 'torchvision'])
+def test_random_weights_give_as_many_detections_as_trained_ones(path, monkeypatch):
+    """Few candidates of FCOS for its NMS, whose time depends on their number; ten objects with masks, or 100 boxes."""
+    cfg, candidates = suite.GPU.load(path), []
+    nms = BoxConvention.nms
+    monkeypatch.setattr(BoxConvention, 'nms', lambda self, boxes, *args: candidates.append(len(boxes)) or nms(
+        self, boxes, *args))
+    if path == 'torchvision':
+        cfg.model.update(min_size=96, max_size=160)
+    model = build_model(cfg, torch.device('cpu')).eval()
+    inputs, clips = synthetic_clips(1, 1, (96, 160), num_classes=3, original=(96, 160))
+    found, = model(inputs, clips, mode='predict')
+    instances = found[0].pred_track_instances
+    assert len(instances) == (100 if path == 'fcos' else 10)
+    assert all(number <= 2500 for number in candidates)
+    if path in ('masktrack', 'torchvision'):
+        boxes = (instances.bboxes[:, 2:] - instances.bboxes[:, :2]).prod(dim=1)
+        areas = torch.from_numpy(coco_mask.area(list(instances.masks)).astype(float))
+        assert boxes.min() > 64 and (areas / boxes).min() > 0.7  # masks that fill boxes of usual size
+
+
+def test_videos_become_longer_by_repetition(tmp_path):
+    make_toy_vis(tmp_path, ToyVIS(videos=0, val_videos=2, frames=3, size=(64, 48), classes=3), workers=1,
+                 progress=False)
+    ann_file = tmp_path / 'annotations/instances_valid.json'
+    before = json.loads(ann_file.read_text())
+    assert repeat_videos(ann_file, 4) == 2 * 3 * 4
+    after = json.loads(ann_file.read_text())
+    for video, old in zip(after['videos'], before['videos'], strict=True):
+        assert video['length'] == 12 and video['file_names'] == 4 * old['file_names']
+    for track, old in zip(after['annotations'], before['annotations'], strict=True):
+        assert track['segmentations'] == 4 * old['segmentations'] and track['id'] == old['id']
+
+
+def test_test_video_is_measured_from_outside(measured):
+    rows = {row['what']: row for row in json.loads(measured[0].read_text())['rows'] if row['path'] == 'test_files'}
+    first, steady, whole = (rows[f'test_video.py, {what}'] for what in (
+        'start to first result', 'a frame, steady', 'whole run'))
+    assert 1000 < first['median_ms'] < whole['median_ms']  # a process takes a second to import PyTorch
+    assert whole['per_second'] == pytest.approx(1000 * whole['frames'] / whole['median_ms'])
+    assert steady['per_second'] > whole['per_second'] and steady['frames'] == 18
+
+
+def test_a_process_that_fails_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r'^test_video.py ended with 2: .*argument config: .*missing.py'):
+        run_test(['missing.py'], tmp_path, gpu=False)
 
 
 def test_what_was_measured_is_saved_after_each_path(monkeypatch, tmp_path):

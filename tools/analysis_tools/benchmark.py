@@ -9,15 +9,19 @@ disk has no influence; only --loading reads the data of the config. Without any 
 --stages run. With --gpus N, N processes train with DistributedDataParallel, and the pairs of all of them are counted.
 
 Without a config: every public path, with the settings for this device, on synthetic data. --out is written after each
-path. --against compares with an earlier file of --out: the ratio of the medians, and the range of that ratio within the
+path. A path that fails does not end the others; the exit status is 1 then, and --out has the reason.
+
+--against compares with an earlier file of --out: the ratio of the medians, and the range of that ratio within the
 spread of both, the quartiles; rows that changed by more are marked. With a file instead of a config, nothing is
 measured. Each number is also printed to stderr as soon as it is measured.
 """
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +52,16 @@ def padded_size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f'{text!r}: inputs are padded to multiples of 32, and the height comes first, '
                                          'such as 480x864')
     return height, width
+
+
+def positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number')
+    return value
 
 
 def config_or_record(text: str) -> str:
@@ -84,6 +98,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='number of calls before timing (default: 5; 1 with --quick)')
     parser.add_argument('--repeats', type=positive_int, metavar='N',
                         help='number of timed calls (default: 20; 2 with --quick)')
+    parser.add_argument('--seconds', type=positive_float, metavar='S', help=(
+        'a row that has taken this long has no further timed calls, if it has three (default: 5 without a config, else '
+        'no limit)'))
     parser.add_argument('--out', help='also write the numbers to this JSON file')
     parser.add_argument('--commit', help='commit to write to --out, where git does not know it (default: of git)')
     parser.add_argument('--plot', help='also write a plot to this PNG file: of a config, frames per second against '
@@ -95,6 +112,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f'{args.record} is compared: give --against OLD.json; to measure, give a config or nothing')
     args.warmup = args.warmup or (1 if args.quick else 5)
     args.repeats = args.repeats or (2 if args.quick else 20)
+    args.seconds = args.seconds or (math.inf if args.config else 5.0)
     if not (args.train or args.loading or args.test or args.stages):
         args.train = args.test = args.stages = True
     return args
@@ -180,8 +198,9 @@ def main(argv: Sequence[str] | None) -> int:
         check_same_machine(record, read_record(args.against), args.against)  # before anything is measured
     if get_rank() == 0:
         print(f'{args.config or "every path"}: {record["hardware"]}\n', flush=True)
+    failed: dict[str, str] = {}
     if args.config:
-        bench = Bench(device, args.warmup, args.repeats, args.original)
+        bench = Bench(device, args.warmup, args.repeats, args.original, seconds=args.seconds)
         measure_model(bench, args)
         rank = get_rank()
         leave_processes()
@@ -191,17 +210,19 @@ def main(argv: Sequence[str] | None) -> int:
         if args.out:
             write_record(args.out, record)
     else:
-        from tools.analysis_tools.measures.suite import CPU, GPU, QUICK, run_suite
+        from tools.analysis_tools.measures.suite import CPU, GPU, QUICK, Outcome, run_suite
         settings = QUICK if args.quick else GPU if cuda else CPU
-        bench = Bench(device, args.warmup, args.repeats, settings.original, settings.train_repeats)
+        bench = Bench(device, args.warmup, args.repeats, settings.original, settings.train_repeats, args.seconds)
 
-        def save(skipped: dict[str, str]) -> None:
-            record.update(skipped=skipped, rows=bench.rows)
+        def save(outcome: Outcome) -> None:
+            record.update(asdict(outcome), rows=bench.rows)
             if args.out:
                 write_record(args.out, record)
 
-        run_suite(bench, settings, args.paths, save)
+        failed = run_suite(bench, settings, args.paths, save).failed
     print(bench.table())
+    for path, reason in failed.items():
+        print(f'{path} failed: {reason}')
     if args.plot and args.config:
         plot(bench.rows, args.plot)
     elif args.plot:
@@ -210,7 +231,7 @@ def main(argv: Sequence[str] | None) -> int:
     if args.against:
         print()
         compare(record, args.against, args.any_hardware)
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == '__main__':

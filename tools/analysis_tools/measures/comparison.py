@@ -11,7 +11,7 @@ from mmdet.files import atomic_open
 
 # keys of a row that are measured; all others are its settings
 NUMBERS = ('median_ms', 'q1_ms', 'q3_ms', 'min_ms', 'max_ms', 'per_second', 'allocated_gib', 'reserved_gib', 'bytes',
-           'operations', 'floor_ms')
+           'operations', 'floor_ms', 'repeats', 'detections_a_frame')
 
 
 class Change(NamedTuple):

@@ -5,6 +5,7 @@ Called by tools/analysis_tools/benchmark.py; ``args`` are its arguments.
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import sys
 import time
@@ -12,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +32,12 @@ from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.prefetch import prefetched
 from mmdet.engine.workers import stop_workers
 from mmdet.models.dense_heads.base_dense_head import FrameGeometry
-from mmdet.models.detectors import SipMaskMem, TorchvisionTracker
+from mmdet.models.detectors import SipMaskMem
 from mmdet.models.trackers import AssociationTracker
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 from tools.analysis_tools.measures.comparison import name_of, setting_of
+from tools.analysis_tools.measures.random_weights import build_model
 from tools.analysis_tools.measures.synthetic import synthetic_clips
 
 PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
@@ -45,6 +48,7 @@ PRECISIONS = {  # name: (TF32 in matrix products, autocast to bfloat16)
 NUM_CLASSES = 3  # number of classes in the synthetic ground truth, at most that of any model
 OVERLAPPED = 10  # number of clips in a timed call that overlaps them
 TRAIN_REPEATS = 30  # minimum, because the times of training steps vary more than those of tests
+LEAST_REPEATS = 3  # of a function that takes long; quartiles need as many
 
 
 class Bench:
@@ -55,11 +59,13 @@ class Bench:
         warmup, repeats: numbers of calls before timing and of timed calls.
         original: height and width of the original frames and of the masks.
         train_repeats: minimum number of timed training steps; None: :data:`TRAIN_REPEATS`.
+        seconds: time after which a row has no further calls, if it has :data:`LEAST_REPEATS` of them.
     """
 
     def __init__(self, device: torch.device, warmup: int, repeats: int, original: tuple[int, int],
-                 train_repeats: int | None = None) -> None:
+                 train_repeats: int | None = None, seconds: float = math.inf) -> None:
         self.device, self.warmup, self.repeats, self.original = device, warmup, repeats, original
+        self.seconds = seconds
         self.train_repeats = TRAIN_REPEATS if train_repeats is None else train_repeats
         self.rows: list[dict] = []
 
@@ -78,47 +84,66 @@ class Bench:
             function: function to time.
             what: its name in the table.
             items: number of items that a call processes, for the rate.
-            at_least: minimum number of timed calls.
+            at_least: minimum number of timed calls, even if they take longer than :attr:`seconds`.
             mean: compute the rate from the mean instead of the median time, for calls that may wait for others, such
                 as those of data loaders.
             **columns: settings by name, shown in the table.
         """
-        for _ in range(self.warmup):
-            function()
+        for call in range(self.warmup):
+            # the first call may compile; from the second one on, a slow function is one that remains slow
+            if self._timed(function) > 1000 * self.seconds / LEAST_REPEATS and call:
+                break
         if self.device.type == 'cuda':
             torch.cuda.empty_cache()  # release memory that only the warm-up needed
             function()  # allocate the memory of a call again, untimed
             torch.cuda.reset_peak_memory_stats()
-        times = []
-        for _ in range(max(self.repeats, at_least)):
-            self.synchronize()
-            start = time.perf_counter()
-            function()
-            self.synchronize()
-            times.append(1000 * (time.perf_counter() - start))
-        median = statistics.median(times)
+        times: list[float] = []
+        repeats = max(self.repeats, at_least)
+        least, end = max(min(repeats, LEAST_REPEATS), at_least), time.perf_counter() + self.seconds
+        while len(times) < least or (len(times) < repeats and time.perf_counter() < end):
+            times.append(self._timed(function))
         peaks = ([torch.cuda.max_memory_allocated() / 2 ** 30, torch.cuda.max_memory_reserved() / 2 ** 30]
                  if self.device.type == 'cuda' else [None, None])
+        return self.add(times, what, items, mean, peaks, **columns)
+
+    def _timed(self, function: Callable[[], object]) -> float:
+        """Return the time of a call in milliseconds."""
+        self.synchronize()
+        start = time.perf_counter()
+        function()
+        self.synchronize()
+        return 1000 * (time.perf_counter() - start)
+
+    def add(self, times: Sequence[float], what: str, items: float = 1, mean: bool = False,
+            peaks: Sequence[float | None] = (None, None), **columns: object) -> float:
+        """Add a row of times that were measured, in milliseconds, and return their median; see :meth:`time`."""
+        median = statistics.median(times)
         q1, q3 = np.percentile(times, (25, 75)).tolist()
         self.rows.append(dict(what=what, **columns, median_ms=median, q1_ms=q1, q3_ms=q3, min_ms=min(times),
-                              max_ms=max(times),
+                              max_ms=max(times), repeats=len(times),
                               per_second=1000 * items / (statistics.mean(times) if mean else median),
                               allocated_gib=peaks[0], reserved_gib=peaks[1]))
         say('{}, {}: median {} ms, {} ms, {} per second'.format(*_cells(self.rows[-1]))
-            + (', {:.1f} GiB allocated, {:.1f} GiB reserved'.format(*peaks) if self.device.type == 'cuda' else ''))
+            + (f', {columns["detections_a_frame"]:.1f} detections a frame' if 'detections_a_frame' in columns else '')
+            + ('' if None in peaks else ', {:.1f} GiB allocated, {:.1f} GiB reserved'.format(*peaks)))
         return median
 
     def table(self) -> str:
-        """Return all rows as a Markdown table; with a column of floors if there are any (see kernels.py)."""
-        floors = any('floor_ms' in row for row in self.rows)
-        headings = ['what', 'setting', 'median ms', 'min–max ms', 'per second', *['floor ms'] * floors,
+        """Return all rows as a Markdown table, with columns of floors (see kernels.py) and detections, if there are."""
+        optional = [(heading, name, digits) for heading, name, digits in _OPTIONAL
+                    if any(name in row for row in self.rows)]
+        headings = ['what', 'setting', 'median ms', 'min–max ms', 'per second', *(heading for heading, *_ in optional),
                     'GiB allocated', 'GiB reserved']
         lines = [headings, ['---'] * len(headings)]
         for row in self.rows:
-            floor = f'{row["floor_ms"]:.3f}' if 'floor_ms' in row else ''
             what, setting, median, spread, rate, *memory = _cells(row)
-            lines.append([what, setting, median, spread, rate, *[floor] * floors, *memory])
+            more = [f'{row[name]:.{digits}f}' if name in row else '' for _, name, digits in optional]
+            lines.append([what, setting, median, spread, rate, *more, *memory])
         return '\n'.join(f'|{"|".join(cells)}|' if cells[0] == '---' else f'| {" | ".join(cells)} |' for cells in lines)
+
+
+# columns of the table that not every row has: heading, key of the row, number of decimals
+_OPTIONAL = (('floor ms', 'floor_ms', 3), ('detections a frame', 'detections_a_frame', 1))
 
 
 def _cells(row: dict) -> list[str]:
@@ -131,26 +156,6 @@ def say(text: str) -> None:
     """Print a line to stderr, in the first process only."""
     if get_rank() == 0:
         print(text, file=sys.stderr, flush=True)
-
-
-def build_model(cfg: Config, device: torch.device) -> nn.Module:
-    """Build the config's model with random weights that, as trained ones, give many objects and large masks."""
-    model_cfg = cfg.model.copy()
-    model_cfg.data_preprocessor = None
-    model_cfg.get('backbone', {}).pop('init_cfg', None)
-    torch.manual_seed(0)
-    model = MODELS.build(model_cfg)
-    head = getattr(model, 'bbox_head', None)
-    if hasattr(head, 'fcos_cls'):
-        nn.init.zeros_(head.fcos_cls.bias)  # scores above the threshold
-    elif hasattr(head, 'fc_cls'):
-        nn.init.constant_(head.fc_cls.bias[1:2], 3.0)  # a probability of about one third
-    elif isinstance(model, TorchvisionTracker):
-        nn.init.constant_(model.net.roi_heads.box_predictor.cls_score.bias[1:2], 3.0)
-    for name in ('mask_fuse', 'track_fuse'):  # mask logits that are positive nearly everywhere
-        if hasattr(head, name):
-            nn.init.ones_(getattr(head, name).bias)
-    return model.to(device)
 
 
 def trainer(bench: Bench, cfg: Config, amp: bool, with_cp: bool, graphs: bool) -> tuple[nn.Module, OptimWrapper]:
@@ -249,7 +254,7 @@ def tester(bench: Bench, cfg: Config, precision: str) -> nn.Module:
     return model
 
 
-def _run(device: str, amp: bool, function: Callable[..., object], *inputs: object, **options: object) -> object:
+def _run(device: str, amp: bool, function: Callable[..., Any], *inputs: object, **options: object) -> Any:
     with torch.autocast(device, torch.bfloat16, enabled=amp):
         return function(*inputs, **options)
 
@@ -265,7 +270,10 @@ def bench_test(bench: Bench, cfg: Config, args: Namespace, size: tuple[int, int]
             inputs, clips = synthetic_clips(1, batch, size, num_classes=NUM_CLASSES,
                                             device=bench.device, original=bench.original)
             predict = partial(_run, bench.device.type, PRECISIONS[name][1], model, inputs, clips, mode='predict')
-            columns = dict(frames=batch, size=f'{size[0]}x{size[1]}', precision=name)
+            found, = predict()
+            detections = sum(len(frame.pred_track_instances) for frame in found) / batch
+            columns = dict(frames=batch, size=f'{size[0]}x{size[1]}', precision=name,
+                           detections_a_frame=detections)
             bench.time(predict, 'test clip', batch, **columns)
             if bench.device.type == 'cuda' and hasattr(model, 'launch'):
                 launch = partial(_run, 'cuda', PRECISIONS[name][1], model.launch, inputs, clips)

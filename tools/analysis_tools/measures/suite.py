@@ -5,14 +5,17 @@ Inputs are synthetic or made in a temporary folder; weights are random. Called b
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,21 +28,21 @@ from mmdet.apis import VideoInferencer, load_config
 from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.datasets.transforms.frame_loading import read_frame
 from mmdet.engine import VideoRunner
-from mmdet.engine.test_steps import run_test_steps
 from mmdet.engine.workers import stop_workers
+from mmdet.errors import UserError
 from mmdet.evaluation.functional import evaluate_vis
 from mmdet.models.trackers import AssociationTracker
-from mmdet.registry import MODELS
-from mmdet.structures import VideoStreams
 from mmdet.structures.device_rle import masks_to_rle
 from tools.analysis_tools.measures import videomt_speed
 from tools.analysis_tools.measures.kernels import Ceilings, bench_correlation, bench_kernels, bench_network
 from tools.analysis_tools.measures.load import leaving_and_returning, scoring_contents
-from tools.analysis_tools.measures.speed import Bench, bench_loading, bench_test, bench_train, say, tester
+from tools.analysis_tools.measures.speed import Bench, bench_loading, bench_test, bench_train, say
 from tools.analysis_tools.measures.stub_detector import StubDetector
 from tools.analysis_tools.measures.synthetic import synthetic_frame
+from tools.analysis_tools.measures.testing_process import bench_test_process
 
 ROOT = Path(__file__).resolve().parents[3]
+CLASSES = 3  # of the toy videos
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Settings:
         batch, pairs: numbers of frames of a clip and of pairs of a training step.
         precision, dtype: precision of the networks, and the dtype that it means for the kernels.
         videos, val_videos, frames: videos for training and testing with loading, and frames of each.
+        shown: how often each video for testing is shown.
         workers: processes for loading.
         streamed: frames of a video in which objects are associated or drawn.
         objects: numbers of objects for RLE and association.
@@ -77,6 +81,7 @@ class Settings:
     videos: int = 16
     val_videos: int = 8
     frames: int = 20
+    shown: int = 12
     workers: int = 15
     streamed: int = 300
     objects: tuple[int, ...] = (1, 3, 10, 30, 100)
@@ -92,28 +97,36 @@ class Settings:
         """The settings as arguments of the functions in speed.py."""
         return Namespace(precision=[self.precision], batch=self.batch, pairs=self.pairs, loading=True)
 
-    def load(self, path: str) -> Config:
-        """Load the config of a path."""
-        file = ROOT / 'configs' / self.configs[path]
-        known = load_config(file).model
-        return load_config(file, [(key, value) for key, value in self.overrides if key.split('.')[1] in known])
+    def file(self, path: str) -> Path:
+        """Return the config file of a path."""
+        return ROOT / 'configs' / self.configs[path]
+
+    def load(self, path: str, classes: int | None = None) -> Config:
+        """Load the config of a path, with another number of classes than its own if the data have another one."""
+        known = load_config(self.file(path)).model
+        changes = [(key, value) for key, value in self.overrides if key.split('.')[1] in known]
+        if classes is not None:
+            changes.append(('model.bbox_head.num_classes', str(classes)))
+        return load_config(self.file(path), changes)
 
 
 GPU = Settings(configs=dict(
     memcnp='vitmae_cnp_contrast_ms_1x.py', sipmask='sipmask_r50_fpn_gn_ms_1x.py',
     masktrack='masktrack_rcnn_r50_fpn_1x_yvis.py', fcos='fcos_r50_caffe_fpn_gn_1x.py',
-    torchvision='maskrcnn_r50_fpn_coco.py', videomt='videomt_base_ytvis2019.py'))
+    torchvision='maskrcnn_r50_fpn_coco.py', videomt='videomt_base_ytvis2019.py'),
+               overrides=(('model.net_args.box_detections_per_img', '10'),))  # as the other models
 CPU = replace(
     GPU, configs=GPU.configs | dict(memcnp='memcnp_toy.py', videomt='videomt_toy.py'), size=(192, 320),
     original=(192, 320), small=(192, 320), small_original=(192, 320), sizes=((96, 160), (192, 320), (288, 480)),
-    batch=(1, 2, 4, 8), precision='float32', dtype=torch.float32, videos=4, val_videos=2, frames=10, workers=2,
+    batch=(1, 2, 4, 8), precision='float32', dtype=torch.float32, videos=4, val_videos=2, frames=10, shown=2, workers=2,
     streamed=100, objects=(1, 3, 10, 30), scored=20, correlation=((1, 256, 24, 40),), copied=2 ** 28, side=1024,
-    overrides=(('model.min_size', '192'), ('model.max_size', '320')))
+    overrides=(*GPU.overrides, ('model.min_size', '192'), ('model.max_size', '320')))
 QUICK = replace(
     CPU, configs=CPU.configs | dict(sipmask='sipmask_toy_textured.py'), size=(64, 96), original=(64, 96),
     small=(64, 96), small_original=(64, 96), sizes=((32, 64), (64, 96)), batch=(1, 2), pairs=1, videos=2, val_videos=1,
-    frames=3, workers=0, streamed=4, objects=(1, 3), scored=2, correlation=((1, 8, 6, 8),), copied=2 ** 20, side=64,
-    train_repeats=1, overrides=(
+    frames=3, shown=6, workers=0, streamed=4, objects=(1, 3), scored=2, correlation=((1, 8, 6, 8),), copied=2 ** 20,
+    side=64, train_repeats=1, overrides=(
+        *GPU.overrides,
         ('model.min_size', '64'), ('model.max_size', '96'), ('model.net_args.rpn_post_nms_top_n_test', '5'),
         ('model.rpn_head.max_per_img', '5'), ('model.rpn_head.nms_pre', '5')))
 
@@ -128,7 +141,7 @@ def _toy_videos(settings: Settings) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         height, width = settings.original
         spec = ToyVIS(videos=settings.videos, val_videos=settings.val_videos, frames=settings.frames,
-                      size=(width, height), classes=3)
+                      size=(width, height), classes=CLASSES)
         make_toy_vis(folder, spec, workers=max(settings.workers, 1), progress=False)
         yield Path(folder)
 
@@ -146,7 +159,7 @@ def _loading(bench: Bench, settings: Settings) -> None:
     """Batches of the config's transforms from JPEG files: in this process, by workers, and with training."""
     init_default_scope('mmdet')
     with _toy_videos(settings) as folder:
-        cfg = settings.load('memcnp')
+        cfg = settings.load('memcnp', CLASSES)
         data = cfg.train_dataloader
         data.update(batch_size=settings.pairs, num_workers=settings.workers)
         data.dataset.update(data_root=f'{folder}/', ann_file='annotations/instances_train.json')
@@ -179,30 +192,10 @@ def _test(bench: Bench, settings: Settings) -> None:
 
 
 def _test_files(bench: Bench, settings: Settings) -> None:
-    """Pass over a test set of JPEG files, as of ``test_video.py``: loading, network, RLE and ids, without scoring."""
-    init_default_scope('mmdet')
-    with _toy_videos(settings) as folder:
-        cfg = settings.load('memcnp')
-        data = cfg.test_dataloader
-        data.update(num_workers=settings.workers, persistent_workers=settings.workers > 0)
-        data.dataset.update(data_root=f'{folder}/', ann_file='annotations/instances_valid.json')
-        loader = VideoRunner.build_dataloader(data, seed=0)
-        model = tester(bench, cfg, settings.precision)
-        model.data_preprocessor = MODELS.build(cfg.model.data_preprocessor).to(bench.device)
-        dtype = settings.dtype if settings.precision == 'amp' else None
-
-        def run() -> None:
-            streams = VideoStreams(model.new_stream)
-            batches = (dict(batch, streams=streams.of(batch['data_samples'])) for batch in loader)
-            for _ in run_test_steps(model, batches, dtype):
-                pass
-
-        frames = settings.val_videos * settings.frames
-        try:
-            bench.time(run, 'test set of files', frames, frames=frames, workers=settings.workers,
-                       clip=data.dataset.clip_len, original=_times(settings.original), precision=settings.precision)
-        finally:
-            stop_workers(loader)
+    """Processes of ``test_video.py`` with a test set of JPEG files: loading, network, RLE, ids and result files."""
+    with _toy_videos(replace(settings, videos=0)) as folder:
+        bench_test_process(bench, settings.load('memcnp', CLASSES), settings.file('memcnp'), folder,
+                           settings.shown, settings.workers, settings.precision)
 
 
 def _sizes(bench: Bench, settings: Settings) -> None:
@@ -291,7 +284,8 @@ def _gpus(bench: Bench, settings: Settings) -> None:
         for gpus in (number for number in (1, 2, 4, 8) if number <= available):
             command = [str(ROOT / 'tools/analysis_tools/benchmark.py'),
                        str(ROOT / 'configs' / settings.configs['memcnp']), '--train', '--precision', settings.precision,
-                       '--size', _times(settings.size), '--gpus', str(gpus), '--out', str(out)]
+                       '--size', _times(settings.size), '--gpus', str(gpus), '--warmup', str(bench.warmup),
+                       '--repeats', str(bench.repeats), '--out', str(out)]
             subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
             bench.rows += json.loads(out.read_text())['rows']
 
@@ -307,27 +301,43 @@ MEASURES: dict[str, Callable[[Bench, Settings], None]] = dict(
     videomt=_videomt, sizes=_sizes, gpus=_gpus)
 
 
-def run_suite(bench: Bench, settings: Settings, paths: Sequence[str],
-              save: Callable[[dict[str, str]], None]) -> dict[str, str]:
-    """Measure paths, and return those that could not be measured here with the reasons.
+@dataclass
+class Outcome:
+    """What the suite did: reasons why paths could not be measured here, errors of paths, and seconds, by path."""
+
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run_suite(bench: Bench, settings: Settings, paths: Sequence[str], save: Callable[[Outcome], None]) -> Outcome:
+    """Measure paths. The error of a path does not prevent the measurement of the others.
 
     Args:
         bench: collects the rows, to which ``path`` is added.
         settings: see :class:`Settings`.
         paths: names in :data:`MEASURES`.
-        save: called after each path with what could not be measured so far, so that nothing measured is lost.
+        save: called after each path with what was done so far, so that nothing measured is lost.
     """
-    skipped: dict[str, str] = {}
+    outcome = Outcome()
     for path in paths:
-        first, bench.original = len(bench.rows), settings.original
+        first, bench.original, start = len(bench.rows), settings.original, time.perf_counter()
         say(f'{path} …')
         try:
             MEASURES[path](bench, settings)
         except NotMeasured as error:
-            skipped[path] = str(error)
+            outcome.skipped[path] = str(error)
             say(f'{path} is not measured: {error}')
+        except Exception as error:
+            outcome.failed[path] = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            say(f'{path} failed: {outcome.failed[path]}')
+        outcome.seconds[path] = round(time.perf_counter() - start, 1)
+        say(f'{path}: {outcome.seconds[path]:.1f} s')
         bench.rows[first:] = [dict(path=path, **row) for row in bench.rows[first:]]
+        gc.collect()  # models are in reference cycles; their memory would count as that of the next path
         if bench.device.type == 'cuda':
             torch.cuda.empty_cache()
-        save(skipped)
-    return skipped
+        save(outcome)
+    return outcome
