@@ -1,7 +1,5 @@
 """The exception for errors of the user, the exit statuses of the command lines, and helpers for messages."""
 from collections.abc import Sequence
-from numbers import Integral, Real
-from typing import Any
 
 EXIT_USER_ERROR = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: stopped by SIGTERM after saving; run again with --resume
@@ -37,13 +35,3 @@ def missing_package(error: ImportError, user: str, requirement: str) -> UserErro
     # pip installs the missing dependencies of an installed package, whose names may differ from those of the imports
     return UserError(f'{user} needs the package {wanted}, and that needs {absent}, which is not installed; install '
                      f'both: pip install {requirement}')
-
-
-def require_number(name: str, value: Any, whole: bool = False) -> None:
-    """Raise UserError unless an argument is a number of Python or NumPy; ``whole``: an integer.
-
-    Without this check, ``thresh='0.3'`` passed in Python code would fail much later, or be compared as a string.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
-        raise UserError(f'{name} {value!r}: is a {type(value).__name__}, not a {"whole " * whole}number such as '
-                        f'{1 if whole else 0.3}')

@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from tqdm import tqdm
 
-from mmdet.errors import UserError, require_number
+from mmdet.arguments import require_number
+from mmdet.errors import UserError
 from mmdet.evaluation.frame_results import BOX_VALUES, FrameResult
 from mmdet.evaluation.functional import read_ground_truth
 from mmdet.evaluation.functional.scored_tracks import GroundTruth

@@ -19,9 +19,10 @@ from mmengine.logging import print_log
 
 from mmdet.apis.config import chosen_classes
 from mmdet.apis.report_errors import error_section
+from mmdet.arguments import require_number
 from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
-from mmdet.errors import UserError, require_number
+from mmdet.errors import UserError
 from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, without_classes
 from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS

@@ -26,9 +26,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
+from mmdet.arguments import checked_number, checked_range
 from mmdet.datasets.layout import explain_missing, find_annotations, find_images
 from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
-from mmdet.datasets.transforms.arguments import checked_number, checked_range
 from mmdet.datasets.transforms.frame_loading import BadFrameError
 from mmdet.errors import UserError
 from mmdet.registry import DATASETS, TRANSFORMS

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmdet.errors import UserError, require_number
+from mmdet.arguments import require_number
+from mmdet.errors import UserError
 
 OUTPUTS = ('mp4', 'gif', 'png', 'json', 'masks', 'mot', 'mots')
 RESULT_FORMATS = ('masks', 'mot', 'mots', 'jsonl')  # of the results of a test, see mmdet.apis.export_result

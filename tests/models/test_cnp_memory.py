@@ -177,7 +177,11 @@ def test_unknown_options_are_user_errors():
         CNPMemory(update_mode='best')
     with pytest.raises(UserError, match="decay='none' is unknown; use one of"):
         CNPMemory(decay='none')
-    with pytest.raises(UserError, match='read_temperature=0 must be above 0'):
+    with pytest.raises(UserError, match='read_temperature must be a number above 0, not 0'):
         CNPMemory(read_temperature=0)
+    with pytest.raises(UserError, match='momentum must be a number from 0 to 1, not 2'):
+        CNPMemory(momentum=2)
+    with pytest.raises(UserError, match='num_units must be an integer of at least 1, not 0'):
+        CNPMemory(num_units=0)
     with pytest.raises(UserError, match='published'):
         write_targets(torch.rand(5, 2), BOXES, torch.ones(1, 2, dtype=torch.bool), (10, 10), 'nearest')

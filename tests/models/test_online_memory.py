@@ -202,7 +202,7 @@ def test_videos_on_a_gpu_with_and_without_graphs(exact_float32, kind):
 
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(score=1), "no key 'score'; use score_thr, momentum"),
-    (dict(momentum=2), 'online_memory.momentum=2 must be a number from 0 to 1')])
+    (dict(momentum=2), 'online_memory.momentum must be a number from 0 to 1, not 2')])
 def test_settings_that_are_none(settings, message):
     with pytest.raises(UserError, match=message):
         CNPMemory(online_memory=settings)

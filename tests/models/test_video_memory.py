@@ -227,9 +227,9 @@ def test_class_embeddings_follow_the_classes():
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(video_memory=dict(drop_frame=2)), 'VideoMemory drop_frame=2 must be a number from 0 to 1'),
+    (dict(video_memory=dict(drop_frame=2)), 'VideoMemory drop_frame must be a number from 0 to 1, not 2'),
     (dict(video_memory=dict(box_prior=1.0)), 'VideoMemory box_prior=1 must be below 1'),
-    (dict(video_memory=dict(read_temperature=0)), 'VideoMemory read_temperature=0 must be above 0'),
+    (dict(video_memory=dict(read_temperature=0)), 'VideoMemory read_temperature must be a number above 0, not 0'),
     (dict(video_memory={}, memory=dict(online_memory={})), 'cannot be combined: set one of them to None')])
 def test_settings_that_are_none(settings, message):
     with pytest.raises(UserError, match=message):

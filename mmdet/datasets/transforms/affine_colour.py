@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmdet.datasets.transforms.arguments import checked_number
+from mmdet.arguments import checked_number
 from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_image, warp_masks
 from mmdet.datasets.transforms.photometric import adjust_colours
 from mmdet.errors import UserError

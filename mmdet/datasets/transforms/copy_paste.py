@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmdet.arguments import checked_count, checked_number, checked_range
 from mmdet.datasets.packed_annotations import FrameObjects
-from mmdet.datasets.transforms.arguments import checked_count, checked_number, checked_range
 from mmdet.datasets.transforms.frame_loading import LoadTrackAnnotations, LoadTrackFrames
 from mmdet.datasets.transforms.geometry import keep_ratio_factor
 from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_image, warp_masks

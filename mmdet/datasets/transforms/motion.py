@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmdet.datasets.transforms.arguments import checked_count, checked_number, checked_range
+from mmdet.arguments import checked_count, checked_number, checked_range
 from mmdet.datasets.transforms.objects import replace_masks, warp_image, warp_masks
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS

@@ -5,7 +5,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmdet.datasets.transforms.arguments import checked_number
+from mmdet.arguments import checked_number
 from mmdet.registry import TRANSFORMS
 
 # in the order of the amounts of adjust_colours; on uint8 images they are faster than torchvision's

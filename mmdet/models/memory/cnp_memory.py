@@ -18,6 +18,7 @@ from mmengine.model import BaseModule
 from timm.layers import Mlp
 from torch import Tensor, nn
 
+from mmdet.arguments import checked_count, checked_number, checked_positive
 from mmdet.errors import UserError
 from mmdet.models.task_modules.points import bbox2distance
 from mmdet.ops.device import call_outside_graphs, device_constant
@@ -181,8 +182,7 @@ class OnlineMemory:
         for name, value in settings.items():
             if name not in names:
                 raise UserError(f'CNPMemory online_memory has no key {name!r}; use {", ".join(names)}')
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f'CNPMemory online_memory.{name}={value!r} must be a number from 0 to 1')
+            checked_number(f'CNPMemory online_memory.{name}', value, 0, 1)
         return cls(**settings)
 
 
@@ -240,8 +240,9 @@ class CNPMemory(BaseModule):
                                    ('init_units', init_units, INITS)):
             if value not in known:
                 raise UserError(f'CNPMemory {name}={value!r} is unknown; use one of {known}')
-        if not read_temperature > 0:
-            raise UserError(f'CNPMemory read_temperature={read_temperature!r} must be above 0')
+        checked_count('CNPMemory num_units', num_units, least=1)
+        checked_number('CNPMemory momentum', momentum, 0, 1)
+        checked_positive('CNPMemory read_temperature', read_temperature)
         self.momentum, self.update_mode, self.read_temperature = momentum, update_mode, read_temperature
         self.online = None if online_memory is None else OnlineMemory.of(online_memory)
         self.decay, self.num_units, self.num_sets = decay, num_units, num_levels if per_level else 1

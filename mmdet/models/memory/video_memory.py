@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.arguments import checked_number, checked_positive
 from mmdet.checkpoint import ClassRows
 from mmdet.errors import UserError
 from mmdet.models.layers.pyramid import flatten_levels
@@ -123,12 +124,10 @@ class VideoMemory(BaseModule):
         self.mistakes = dict(drop_frame=drop_frame, drop_object=drop_object, false_object=false_object,
                              wrong_class=wrong_class, box_noise=box_noise)
         for name, value in {'score_thr': score_thr, 'box_prior': box_prior, **self.mistakes}.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f'VideoMemory {name}={value!r} must be a number from 0 to 1')
+            checked_number(f'VideoMemory {name}', value, 0, 1)
         if box_prior == 1:
             raise UserError('VideoMemory box_prior=1 must be below 1: the box branch would have no effect')
-        if not read_temperature > 0:
-            raise UserError(f'VideoMemory read_temperature={read_temperature!r} must be above 0')
+        checked_positive('VideoMemory read_temperature', read_temperature)
         self.channels, self.num_classes = channels, num_classes
         self.score_thr, self.read_temperature = score_thr, read_temperature
         # logit of λ

@@ -1,0 +1,58 @@
+"""Checks of numbers that a user gives as arguments: in a config, as a flag or in Python code.
+
+The message of an error names the argument, so ``name`` includes its class or flag: ``'VideoMemory score_thr'``.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from mmdet.errors import UserError
+
+
+def checked_number(name: str, value: float, low: float, high: float = math.inf) -> float:
+    """Return a number; raise UserError unless it lies in [low, high]."""
+    if not _is_number(value) or not low <= value <= high:
+        limits = f'of at least {low}' if high == math.inf else f'from {low} to {high}'
+        raise UserError(f'{name} must be a number {limits}, not {value!r}')
+    return value
+
+
+def checked_positive(name: str, value: float) -> float:
+    """Return a number; raise UserError unless it is finite and above 0."""
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise UserError(f'{name} must be a number above 0, not {value!r}')
+    return value
+
+
+def checked_range(name: str, value: Sequence[float], low: float, high: float = math.inf) -> tuple[float, float]:
+    """Return the bounds of a range; raise UserError unless they are two ascending numbers in [low, high]."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise UserError(f'{name} must be two numbers (least, most), not {value!r}')
+    least, most = (checked_number(name, bound, low, high) for bound in value)
+    if least > most:
+        raise UserError(f'{name} must be two numbers (least, most), the lower first, not {value!r}')
+    return least, most
+
+
+def checked_count(name: str, value: int, least: int) -> int:
+    """Return an integer; raise UserError unless it is at least ``least``."""
+    if not _is_number(value, whole=True) or value < least:
+        raise UserError(f'{name} must be an integer of at least {least}, not {value!r}')
+    return value
+
+
+def require_number(name: str, value: Any, whole: bool = False) -> None:
+    """Raise UserError unless an argument is a number of Python or NumPy; ``whole``: an integer.
+
+    Without this check, ``thresh='0.3'`` passed in Python code would fail much later, or be compared as a string.
+    """
+    if not _is_number(value, whole):
+        raise UserError(f'{name} {value!r}: is a {type(value).__name__}, not a {"whole " * whole}number such as '
+                        f'{1 if whole else 0.3}')
+
+
+def _is_number(value: Any, whole: bool = False) -> bool:
+    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)

@@ -1,0 +1,47 @@
+"""Numbers given as arguments: accepted as they are, or one line with the argument, its limits and the value."""
+import re
+
+import numpy as np
+import pytest
+
+from mmdet.arguments import checked_count, checked_number, checked_positive, checked_range, require_number
+from mmdet.errors import UserError
+
+
+def test_valid_numbers_are_returned():
+    assert checked_number('x', 0, 0, 1) == 0 and checked_number('x', 1.0, 0, 1) == 1 and checked_number('x', 7, 1) == 7
+    assert checked_number('x', np.float32(0.5), 0, 1) == 0.5 and checked_count('x', np.int64(3), 1) == 3
+    assert checked_positive('x', 1e-9) == 1e-9
+    assert checked_range('x', [1, 2], 0) == (1, 2) and checked_range('x', (0.5, 0.5), 0, 1) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(('check', 'value', 'words'), [
+    (lambda value: checked_number('Memory decay', value, 0, 1), value, 'Memory decay must be a number from 0 to 1')
+    for value in (-0.1, 1.1, float('nan'), True, '0.5', None, [0.5])
+] + [
+    (lambda value: checked_number('x', value, 2), 1, 'x must be a number of at least 2, not 1')
+] + [
+    (lambda value: checked_positive('x', value), value, 'x must be a number above 0, not ')
+    for value in (0, -1, float('inf'), float('nan'), '1', True)
+] + [
+    (lambda value: checked_count('x', value, 1), value, 'x must be an integer of at least 1, not ')
+    for value in (0, 1.0, True, '2', None)
+] + [
+    (lambda value: checked_range('x', value, 0), value, words) for value, words in (
+        (3, 'x must be two numbers (least, most), not 3'), ((1, 2, 3), 'x must be two numbers'),
+        ((2, 1), 'x must be two numbers (least, most), the lower first, not (2, 1)'),
+        ((-1, 1), 'x must be a number of at least 0, not -1'))])
+def test_other_values_are_one_line(check, value, words):
+    with pytest.raises(UserError, match=re.escape(words)) as error:
+        check(value)
+    assert repr(value) in str(error.value) or isinstance(value, tuple)
+
+
+def test_numbers_of_numpy_are_numbers():
+    require_number('x', np.float32(.5))
+    require_number('x', np.int64(3), whole=True)
+    for value, whole, words in (('0.3', False, "x '0.3': is a str, not a number such as 0.3"),
+                                (2.5, True, 'x 2.5: is a float, not a whole number such as 1'),
+                                (True, False, 'x True: is a bool')):
+        with pytest.raises(UserError, match=re.escape(words)):
+            require_number('x', value, whole)
