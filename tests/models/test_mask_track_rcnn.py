@@ -1,7 +1,11 @@
 """MaskTrack and CMaskTrack R-CNN at tiny size: losses of difficult ground truth, results, calibration window, clips."""
+import copy
+
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from recorded_graph import use_recorded_graphs
+from torchvision.models.resnet import Bottleneck
 
 from tests.helpers.two_stage import SIZE, annotated_frame, build_two_stage, clip, noise, plain_frames
 
@@ -169,3 +173,31 @@ def test_identical_references_average_to_one(calibrated):
     single, = calibrated(still[:, :2], [clip(plain_frames(range(2)))], mode='predict')
     several, = calibrated(still, [clip(plain_frames(range(4)))], mode='predict')
     same_results([single[0]], [several[0]])
+
+
+@pytest.mark.parametrize('calibrated', [False, True], ids=['masktrack', 'cmasktrack'])
+@pytest.mark.parametrize('frames', [1, 3])
+def test_cuda_graphs_do_not_change_the_results(calibrated, frames, device, monkeypatch):
+    """The first call runs without a graph, the second one captures and replays it, the third one replays it."""
+    if device == 'cpu':
+        use_recorded_graphs(monkeypatch)
+    graphed = build_two_stage(calibrated=calibrated).to(device).eval()
+    torch.manual_seed(1)
+    for module in (graphed.bbox_head.fc_cls, graphed.bbox_head.fc_reg, graphed.mask_head.conv_logits):
+        torch.nn.init.normal_(module.weight, std=0.5)
+    for module in graphed.backbone.modules():  # activations do not grow from block to block
+        if isinstance(module, Bottleneck):
+            torch.nn.init.zeros_(module.bn3.weight)
+    eager = copy.deepcopy(graphed)
+    eager.cuda_graphs = False
+    scores = set()
+    for seed in range(3):
+        inputs, frames_in = noise(1, frames, seed=seed).to(device), plain_frames(range(frames))
+        plain, found = (model(inputs, [clip(copy.deepcopy(frames_in))], mode='predict')[0]
+                        for model in (eager, graphed))
+        same_results(found, plain)
+        scores.add(str([frame.pred_track_instances.scores.tolist() for frame in found]))
+    assert len(scores) == 3  # else results of an earlier call would not be noticed
+    assert len(graphed._graphs._graphs) == 1 and not eager._graphs._graphs
+    graphed.train()
+    assert not graphed._graphs._graphs

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,22 @@ from torch import Tensor, nn
 from mmdet.models.task_modules.anchor_generator import AnchorGenerator
 from mmdet.models.task_modules.box_convention import BoxConvention, DeltaCoder
 from mmdet.registry import MODELS, TASK_UTILS
+
+
+class Candidates(NamedTuple):
+    """The S highest-scoring anchors of all levels of B images, level by level.
+
+    Attributes:
+        anchors: (B, S, 4) x1,y1,x2,y2 in network pixels.
+        deltas: (B, S, 4) float32 from the anchors to the boxes.
+        scores: (B, S) float32 in [0, 1].
+        levels: (B, S) int64.
+    """
+
+    anchors: Tensor
+    deltas: Tensor
+    scores: Tensor
+    levels: Tensor
 
 
 @MODELS.register_module()
@@ -62,33 +79,41 @@ class RPNHead(BaseModule):
         return logits, deltas
 
     @torch.no_grad()
-    def proposals(self, feats: Sequence[Tensor], logits: list[Tensor], deltas: list[Tensor],
-                  img_shapes: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute proposals, boxes that may contain an object, in descending order of score.
+    def candidates(self, feats: Sequence[Tensor], logits: list[Tensor], deltas: list[Tensor]) -> Candidates:
+        """Select the highest-scoring anchors of each level; shapes do not depend on values.
 
         Args:
             feats, logits, deltas: see :meth:`forward`.
+        """
+        levels = []
+        for level, (anchors, logit, delta) in enumerate(zip(self.anchor_generator(feats), logits, deltas)):
+            scores, index = logit.float().sigmoid().topk(min(self.nms_pre, logit.shape[1]))
+            delta = delta.float().gather(1, index[..., None].expand(-1, -1, 4))
+            levels.append(Candidates(anchors[index], delta, scores, torch.full_like(index, level)))
+        return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*levels)))
+
+    @torch.no_grad()
+    def proposals(self, candidates: Candidates, img_shapes: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute proposals, boxes that may contain an object, in descending order of score.
+
+        Args:
+            candidates: see :meth:`candidates`.
             img_shapes: (B, 2) h, w without padding.
 
         Returns:
             ``(bboxes, valid)``: (B, p, 4) in network pixels, clipped, and (B, p) bool, False for unused slots;
             p ≤ ``max_per_img``.
         """
-        batch = len(feats[0])
-        level_bboxes, level_scores, level_groups = [], [], []
-        for level, (anchors, logit, delta) in enumerate(zip(self.anchor_generator(feats), logits, deltas)):
-            score, index = logit.float().sigmoid().topk(min(self.nms_pre, logit.shape[1]))
-            delta = delta.float().gather(1, index[..., None].expand(-1, -1, 4))
-            decoded = self.coder.decode(anchors[index.flatten()], delta.flatten(0, 1)).view(batch, -1, 4)
-            level_bboxes.append(self.convention.clip(decoded, img_shapes))
-            level_scores.append(score)
-            level_groups.append(torch.arange(batch, device=score.device)[:, None].expand_as(score) * len(feats) + level)
-        bboxes, scores = torch.cat(level_bboxes, 1), torch.cat(level_scores, 1)  # (B, Σ n_l, 4), (B, Σ n_l)
-        groups = torch.cat(level_groups, 1)
+        anchors, deltas, scores, levels = candidates
+        batch, number = scores.shape
+        decoded = self.coder.decode(anchors.flatten(0, 1), deltas.flatten(0, 1)).view(batch, -1, 4)
+        bboxes = self.convention.clip(decoded, img_shapes)
+        image = torch.arange(batch, device=scores.device)[:, None]
+        groups = image * len(self.anchor_generator.strides) + levels
         keep = self.convention.nms(bboxes.flatten(0, 1), scores.flatten(), groups.flatten(), self.nms_thr)
         survivors = torch.full_like(scores, -1.0).flatten()
         survivors[keep] = scores.flatten()[keep]
-        best, index = survivors.view(batch, -1).topk(min(self.max_per_img, scores.shape[1]))
+        best, index = survivors.view(batch, -1).topk(min(self.max_per_img, number))
         return bboxes.gather(1, index[..., None].expand(-1, -1, 4)), best >= 0
 
     def loss(self, logits: list[Tensor], deltas: list[Tensor], feats: Sequence[Tensor],

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.models.dense_heads.rpn_head import Candidates
 from mmdet.models.detectors.base import is_context
 from mmdet.models.detectors.mask_track_rcnn import Maps, MaskTrackRCNN
 from mmdet.registry import MODELS
@@ -48,7 +49,7 @@ class CMaskTrackRCNN(MaskTrackRCNN):
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect frame by frame, with all references of a frame at once."""
-        maps = self.extract_feat(inputs.flatten(0, 1))
+        maps, candidates = self.run_dense(inputs.flatten(0, 1))
         first = 0
         for clip in data_samples:
             frame_ids = [frame.frame_id for frame in clip]
@@ -58,10 +59,11 @@ class CMaskTrackRCNN(MaskTrackRCNN):
                 if is_context(frame):
                     continue
                 references = [first + other for other in self.references(frame_ids, index)]
-                own = [level[first + index:first + index + 1] for level in maps]
+                own, anchors = ([values[first + index:first + index + 1] for values in of_all]
+                                for of_all in (maps, candidates))
                 repeated = [level.expand(len(references), -1, -1, -1) for level in own]
-                instances = self.detect_in_maps(own, self.roi_maps(repeated, [level[references] for level in maps]),
-                                                [frame])
+                roi_maps = self.roi_maps(repeated, [level[references] for level in maps])
+                instances = self.detect_in_maps(own, Candidates(*anchors), roi_maps, [frame])
                 instances.image += len(frames)
                 frames.append(frame)
                 found.append(instances)

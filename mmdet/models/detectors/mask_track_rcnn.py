@@ -12,6 +12,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import UserError
+from mmdet.models.cuda_graphs import InferenceGraphs
+from mmdet.models.dense_heads.rpn_head import Candidates
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.necks import build_neck, check_normalization
 from mmdet.models.roi_heads.mask_paste import paste_masks
@@ -39,6 +41,7 @@ class MaskTrackRCNN(BaseDetector):
             mmdetection 1 require; otherwise boxes are continuous.
         roi_aligned: whether RoIAlign shifts by half a pixel; None: not with ``legacy_boxes``. Weights of torchvision's
             Mask R-CNN were trained without (tools/model_converters/torchvision2masktrack.py).
+        cuda_graphs: on a GPU, replay backbone, neck and region proposals as a CUDA graph in testing, one per shape.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
@@ -46,9 +49,11 @@ class MaskTrackRCNN(BaseDetector):
     def __init__(self, backbone: dict, neck: dict, rpn_head: dict, bbox_head: dict, mask_head: dict, track_head: dict,
                  tracker: dict, assigner: dict | None = None, sampler: dict | None = None,
                  roi_strides: Sequence[int] = (4, 8, 16, 32), mask_thr: float = 0.5, legacy_boxes: bool = False,
-                 roi_aligned: bool | None = None,
+                 roi_aligned: bool | None = None, cuda_graphs: bool = True,
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(tracker, data_preprocessor, init_cfg)
+        self.cuda_graphs = cuda_graphs
+        self._graphs = InferenceGraphs()
         self.convention = BoxConvention(legacy_boxes)
         legacy = dict(legacy_boxes=legacy_boxes)
         self.backbone = MODELS.build(backbone)
@@ -88,7 +93,8 @@ class MaskTrackRCNN(BaseDetector):
 
         logits, deltas = self.rpn_head(maps)
         losses = self.rpn_head.loss(logits, deltas, maps, gt_bboxes)
-        proposals, valid = self.rpn_head.proposals(maps, logits, deltas, _img_shapes(keys, inputs.device))
+        proposals, valid = self.rpn_head.proposals(self.rpn_head.candidates(maps, logits, deltas),
+                                                   _img_shapes(keys, inputs.device))
         rois = roi_targets(proposals, valid, gt_bboxes, [frame.gt_instances.labels for frame in keys], self.assigner,
                            self.sampler)
         roi_maps = self.roi_maps(maps, ref_maps)
@@ -112,8 +118,8 @@ class MaskTrackRCNN(BaseDetector):
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect objects in all frames of all clips at once."""
         frames = [frame for clip in data_samples for frame in clip]
-        maps = self.extract_feat(inputs.flatten(0, 1))
-        found = self.detect_in_maps(maps, maps, frames)
+        maps, candidates = self.run_dense(inputs.flatten(0, 1))
+        found = self.detect_in_maps(maps, candidates, maps, frames)
         work = Launched(inputs.device)
 
         def read() -> Iterator[list[InstanceData]]:
@@ -124,11 +130,30 @@ class MaskTrackRCNN(BaseDetector):
 
         return read()
 
-    def detect_in_maps(self, maps: Maps, roi_maps: Maps, frames: Sequence[DetDataSample]) -> InstanceData:
+    def run_dense(self, images: Tensor) -> tuple[Maps, Candidates]:
+        """Compute what has fixed shapes, the pyramid's maps of images (B, 3, H, W) and the candidates in them.
+
+        In testing on a GPU a CUDA graph is replayed, since launching these kernels takes longer than they do.
+        """
+        if self.cuda_graphs and not self.training:
+            return self._graphs.run(self._dense, images)
+        return self._dense(images)
+
+    def _dense(self, images: Tensor) -> tuple[Maps, Candidates]:
+        maps = self.extract_feat(images)
+        return maps, self.rpn_head.candidates(maps, *self.rpn_head(maps))
+
+    def train(self, mode: bool = True) -> MaskTrackRCNN:
+        self._graphs.clear()  # training may replace tensors that the graphs read
+        return super().train(mode)
+
+    def detect_in_maps(self, maps: Maps, candidates: Candidates, roi_maps: Maps,
+                       frames: Sequence[DetDataSample]) -> InstanceData:
         """Detect the objects of each frame; results stay on the device.
 
         Args:
-            maps: (B, C, h_l, w_l), for proposals and embeddings.
+            maps: (B, C, h_l, w_l), for embeddings.
+            candidates: see :meth:`run_dense`.
             roi_maps: (B·V, C, h_l, w_l), for boxes and masks: V views of each frame, whose outputs are averaged.
             frames: B frames, whose metainfo is used.
 
@@ -139,7 +164,7 @@ class MaskTrackRCNN(BaseDetector):
         device = maps[0].device
         img_shapes = _img_shapes(frames, device)
         scale_factors = torch.tensor([float(frame.scale_factor) for frame in frames], device=device)
-        proposals, valid = self.rpn_head.proposals(maps, *self.rpn_head(maps), img_shapes)
+        proposals, valid = self.rpn_head.proposals(candidates, img_shapes)
         image = torch.arange(len(frames), device=device).repeat_interleave(valid.shape[1])
         views = len(roi_maps[0]) // len(maps[0])
         roi_feats = self._pool_views(roi_maps, views, image, proposals.flatten(0, 1), self.bbox_head.roi_size)
