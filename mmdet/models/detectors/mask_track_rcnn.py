@@ -163,7 +163,7 @@ class MaskTrackRCNN(BaseDetector):
         """
         device = maps[0].device
         img_shapes = _img_shapes(frames, device)
-        scale_factors = torch.tensor([float(frame.scale_factor) for frame in frames], device=device)
+        scale_factors = torch.tensor([float(frame.scale_factor) for frame in frames]).to(device, non_blocking=True)
         proposals, valid = self.rpn_head.proposals(candidates, img_shapes)
         image = torch.arange(len(frames), device=device).repeat_interleave(valid.shape[1])
         views = len(roi_maps[0]) // len(maps[0])
@@ -214,4 +214,6 @@ class MaskTrackRCNN(BaseDetector):
 
 
 def _img_shapes(frames: Sequence[DetDataSample], device: torch.device) -> Tensor:
-    return torch.tensor([frame.img_shape[:2] for frame in frames], dtype=torch.float32, device=device)
+    # non_blocking: the host does not wait for the device
+    shapes = torch.tensor([frame.img_shape[:2] for frame in frames], dtype=torch.float32)
+    return shapes.to(device, non_blocking=True)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, box_iou
 
+from mmdet.ops.device import device_constant
+
 
 class BoxConvention:
     """IoU, NMS, clipping and conversion of boxes x1,y1,x2,y2 of one convention.
@@ -28,11 +30,14 @@ class BoxConvention:
 
     def continuous(self, boxes: Tensor) -> Tensor:
         """Convert boxes (..., 4) of this convention to continuous ones, x2 - x1 wide."""
-        return boxes + boxes.new_tensor((0, 0, self.end, self.end))
+        return boxes + self._ends(boxes) if self.legacy else boxes
 
     def from_continuous(self, boxes: Tensor) -> Tensor:
         """Invert :meth:`continuous`."""
-        return boxes - boxes.new_tensor((0, 0, self.end, self.end))
+        return boxes - self._ends(boxes) if self.legacy else boxes
+
+    def _ends(self, boxes: Tensor) -> Tensor:
+        return device_constant((0.0, 0.0, self.end, self.end), boxes.device).to(boxes.dtype)
 
     def iou(self, boxes1: Tensor, boxes2: Tensor) -> Tensor:
         """Compute the IoU of every pair: (n, 4), (m, 4) → (n, m)."""
@@ -91,8 +96,8 @@ class DeltaCoder:
 
         Width and height change by a factor of at most 1000/16.
         """
-        limit = deltas.new_tensor([math.inf, math.inf, *(self.max_log_ratio / std for std in self.stds[2:])])
-        deltas = deltas.unflatten(1, (-1, 4))
-        deltas = torch.maximum(deltas, -limit).flatten(1)  # torchvision's coder limits only the growth
+        shrink = (-math.inf, -math.inf, *(-self.max_log_ratio / std for std in self.stds[2:]))
+        lower = device_constant(shrink, deltas.device).to(deltas.dtype)
+        deltas = torch.maximum(deltas.unflatten(1, (-1, 4)), lower).flatten(1)  # torchvision limits only the growth
         decoded = self._coder.decode_single(deltas, self.convention.continuous(boxes))
         return self.convention.from_continuous(decoded.unflatten(1, (-1, 4)))
