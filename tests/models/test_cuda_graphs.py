@@ -165,10 +165,10 @@ ALL_OPTIONS = dict(
 
 @pytest.mark.parametrize('head', [
     dict(update_mode='top1'), dict(update_mode='all', **ALL_OPTIONS),
-    dict(memory=dict(read_temperature=0.1, decay='counted', init_units='kmeans', per_level=True), mask_upsample='image',
+    dict(memory=dict(read_temperature=0.1, decay='counted', init_units='kmeans', per_level=True),
          # not random
          video_memory=dict.fromkeys(('drop_frame', 'drop_object', 'false_object', 'wrong_class', 'box_noise'), 0.0))],
-    ids=['top1', 'all, options of the head', 'options of the memory, detail of the image'])
+    ids=['top1', 'all, options of the head', 'options of the memory'])
 def test_memcnp_is_trained_equally_with_and_without_graphs(device, head):
     """Two sizes with other numbers of objects in turn, three steps of each, the first of each without graph."""
     torch.manual_seed(0)

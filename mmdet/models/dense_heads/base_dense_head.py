@@ -119,8 +119,6 @@ class BaseDenseHead(BaseModule):
         clips_to_frame: whether :meth:`select` uses the shapes of the frames.
         selected: names of the tensors that :meth:`select` returns.
         strides: strides of the levels used; further levels are ignored.
-        detail_channels: channels of a map of stride 4 that the detector computes from the images and appends to the
-            pyramid's, see :class:`~mmdet.models.layers.image_detail.ImageDetail`; 0: the head needs none.
     """
 
     class_layers = {'fcos_cls': ClassRows()}
@@ -129,7 +127,6 @@ class BaseDenseHead(BaseModule):
     clips_to_frame = True
     selected: tuple[str, ...] = ('rows', 'masks')
     strides: tuple[int, ...]
-    detail_channels: int = 0
 
     def loss(self, feats: Sequence[Tensor], targets: PaddedTargets,
              references: PaddedTargets | None = None) -> dict[str, Tensor]:

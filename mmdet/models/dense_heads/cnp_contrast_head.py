@@ -32,7 +32,6 @@ from mmdet.models.dense_heads.base_dense_head import (
 from mmdet.models.dense_heads.cnp_outputs import CNPOutputs
 from mmdet.models.layers.conv_tower import conv_tower
 from mmdet.models.layers.feature_align import FeatureAlign
-from mmdet.models.layers.image_detail import DetailFusion
 from mmdet.models.layers.instance_masks import coefficient_masks
 from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
@@ -55,8 +54,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import aligned_legacy_box_iou, giou_loss
 
 _FINE_LEVELS = 3  # levels from which the mask and the track map are computed
-MASK_UPSAMPLINGS = ('bilinear', 'subpixel', 'image')
-_DETAIL_CHANNELS = 64
+MASK_UPSAMPLINGS = ('bilinear', 'subpixel')
 LOSSES = ('loss_bbox', 'loss_cls', 'loss_cnp', 'loss_seg', 'loss_centerness', 'loss_match')
 MIN_MASK_BOX = 4  # in half-resolution pixels; boxes of at most this width or height are excluded from the mask loss
 
@@ -80,9 +78,7 @@ class CNPContrastHead(BaseDenseHead):
         track_jitter: in training, reference boxes are shifted randomly by up to this fraction of their size before
             their embeddings are sampled.
         mask_upsample: ``'bilinear'``, as published: the mask map is upsampled from stride 8; ``'subpixel'``: from
-            stride 4, where a sub-pixel convolution (Shi et al., CVPR 2016) adds detail to the upsampled map;
-            ``'image'``: from stride 4, where the detail is computed from the image, see
-            :mod:`mmdet.models.layers.image_detail`.
+            stride 4, where a sub-pixel convolution (Shi et al., CVPR 2016) adds detail to the upsampled map.
         dice_weight: weight of a dice term inside the boxes, which is added to ``loss_seg`` for each object. 0, as
             published: none.
         loss_weights: weights of the losses :data:`LOSSES`. Published: 1.
@@ -127,9 +123,7 @@ class CNPContrastHead(BaseDenseHead):
                                  'update_mode': update_mode, 'num_levels': len(self.strides),
                                  **(memory or {})}) if num_units else None
         self.init_branches(self.fcos_cls)
-        # these have initial weights of their own
-        self.detail_channels = _DETAIL_CHANNELS if mask_upsample == 'image' else 0
-        self.detail_fusion = DetailFusion(channels, self.detail_channels) if self.detail_channels else None
+        # has initial weights of its own
         self.video_memory = None if video_memory is None else MODELS.build(
             {'type': 'VideoMemory', 'channels': channels, 'num_classes': num_classes, **video_memory})
         if self.video_memory is not None and self.mem is not None and self.mem.online is not None:
@@ -150,14 +144,13 @@ class CNPContrastHead(BaseDenseHead):
 
         Args:
             feats: pyramid maps (B, C, h_l, w_l); with targets (2·B, C, h_l, w_l), of B key frames, then their reference
-                frames, for which only the track map is computed. If the head has ``detail_channels``, the last one is
-                the detail of the images.
+                frames, for which only the track map is computed.
             targets: objects of the key frames, in training; they are written to the memory before it is read.
             units: in testing, the units of the video, see :meth:`initial_state`.
             references: objects of the reference frames, in training; those of a pair are written to the video memory
                 that its key frame reads.
         """
-        detail, feats = feats[-1], feats[:len(self.strides)]
+        feats = feats[:len(self.strides)]
         batch = len(feats[0]) if targets is None else len(targets)
         keys = [feat[:batch] for feat in feats]
         grid = Grid.of(keys, self.strides)
@@ -204,8 +197,6 @@ class CNPContrastHead(BaseDenseHead):
         coarse_mask = fuse_levels(masks, self.mask_fuse)
         if self.mask_detail is not None:
             coarse_mask = resize(coarse_mask, 2) + F.pixel_shuffle(self.mask_detail(coarse_mask.relu()), 2)
-        elif self.detail_fusion is not None:
-            coarse_mask = self.detail_fusion(coarse_mask, detail[:batch])
         return CNPOutputs(
             cls_logits=flatten_levels(cls_logits), centerness=flatten_levels(centerness).squeeze(-1),
             means=regression[..., :4].sigmoid(), sigmas=0.1 + 0.9 * F.softplus(regression[..., 4:]),

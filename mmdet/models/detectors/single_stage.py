@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.layers.feature_align import DeformConv3x3
-from mmdet.models.layers.image_detail import ImageDetail
 from mmdet.models.necks import build_neck, check_normalization
 from mmdet.registry import MODELS
 
@@ -28,13 +27,10 @@ class SingleStageDetector(BaseDetector):
         self.neck = build_neck(neck, self.backbone, bbox_head.get('strides'))
         check_normalization(self.backbone, self.data_preprocessor)
         self.bbox_head = MODELS.build(bbox_head)
-        channels = self.bbox_head.detail_channels
-        self.image_detail = ImageDetail(channels) if channels else None
 
     def extract_feat(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Compute the pyramid's maps of normalised images (B, 3, H, W), and their detail if the head needs it."""
-        maps = self.neck(self.backbone(images))
-        return maps if self.image_detail is None else (*maps, self.image_detail(images))
+        """Compute the pyramid's maps of normalised images (B, 3, H, W)."""
+        return self.neck(self.backbone(images))
 
     def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
         """Cast the weights of convolutions and linear layers once, instead of at every step under autocast.
