@@ -79,13 +79,13 @@ class ImagePool:
         return self._workers[next(self._turns)].submit(image, args)
 
     def close(self) -> None:
-        """Wait for all images and end the processes; further calls have no effect."""
+        """Wait for all images and let the processes end; further calls have no effect."""
         atexit.unregister(self.close)
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.end()
         for worker in workers:
-            worker.join()
+            worker.finish()
 
 
 class _Image:
@@ -165,12 +165,11 @@ class _Worker:
             self._items.send(None)
         self._items.close()
 
-    def join(self) -> None:
-        """Receive the replies and wait until the process has ended."""
+    def finish(self) -> None:
+        """Receive the remaining replies; the process then ends, which takes a moment, and multiprocessing joins it."""
         with self._lock:
             while self._sent:
                 self._receive()
-        self._process.join()
         self._replies.close()
 
 

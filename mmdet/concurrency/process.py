@@ -106,7 +106,7 @@ class BackgroundProcess:
                 self._take_reply()
             except Exception as raised:
                 error = error or raised
-        self._process.join()
+        # multiprocessing joins the process later: its work is done, and to end takes it as long as to start
         self._replies.close()
         self._freed.close()
         if error is not None:

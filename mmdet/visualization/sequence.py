@@ -30,8 +30,10 @@ from .writers import PngWriter, check_fps
 
 OUTPUTS = ('png', 'gif', 'mp4')
 PNG_THREADS = 2  # encoding PNG costs more than everything else
-CORES_PER_PAINTER = 4  # the others decode videos and encode files
-MAX_PAINTERS = 4
+# CPU time of a 1280x720 frame with five objects: painting 1.1 ms, conversion for MP4 1.2 ms, encoding 6 ms; decoding
+# and the network need cores, too. With fewer than four cores, the process that writes the files paints.
+CORES_PER_PAINTER = 4
+MAX_PAINTERS = 8
 
 
 def painter_processes() -> int:

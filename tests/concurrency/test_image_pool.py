@@ -93,6 +93,7 @@ def test_a_process_that_was_killed_is_one_line(pool):
 
 def test_preparation_runs_once_in_each_process_before_the_first_image(tmp_path):
     pool = ImagePool(change, 2, prepare=lambda: (tmp_path / str(os.getpid())).touch())
-    pool.start()
+    for result in [pool.submit(np.zeros((2, 2, 3), np.uint8), 1) for _ in range(4)]:
+        result()
     pool.close()
     assert len(list(tmp_path.iterdir())) == 2

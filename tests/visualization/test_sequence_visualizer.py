@@ -81,7 +81,7 @@ def test_files_do_not_depend_on_the_number_of_painters(tmp_path, make_video, out
     assert alone == one == three and len({Path(name).suffix for name in alone}) == len(options['outputs'])
 
 
-@pytest.mark.parametrize(('cores', 'painters'), [(1, 0), (2, 0), (4, 1), (16, 4), (64, 4)])
+@pytest.mark.parametrize(('cores', 'painters'), [(1, 0), (2, 0), (4, 1), (16, 4), (64, 8)])
 def test_painters_by_cores(cores, painters, monkeypatch):
     monkeypatch.setattr(sequence.os, 'sched_getaffinity', lambda pid: set(range(cores)))
     assert sequence.painter_processes() == painters
