@@ -1,4 +1,5 @@
 """The exception for errors of the user, the exit statuses of the command lines, and helpers for messages."""
+import re
 from collections.abc import Sequence
 
 EXIT_USER_ERROR = 2
@@ -17,6 +18,19 @@ def shortened(names: Sequence[str], shown: int = 6) -> str:
     """Join names for a message: the first ``shown`` of them and the number of the others."""
     rest = len(names) - shown
     return ', '.join(names[:shown]) + (f' and {rest} more' if rest > 0 else '')
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun for a message, in the plural unless the number is 1: "1 box", "2 categories".
+
+    Args:
+        number: the number.
+        noun: singular of a noun with a regular plural, perhaps after adjectives.
+    """
+    if number != 1:
+        noun = (f'{noun[:-1]}ies' if re.search('[^aeiou]y$', noun) else
+                f'{noun}es' if noun.endswith(('s', 'x', 'ch', 'sh')) else f'{noun}s')
+    return f'{number} {noun}'
 
 
 def missing_package(error: ImportError, user: str, requirement: str) -> UserError:

@@ -84,7 +84,7 @@ def test_layouts_of_a_backbone(tmp_path, wrap, capsys):
 def test_keys_that_only_pre_training_needs_are_ignored_and_logged(said):
     backbone = Detector().backbone
     load_backbone_weights(backbone, backbone.state_dict() | {'decoder_pred.bias': torch.ones(1)}, 'mae.pth')
-    assert said == ['mae.pth: 1 keys that only pre-training needs are ignored: decoder_pred.bias']
+    assert said == ['mae.pth: ignored: 1 key that only pre-training needs: decoder_pred.bias']
 
 
 def test_a_backbone_starts_a_training_but_cannot_be_tested(tmp_path):

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None) -> int:
 
     from mmdet.datasets.checks import check_annotations
     from mmdet.datasets.image_checks import DecoderLog, check_images, summarise
-    from mmdet.errors import UserError
+    from mmdet.errors import UserError, counted
     from mmdet.files import load_json
     from mmdet.structures.vis_json import Video, check_outline, read_annotation_entries
 
@@ -59,8 +59,9 @@ def main(argv: Sequence[str] | None) -> int:
         for fault in summarise(videos, found, args.images):
             print(f'{args.annotations}: {fault}')
             faults += 1
-    print(f'{args.annotations}: {faults or "no"} fault{"s" * (faults != 1)} in {len(data["videos"])} videos, '
-          f'{len(data.get("annotations") or [])} objects, {len(data["categories"])} categories'
+    print(f'{args.annotations}: {counted(faults, "fault") if faults else "no faults"} in '
+          f'{counted(len(data["videos"]), "video")}, {counted(len(data.get("annotations") or []), "object")}, '
+          f'{counted(len(data["categories"]), "category")}'
           + ('' if args.images else '; images not checked (--images DIR)'))
     return 1 if faults else 0
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.datasets.packed_annotations import read_youtube_vis
     from mmdet.datasets.splits import stratified_split
-    from mmdet.errors import UserError
+    from mmdet.errors import UserError, counted
     from mmdet.files import atomic_open, load_json
 
     if not 0 < args.share < 1:
@@ -54,10 +54,10 @@ def main(argv: Sequence[str] | None) -> int:
                 'annotations': [a for a in annotations if (a['video_id'] in validation) == (name == 'valid')]}
         with atomic_open(str(path), 'w') as file:
             json.dump(part, file, separators=(',', ':'))
-        print(f'{path}: {len(part["videos"])} videos, {len(part["annotations"])} objects')
+        print(f'{path}: {counted(len(part["videos"]), "video")}, {counted(len(part["annotations"]), "object")}')
         table.append(Counter(annotation['category_id'] for annotation in part['annotations']))
     for ident, name in names.items():
-        print(f'  {name}: {table[0][ident]} objects in training, {table[1][ident]} in validation')
+        print(f'  {name}: {counted(table[0][ident], "object")} in training, {table[1][ident]} in validation')
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmdet.apis.cli import CommandParser, checkpoint_source, config_file, one_line, run_command
-from mmdet.errors import EXIT_USER_ERROR, UserError
+from mmdet.errors import EXIT_USER_ERROR, UserError, counted
 from mmdet.shipped import is_config_name
 from mmdet.trained_models import DEFAULT, MODELS
 from mmdet.video.video_options import OUTPUTS, check_video_options
@@ -165,7 +165,8 @@ def run(inferencer: VideoInferencer, source: VideoSource, args: Namespace, stop:
             progress.update(len(clip))
             if stop.received:
                 break
-    print(f'{shown(args.out)}: {source.name}, {frames} frames, {objects} masks of objects above {args.thresh}'
+    print(f'{shown(args.out)}: {source.name}, {counted(frames, "frame")}, '
+          f'{counted(objects, "mask")} of objects above {args.thresh}'
           + (f', {source.live.statistics}' if source.live is not None else '')
           + (', stopped before the end' if stop.received else ''), flush=True)
     if not objects:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from mmdet.errors import counted
 from mmdet.evaluation.error_analysis import (
     SPLIT_OF_SWITCHES,
     ErrorAnalysis,
@@ -37,8 +38,8 @@ def error_section(truth: GroundTruth, tracks: Sequence[Track],
     return ErrorSection(
         gains=[GainBar(name, gain.gain.value, gain.gain.low, gain.gain.high, f'{gain.changed} changed',
                        part=name in SPLIT_OF_SWITCHES) for name, gain in analysis.gains.items()],
-        note=f'95 % interval of AP: {100 * found.low:.1f} to {100 * found.high:.1f}, bootstrap over {analysis.videos} '
-             f'videos. Tracks at IoU .50: {kinds or "none"}.',
+        note=f'95 % interval of AP: {100 * found.low:.1f} to {100 * found.high:.1f}, bootstrap over '
+             f'{counted(analysis.videos, "video")}. Tracks at IoU .50: {kinds or "none"}.',
         calibration=[*_score_chart(analysis), *_uncertainty_chart(uncertainties)])
 
 

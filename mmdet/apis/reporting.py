@@ -22,7 +22,7 @@ from mmdet.apis.report_errors import error_section
 from mmdet.arguments import require_number
 from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.evaluation.functional import VISEvalResult, read_ground_truth, without_classes
 from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
@@ -89,9 +89,9 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
                            gallery)
     page = Page(
         title=title,
-        summary=f'{Path(results).name} against {Path(annotations).name}: {len(truth.videos)} videos, '
-                f'{len(truth.tracks)} annotated and {len(tracks)} predicted tracks, {len(truth.categories)} categories.'
-                ' All scores are in percent.',
+        summary=f'{Path(results).name} against {Path(annotations).name}: {counted(len(truth.videos), "video")}, '
+                f'{len(truth.tracks)} annotated and {counted(len(tracks), "predicted track")}, '
+                f'{counted(len(truth.categories), "category")}. All scores are in percent.',
         headline=_scores(result, HEADLINE),
         tables=[_scores(result, [name for name in result.statistics if name.startswith(kind)])
                 for kind in ('AP', 'AR')],
@@ -237,11 +237,11 @@ def _gallery(truth: GroundTruth, tracks: list[Track], content: dict, images: Pat
         picture, (width, height), missing = painter.picture(video, annotated[key], shown, files[key], images)
         absent += missing
         name = Path(files[key][0]).parent.name if files[key] else ''
-        text = (f'{video.length} frames, {len(annotated[key])} annotated, {len(shown)} predicted above '
+        text = (f'{counted(video.length, "frame")}, {len(annotated[key])} annotated, {len(shown)} predicted above '
                 f'{100 * thresh:g} %')
         cards.append(Card(name or f'video {key}', scores[key], text, picture, width, height))
     if absent and images is not None:
-        note += f' {absent} of the images are missing or damaged.'
+        note += f' Missing or damaged: {counted(absent, "image")}.'
     return cards, note.strip()
 
 

@@ -22,7 +22,7 @@ from mmdet.apis.training import amp_dtype
 from mmdet.checkpoint.reading import is_exported
 from mmdet.concurrency import in_background
 from mmdet.engine.test_steps import run_test_steps
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
 from mmdet.structures.masks import rle_text
@@ -179,8 +179,8 @@ class VideoInferencer:
         check_video_options(thresh=thresh)
         labels = self._labels(classes)
         if len(images) != len(streams) or len({id(state) for state in streams}) < len(streams):
-            raise UserError(f'{len(images)} images and {len(streams)} stream states were given; give each image a '
-                            'state of its own')
+            raise UserError(f'given: {counted(len(images), "image")} and '
+                            f'{counted(len(streams), "stream state")}; give each image a state of its own')
         clips = [self._packed([_frame_dict(VideoFrame(bgr_image(image, position), frame_id := state.frame_id + 1),
                                            frame_id)])
                  for position, (image, state) in enumerate(zip(images, streams))]

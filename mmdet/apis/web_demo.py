@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from mmdet.apis.cli import one_line
 from mmdet.apis.video_inferencer import VideoInferencer
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.video.source import open_video
 from mmdet.visualization import TrackVisualizer
 from mmdet.visualization.timeline import Timeline
@@ -118,9 +118,9 @@ def annotate(inferencer: VideoInferencer, video: str, folder: Path, *, thresh: f
                 yield Step(done, source.expected, visualizer.draw(frame.ori_img.copy(), found)[..., ::-1])
                 shown = time.monotonic()
     is_cut = done == max_frames and (length is None or length > done)
-    cut = f'; only the first {max_frames} were processed' if is_cut else ''
+    cut = f'; processing ends after {counted(done, "frame")}' if is_cut else ''
     yield Outcome(folder / f'{source.name}.mp4', folder / f'{source.name}.json', timeline.html(),
-                  f'{done} frames, {len(timeline)} tracks above {thresh:g}{cut}.')
+                  f'{counted(done, "frame")}, {counted(len(timeline), "track")} above {thresh:g}{cut}.')
 
 
 def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = None, jobs: int = 2) -> Any:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mmdet.errors import shortened
+from mmdet.errors import counted, shortened
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ def _plain(names: Sequence[str]) -> list[str]:
 def _describe(model: nn.Module, layers: Mapping[str, ClassRows], old_count: int, names: Sequence[str], new_count: int,
               kept: Mapping[int, int]) -> str:
     where = shortened(sorted({name.rpartition('.')[0] or name for name in layers}))
-    before = f'the file has {old_count} classes, the model {new_count}: '
+    before = f'the file has {counted(old_count, "class")}, the model {new_count}: '
     if not kept:
         reason = 'no class has an equal name' if names else 'the names of the classes are not known'
         return f'{before}{where} keep their initial values ({reason})'
     same = sorted(kept.values())
     new = [name for label, name in enumerate(names) if label not in kept.values()]
-    return (f'{before}{where} are loaded for {len(same)} class{"es" * (len(same) != 1)} with equal names '
+    return (f'{before}{where} are loaded for {counted(len(same), "class")} with equal names '
             f'({shortened([names[label] for label in same])})'
             + (f' and keep their initial values for {shortened(new)}' if new else ''))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmdet.checkpoint.class_layers import class_counts, fit_class_layers
 from mmdet.checkpoint.reading import read_checkpoint, trained_classes, weights_of
-from mmdet.errors import UserError, shortened
+from mmdet.errors import UserError, counted, shortened
 
 # prefixes that wrappers add to the names of a model: data parallel, torch.compile, Lightning, detectors of mmtracking
 _WRAPPERS = ('module', '_orig_mod', 'model', 'detector')
@@ -90,7 +90,9 @@ def load_backbone_weights(backbone: nn.Module, weights: Mapping[str, Tensor], so
     for name, value in own.items():
         if name.endswith('num_batches_tracked'):
             weights.setdefault(name, value)
-    remarks = [f'{len(skipped)} keys that only pre-training needs are ignored: {shortened(skipped)}'] if skipped else []
+    remarks = []
+    if skipped:
+        remarks.append(f'ignored: {counted(len(skipped), "key")} that only pre-training needs: {shortened(skipped)}')
     adapt: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], list[str]]] | None = getattr(
         backbone, 'adapt_pretrained', None)
     if adapt is not None:
@@ -141,7 +143,7 @@ def _without_wrappers(module: nn.Module, weights: Mapping[str, Tensor], source: 
         renamed[short] = value
     for prefix, count in prefixes.items():
         if prefix:
-            _log(f'{source}: the prefix {prefix!r} of {count} keys is removed')
+            _log(f'{source}: the prefix {prefix!r} of {counted(count, "key")} is removed')
     return renamed
 
 

@@ -54,6 +54,7 @@ class VideoAnnotations:
         entry_boxes: (E, 4), see :class:`FrameObjects`.
         runs, first_run: bytes of all RLE counts, and the (E + 1,) offset of each.
         object_ids, object_labels: (O,); label -1: an object without entries, whose category was not chosen.
+        crowds: number of crowds, which are left out.
     """
 
     classes: tuple[str, ...]
@@ -70,6 +71,7 @@ class VideoAnnotations:
     first_run: np.ndarray
     object_ids: np.ndarray
     object_labels: np.ndarray
+    crowds: int
 
     def __deepcopy__(self, memo: dict) -> VideoAnnotations:
         """Return the object itself: it is immutable, and a copy would cost the memory that packing saves."""
@@ -170,8 +172,10 @@ class _Entries:
         self.counts: list[int] = [0]
         self.boxes: list[np.ndarray] = [np.zeros((0, 4))]
         self.strings: list[bytes] = []
+        self.crowds = 0
 
     def add(self, track: Track) -> None:
+        self.crowds += track.crowd
         if track.crowd or not track.rles:
             return
         index = self.video_of[track.video_id]
@@ -188,7 +192,7 @@ class _Entries:
         self.boxes.append(boxes[frames] + (boxes[frames][:, [0, 1, 0, 1]] - 1) * (0, 0, 1, 1))
         self.strings.extend(rle['counts'].encode() for rle, kept in zip(track.rles, shown) if rle is not None and kept)
 
-    def packed(self) -> dict[str, np.ndarray]:
+    def packed(self) -> dict[str, Any]:
         frames = np.concatenate(self.frames)
         order = np.argsort(frames, kind='stable')
         strings = [self.strings[index] for index in order]
@@ -198,7 +202,8 @@ class _Entries:
             'first_entry': _starts(per_frame), 'entry_object': entry_object[order],
             'entry_boxes': np.concatenate(self.boxes)[order].astype(np.float32),
             'runs': np.frombuffer(b''.join(strings), np.uint8), 'first_run': _starts([len(text) for text in strings]),
-            'object_ids': np.array(self.object_ids, np.int64), 'object_labels': np.array(self.object_labels, np.int64)}
+            'object_ids': np.array(self.object_ids, np.int64), 'object_labels': np.array(self.object_labels, np.int64),
+            'crowds': self.crowds}
 
 
 def _starts(lengths: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.files import atomic_open, load_text
 from mmdet.structures.masks import rle_boxes, rle_text
 
@@ -90,8 +90,8 @@ class VISFile:
     def summary(self) -> str:
         """Return the numbers of videos, frames, objects and categories in one line."""
         videos, annotations = self.content['videos'], self.content['annotations']
-        return (f'{len(videos)} videos, {sum(video["length"] for video in videos)} frames, {len(annotations)} objects, '
-                f'{len(self.content["categories"])} categories')
+        return (f'{counted(len(videos), "video")}, {counted(sum(video["length"] for video in videos), "frame")}, '
+                f'{counted(len(annotations), "object")}, {counted(len(self.content["categories"]), "category")}')
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the JSON file; raise UserError if that fails."""
@@ -102,13 +102,12 @@ class VISFile:
         """Return the text for the user after the file has been written to ``path``: warnings, notes and the summary."""
         notes = list(self.notes)
         if self.rectangles:
-            notes.append(f'{self.rectangles} annotations have a box and no mask; their masks are the rectangles')
+            notes.append(f'{counted(self.rectangles, "annotation")} with a box and no mask: the rectangle is the mask')
         if self._invisible:
-            notes.append(f'{self._invisible} objects are left out, since they have no pixel inside the image in any '
+            notes.append(f'left out: {counted(self._invisible, "object")} without a pixel inside the image in any '
                          'frame')
         if self._empty:
-            notes.append(f'{self._empty} masks of other objects are left out, since they have no pixel inside the '
-                         'image')
+            notes.append(f'left out: {counted(self._empty, "mask")} of other objects without a pixel inside the image')
         lines = [*_limited('warning', self.warnings), *_limited('note', notes)]
         return '\n'.join([*lines, f'{path}: {self.summary()}'])
 

@@ -30,7 +30,7 @@ from mmdet.arguments import checked_number, checked_range
 from mmdet.datasets.layout import explain_missing, find_annotations, find_images
 from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.transforms.frame_loading import BadFrameError
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.registry import DATASETS, TRANSFORMS
 
 # so many workers can count bad frames without a race: each has a counter of its own
@@ -197,8 +197,9 @@ class YVISDataset(BaseDataset):
             found = self.annotations.classes
         if self.num_classes is not None and self.num_classes != len(found):
             source = self.ann_file if chosen is None else 'metainfo.classes'
-            raise UserError(f'{source} has {len(found)} categories, the model {self.num_classes} classes; '
-                            'set num_classes of the model to match or use the matching annotations')
+            raise UserError(f'{source} has {counted(len(found), "category")}, the model '
+                            f'{counted(self.num_classes, "class")}; set num_classes of the model to match or use the '
+                            'matching annotations')
         self._metainfo.update(classes=found, cat_ids=self.annotations.cat_ids)
 
     def _check_images(self) -> None:

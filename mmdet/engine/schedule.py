@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.optim.scheduler import ConstantParamScheduler, LinearParamScheduler
 from mmengine.optim.scheduler.param_scheduler import INF
 
-from mmdet.errors import UserError, shortened
+from mmdet.errors import UserError, counted, shortened
 
 # keys of a parameter group that are not hyperparameters, or that only choose kernels
 _NOT_COMPARED = ('params', 'fused', 'foreach', 'capturable', 'differentiable')
@@ -26,9 +26,10 @@ def check_resumable_optimizer(wrapper: OptimWrapper, state: Mapping[str, Any], s
     saved, own = state.get('param_groups', ()), wrapper.optimizer.param_groups
     sizes = [[len(group['params']) for group in groups] for groups in (saved, own)]
     if sizes[0] != sizes[1]:
-        raise UserError(f'{source}: its optimizer has {len(sizes[0])} groups of {sum(sizes[0])} parameters, the '
-                        f'config\'s {len(sizes[1])} of {sum(sizes[1])}; resume with the model and paramwise_cfg that '
-                        'it was saved with, or start from its weights with --load_from')
+        raise UserError(f'{source}: its optimizer has {counted(len(sizes[0]), "group")} of '
+                        f'{counted(sum(sizes[0]), "parameter")}, the config\'s {len(sizes[1])} of {sum(sizes[1])}; '
+                        'resume with the model and paramwise_cfg that it was saved with, or start from its weights '
+                        'with --load_from')
     names = [{name for group in groups for name in group if name not in _NOT_COMPARED} for groups in (saved, own)]
     differing = sorted(names[0] ^ names[1])
     if any(name in ('betas', 'momentum', 'alpha', 'rho') for name in differing):
@@ -51,7 +52,7 @@ def schedule_changes(wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler
                 changes.append(f'{name.removeprefix("initial_")} {_plain(saved[name])} (config: {_plain(own[name])})')
     states = checkpoint['param_schedulers']
     if len(states) != len(schedulers):
-        changes.append(f'{len(states)} schedulers (config: {len(schedulers)})')
+        changes.append(f'{counted(len(states), "scheduler")} (config: {len(schedulers)})')
     for index, (saved, scheduler) in enumerate(zip(states, schedulers)):
         own = scheduler.state_dict()
         if set(saved) != set(own):

@@ -9,6 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from mmdet.engine.prefetch import prefetched
 from mmdet.engine.workers import stop_pass
+from mmdet.errors import counted
 from mmdet.registry import LOOPS
 
 
@@ -37,8 +38,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if iterations_per_epoch != length:
             saved, self._iter = self._iter, round(self._iter * length / iterations_per_epoch)
             self.runner.logger.warning(
-                f'An epoch has {length} iterations here and had {iterations_per_epoch} when the checkpoint was saved: '
-                f'continuing at iteration {self._iter} instead of {saved}')
+                f'An epoch has {counted(length, "iteration")} here and had {iterations_per_epoch} when the checkpoint '
+                f'was saved: continuing at iteration {self._iter} instead of {saved}')
 
     def run_epoch(self) -> None:
         """Run the rest of the current epoch."""

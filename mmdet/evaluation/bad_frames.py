@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from mmengine.logging import print_log
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.structures import DetDataSample
 
 
@@ -33,8 +33,8 @@ class BadFrameCount:
         counts = list(counts)
         seen, bad = sum(count.seen for count in counts), sum(count.bad for count in counts)
         if bad and bad == seen:
-            raise UserError(f'none of the {seen} frames of {source} could be read, so there is nothing to score; the '
-                            'warnings above say why: check data_prefix and the images')
+            raise UserError(f'no frame of {source} could be read ({counted(seen, "frame")}), so there is nothing to '
+                            'score; the warnings above say why: check data_prefix and the images')
         if bad:
-            print_log(f'{bad} of {seen} frames could not be read; they count as frames without objects',
-                      logger='current')
+            print_log(f'{bad} of {counted(seen, "frame")} could not be read; such a frame counts as one without '
+                      'objects', logger='current')

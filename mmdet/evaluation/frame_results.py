@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.structures import DetDataSample
 from mmdet.structures.result_tracks import ResultTrack, xywh_boxes
 from mmdet.structures.vis_json import Video
@@ -120,7 +120,8 @@ def track_entries(video: Video, frames: Sequence[FrameResult], category_ids: Seq
     for frame_id, frame in enumerate(frames):
         if frame.labels and max(frame.labels) >= len(category_ids):
             raise UserError(f'the model predicts class {max(frame.labels)} (counted from 0), the annotation file has '
-                            f'{len(category_ids)} categories; test with the annotations the model was trained for')
+                            f'{counted(len(category_ids), "category")}; test with the annotations that the model was '
+                            'trained for')
         scores = frame.rows[:, BOX_VALUES - 1].tolist()
         for row, (track_id, label, score) in enumerate(zip(frame.ids, frame.labels, scores)):
             tracks.setdefault(track_id, ResultTrack()).add(frame_id, label, score)

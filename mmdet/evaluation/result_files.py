@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.evaluation.frame_results import BOX_VALUES, ROW_VALUES, FrameResult, track_entries
 from mmdet.evaluation.functional.scored_tracks import (
     ARCHIVE_MEMBER,
@@ -162,10 +162,10 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
                         'give the .pkl that test_video.py --out wrote') from error
     expected = sum(video.length for video in videos)
     if not isinstance(content, list) or len(content) != expected:
-        size = f'{len(content)} frames' if isinstance(content, list) else f'a {type(content).__name__}'
-        raise UserError(f'{path}: holds {size}, the annotation file has {expected} frames; is it a result for other '
-                        f'videos? {path}.json, which has the ids of the videos, can be scored by --common_videos of '
-                        'tools/vis_eval.py')
+        size = counted(len(content), 'frame') if isinstance(content, list) else f'a {type(content).__name__}'
+        raise UserError(f'{path}: holds {size}, the annotation file has {counted(expected, "frame")}; is it a result '
+                        f'for other videos? {path}.json, which has the ids of the videos, can be scored by '
+                        '--common_videos of tools/vis_eval.py')
     frames = iter(enumerate(content))
     return [[_read_frame(*next(frames), video, path) for _ in range(video.length)] for video in videos]
 

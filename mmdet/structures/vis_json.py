@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.structures.masks import check_image_size, parse_segmentations, rle_boxes
 
 MAX_NUMBER = 1e9  # largest coordinate or area in pixels that is accepted; far beyond the size of any image
@@ -327,9 +327,9 @@ def _per_frame(entry: dict, key: str, video: Video, where: str, faults: list[str
     if key == 'segmentations' and values is None and entry.get('bboxes'):
         faults.append(f'{where} has bboxes but no segmentations; add them, or score boxes only, by the metric bbox')
         return None
-    found = f'has {len(values)} entries' if isinstance(values, list) else f'is a {type(values).__name__}'
-    faults.append(f'{where}: {key} {found}, video {video.id} has {video.length} frames; give one entry or null for '
-                  'each frame')
+    found = f'has {counted(len(values), "entry")}' if isinstance(values, list) else f'is a {type(values).__name__}'
+    faults.append(f'{where}: {key} {found}, video {video.id} has {counted(video.length, "frame")}; give one entry or '
+                  'null for each frame')
     return None
 
 

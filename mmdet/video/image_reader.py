@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.paths import IMAGE_ENDINGS, shown
 from mmdet.video.frames import DEFAULT_FPS, VideoFrame, is_chosen
 
@@ -57,7 +57,7 @@ class ImageReader:
         """Yield the chosen frames."""
         yield from self._stack(chosen) if self._pages > 1 else self._files(chosen)
         if self._bad:
-            print_log(f'{self._text}: {len(self._bad)} images cannot be read and were left out; the first: '
+            print_log(f'{self._text}: left out: {counted(len(self._bad), "image")} that cannot be read; the first: '
                       + shown(str(self._bad[0])), logger='current', level=logging.WARNING)
 
     def _files(self, chosen: slice) -> Iterator[VideoFrame]:

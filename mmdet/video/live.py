@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from mmengine.logging import print_log
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.paths import shown
 from mmdet.video.frames import Reader, VideoFrame, is_chosen
 
@@ -98,7 +98,7 @@ class LiveReader:
             except UserError:
                 continue
         if not self._stopped:
-            self._say(f'ends after frame {index}: {self._attempts} attempts to reconnect failed')
+            self._say(f'ends after frame {index}: {counted(self._attempts, "attempt")} to reconnect failed')
         return None, failed
 
     def _say(self, text: str) -> None:
@@ -124,7 +124,7 @@ class LiveStatistics:
         return float(np.percentile(self.latencies, percent)) if self.latencies else float('nan')
 
     def __str__(self) -> str:
-        text = f'{self.dropped} of {self.received} frames dropped'
+        text = f'{self.dropped} of {counted(self.received, "frame")} dropped'
         if self.latencies:
             text += f', latency p50 {1000 * self.percentile(50):.0f} ms, p99 {1000 * self.percentile(99):.0f} ms'
         return text

@@ -16,7 +16,7 @@ import numpy as np
 from av.stream import Disposition
 from mmengine.logging import print_log
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.paths import is_utf8, shown
 from mmdet.video.frames import DEFAULT_FPS, STALL, Clock, VideoFrame, is_chosen
 from mmdet.video.video_options import MOST_FPS
@@ -218,14 +218,14 @@ class PyAVReader:
         """Warn once about missing frames, at the end of the source or (``ended`` False) of the chosen frames."""
         faults = []
         if self._errors and not ended:
-            faults.append(f'at least {self._errors} frames are damaged and were left out')
+            faults.append(f'left out: at least {counted(self._errors, "damaged frame")}')
         elif self._errors and self._given < self._sent:
-            faults.append(f'{self._sent - self._given} of {self._sent} frames are damaged and were left out')
+            faults.append(f'left out: {counted(self._sent - self._given, "damaged frame")} of {self._sent}')
         tolerance = max(2 / self.fps, self._clock.longest, 0.1)  # the last frame's duration may not be known
         if ended and self._given and self._stated and self._end < self._stated - tolerance:
             faults.append(f'it is cut off after {self._end:.2f} of {self._stated:.2f} seconds (frame {self._given})')
         if self._sent and not self._given:
-            raise UserError(f'{self._text}: none of its {self._sent} frames can be decoded; the file is damaged, or '
+            raise UserError(f'{self._text}: no frame of {self._sent} can be decoded; the file is damaged, or '
                             f'its codec ({self._stream.codec_context.name}) is not supported')
         if faults:
             print_log(f'{self._text}: {"; ".join(faults)}', logger='current', level=logging.WARNING)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.paths import IMAGE_ENDINGS, match_paths, output_name, shown, visible_files, visible_folders
 from mmdet.shipped import find_shipped
 from mmdet.video.arrays import bgr_image, check_video_array
@@ -211,8 +211,8 @@ def _in_folder(path: Path, text: str) -> list[LocalVideo]:
 
 def _refuse_both(text: str, images: list[Path], videos: list[Path]) -> None:
     if images and videos:
-        raise UserError(f'{shown(text)}: holds {len(images)} images and {len(videos)} videos, such as '
-                        f'{shown(images[0].name)} and {shown(videos[0].name)}; choose with a glob such as '
+        raise UserError(f'{shown(text)}: holds {counted(len(images), "image")} and {counted(len(videos), "video")}, '
+                        f'such as {shown(images[0].name)} and {shown(videos[0].name)}; choose with a glob such as '
                         f'"{shown(videos[0].parent)}/*{videos[0].suffix}"')
 
 

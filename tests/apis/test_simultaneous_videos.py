@@ -169,10 +169,10 @@ def test_thresholds_of_frames(online):
 def test_what_is_no_frame_is_one_line(online):
     stream, image = online.new_stream(), video(0)[0]
     for images, streams, words in (
-            ([image, image], [stream, stream], '2 images and 2 stream states were given'),
-            ([image], [], '1 images and 0 stream states'),
+            ([image, image], [stream, stream], 'given: 2 images and 2 stream states'),
+            ([image], [], 'given: 1 image and 0 stream states'),
             ([image / 255], [stream], 'frame 0 is an array of float64'),
-            (image, [stream], '72 images and 1 stream states')):
+            (image, [stream], 'given: 72 images and 1 stream state;')):
         with pytest.raises(UserError, match=words):
             online.track(images, streams)
     assert stream.frame_id == -1

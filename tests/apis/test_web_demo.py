@@ -57,7 +57,7 @@ def test_a_video_becomes_files_timeline_and_steps(inferencer, film, tmp_path, mo
     tracks = json.loads(last.json.read_text())
     assert tracks and len(tracks[0]['segmentations']) == 5
     assert last.timeline.count('class="row"') == min(len(tracks), 100)
-    assert last.summary == f'5 frames, {len(tracks)} tracks above 0.01; only the first 5 were processed.'
+    assert last.summary == f'5 frames, {len(tracks)} tracks above 0.01; processing ends after 5 frames.'
     whole = outcome(inferencer, str(film), tmp_path / 'whole', thresh=1.0, max_frames=FRAMES)
     assert whole.summary == f'{FRAMES} frames, 0 tracks above 1.'
 

@@ -1,7 +1,7 @@
 """COCO images as clips of one frame; conversion of video frames to COCO and back."""
 import json
-import subprocess
-import sys
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from mmdet.datasets.packed_annotations import read_youtube_vis
 from mmdet.errors import UserError
 from mmdet.files import load_json
 
+ROOT = Path(__file__).resolve().parents[2]
+yvis2coco = runpy.run_path(str(ROOT / 'tools/dataset_converters/yvis2coco.py'))['main']
 PIPELINE = [dict(type='LoadTrackFrames'), dict(type='LoadTrackAnnotations'), dict(type='ResizeClip', scale=(64, 48)),
             dict(type='PackTrackInputs')]
 
@@ -105,12 +107,11 @@ def test_damaged_files_are_named(coco_set, tmp_path, change, message):
         build(edited(coco_set, tmp_path, change))
 
 
-def test_conversion_to_coco_and_back_restores_the_videos(toy_set, tmp_path):
+def test_conversion_to_coco_and_back_restores_the_videos(toy_set, tmp_path, capsys):
     path = toy_set / 'annotations/instances_train.json'
     out = tmp_path / 'coco.json'
-    done = subprocess.run([sys.executable, 'tools/dataset_converters/yvis2coco.py', str(path), '--out', str(out)],
-                          capture_output=True, text=True, check=True)
-    assert '24 images' in done.stdout
+    assert yvis2coco([str(path), '--out', str(out)]) == 0
+    assert ': 24 images, ' in capsys.readouterr().out
     again = tmp_path / 'again.json'
     again.write_text(json.dumps(coco_frames_to_vis(check_coco(load_json(out), out)).content))
     before, after = read_youtube_vis(path), read_youtube_vis(again)
@@ -122,3 +123,15 @@ def test_conversion_to_coco_and_back_restores_the_videos(toy_set, tmp_path):
             assert sorted(one.labels.tolist()) == sorted(other.labels.tolist())
             areas = [sorted(coco_mask.area(rle) for rle in objects.rles) for objects in (one, other)]
             assert areas[0] == areas[1]
+
+
+def test_crowds_are_counted_by_the_conversion_to_coco(toy_set, tmp_path, capsys):
+    content = load_json(toy_set / 'annotations/instances_train.json')
+    for annotation in content['annotations'][:2]:
+        annotation['iscrowd'] = 1
+    path, out = tmp_path / 'vis.json', tmp_path / 'coco.json'
+    path.write_text(json.dumps(content))
+    assert yvis2coco([str(path), '--out', str(out)]) == 0
+    assert 'note: left out: 2 crowds (objects with iscrowd 1)\n' in capsys.readouterr().out
+    crowds = {annotation['id'] for annotation in content['annotations'][:2]}
+    assert crowds.isdisjoint(annotation['instance_id'] for annotation in load_json(out)['annotations'])

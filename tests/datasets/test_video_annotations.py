@@ -172,7 +172,7 @@ def set_in(*keys_and_value):
     (broken(set_in('annotations', 0, 'video_id', 6)), ['annotation 11', 'video_id 6']),
     (broken(set_in('annotations', 0, 'category_id', True)), ['annotation 11', 'category_id']),
     (broken(set_in('annotations', 0, 'segmentations', None)), ['annotation 11', 'segmentations']),
-    (broken(set_in('annotations', 0, 'bboxes', [None])), ['annotation 11', 'bboxes', '1 entries', '3 frames']),
+    (broken(set_in('annotations', 0, 'bboxes', [None])), ['annotation 11', 'bboxes', '1 entry', '3 frames']),
     (broken(set_in('annotations', 0, 'bboxes', 0, [1, 2, 3])), ['annotation 11', 'bboxes[0]']),
     (broken(set_in('annotations', 0, 'bboxes', 0, [1, 2, 3, '4'])), ['annotation 11', 'bboxes', "'4'"]),
     (broken(set_in('annotations', 0, 'bboxes', 0, [1, 2, 3, float('nan')])), ['annotation 11', 'finite']),

@@ -74,7 +74,7 @@ def test_some_categories_are_chosen_by_name_in_any_order(toy_set):
 
 @pytest.mark.parametrize('changes, words', [
     ({'metainfo': {'classes': ['disc', 'disc']}}, ['name each category once']),
-    ({'metainfo': {'classes': ['disc']}, 'num_classes': 3}, ['metainfo.classes has 1 categories', '3 classes']),
+    ({'metainfo': {'classes': ['disc']}, 'num_classes': 3}, ['metainfo.classes has 1 category', '3 classes']),
     ({'num_classes': 40}, ['3 categories', '40 classes', 'num_classes']),
     ({'metainfo': {'classes': ['disc', 'square', 'star']}}, ['triangle', 'star', 'metainfo.classes']),
     ({'on_bad_frame': 'ignore'}, ['on_bad_frame', "'ignore'"]),

@@ -47,7 +47,7 @@ RESULT_FAULTS = {
     'entry null': (lambda r: r.append(None), r'entry 24 is a NoneType'),
     'wrong size': (lambda r: change(r[3], segmentations=[dict(size=[1, 1], counts='1')] * len(r[3]['segmentations'])),
                    r'entry 3, segmentations\[0\]: RLE size \[1, 1\] is not .*\[\d+, \d+\]; do'),
-    'boxes too short': (lambda r: change(r[3], bboxes=[None]), r'entry 3: bboxes has 1 entries'),
+    'boxes too short': (lambda r: change(r[3], bboxes=[None]), r'entry 3: bboxes has 1 entry'),
     'box of three': (lambda r: change(r[3], bboxes=[[1, 2, 3]] * len(r[3]['segmentations'])), r'entry 3, bboxes\[0\]'),
     'box with NaN': (lambda r: change(r[3], bboxes=[[1, 2, 3, float('nan')]] * len(r[3]['segmentations'])),
                      r'bboxes\[0\]'),

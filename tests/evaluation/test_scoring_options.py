@@ -39,7 +39,7 @@ def test_common_videos_are_scored_and_the_others_counted(files, tmp_path, monkey
     monkeypatch.setattr('mmdet.evaluation.functional.scored_tracks.print_log', lambda text, **_: said.append(text))
     out = tmp_path / 'numbers.json'
     assert main([*files, '--common-videos', '--out', str(out)]) == 0
-    assert len(said) == 1 and '2 of 3 entries are left out: their 1 videos are not in' in said[0]
+    assert len(said) == 1 and 'left out: 2 of 3 entries, of 1 video not in' in said[0]
     # one of two objects is found: precision 1 up to recall .5, which are 51 of 101 points
     assert json.loads(out.read_text())['segm']['statistics']['AP'] == pytest.approx(51 / 101)
 

@@ -42,7 +42,7 @@ def test_labelme_joins_shapes_of_one_label_and_group(tmp_path, capsys):
     assert np.array_equal(masks_of(cat)[0], area(0, 0, 4, 4) | area(10, 10, 4, 4))
     assert cat['bboxes'][1] == [2, 2, 4, 4] and dog['bboxes'] == [[20, 0, 4, 4], None] and tree['category_id'] == 3
     out = capsys.readouterr().out
-    assert '1 images without a JSON file are left out' in out and 'shapes without area are left out: 1 point' in out
+    assert 'left out: 1 image without a JSON file' in out and 'shapes without area are left out: 1 point' in out
 
 
 def test_circles_and_painted_masks_of_labelme(tmp_path):
@@ -153,13 +153,13 @@ def test_burst(tmp_path, capsys):
     assert content['videos'][0]['file_names'] == ['YFCC100M/v_1/a.jpg', 'YFCC100M/v_1/b.jpg']
     assert [(annotation['category_id'], annotation['bboxes']) for annotation in content['annotations']] == [
         (805, [[2, 2, 5, 5], [3, 2, 5, 5]]), (3, [None, [10, 10, 4, 5]])]
-    assert '1 annotations have a box and no mask' in capsys.readouterr().out
+    assert '1 annotation with a box and no mask' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('path', 'value', 'words'), [
     (('categories',), [], "needs a non-empty list 'categories'"),
     (('sequences', 0, 'annotated_image_paths'), None, r'sequences\[0\] has no list of annotated_image_paths'),
-    (('sequences', 0, 'segmentations'), [{}], 'one for each of the 2 annotated images'),
+    (('sequences', 0, 'segmentations'), [{}], 'one for each annotated image \\(2\\)'),
     (('sequences', 0, 'track_category_ids', '7'), 4, 'track 7 has the category 4, which the file lacks'),
     (('sequences', 0, 'track_category_ids', '7'), [3], r'track 7 has the category \[3\]'),
     (('sequences', 0, 'width'), 'x', 'image size'),

@@ -46,7 +46,7 @@ def test_cvat_counts_boxes_and_tracks_that_are_never_visible(tmp_path, images, c
     assert [annotation['areas'] for annotation in content['annotations']] == [[35, 35]]
     assert content['videos'][0]['file_names'][0] == f'{VIDEO}/000000.JPG'
     out = capsys.readouterr().out
-    assert 'note: 2 annotations have a box and no mask' in out and 'note: 2 objects are left out' in out
+    assert 'note: 2 annotations with a box and no mask' in out and 'note: left out: 2 objects' in out
 
 
 def test_cvat_names_the_folder_that_it_expects(tmp_path, images):
@@ -66,7 +66,7 @@ def test_labelme_counts_rectangles_and_objects_outside_the_image(tmp_path, image
     content = convert(tmp_path, 'labelme2yvis', images, labels.parent)
     assert [annotation['areas'] for annotation in content['annotations']] == [[35]]
     out = capsys.readouterr().out
-    for words in ('1 images without a JSON file are left out', '1 annotations have a box', '1 objects are left out'):
+    for words in ('left out: 1 image without a JSON file', '1 annotation with a box', 'left out: 1 object'):
         assert f'note: {words}' in out
 
 
@@ -83,7 +83,7 @@ def mots(tmp_path, images):
 
 def test_mots_counts_images_without_a_mask(tmp_path, mots, capsys):
     assert len(convert(tmp_path, *mots)['videos'][0]['file_names']) == 1
-    assert 'note: 1 images without a mask are left out' in capsys.readouterr().out
+    assert 'note: left out: 1 image without a mask' in capsys.readouterr().out
 
 
 def test_classes_of_mots_may_have_one_name_but_not_two(tmp_path, mots):
@@ -134,7 +134,7 @@ def test_ids_from_0_and_floats_and_masks_outside_the_image(tmp_path, capsys):
     (tmp_path / 'coco.json').write_text(json.dumps(coco_of([0.0, 0])), encoding='utf-8-sig')
     content = convert(tmp_path, 'cocoframes2yvis', tmp_path / 'coco.json')
     assert [(entry['category_id'], entry['areas']) for entry in content['annotations']] == [(0, [35, None])]
-    assert 'note: 1 masks of other objects are left out' in capsys.readouterr().out
+    assert 'note: left out: 1 mask of other objects' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('content', 'words'), [

@@ -55,7 +55,7 @@ def convert_masks(folders, *options):
 def test_masks_become_tracks(folders, capsys):
     out = convert_masks(folders)
     said = capsys.readouterr().out
-    assert '2 videos, 3 frames, 3 objects' in said and 'note: 1 images without a mask are left out' in said
+    assert '2 videos, 3 frames, 3 objects' in said and 'note: left out: 1 image without a mask' in said
     read = read_youtube_vis(out)
     assert read.classes == ('object',) and read.file_name(0, 1) == 'cats/00001.jpg' and read.video_length(0) == 2
     first, second = read.objects(0, 0), read.objects(0, 1)
@@ -255,7 +255,7 @@ def test_frames_turned_by_exif_without_another_size_are_a_warning(folders, capsy
     exif[0x0112] = 3
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folders / 'images' / 'dogs' / '00000.jpg', exif=exif)
     convert_masks(folders)
-    assert 'dogs: 1 images have an EXIF orientation and the size of their masks' in capsys.readouterr().out
+    assert 'dogs: 1 image with an EXIF orientation and the size of the mask' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])

@@ -45,7 +45,7 @@ def test_units_of_each_level(toy_config, tmp_path, capsys):
     main([str(toy_config), str(tmp_path / 'tiny.pth'), '--out', str(tmp_path), '--device', 'cpu', '--frames', '1',
           '--cfg-options', '='.join(option)])
     printed = capsys.readouterr().out
-    assert printed.startswith('128 units for each level, 1 frames; lengths of the units\' feature parts 1 to 4')
+    assert printed.startswith('128 units for each level, 1 frame; lengths of the units\' feature parts 1 to 4')
     assert [line.split()[-4:] for line in printed.splitlines() if 'unit length' in line] == 2 * [['1', '2', '3', '4']]
     numbers = json.loads((tmp_path / 'memory.json').read_text())
     assert 'norms' not in numbers

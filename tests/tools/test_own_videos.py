@@ -54,7 +54,7 @@ def test_tutorial(tmp_path):
                          timeout=500)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     assert 'no faults in 5 videos' in run.stdout
-    assert 'instances_valid.json: 1 videos' in run.stdout and 'AP' in run.stdout + run.stderr
+    assert 'instances_valid.json: 1 video,' in run.stdout and 'AP' in run.stdout + run.stderr
     assert len(list((tmp_path / 'work_dirs' / 'mine' / 'seen').iterdir())) == 10
     result = json.loads((tmp_path / 'work_dirs' / 'mine' / 'result.pkl.json').read_text())
     valid = json.loads((tmp_path / 'data' / 'mine' / 'annotations' / 'instances_valid.json').read_text())

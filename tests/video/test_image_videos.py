@@ -60,7 +60,7 @@ def test_images_of_several_types_without_equal_names_cause_a_warning(tmp_path, s
 def test_images_and_videos_in_one_folder_are_refused(tmp_path):
     write(tmp_path / 'a.jpg')
     (tmp_path / 'b.mp4').touch()
-    with pytest.raises(UserError, match=r'holds 1 images and 1 videos, such as a.jpg and b.mp4; .*"/.*/\*\.mp4"'):
+    with pytest.raises(UserError, match=r'holds 1 image and 1 video, such as a.jpg and b.mp4; .*"/.*/\*\.mp4"'):
         open_video(tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_an_unreadable_frame_is_an_error_or_left_out(damage, tmp_path, said):
     frames = list(source)
     assert [frame.index for frame in frames] == [frame_of(frame.image) for frame in frames] == [0, 1, 2, 4]
     assert source.length is None and source.expected == 5
-    assert len(said) == 1 and f'{tmp_path}/cat: 1 images cannot be read and were left out; the first: ' in said[0]
+    assert len(said) == 1 and f'{tmp_path}/cat: left out: 1 image that cannot be read; the first: ' in said[0]
 
 
 def test_nothing_but_unreadable_frames_is_an_error(tmp_path, said):

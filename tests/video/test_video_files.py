@@ -93,7 +93,7 @@ def test_damage_in_the_middle_loses_only_the_damaged_frames(place, tmp_path, sai
     numbers = [frame_of(frame.image) for frame in frames]
     assert 48 <= len(frames) < 60 and numbers[-1] == 59
     assert [frame.index for frame in frames] == list(range(len(frames)))
-    assert said == [f'{path}: {60 - len(frames)} of 60 frames are damaged and were left out']
+    assert said == [f'{path}: left out: {60 - len(frames)} damaged frames of 60']
     # the time of each frame is its own: there is a gap where frames are missing
     assert frames[-1].time == pytest.approx(59 / 30, abs=0.1)
 
@@ -137,7 +137,7 @@ def test_reading_a_part_of_a_film_causes_no_warning(tmp_path, said):
 def test_no_frame_can_be_decoded(tmp_path):
     path = write_film(tmp_path / 'film.mp4', 5)
     damage(path, 0, 10 ** 6)
-    with pytest.raises(UserError, match=r'none of its 5 frames can be decoded; .* \(h264\)'):
+    with pytest.raises(UserError, match=r'no frame of 5 can be decoded; .* \(h264\)'):
         list(open_video(path))
 
 

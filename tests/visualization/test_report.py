@@ -141,7 +141,7 @@ def test_a_report_without_classes(data, tmp_path):
     (tmp_path / 'wrong.json').write_text(json.dumps(found))
     files = [str(tmp_path / 'wrong.json'), str(data / 'truth.json'), '--out', str(tmp_path)]
     assert report.main([*files, '--gallery', '0', '--class-agnostic']) == 0
-    assert gains(tmp_path / 'index.html')['class'][0] == 0 and '1 categories' in (tmp_path / 'index.html').read_text()
+    assert gains(tmp_path / 'index.html')['class'][0] == 0 and '1 category' in (tmp_path / 'index.html').read_text()
 
 
 def gains(page):
@@ -228,7 +228,7 @@ def test_missing_images_are_counted(data, tmp_path):
     shutil.copytree(data / 'images', tmp_path / 'images')
     next((tmp_path / 'images/good').iterdir()).unlink()
     text = write_report(data / 'truth.json', data / 'result.json', tmp_path, images=tmp_path / 'images').read_text()
-    assert '1 of the images are missing or damaged' in text
+    assert 'Missing or damaged: 1 image.' in text
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [

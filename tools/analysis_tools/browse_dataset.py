@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None) -> int:
 
     from mmdet.apis.config import load_config
     from mmdet.datasets import SeededIndex
-    from mmdet.errors import UserError
+    from mmdet.errors import UserError, counted
     from mmdet.registry import DATASETS
     from mmdet.visualization import TrackVisualizer
     from mmdet.visualization.clip_picture import picture_of_clip
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None) -> int:
         path = args.out / f'{index:06d}.png'
         if not cv2.imwrite(str(path), picture_of_clip(item['inputs'], item['data_samples'], visualizer)):
             raise UserError(f'{path}: cannot be written; free space or choose another folder')
-    print(f'{args.out}: {number} of {len(dataset)} items of the {args.split} data set')
+    print(f'{args.out}: {number} of {counted(len(dataset), "item")} of the {args.split} data set')
     return 0
 
 

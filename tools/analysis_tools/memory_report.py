@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis.config import load_config
     from mmdet.apis.memory_report import report_memory, write_memory_report
+    from mmdet.errors import counted
     from mmdet.evaluation.tables import align
     from mmdet.files import check_writable
 
@@ -40,8 +41,8 @@ def main(argv: Sequence[str] | None) -> int:
                            args.device)
     summaries = [level.summary() for level in report.reads.levels]
     each = ' for each level' if len(report.norms) > 1 else ''
-    print(f'{report.units} units{each}, {report.reads.levels[0].images} frames; lengths of the units\' feature parts '
-          f'{report.norms.min():.3g} to {report.norms.max():.3g}')
+    print(f'{counted(report.units, "unit")}{each}, {counted(report.reads.levels[0].images, "frame")}; lengths of the '
+          f'units\' feature parts {report.norms.min():.3g} to {report.norms.max():.3g}')
     rows = [(name.replace('_', ' '), *(f'{summary[name]:.4g}' for summary in summaries)) for name in summaries[0]]
     if each:
         rows += [(f'{name} unit length', *(f'{value:.3g}' for value in values))

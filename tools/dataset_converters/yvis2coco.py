@@ -13,7 +13,7 @@ from mmdet.apis.cli import CommandParser, existing_file, output_file, run_comman
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/dataset_converters/yvis2coco.py', description=(
         'Converts YouTube-VIS or OVIS annotations to COCO JSON with one image for each frame; the inverse of '
-        'cocoframes2yvis.py.'))
+        'cocoframes2yvis.py. Crowds are left out.'))
     parser.add_argument('annotations', type=existing_file, help='for example annotations/instances_train.json')
     parser.add_argument('--out', type=output_file, required=True, metavar='FILE.json', help='annotation file to write')
     return parser
@@ -23,12 +23,17 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.datasets.converters.vis_frames import vis_frames_to_coco
     from mmdet.datasets.packed_annotations import read_youtube_vis
+    from mmdet.errors import counted
     from mmdet.files import atomic_open
 
-    content = vis_frames_to_coco(read_youtube_vis(args.annotations))
+    videos = read_youtube_vis(args.annotations)
+    content = vis_frames_to_coco(videos)
     with atomic_open(args.out, 'w') as out:
         json.dump(content, out, separators=(',', ':'))
-    print(f'{args.out}: {len(content["images"])} images, {len(content["annotations"])} objects')
+    if videos.crowds:
+        print(f'note: left out: {counted(videos.crowds, "crowd")} (objects with iscrowd 1)')
+    images, annotations = content['images'], content['annotations']
+    print(f'{args.out}: {counted(len(images), "image")}, {counted(len(annotations), "annotation")}')
     return 0
 
 

@@ -47,8 +47,8 @@ def _add_sequence(file: VISFile, sequence: Any, category_ids: set[int], where: s
     where = f'{where} ({sequence.get("seq_name")})'
     frames, categories = sequence.get('segmentations'), sequence.get('track_category_ids')
     if not isinstance(frames, list) or len(frames) != len(names) or {dict} != set(map(type, frames)):
-        raise UserError(f'{where}: segmentations must be a list of objects, one for each of the {len(names)} annotated '
-                        'images')
+        raise UserError(f'{where}: segmentations must be a list of objects, one for each annotated image '
+                        f'({len(names)})')
     if not isinstance(categories, dict):
         raise UserError(f'{where} has no track_category_ids; a file for testing has no annotations to convert')
     height, width = sequence.get('height'), sequence.get('width')

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from mmdet.datasets.coco_file import CocoFile
 from mmdet.datasets.converters.shapes import ObjectMasks, box_mask
 from mmdet.datasets.vis_file import VISFile
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.paths import natural_key
 
 TRACK_KEYS = ('instance_id', 'track_id', 'object_id')
@@ -62,7 +62,7 @@ def coco_frames_to_vis(coco: CocoFile, track_key: str | None = None, crowds_as_o
             crowd = bool(first[track].get('iscrowd')) and not crowds_as_objects
             crowds += file.add_track(first[track]['category_id'], rles, int(crowd)) and crowd
     if crowds:
-        file.notes.append(f'{crowds} objects are crowds (iscrowd 1), which are neither trained on nor scored; CVAT '
+        file.notes.append(f'{counted(crowds, "crowd")} (objects with iscrowd 1), neither trained on nor scored; CVAT '
                           'gives 1 to painted masks: if they are single objects, add --crowds-as-objects')
     return file
 

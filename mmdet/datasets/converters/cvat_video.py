@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mmdet.datasets.converters.image_folders import image_size, images_by_stem, size_text
 from mmdet.datasets.converters.shapes import ObjectMasks, crop_mask, ellipse, polygon_mask, rectangle
 from mmdet.datasets.vis_file import VISFile
-from mmdet.errors import UserError, shortened
+from mmdet.errors import UserError, counted, shortened
 from mmdet.structures.masks import MAX_PIXELS
 
 _BOX, _ELLIPSE = ('xtl', 'ytl', 'xbr', 'ybr'), ('cx', 'cy', 'rx', 'ry')
@@ -168,8 +168,8 @@ def _add_video(file: VISFile, path: Path, root: ElementTree.Element, task: CvatT
         inside = f', nor a folder {Path(task.name or path.name).stem!r}' if folder == images else ''
         raise UserError(f'{folder}: has no images{inside}; give the folder of the images of {path}')
     if task.length not in (None, len(frames)):
-        raise UserError(f'{path}: the video has {task.length} frames, {folder} {len(frames)} images; give the images '
-                        'of all frames, and no others')
+        raise UserError(f'{path}: the video has {counted(task.length, "frame")}, {folder} '
+                        f'{counted(len(frames), "image")}; give the images of all frames, and no others')
     height, width = image_size(frames[0])
     for stated in root.iterfind('meta//original_size'):
         original = (stated.findtext('height'), stated.findtext('width'))
@@ -265,7 +265,7 @@ def _visible(shapes: Sequence[Keyframe], task: CvatTask, length: int, where: str
     last = task.start + (length - 1) * task.step
     for shape, following in zip(shapes, [*shapes[1:], None]):
         if not shape.outside and not task.start <= shape.frame <= last:
-            raise UserError(f'{where}: frame {shape.frame} is not one of the {length} frames {task.start} to {last}; '
+            raise UserError(f'{where}: frame {shape.frame} is not one of the frames {task.start} to {last}; '
                             'give the images of all frames')
         if shape.outside:
             continue

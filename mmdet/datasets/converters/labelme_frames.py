@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mmdet.datasets.converters.image_folders import check_folders, image_size, images_by_stem, size_text
 from mmdet.datasets.converters.shapes import ObjectMasks, crop_mask, ellipse, polygon_mask, rectangle
 from mmdet.datasets.vis_file import VISFile
-from mmdet.errors import UserError, shortened
+from mmdet.errors import UserError, counted, shortened
 from mmdet.files import load_json
 from mmdet.paths import visible_files, visible_folders
 
@@ -56,18 +56,18 @@ def labelme_to_vis(images: Path, labels: Path, names: Sequence[str] | None = Non
     file = VISFile([{'id': number, 'name': name} for number, name in enumerate(chosen, 1)], 'converted from labelme')
     kinds: Counter[str] = Counter()
     left_out = 0
-    for frames, unlabelled, size, objects, counted in videos:
+    for frames, unlabelled, size, objects, shapes in videos:
         file.add_video([frame.relative_to(images).as_posix() for frame in frames], *size)
         for (label, _), rles in objects.tracks().items():
             file.add_track(chosen.index(label) + 1, rles)
-        kinds += counted
+        kinds += shapes
         left_out += unlabelled
     if left_out:
-        file.notes.append(f'{left_out} images without a JSON file are left out; save a file for each frame without '
-                          'objects')
+        file.notes.append(f'left out: {counted(left_out, "image")} without a JSON file; save a file for each frame '
+                          'without objects')
     file.rectangles = kinds.pop('rectangle', 0)
     if kinds:
-        counts = ', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))
+        counts = ', '.join(counted(count, kind) for kind, count in sorted(kinds.items()))
         file.notes.append(f'shapes without area are left out: {counts}')
     return file
 
@@ -134,8 +134,8 @@ def _mask(shape: dict, kind: str, height: int, width: int, where: str) -> dict:
     if kind == 'rectangle' and len(points) == 2:
         return polygon_mask(rectangle(*points[0], *points[1]), height, width, where)
     if kind not in ('polygon', 'rectangle', 'rotation') or len(points) < 3:
-        raise UserError(f'{where}: a {kind} of {len(points)} points is not known; draw polygons, rectangles, circles '
-                        'or masks')
+        raise UserError(f'{where}: a {kind} of {counted(len(points), "point")} is not known; draw polygons, '
+                        'rectangles, circles or masks')
     return polygon_mask([value for point in points for value in point], height, width, where)
 
 

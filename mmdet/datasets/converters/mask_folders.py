@@ -15,7 +15,7 @@ import numpy as np
 
 from mmdet.datasets.converters.image_folders import check_folders, images_by_stem, open_image, size_text
 from mmdet.datasets.vis_file import VISFile
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.files import load_json
 from mmdet.paths import visible_files, visible_folders
 from mmdet.structures.masks import encode_index_mask
@@ -143,8 +143,8 @@ def build_file(videos: Iterable[MaskVideo], category_of: Callable[[str, int], st
             file.add_track(names.index(category_of(video.name, number)) + 1, rles)
         file.warnings += video.warnings
     if without_mask := sum(video.without_mask for video in videos):
-        file.notes.append(f'{without_mask} images without a mask are left out; save a mask that is all 0 for a frame '
-                          'without objects')
+        file.notes.append(f'left out: {counted(without_mask, "image")} without a mask; save a mask that is all 0 for a '
+                          'frame without objects')
     return file
 
 
@@ -233,9 +233,9 @@ def _check_interpolation(path: Path, slivers: set[int], objects: int) -> None:
 def _warnings(folder: Path, rles: dict[int, list[dict | None]], slivers: set[int], turned: int) -> list[str]:
     warnings = []
     if turned:
-        warnings.append(f'{folder}: {turned} images have an EXIF orientation and the size of their masks, so the '
-                        'loader does not rotate them; if the masks were drawn on the rotated images, save the images '
-                        'upright')
+        warnings.append(f'{folder}: {counted(turned, "image")} with an EXIF orientation and the size of the mask, so '
+                        'that the loader does not rotate the image; if the masks were drawn on the rotated images, '
+                        'save the images upright')
     if VOID in rles and len(rles) > 1:
         warnings.append(f'{folder}: the number {VOID} became an object; if it marks pixels without class (void), '
                         f'leave it out with --ignore {VOID}')

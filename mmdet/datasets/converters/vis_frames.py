@@ -10,8 +10,7 @@ def vis_frames_to_coco(videos: VideoAnnotations) -> dict:
     """Return the content of a COCO file with an image for every frame.
 
     Images have ``video_id`` and ``frame_id`` (0-based), and annotations the object id as ``instance_id``, so that
-    cocoframes2yvis.py can restore the videos. Crowds and objects without masks, which the reader leaves out, are
-    missing.
+    cocoframes2yvis.py can restore the videos. Crowds, which the reader leaves out and counts, are missing.
     """
     images: list[dict] = []
     annotations: list[dict] = []

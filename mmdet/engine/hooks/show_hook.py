@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmdet.errors import counted
 from mmdet.registry import HOOKS
 from mmdet.video.frame_sink import FrameSink
 from mmdet.visualization import SequenceVisualizer, TrackVisualizer
@@ -43,4 +44,4 @@ class ShowHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         written, = self._sink.close()
-        runner.logger.info(f'Pictures of {len(written) // 2} videos are in {self.folder}')
+        runner.logger.info(f'Pictures of {counted(len(written) // 2, "video")} are in {self.folder}')

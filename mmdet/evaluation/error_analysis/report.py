@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdet.errors import counted
 from mmdet.evaluation.error_analysis.analysis import ErrorAnalysis
 from mmdet.evaluation.error_analysis.bootstrap import Estimate
 from mmdet.evaluation.error_analysis.calibration import ScoreCalibration, UncertaintyCalibration
@@ -31,8 +32,8 @@ def format_analysis(analysis: ErrorAnalysis, uncertainties: UncertaintyCalibrati
              *((_signed(gain.against.value), _interval(gain.against, _signed)) if gain.against else ()))
             for name, gain in analysis.gains.items()]
     blocks = [
-        f'{analysis.videos} videos, {analysis.objects} objects, {analysis.tracks} tracks; {analysis.resamples} '
-        f'resamples of the videos',
+        f'{counted(analysis.videos, "video")}, {counted(analysis.objects, "object")}, '
+        f'{counted(analysis.tracks, "track")}; {counted(analysis.resamples, "resample")} of the videos',
         align([('', '%', 'interval'), *((name, _percent(number.value), _interval(number))
                                         for name, number in analysis.statistics.items())]),
         f'Tracks at IoU .50: {kinds or "none"}',
@@ -67,10 +68,10 @@ def _scores(scores: ScoreCalibration | None) -> str:
 
 def _uncertainties(found: UncertaintyCalibration) -> str:
     rows = [(_percent(nominal), _percent(observed)) for nominal, observed in zip(found.nominal, found.observed)]
-    return (f'Box uncertainties as standard deviations, {found.boxes} boxes: mean {_percent(found.mean_sigma)} % of '
-            f'the image; root mean square of the errors {_percent(found.rms_error)} %, of error / uncertainty '
-            f'{found.rms_z:.2f} (calibrated: 1); rank correlation with 1 - IoU {found.rank_correlation:.2f}; '
-            f'calibration error {_percent(found.error)} %\n'
+    return (f'Box uncertainties as standard deviations, {counted(found.boxes, "box")}: mean '
+            f'{_percent(found.mean_sigma)} % of the image; root mean square of the errors '
+            f'{_percent(found.rms_error)} %, of error / uncertainty {found.rms_z:.2f} (calibrated: 1); '
+            f'rank correlation with 1 - IoU {found.rank_correlation:.2f}; calibration error {_percent(found.error)} %\n'
             + align([('central interval', 'errors inside'), *rows], left=0))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.files import load_json
 from mmdet.structures.vis_json import (
     Category,
@@ -164,8 +164,8 @@ def read_predictions(predictions: str | PathLike | list, truth: GroundTruth, met
         content = of_common_videos(content, truth, name)
     elif others := _of_other_videos(content, truth):
         raise UserError(f'{name}: entry {content.index(others[0])}: video_id {others[0]["video_id"]} is not in the '
-                        f'annotation file; use its own ids, or leave out the {len(others)} of {len(content)} entries '
-                        'of such videos with --common-videos')
+                        f'annotation file; use its own ids, or leave out such entries ({len(others)} of '
+                        f'{len(content)}) with --common-videos')
     entries = read_result_entries(content, truth.videos, truth.categories, need_masks=metric == 'segm')
     tracks = [track for track in checked(entries, name) if isinstance(track, Track)]
     if metric == 'bbox':
@@ -194,8 +194,8 @@ def of_common_videos(entries: list, truth: GroundTruth, name: str) -> list:
                         'same videos, whose ids are compared')
     if others:
         videos = {entry['video_id'] for entry in others}
-        print_log(f'{name}: {len(others)} of {len(entries)} entries are left out: their {len(videos)} videos are not '
-                  f'in {truth.source}', logger='current')
+        print_log(f'{name}: left out: {len(others)} of {counted(len(entries), "entry")}, of '
+                  f'{counted(len(videos), "video")} not in {truth.source}', logger='current')
     left_out = set(map(id, others))
     return [entry for entry in entries if id(entry) not in left_out]
 

@@ -11,7 +11,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, is_main_proc
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.evaluation.bad_frames import BadFrameCount
 from mmdet.evaluation.functional.coco_ap import check_detections, coco_of_classes, read_coco, score_boxes
 from mmdet.evaluation.functional.scored_tracks import load_result_json
@@ -80,8 +80,8 @@ class CocoMetric(BaseMetric):
             found = sample.pred_track_instances
             if len(found) and int(found.labels.max()) >= len(self._category_ids):
                 raise UserError(f'the model predicts class {int(found.labels.max())} (counted from 0), {self.ann_file} '
-                                f'has {len(self._category_ids)} categories; test with the annotations the model was '
-                                'trained for')
+                                f'has {counted(len(self._category_ids), "category")}; test with the annotations the '
+                                'model was trained for')
             boxes = xywh_boxes(found.bboxes.numpy()).tolist()
             self.results.append((sample.video_id, [
                 {'image_id': sample.video_id, 'category_id': self._category_ids[label], 'bbox': box, 'score': score}
@@ -114,7 +114,8 @@ class CocoMetric(BaseMetric):
         found = dict(results)  # an image may occur twice with a sampler that pads
         if len(found) < len(self._images):
             absent = len(self._images) - len(found)
-            print_log(f'{absent} of {len(self._images)} images were not tested; they count as empty', logger='current')
+            print_log(f'not tested, counted as empty: {absent} of {counted(len(self._images), "image")}',
+                      logger='current')
         detections = self._in_order(found)
         if self.out is not None:
             self._write(self.out, detections)

@@ -15,7 +15,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, ge
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.evaluation.bad_frames import BadFrameCount
 from mmdet.evaluation.frame_results import FrameResult, track_entries
 from mmdet.evaluation.functional import read_ground_truth, read_predictions, score_tracks, without_classes
@@ -152,7 +152,7 @@ class YouTubeVISMetric(BaseMetric):
         videos = list(self._outline.videos.values())
         absent = sum(not reader.has_run(video) for video in videos if video.length)
         if absent:
-            print_log(f'{absent} of {len(videos)} videos were not tested; they count as empty', logger='current')
+            print_log(f'not tested, counted as empty: {absent} of {counted(len(videos), "video")}', logger='current')
         return self._write_and_score(reader.frames, self.out)
 
     def score_file(self, path: str) -> dict:
@@ -186,8 +186,8 @@ class YouTubeVISMetric(BaseMetric):
         videos = [video for video in self._outline.videos.values() if reader.has_run(video)]
         stem, ending = os.path.splitext(self.out)
         written = write_results(f'{stem}.partial{ending}', self._stream(videos, reader.frames), self.dump_bbox)
-        print_log(f'Interrupted: {len(videos)} of {len(self._outline.videos)} videos were finished; their results '
-                  f'are in {" and ".join(written)}', logger='current')
+        print_log(f'Interrupted after {len(videos)} of {counted(len(self._outline.videos), "video")}; the results up '
+                  f'to there are in {" and ".join(written)}', logger='current')
         return written
 
     def _write_and_score(self, frames_of: Callable[[Video], list[FrameResult]], out: str | None,
