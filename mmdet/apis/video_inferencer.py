@@ -243,7 +243,7 @@ class VideoInferencer:
             consumers.append(SequenceVisualizer(out, fps=fps or source.fps, outputs=kinds, visualizer=visualizer,
                                                 use_times=fps is None, audio=_video_file(source),
                                                 painters=painter_processes()))
-        return FrameSink(*consumers)
+        return FrameSink(*consumers, clip=self.batch)
 
     def _clips(self, source: VideoSource) -> Generator[dict, None, None]:
         """Yield preprocessed clips of ``batch`` consecutive frames and their context on either side."""

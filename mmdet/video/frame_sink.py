@@ -16,7 +16,7 @@ from torch import Tensor
 from mmdet.concurrency import BackgroundConsumer, BackgroundProcess, BackgroundThread
 from mmdet.structures import DetDataSample
 
-FRAMES_AHEAD = 8  # frames that may wait for the consumers before the caller has to wait
+FRAMES_AHEAD = 8  # least number of frames that may wait for the consumers before the caller has to wait
 META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'dropped', 'img_path',
              'ori_shape')
 
@@ -50,18 +50,19 @@ class FrameSink:
     """Pass frames to consumers in a separate process or, in daemons and on systems other than Linux, in a thread.
 
     Create the sink before a decoder is opened or a thread is started, see :class:`mmdet.concurrency.BackgroundProcess`.
-    At most ``FRAMES_AHEAD`` frames wait in memory.
+    At most ``FRAMES_AHEAD`` frames, or those of a clip, wait in memory.
 
     Args:
         consumers: consumers that get every frame. They must not start threads before their first frame, and the caller
             must not use them any more.
+        clip: number of frames that are added at once, so that the network does not wait in the middle of them.
     """
 
-    def __init__(self, *consumers: FrameConsumer) -> None:
+    def __init__(self, *consumers: FrameConsumer, clip: int = 1) -> None:
         every = _Consumers(consumers)
         kind = BackgroundProcess if BackgroundProcess.available() else BackgroundThread
         self._needs_image = any(consumer.needs_image for consumer in consumers)
-        self._consumer: BackgroundConsumer | None = kind(every.add, every.close, FRAMES_AHEAD, 'files',
+        self._consumer: BackgroundConsumer | None = kind(every.add, every.close, max(clip, FRAMES_AHEAD), 'files',
                                                          start=every.start)
         atexit.register(self.close)
 

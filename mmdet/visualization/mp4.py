@@ -178,7 +178,9 @@ class X264Video:
             self._next = max(self._next - self._frame_ticks + 1, round((time - self._start) / self._tick))
 
         pixels: Any = to_i420(frame) if frame.ndim == 3 else frame
-        picture = av.VideoFrame.from_ndarray(pixels, format='yuv420p')
+        # from_numpy_buffer does not copy the pixels, but drops rows above a multiple of four (PyAV 18.1)
+        wrap = av.VideoFrame.from_ndarray if self._stream.height % 4 else av.VideoFrame.from_numpy_buffer
+        picture = wrap(pixels, format='yuv420p')
         picture.pts, picture.time_base, picture.duration = self._next, self._tick, self._frame_ticks
         self._next += self._frame_ticks
         with self._checked():

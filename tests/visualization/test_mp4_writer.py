@@ -13,7 +13,7 @@ import pytest
 
 from mmdet.errors import UserError
 from mmdet.visualization import Mp4Writer
-from mmdet.visualization.mp4 import find_codec, opencv_has_h264, pyav_has_x264
+from mmdet.visualization.mp4 import find_codec, opencv_has_h264, pyav_has_x264, to_i420
 from tests.helpers.browser import CHROMIUM, DRIVER, Browser
 
 try:
@@ -55,6 +55,20 @@ def read_mp4(path) -> tuple[float, float, list[np.ndarray]]:
 
 def patches(width: int, height: int) -> np.ndarray:
     return cv2.resize(PATCHES, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+@needs_pyav
+@pytest.mark.parametrize('height', range(16, 24))
+def test_every_row_is_written_whatever_the_height(tmp_path, height):
+    """Also the colours of the last rows, and where the frame was converted before."""
+    frame = patches(48, height)
+    for name, written in (('bgr', frame), ('i420', to_i420(frame))):
+        write_mp4(tmp_path / f'{name}.mp4', [written] * 3)
+        _, _, found = read_mp4(tmp_path / f'{name}.mp4')
+        assert found[0].shape == (height + height % 2, 48, 3)
+        bottom = found[0][height - 3:height].astype(int) - frame[-3:]
+        assert abs(bottom[:, [8, 24, 40]]).max() < 40
+    assert (tmp_path / 'bgr.mp4').read_bytes() == (tmp_path / 'i420.mp4').read_bytes()
 
 
 @pytest.mark.parametrize('size', [(64, 48), (63, 47), (16, 9), (1, 1)])
