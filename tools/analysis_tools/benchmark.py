@@ -54,16 +54,6 @@ def padded_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number')
-    return value
-
-
 def config_or_record(text: str) -> str:
     return existing_file(text) if text.endswith('.json') else config_file(text)
 
@@ -98,7 +88,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='number of calls before timing (default: 5; 1 with --quick)')
     parser.add_argument('--repeats', type=positive_int, metavar='N',
                         help='number of timed calls (default: 20; 2 with --quick)')
-    parser.add_argument('--seconds', type=positive_float, metavar='S', help=(
+    parser.add_argument('--seconds', type=positive_int, metavar='N', help=(
         'a row that has taken this long has no further timed calls, if it has three (default: 5 without a config, else '
         'no limit)'))
     parser.add_argument('--out', help='also write the numbers to this JSON file')
