@@ -169,7 +169,8 @@ def test_ending_early_leaves_readable_files(tmp_path, ending):
     else:
         expected = len(list(islice(stream, 4)))
         deadline = time.monotonic() + 20
-        while len(lines(tmp_path)) < 4 and time.monotonic() < deadline:
+        written = tmp_path / 'video.jsonl'
+        while (not written.exists() or len(lines(tmp_path)) < 4) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert len(lines(tmp_path)) == 4  # another process flushes them as they come
         if ending == 'close':
