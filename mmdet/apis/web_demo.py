@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from mmdet.apis.cli import one_line
 from mmdet.apis.video_inferencer import VideoInferencer
-from mmdet.errors import UserError, counted
+from mmdet.errors import UserError, counted, missing_package
 from mmdet.video.source import open_video
 from mmdet.visualization import TrackVisualizer
 from mmdet.visualization.timeline import Timeline
@@ -228,10 +228,10 @@ def launch_page(page: Any, *, host: str = '127.0.0.1', port: int | None = None, 
 
 
 def import_gradio() -> Any:
-    """Import Gradio without its usage statistics; raise UserError if it is not installed."""
+    """Import Gradio without its usage statistics; raise UserError if it cannot be imported."""
     os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
     try:
         import gradio
     except ImportError as error:
-        raise UserError(f'the page needs Gradio, which is not installed: pip install {GRADIO}') from error
+        raise missing_package(error, 'the page', GRADIO) from error
     return gradio

@@ -106,16 +106,19 @@ def test_wrong_command_lines(words, message, capsys):
     assert message in capsys.readouterr().err + str(raised.value)
 
 
-def test_without_gradio_one_line_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize(('absent', 'words'), [
+    ('gradio', r'the page needs the package gradio, .*: pip install gradio==[\d.]+$'),
+    ('pandas', r'gradio, and that needs pandas, which is not installed; install both: pip install gradio==[\d.]+$')])
+def test_without_gradio_one_line_says_what_to_install(monkeypatch, absent, words):
     original = builtins.__import__
 
     def fail(name, *args, **options):
         if name == 'gradio':
-            raise ImportError(name)
+            raise ModuleNotFoundError(f'No module named {absent!r}', name=absent)
         return original(name, *args, **options)
 
     monkeypatch.setattr(builtins, '__import__', fail)
-    with pytest.raises(UserError, match=r'Gradio, which is not installed: pip install gradio==[\d.]+$'):
+    with pytest.raises(UserError, match=words):
         main([])
 
 
