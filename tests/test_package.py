@@ -168,9 +168,6 @@ def test_every_package_that_is_imported_is_declared():
     assert not missing
 
 
-OLDER = {'pillow': '12.3.0'}  # also tested: the newest that the extra `web` allows
-
-
 def test_dependencies_start_at_the_tested_versions():
     pins = dict(line.split('==') for line in (ROOT / 'env_pip.txt').read_text().splitlines() if '==' in line)
     versions = {normal(name): version for name, version in pins.items()}
@@ -179,7 +176,7 @@ def test_dependencies_start_at_the_tested_versions():
         tested = versions[normal(requirement.name)]
         assert requirement.specifier.contains(tested), line
         lower = [one for one in requirement.specifier if one.operator == '>=']
-        assert not lower or lower[0].version in (tested, OLDER.get(requirement.name)), f'{line}: {tested} is tested'
+        assert not lower or lower[0].version == tested, f'{line}: {tested} is tested'
     build = tomllib.loads((ROOT / 'pyproject.toml').read_text())['build-system']['requires']
     assert 'torch==2.11.*' in build and 'torch==2.11.*' in PROJECT['dependencies']  # one C++ interface
 

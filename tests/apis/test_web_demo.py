@@ -1,4 +1,4 @@
-"""The page to try models on: its parts without Gradio; in a real browser where Gradio and Chromium are installed."""
+"""The page to try models on: its parts, its requests through Gradio, and in a browser where Chromium is installed."""
 import builtins
 import importlib.util
 import json
@@ -17,6 +17,8 @@ from mmdet.visualization import Mp4Writer
 from tests.helpers.browser import CHROMIUM, DRIVER, Browser
 from tools.web_demo import build_parser, main
 
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec('gradio') is None,
+                                  reason='needs Gradio, pip install .[web]')
 FRAMES = 8
 CLASSES = ('disc', 'square', 'triangle')
 
@@ -181,9 +183,27 @@ def page(inferencer):
         page.close()
 
 
+@needs_gradio
+def test_requests_over_the_interface(page, inferencer, film, tmp_path):
+    """What the page shows, without a browser: picture, video, timeline, files and a text."""
+    from gradio_client import Client, handle_file
+    client = Client(page, verbose=False, download_files=str(tmp_path / 'downloads'))
+    expected = outcome(inferencer, str(film), tmp_path / 'alone', thresh=0.01)
+    *_, timeline, mp4, result, text = client.predict(handle_file(str(film)), 'toy', 0.01, [], api_name='/annotate')
+    assert Path(result['value']).read_text() == expected.json.read_text()
+    assert Path(mp4['value']).read_bytes() == expected.mp4.read_bytes()
+    assert (timeline, text) == (str(expected.timeline), expected.summary)
+    for video, classes, words in ((None, [], 'choose or record a video first'),
+                                  (handle_file(str(film)), ['discs'], 'discs: the model knows no such class'),
+                                  (handle_file(__file__), [], 'cannot be opened')):
+        *_, files, text = client.predict(video, 'toy', 0.01, classes, api_name='/annotate')
+        assert text.startswith('**Error:** ') and words in text and '\n' not in text
+        assert not files.get('value')
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason='needs the Debian packages chromium and chromium-driver')
-@pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='needs Gradio, pip install .[web]')
+@needs_gradio
 @pytest.mark.xdist_group('browser')
 def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
     """Two users at the same time: one in a browser, who uploads, watches, downloads, then records; one over the API."""
