@@ -98,6 +98,11 @@ class InferenceGraphs:
     def __reduce__(self) -> tuple:
         return type(self), (self.max_graphs,)
 
+    @staticmethod
+    def available(device: torch.device) -> bool:
+        """Return whether :meth:`run` uses graphs on this device, instead of calling the function."""
+        return device.type in _DEVICES
+
     def clear(self) -> None:
         """Free all graphs; necessary after a tensor that they read was replaced."""
         self._graphs.clear()
@@ -111,7 +116,7 @@ class InferenceGraphs:
         autocast state.
         """
         tensors, structure = _Structure.of(args)
-        if tensors[0].device.type not in _DEVICES:
+        if not self.available(tensors[0].device):
             return function(*args)
         key = (function.__qualname__, structure, _autocast_state(),
                *((tensor.shape, tensor.dtype) for tensor in tensors))

@@ -25,6 +25,8 @@ class RecordedGraph(TorchDispatchMode):
         synchronises = torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags
         if func is torch.ops.aten.index.Tensor:
             synchronises = any(index is not None and index.dtype == torch.bool for index in args[1])
+        if func is torch.ops.aten.lift_fresh.default:
+            raise RuntimeError('a captured function created a tensor from values of the host')
         if synchronises:
             raise RuntimeError(f'a captured function synchronised with the GPU: {func}')
         out = func(*args, **(kwargs or {}))

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou
 
 from mmdet.models.task_modules.box_convention import BoxConvention, DeltaCoder
@@ -52,6 +53,15 @@ def test_legacy_decode_is_the_published_formula():
                 centre_x + width / 2 - 0.5, centre_y + height / 2 - 0.5]
     decoded = coder.decode(torch.tensor([[x1, y1, x2, y2]]), torch.tensor([[dx, dy, dw, dh]]))
     assert decoded.flatten().tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_decode_equals_torchvisions():
+    torch.manual_seed(0)
+    stds, boxes, deltas = (0.1, 0.1, 0.2, 0.2), 100 * torch.rand(50, 4), 8 * torch.randn(50, 12)
+    boxes[:, 2:] += boxes[:, :2]
+    deltas[:, 2::4], deltas[:, 3::4] = deltas[:, 2::4].abs(), deltas[:, 3::4].abs()  # ours also limits shrinking
+    theirs = BoxCoder(tuple(1 / std for std in stds), DeltaCoder.max_log_ratio).decode_single(deltas, boxes)
+    assert torch.equal(DeltaCoder(stds, BoxConvention()).decode(boxes, deltas), theirs.view(50, 3, 4))
 
 
 def test_decode_of_several_classes():

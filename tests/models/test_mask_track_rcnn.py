@@ -198,6 +198,7 @@ def test_cuda_graphs_do_not_change_the_results(calibrated, frames, device, monke
         same_results(found, plain)
         scores.add(str([frame.pred_track_instances.scores.tolist() for frame in found]))
     assert len(scores) == 3  # else results of an earlier call would not be noticed
-    assert len(graphed._graphs._graphs) == 1 and not eager._graphs._graphs
+    # with several references, whose number varies, only what is before the first NMS is a graph
+    assert len(graphed._graphs._graphs) == (1 if calibrated and frames > 1 else 3) and not eager._graphs._graphs
     graphed.train()
     assert not graphed._graphs._graphs

@@ -15,17 +15,15 @@ from mmdet.registry import MODELS, TASK_UTILS
 
 
 class Candidates(NamedTuple):
-    """The S highest-scoring anchors of all levels of B images, level by level.
+    """The boxes of the S highest-scoring anchors of all levels of B images, level by level.
 
     Attributes:
-        anchors: (B, S, 4) x1,y1,x2,y2 in network pixels.
-        deltas: (B, S, 4) float32 from the anchors to the boxes.
+        bboxes: (B, S, 4) x1,y1,x2,y2 in network pixels, clipped.
         scores: (B, S) float32 in [0, 1].
         levels: (B, S) int64.
     """
 
-    anchors: Tensor
-    deltas: Tensor
+    bboxes: Tensor
     scores: Tensor
     levels: Tensor
 
@@ -79,41 +77,38 @@ class RPNHead(BaseModule):
         return logits, deltas
 
     @torch.no_grad()
-    def candidates(self, feats: Sequence[Tensor], logits: list[Tensor], deltas: list[Tensor]) -> Candidates:
-        """Select the highest-scoring anchors of each level; shapes do not depend on values.
+    def candidates(self, feats: Sequence[Tensor], logits: list[Tensor], deltas: list[Tensor],
+                   img_shapes: Tensor) -> Candidates:
+        """Decode the highest-scoring anchors of each level; shapes do not depend on values.
 
         Args:
             feats, logits, deltas: see :meth:`forward`.
+            img_shapes: (B, 2) h, w without padding.
         """
-        levels = []
+        chosen = []
         for level, (anchors, logit, delta) in enumerate(zip(self.anchor_generator(feats), logits, deltas)):
             scores, index = logit.float().sigmoid().topk(min(self.nms_pre, logit.shape[1]))
             delta = delta.float().gather(1, index[..., None].expand(-1, -1, 4))
-            levels.append(Candidates(anchors[index], delta, scores, torch.full_like(index, level)))
-        return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*levels)))
+            chosen.append((anchors[index], delta, scores, torch.full_like(index, level)))
+        anchors, delta, scores, levels = (torch.cat(parts, dim=1) for parts in zip(*chosen))
+        decoded = self.coder.decode(anchors.flatten(0, 1), delta.flatten(0, 1)).view_as(anchors)
+        return Candidates(self.convention.clip(decoded, img_shapes), scores, levels)
 
     @torch.no_grad()
-    def proposals(self, candidates: Candidates, img_shapes: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute proposals, boxes that may contain an object, in descending order of score.
-
-        Args:
-            candidates: see :meth:`candidates`.
-            img_shapes: (B, 2) h, w without padding.
+    def proposals(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """Apply NMS to candidates; return proposals, boxes that may contain an object, in descending order of score.
 
         Returns:
             ``(bboxes, valid)``: (B, p, 4) in network pixels, clipped, and (B, p) bool, False for unused slots;
             p ≤ ``max_per_img``.
         """
-        anchors, deltas, scores, levels = candidates
-        batch, number = scores.shape
-        decoded = self.coder.decode(anchors.flatten(0, 1), deltas.flatten(0, 1)).view(batch, -1, 4)
-        bboxes = self.convention.clip(decoded, img_shapes)
-        image = torch.arange(batch, device=scores.device)[:, None]
+        bboxes, scores, levels = candidates
+        image = torch.arange(len(scores), device=scores.device)[:, None]
         groups = image * len(self.anchor_generator.strides) + levels
         keep = self.convention.nms(bboxes.flatten(0, 1), scores.flatten(), groups.flatten(), self.nms_thr)
         survivors = torch.full_like(scores, -1.0).flatten()
         survivors[keep] = scores.flatten()[keep]
-        best, index = survivors.view(batch, -1).topk(min(self.max_per_img, number))
+        best, index = survivors.view_as(scores).topk(min(self.max_per_img, scores.shape[1]))
         return bboxes.gather(1, index[..., None].expand(-1, -1, 4)), best >= 0
 
     def loss(self, logits: list[Tensor], deltas: list[Tensor], feats: Sequence[Tensor],

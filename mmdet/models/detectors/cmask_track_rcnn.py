@@ -49,7 +49,7 @@ class CMaskTrackRCNN(MaskTrackRCNN):
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect frame by frame, with all references of a frame at once."""
-        maps, candidates = self.run_dense(inputs.flatten(0, 1))
+        maps, candidates = self.run_dense(inputs.flatten(0, 1), [frame for clip in data_samples for frame in clip])
         first = 0
         for clip in data_samples:
             frame_ids = [frame.frame_id for frame in clip]
@@ -59,11 +59,11 @@ class CMaskTrackRCNN(MaskTrackRCNN):
                 if is_context(frame):
                     continue
                 references = [first + other for other in self.references(frame_ids, index)]
-                own, anchors = ([values[first + index:first + index + 1] for values in of_all]
+                own, chosen = ([values[first + index:first + index + 1] for values in of_all]
                                 for of_all in (maps, candidates))
                 repeated = [level.expand(len(references), -1, -1, -1) for level in own]
                 roi_maps = self.roi_maps(repeated, [level[references] for level in maps])
-                instances = self.detect_in_maps(own, Candidates(*anchors), roi_maps, [frame])
+                instances = self.detect_in_maps(own, Candidates(*chosen), roi_maps, [frame])
                 instances.image += len(frames)
                 frames.append(frame)
                 found.append(instances)

@@ -4,8 +4,9 @@ Built from a config by name; called by mmengine's runner in training and testing
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice, pairwise
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -41,7 +42,8 @@ class MaskTrackRCNN(BaseDetector):
             mmdetection 1 require; otherwise boxes are continuous.
         roi_aligned: whether RoIAlign shifts by half a pixel; None: not with ``legacy_boxes``. Weights of torchvision's
             Mask R-CNN were trained without (tools/model_converters/torchvision2masktrack.py).
-        cuda_graphs: on a GPU, replay backbone, neck and region proposals as a CUDA graph in testing, one per shape.
+        cuda_graphs: on a GPU, replay what is before, between and after the two NMS as CUDA graphs in testing, three per
+            shape.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
@@ -53,7 +55,7 @@ class MaskTrackRCNN(BaseDetector):
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(tracker, data_preprocessor, init_cfg)
         self.cuda_graphs = cuda_graphs
-        self._graphs = InferenceGraphs()
+        self._graphs = InferenceGraphs(max_graphs=24)  # three for each shape
         self.convention = BoxConvention(legacy_boxes)
         legacy = dict(legacy_boxes=legacy_boxes)
         self.backbone = MODELS.build(backbone)
@@ -93,8 +95,8 @@ class MaskTrackRCNN(BaseDetector):
 
         logits, deltas = self.rpn_head(maps)
         losses = self.rpn_head.loss(logits, deltas, maps, gt_bboxes)
-        proposals, valid = self.rpn_head.proposals(self.rpn_head.candidates(maps, logits, deltas),
-                                                   _img_shapes(keys, inputs.device))
+        proposals, valid = self.rpn_head.proposals(
+            self.rpn_head.candidates(maps, logits, deltas, _img_shapes(keys, inputs.device)))
         rois = roi_targets(proposals, valid, gt_bboxes, [frame.gt_instances.labels for frame in keys], self.assigner,
                            self.sampler)
         roi_maps = self.roi_maps(maps, ref_maps)
@@ -118,7 +120,7 @@ class MaskTrackRCNN(BaseDetector):
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect objects in all frames of all clips at once."""
         frames = [frame for clip in data_samples for frame in clip]
-        maps, candidates = self.run_dense(inputs.flatten(0, 1))
+        maps, candidates = self.run_dense(inputs.flatten(0, 1), frames)
         found = self.detect_in_maps(maps, candidates, maps, frames)
         work = Launched(inputs.device)
 
@@ -130,18 +132,40 @@ class MaskTrackRCNN(BaseDetector):
 
         return read()
 
-    def run_dense(self, images: Tensor) -> tuple[Maps, Candidates]:
-        """Compute what has fixed shapes, the pyramid's maps of images (B, 3, H, W) and the candidates in them.
+    def run_dense(self, images: Tensor, frames: Sequence[DetDataSample]) -> tuple[Maps, Candidates]:
+        """Compute the pyramid's maps of images (B, 3, H, W) and the candidates of the region proposals in them."""
+        return self._run(self._graphed(images.device), self._dense, images, _img_shapes(frames, images.device))
 
-        In testing on a GPU a CUDA graph is replayed, since launching these kernels takes longer than they do.
+    def _run(self, graphed: bool, function: Callable[..., Any], *args: object) -> Any:
+        return self._graphs.run(function, *args) if graphed else function(*args)
+
+    def _graphed(self, device: torch.device) -> bool:
+        """Return whether to replay the parts between NMS, whose shapes are not fixed, as CUDA graphs.
+
+        The time of a frame would be that of launching a thousand kernels.
         """
-        if self.cuda_graphs and not self.training:
-            return self._graphs.run(self._dense, images)
-        return self._dense(images)
+        return self.cuda_graphs and not self.training and self._graphs.available(device)
 
-    def _dense(self, images: Tensor) -> tuple[Maps, Candidates]:
+    def _dense(self, images: Tensor, img_shapes: Tensor) -> tuple[Maps, Candidates]:
         maps = self.extract_feat(images)
-        return maps, self.rpn_head.candidates(maps, *self.rpn_head(maps))
+        return maps, self.rpn_head.candidates(maps, *self.rpn_head(maps), img_shapes)
+
+    def _classify(self, roi_maps: Maps, proposals: Tensor, valid: Tensor, *geometry: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what :meth:`Shared2FCBBoxHead.decode` returns for proposals (B, p, 4)."""
+        batch, number = valid.shape
+        image = torch.arange(batch, device=valid.device).repeat_interleave(number)
+        views = len(roi_maps[0]) // batch
+        roi_feats = self._pool_views(roi_maps, views, image, proposals.flatten(0, 1), self.bbox_head.roi_size)
+        logits, deltas = (_mean_of_views(out, views) for out in self.bbox_head(roi_feats))
+        return self.bbox_head.decode(logits, deltas, proposals, valid, *geometry)
+
+    def _describe(self, maps: Maps, roi_maps: Maps, image: Tensor, bboxes: Tensor,
+                  labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute embeddings (n, E) and mask probabilities (n, m, m) of boxes (n, 4) in network pixels."""
+        views = len(roi_maps[0]) // len(maps[0])
+        mask_feats = self._pool_views(roi_maps, views, image, bboxes, self.mask_head.roi_size)
+        mask_logits = self.mask_head.of_label(self.mask_head(mask_feats).float(), labels.repeat_interleave(views))
+        return self._embed(maps, image, bboxes), _mean_of_views(mask_logits, views).sigmoid()
 
     def train(self, mode: bool = True) -> MaskTrackRCNN:
         self._graphs.clear()  # training may replace tensors that the graphs read
@@ -162,24 +186,20 @@ class MaskTrackRCNN(BaseDetector):
             in descending order of score within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
         """
         device = maps[0].device
-        img_shapes = _img_shapes(frames, device)
         scale_factors = torch.tensor([float(frame.scale_factor) for frame in frames]).to(device, non_blocking=True)
-        proposals, valid = self.rpn_head.proposals(candidates, img_shapes)
-        image = torch.arange(len(frames), device=device).repeat_interleave(valid.shape[1])
-        views = len(roi_maps[0]) // len(maps[0])
-        roi_feats = self._pool_views(roi_maps, views, image, proposals.flatten(0, 1), self.bbox_head.roi_size)
-        logits, deltas = (out.unflatten(0, (-1, views)).mean(1) for out in self.bbox_head(roi_feats))
-        bboxes, scores, labels = self.bbox_head.detect(logits, deltas, proposals, valid, img_shapes, scale_factors)
-
-        image, slot = (scores >= 0).nonzero(as_tuple=True)
-        found = InstanceData(image=image, bboxes=bboxes[image, slot], scores=scores[image, slot],
-                             labels=labels[image, slot])
-        network_bboxes = found.bboxes * scale_factors[image, None]
-        found.embeddings = self._embed(maps, image, network_bboxes)
-        mask_feats = self._pool_views(roi_maps, views, image, network_bboxes, self.mask_head.roi_size)
-        mask_logits = self.mask_head.of_label(self.mask_head(mask_feats).float(), found.labels.repeat_interleave(views))
-        found.mask_probs = mask_logits.unflatten(0, (-1, views)).mean(1).sigmoid()
-        return found
+        # with several views, their number varies
+        graphed = self._graphed(device) and len(roi_maps[0]) == len(maps[0])
+        proposals = self.rpn_head.proposals(candidates)
+        decoded = self._run(graphed, self._classify, roi_maps, *proposals, _img_shapes(frames, device), scale_factors)
+        bboxes, scores, labels = self.bbox_head.select(*decoded)
+        image = torch.arange(len(frames), device=device).repeat_interleave(scores.shape[1])
+        found = InstanceData(image=image, bboxes=bboxes.flatten(0, 1), scores=scores.flatten(), labels=labels.flatten())
+        if not graphed:
+            found = _without_empty_slots(found)
+        network_bboxes = found.bboxes * scale_factors[found.image, None]
+        found.embeddings, found.mask_probs = self._run(graphed, self._describe, maps, roi_maps, found.image,
+                                                       network_bboxes, found.labels)
+        return _without_empty_slots(found) if graphed else found
 
     def collect(self, frames: Sequence[DetDataSample], found: InstanceData) -> list[InstanceData]:
         """Copy the result of :meth:`detect_in_maps` to the host, masks as RLE; return the detections of each frame."""
@@ -209,8 +229,18 @@ class MaskTrackRCNN(BaseDetector):
 
     def _pool_views(self, roi_maps: Maps, views: int, image: Tensor, bboxes: Tensor, size: int) -> Tensor:
         """Pool features (n·V, C, size, size) of ``bboxes`` (n, 4) of frames ``image`` (n,) in each of the V views."""
-        image = (image[:, None] * views + torch.arange(views, device=image.device)).flatten()
-        return self.roi_extractor(roi_maps, image, bboxes.repeat_interleave(views, dim=0), size)
+        if views > 1:
+            image = (image[:, None] * views + torch.arange(views, device=image.device)).flatten()
+            bboxes = bboxes.repeat_interleave(views, dim=0)
+        return self.roi_extractor(roi_maps, image, bboxes, size)
+
+
+def _mean_of_views(outputs: Tensor, views: int) -> Tensor:
+    return outputs.unflatten(0, (-1, views)).mean(1)
+
+
+def _without_empty_slots(found: InstanceData) -> InstanceData:
+    return found[(found.scores >= 0).nonzero().squeeze(1)]
 
 
 def _img_shapes(frames: Sequence[DetDataSample], device: torch.device) -> Tensor:

@@ -72,9 +72,9 @@ class Shared2FCBBoxHead(BaseModule):
         targets = self.coder.encode(bboxes[positive], gt_bboxes)
         return dict(loss_cls=loss_cls, loss_bbox=F.smooth_l1_loss(rows, targets, reduction='sum') / num_regions)
 
-    def detect(self, logits: Tensor, deltas: Tensor, proposals: Tensor, valid: Tensor, img_shapes: Tensor,
-               scale_factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Select the detections of each image: drop low scores, apply NMS per class.
+    def decode(self, logits: Tensor, deltas: Tensor, proposals: Tensor, valid: Tensor, img_shapes: Tensor,
+               scale_factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the box and the score of each proposal and class; shapes do not depend on values.
 
         Args:
             logits, deltas: outputs (B·p, …) for the proposals, see :meth:`forward`.
@@ -83,19 +83,27 @@ class Shared2FCBBoxHead(BaseModule):
             scale_factors: (B,) network pixels per original pixel.
 
         Returns:
+            ``(bboxes, scores)``: (B, p·K, 4) in original pixels and (B, p·K); −1 for scores that are too low.
+        """
+        batch, num = valid.shape
+        scores = logits.float().softmax(dim=1)[:, 1:].reshape(batch, num, self.num_classes)
+        scores = scores.masked_fill((scores <= self.score_thr) | ~valid[..., None], -1.0)
+        bboxes = self.coder.decode(proposals.flatten(0, 1), deltas.float())[:, 1:]
+        bboxes = self.convention.clip(bboxes.reshape(batch, -1, 4), img_shapes) / scale_factors[:, None, None]
+        return bboxes, scores.flatten(1)
+
+    def select(self, bboxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Apply NMS per class to what :meth:`decode` returns.
+
+        Returns:
             ``(bboxes, scores, labels)``: (B, d, 4) in original pixels, (B, d), (B, d) int64, in descending order of
             score; d ≤ ``max_per_img``. The score of empty slots is −1.
         """
-        batch, num = valid.shape
-        scores = logits.float().softmax(dim=1)[:, 1:].view(batch, num, self.num_classes)
-        bboxes = self.coder.decode(proposals.flatten(0, 1), deltas.float())[:, 1:]
-        bboxes = self.convention.clip(bboxes.reshape(batch, -1, 4), img_shapes) / scale_factors[:, None, None]
-        candidates = ((scores > self.score_thr) & valid[..., None]).flatten().nonzero()[:, 0]
-        image, label = candidates // (num * self.num_classes), candidates % self.num_classes
-        candidate_bboxes, candidate_scores = bboxes.reshape(-1, 4)[candidates], scores.flatten()[candidates]
-        keep = self.convention.nms(candidate_bboxes, candidate_scores, image * self.num_classes + label, self.nms_thr)
-        survivors = torch.full_like(scores, -1.0).flatten()
-        survivors[candidates[keep]] = candidate_scores[keep]
-        survivors = survivors.view(batch, -1)
+        image, place = (scores >= 0).nonzero(as_tuple=True)
+        candidate_scores = scores[image, place]
+        keep = self.convention.nms(bboxes[image, place], candidate_scores,
+                                   image * self.num_classes + place % self.num_classes, self.nms_thr)
+        survivors = torch.full_like(scores, -1.0)
+        survivors[image[keep], place[keep]] = candidate_scores[keep]
         best, index = survivors.topk(min(self.max_per_img, survivors.shape[1]))
         return bboxes.gather(1, index[..., None].expand(-1, -1, 4)), best, index % self.num_classes

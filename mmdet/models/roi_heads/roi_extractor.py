@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.ops.device import is_capturing
 
 
 class RoIExtractor:
@@ -52,9 +53,18 @@ class RoIExtractor:
         """
         bboxes = self.convention.continuous(bboxes)
         levels = self.levels(bboxes)
-        order = levels.argsort()
-        rois = torch.cat([image[:, None].to(bboxes), bboxes], dim=1)[order]
-        counts = levels.bincount(minlength=len(self.strides)).tolist()
-        pooled = [roi_align(feat, part, size, 1 / stride, sampling_ratio=2, aligned=self.aligned)
-                  for feat, part, stride in zip(feats, rois.split(counts), self.strides)]
-        return torch.cat(pooled)[order.argsort()]
+        rois = torch.cat([image[:, None].to(bboxes), bboxes], dim=1)
+        if is_capturing():  # the numbers of boxes must be fixed: pool all boxes on each level
+            pooled = self._pool(feats[0], rois, size, 0)
+            for level in range(1, len(self.strides)):
+                chosen = (levels == level)[:, None, None, None]
+                pooled = torch.where(chosen, self._pool(feats[level], rois, size, level), pooled)
+            return pooled
+        levels, order = levels.sort()
+        bounds = torch.arange(1, len(self.strides), device=levels.device)
+        parts = rois[order].tensor_split(torch.searchsorted(levels, bounds).tolist())
+        parts_pooled = [self._pool(feat, part, size, level) for level, (feat, part) in enumerate(zip(feats, parts))]
+        return torch.cat(parts_pooled)[order.argsort()]
+
+    def _pool(self, feat: Tensor, rois: Tensor, size: int, level: int) -> Tensor:
+        return roi_align(feat, rois, size, 1 / self.strides[level], sampling_ratio=2, aligned=self.aligned)

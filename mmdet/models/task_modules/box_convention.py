@@ -85,7 +85,9 @@ class DeltaCoder:
     def __init__(self, stds: tuple[float, float, float, float], convention: BoxConvention) -> None:
         self.stds = tuple(stds)
         self.convention = convention
-        self._coder = BoxCoder(tuple(1 / std for std in stds), self.max_log_ratio)
+        self._weights = tuple(1 / std for std in stds)
+        self._lower = (-math.inf, -math.inf, *(-self.max_log_ratio / std for std in stds[2:]))
+        self._coder = BoxCoder(self._weights, self.max_log_ratio)
 
     def encode(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """Compute the deltas (n, 4) from ``boxes`` to ``targets``, both (n, 4) and not empty."""
@@ -94,10 +96,18 @@ class DeltaCoder:
     def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
         """Apply the ``deltas`` (n, k·4) to ``boxes`` (n, 4): (n, k, 4), not clipped.
 
-        Width and height change by a factor of at most 1000/16.
+        Width and height change by a factor of at most 1000/16; torchvision's coder limits only their growth, and copies
+        constants to the device at each call, which a CUDA graph cannot capture.
         """
-        shrink = (-math.inf, -math.inf, *(-self.max_log_ratio / std for std in self.stds[2:]))
-        lower = device_constant(shrink, deltas.device).to(deltas.dtype)
-        deltas = torch.maximum(deltas.unflatten(1, (-1, 4)), lower).flatten(1)  # torchvision limits only the growth
-        decoded = self._coder.decode_single(deltas, self.convention.continuous(boxes))
-        return self.convention.from_continuous(decoded.unflatten(1, (-1, 4)))
+        boxes = self.convention.continuous(boxes)
+        size = (boxes[:, 2:] - boxes[:, :2])[:, None]
+        centre = boxes[:, None, :2] + 0.5 * size
+        deltas = torch.maximum(deltas.unflatten(1, (-1, 4)), self._constant(self._lower, deltas))
+        deltas = deltas / self._constant(self._weights, deltas)
+        centre = deltas[..., :2] * size + centre
+        half = 0.5 * (deltas[..., 2:].clamp(max=self.max_log_ratio).exp() * size)
+        return self.convention.from_continuous(torch.cat([centre - half, centre + half], dim=-1))
+
+    @staticmethod
+    def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
+        return device_constant(values, like.device).to(like.dtype)
