@@ -18,6 +18,7 @@ from tools.analysis_tools.measures import comparison, hardware, suite
 from tools.analysis_tools.measures.growth_plot import growth_figure
 from tools.analysis_tools.measures.kernels import Ceilings, count_operations
 from tools.analysis_tools.measures.random_weights import build_model
+from tools.analysis_tools.measures.speed import Bench
 from tools.analysis_tools.measures.synthetic import synthetic_clips
 from tools.analysis_tools.measures.testing_process import repeat_videos, run_test
 
@@ -147,6 +148,15 @@ def test_a_path_that_fails_does_not_end_the_others(monkeypatch, tmp_path, capsys
     assert f'scoring failed: {reason}' in printed
     assert f'scoring failed: {reason}' in progress and re.search(r'^rle: \d+\.\d s$', progress, re.MULTILINE)
     assert ('Traceback' in progress) == isinstance(error, RuntimeError)
+
+
+def test_paths_without_gpu_do_not_wait_for_it(monkeypatch):
+    devices = []
+    monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: None)
+    for path in ('scoring', 'rle'):
+        monkeypatch.setitem(suite.MEASURES, path, lambda bench, settings: devices.append(bench.device.type))
+    suite.run_suite(Bench(torch.device('cuda'), 1, 1, (32, 64)), suite.QUICK, ['scoring', 'rle'], lambda _: None)
+    assert devices == ['cpu', 'cuda']
 
 
 @pytest.mark.parametrize('settings', [suite.GPU, suite.CPU, suite.QUICK], ids=['GPU', 'CPU', 'quick'])

@@ -301,6 +301,9 @@ MEASURES: dict[str, Callable[[Bench, Settings], None]] = dict(
     videomt=_videomt, sizes=_sizes, gpus=_gpus)
 
 
+HOST_PATHS = ('video', 'scoring', 'association')  # do not use the GPU: no waiting for it, no figures of its memory
+
+
 @dataclass
 class Outcome:
     """What the suite did: reasons why paths could not be measured here, errors of paths, and seconds, by path."""
@@ -319,9 +322,10 @@ def run_suite(bench: Bench, settings: Settings, paths: Sequence[str], save: Call
         paths: names in :data:`MEASURES`.
         save: called after each path with what was done so far, so that nothing measured is lost.
     """
-    outcome = Outcome()
+    outcome, device = Outcome(), bench.device
     for path in paths:
         first, bench.original, start = len(bench.rows), settings.original, time.perf_counter()
+        bench.device = torch.device('cpu') if path in HOST_PATHS else device
         say(f'{path} …')
         try:
             MEASURES[path](bench, settings)
@@ -337,7 +341,7 @@ def run_suite(bench: Bench, settings: Settings, paths: Sequence[str], save: Call
         say(f'{path}: {outcome.seconds[path]:.1f} s')
         bench.rows[first:] = [dict(path=path, **row) for row in bench.rows[first:]]
         gc.collect()  # models are in reference cycles; their memory would count as that of the next path
-        if bench.device.type == 'cuda':
+        if device.type == 'cuda':
             torch.cuda.empty_cache()
         save(outcome)
     return outcome
