@@ -11,6 +11,7 @@ from mmdet.errors import UserError
 from mmdet.models.dense_heads.cnp_contrast_head import LOSSES
 from mmdet.models.losses.coefficient_mask import box_mask_loss
 from mmdet.models.task_modules.fast_nms import Detections, rescore_by_masks
+from mmdet.models.task_modules.points import enlarge_boxes
 from mmdet.ops.device import capturing
 from tests.helpers.models import build_memcnp
 from tools.analysis_tools.measures.synthetic import synthetic_clips
@@ -30,7 +31,7 @@ SCORES = {'model.bbox_head.test_cfg.nms': 'agnostic', 'model.bbox_head.test_cfg.
 TRAINING = {f'model.bbox_head.{key}': value for key, value in {
     'assigner.max_top_k': '16', 'assigner.fraction': '0.5',
     'assigner.scale_ranges': '[(0,64),(48,128),(96,256),(192,inf)]', 'loss_weights.loss_seg': '2.0',
-    'dice_weight': '1.0', 'mask_upsample': 'subpixel'}.items()}
+    'dice_weight': '1.0', 'mask_upsample': 'subpixel', 'mask_margin': '0.1'}.items()}
 
 
 @pytest.mark.parametrize(('name', 'options'), [
@@ -118,6 +119,38 @@ def test_masks_in_testing_are_those_of_the_map_with_detail(detail, filled):
     assert ((areas > 0) == filled).all()
 
 
+def test_boxes_are_enlarged_at_each_side():
+    boxes = torch.tensor([[[10.0, 20.0, 30.0, 60.0], [5.0, 5.0, 5.0, 5.0]]])
+    assert enlarge_boxes(boxes, 0.25).tolist() == [[[5.0, 10.0, 35.0, 70.0], [5.0, 5.0, 5.0, 5.0]]]
+    assert enlarge_boxes(boxes, 0.0) is boxes
+
+
+@pytest.mark.parametrize('margin', [0.0, 0.25])
+def test_masks_are_cropped_to_enlarged_boxes(margin):
+    """Map 1, coefficients 1: a mask fills its crop, here within a frame that is much larger."""
+    model = build_memcnp(embed_dims=32, channels=32, mask_margin=margin, test_cfg=dict(score_thr=0.0)).eval()
+    head = model.bbox_head
+    with torch.no_grad():
+        for layer, bias in ((head.track_fuse, 1.0), (head.mask_fuse, 1.0)):
+            layer.weight.zero_()
+            layer.bias.fill_(bias)
+        head.fcos_reg.weight.zero_()
+        head.fcos_reg.bias[:4] = torch.tensor([16 / 256, 8 / 256, 16 / 256, 8 / 256]).logit()  # boxes of 32 × 16
+    inputs, clips = synthetic_clips(1, 1, (256, 256), num_classes=5, original=(256, 256))
+    model(inputs, clips, mode='predict')
+    found = clips[0][0].pred_track_instances
+    whole = (found.bboxes >= 16).all(dim=1) & (found.bboxes <= 240).all(dim=1)
+    assert whole.any()
+    expected = 32 * 16 * (1 + 2 * margin) ** 2
+    assert all(abs(area - expected) <= 0.1 * expected
+               for area, inside in zip(mask_area(found.masks), whole.tolist()) if inside)
+
+
+def test_the_mask_loss_has_the_pixels_of_enlarged_boxes():
+    plain, enlarged = losses_of(), losses_of(mask_margin=0.25)
+    assert [name for name in plain if plain[name] != enlarged[name]] == ['loss_seg']
+
+
 def test_scores_are_multiplied_by_the_mean_probability_of_the_foreground():
     scores = torch.tensor([[0.9, 0.8, 0.7, 0.0]])
     masks = torch.zeros(1, 4, 2, 2)
@@ -169,6 +202,7 @@ def test_the_subpixel_convolution_is_trained():
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mask_upsample='conv'), "mask_upsample='conv' is unknown; use one of"),
+    (dict(mask_margin=-0.1), 'mask_margin=-0.1 must be a number of at least 0'),
     (dict(test_cfg=dict(quality_exponent=-1)), 'quality_exponent=-1 is negative'),
     (dict(loss_weights=dict(loss_mask=2.0)), 'loss_weights has unknown losses loss_mask; use loss_bbox, loss_cls')])
 def test_invalid_options_are_user_errors(options, message):

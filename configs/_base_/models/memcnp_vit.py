@@ -37,6 +37,7 @@ model = dict(
         track_jitter=0.05,
         mask_upsample='bilinear',
         dice_weight=0.0,
+        mask_margin=0.0,
         loss_weights=dict(
             loss_bbox=1.0, loss_cls=1.0, loss_cnp=1.0, loss_seg=1.0, loss_centerness=1.0, loss_match=1.0),
         test_cfg=dict(

@@ -43,6 +43,7 @@ from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
     Grid,
     drop_padding,
+    enlarge_boxes,
     gather_rows,
     jitter_boxes,
     sample_at_centers,
@@ -79,6 +80,8 @@ class CNPContrastHead(BaseDenseHead):
             their embeddings are sampled.
         mask_upsample: ``'bilinear'``, as published: the mask map is upsampled from stride 8; ``'subpixel'``: from
             stride 4, where a sub-pixel convolution (Shi et al., CVPR 2016) adds detail to the upsampled map.
+        mask_margin: masks are cropped to boxes that are enlarged at each side by this fraction of their width and
+            height, in training and testing. 0, as published: to the boxes themselves.
         dice_weight: weight of a dice term inside the boxes, which is added to ``loss_seg`` for each object. 0, as
             published: none.
         loss_weights: weights of the losses :data:`LOSSES`. Published: 1.
@@ -94,7 +97,7 @@ class CNPContrastHead(BaseDenseHead):
                  memory: dict | None = None, write_target: str = 'published', assigner: dict | None = None,
                  track_jitter: float = 0.05, mask_upsample: str = 'bilinear', dice_weight: float = 0.0,
                  loss_weights: dict[str, float] | None = None, test_cfg: dict | None = None,
-                 init_cfg: dict | None = None, video_memory: dict | None = None) -> None:
+                 init_cfg: dict | None = None, video_memory: dict | None = None, mask_margin: float = 0.0) -> None:
         super().__init__(init_cfg)
         if mask_upsample not in MASK_UPSAMPLINGS:
             raise UserError(f'CNPContrastHead mask_upsample={mask_upsample!r} is unknown; use one of '
@@ -103,6 +106,9 @@ class CNPContrastHead(BaseDenseHead):
         if unknown:
             raise UserError(f'CNPContrastHead loss_weights has unknown losses {", ".join(unknown)}; use '
                             f'{", ".join(LOSSES)}')
+        if not mask_margin >= 0:
+            raise UserError(f'CNPContrastHead mask_margin={mask_margin!r} must be a number of at least 0')
+        self.mask_margin = mask_margin
         self.dice_weight, self.loss_weights = dice_weight, dict.fromkeys(LOSSES, 1.0) | (loss_weights or {})
         self.num_classes, self.strides, self.write_target = num_classes, tuple(strides), write_target
         channels = in_channels
@@ -277,7 +283,8 @@ class CNPContrastHead(BaseDenseHead):
                                  align_corners=False) > 0.5  # (B, G, H/2, W/2)
         coefficients = sample_at_centers(outputs.track, bboxes.detach())  # (B, P, C)
         quality = aligned_legacy_box_iou(gt_bboxes / MASK_STRIDE, halved) * confidence  # v: (B, P)
-        loss_seg = coefficient_mask_loss(outputs.mask, coefficients, halved, kept, gt_masks, slot_gt, quality,
+        crops = enlarge_boxes(halved, self.mask_margin)
+        loss_seg = coefficient_mask_loss(outputs.mask, coefficients, crops, kept, gt_masks, slot_gt, quality,
                                          self.dice_weight)
 
         # binary cross-entropy, mean over all locations inside a box
@@ -346,8 +353,8 @@ class CNPContrastHead(BaseDenseHead):
         found = fast_nms(outputs.bboxes(index), scores, settings.nms_thr, settings.score_thr, settings.max_per_img,
                          settings.nms_pre, settings.agnostic)
         coefficients = sample_at_centers(outputs.track, found.bboxes)
-        masks = coefficient_masks(outputs.coarse_mask, coefficients, found.bboxes / MASK_STRIDE,
-                                  outputs.mask_factor)
+        crops = enlarge_boxes(found.bboxes / MASK_STRIDE, self.mask_margin)
+        masks = coefficient_masks(outputs.coarse_mask, coefficients, crops, outputs.mask_factor)
         if settings.quality_exponent:
             found, masks = rescore_by_masks(found, masks, settings.quality_exponent)
         sigmas = gather_rows(outputs.sigmas, index.gather(1, found.index)).clamp(max=1)  # (B, D, 4)

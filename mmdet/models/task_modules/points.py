@@ -112,6 +112,14 @@ def distance2bbox(points: Tensor, distances: Tensor, size: tuple[int, int] | Non
     return torch.minimum(bboxes.clamp(min=0), device_constant((width, height) * 2, bboxes.device))
 
 
+def enlarge_boxes(bboxes: Tensor, fraction: float) -> Tensor:
+    """Enlarge boxes (..., 4) at each side by a fraction of their width and height; they may extend beyond the image."""
+    if not fraction:
+        return bboxes
+    margin = fraction * (bboxes[..., 2:] - bboxes[..., :2])
+    return torch.cat([bboxes[..., :2] - margin, bboxes[..., 2:] + margin], dim=-1)
+
+
 def jitter_boxes(bboxes: Tensor, fraction: float) -> Tensor:
     """Shift each box (..., 4) randomly by up to a fraction of its width and height."""
     shift = (2 * torch.rand_like(bboxes[..., :2]) - 1) * fraction * (bboxes[..., 2:] - bboxes[..., :2])
