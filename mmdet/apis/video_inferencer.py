@@ -83,6 +83,8 @@ class VideoInferencer:
                  device: str | torch.device | None = None, batch: int = 1, max_size: int | None = None,
                  amp: bool = False, overlap: bool | None = None) -> None:
         check_video_options(batch=batch, max_size=max_size)
+        if amp and is_exported(checkpoint):
+            raise UserError(f'--amp: {checkpoint} computes in the precision in which it was exported; leave --amp out')
         # Any: init_model's attributes are not nn.Module's
         self.model = cast(Any, config if isinstance(config, nn.Module)
                           else init_exported(config, checkpoint, device) if checkpoint and is_exported(checkpoint)
@@ -98,8 +100,6 @@ class VideoInferencer:
         self._pipeline = _pipeline(dataset.pipeline, max_size)
         if max_size is not None and hasattr(self.model, 'limit_input_size') and not isinstance(config, nn.Module):
             self.model.limit_input_size(max_size)  # it resizes by itself
-        if amp and is_exported(checkpoint):
-            raise UserError(f'--amp: {checkpoint} computes in the precision in which it was exported; leave --amp out')
         self._amp = getattr(torch, amp_dtype()) if amp else None
         if self._amp is None and any(parameter.dtype in (torch.bfloat16, torch.float16)
                                      for parameter in self.model.parameters()):
