@@ -1,6 +1,8 @@
 """Frames reach the consumers in another process unchanged; files are finished however this process ends."""
+import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,6 +20,7 @@ from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
 from mmdet.video import frame_sink
 from mmdet.video.frame_sink import FrameSink
+from mmdet.visualization import SequenceVisualizer, TrackVisualizer
 
 
 class Recorder:
@@ -117,6 +120,58 @@ def test_close_raises_errors_too(platform, images):
         sink.close()
     with pytest.raises(UserError, match='the disk is full'):
         FrameSink(Recorder(), Recorder(fail_closing=True)).close()
+
+
+class FaultyVisualizer(TrackVisualizer):
+    """Fail at frames of the fault's number."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def paint_on(self, image, objects, scale=1.0):
+        if image[0, 0, 0] == 2:
+            if self.fault == 'error':
+                raise UserError('no paint is left')
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(('fault', 'message'), [
+    ('error', r'^no paint is left$'),
+    ('killed', r'^a process that draws the pictures was ended; is the memory full\?$')])
+@pytest.mark.parametrize('outputs', [('mp4',), ('png', 'gif')])
+def test_fault_of_a_painter_is_one_line_and_earlier_frames_are_written(tmp_path, fault, message, outputs):
+    sink = FrameSink(SequenceVisualizer(tmp_path, outputs=outputs, visualizer=FaultyVisualizer(fault), painters=2))
+    with pytest.raises(UserError, match=message):
+        for index in range(1000):
+            sink.add(np.full((18, 32, 3), min(index, 2), np.uint8), make_sample(index))
+    with contextlib.suppress(UserError):  # that of the other file
+        sink.close()
+    if 'mp4' in outputs:
+        assert cv2.VideoCapture(str(tmp_path / 'video_1.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    else:
+        assert sorted(path.name for path in (tmp_path / 'video_1').iterdir()) == ['00000.png', '00001.png']
+
+
+def test_images_are_sent_only_to_consumers_that_use_them(platform, images):
+    recorder = Recorder()
+    recorder.needs_image = False
+    sink = FrameSink(recorder)
+    sink.add(images[0], make_sample(0))
+    (note,), = sink.close()
+    assert note[3] is None
+
+
+def test_preparation_comes_before_the_first_frame_and_its_error_is_raised(platform, images):
+    class Unprepared(Recorder):
+        def start(self):
+            raise UserError('no encoder')
+
+    sink = FrameSink(Unprepared())
+    with pytest.raises(UserError, match='no encoder'):
+        for index in range(1000):
+            sink.add(images[0], make_sample(index))
+    assert sink.close() == [[]]
 
 
 SCRIPT = textwrap.dedent('''
