@@ -89,7 +89,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--repeats', type=positive_int, metavar='N',
                         help='number of timed calls (default: 20; 2 with --quick)')
     parser.add_argument('--seconds', type=positive_int, metavar='N', help=(
-        'a row that has taken this long has no further timed calls, if it has three (default: 5 without a config, else '
+        'a row that has taken this long has no further timed calls, if it has three (default: 3 without a config, else '
         'no limit)'))
     parser.add_argument('--out', help='also write the numbers to this JSON file')
     parser.add_argument('--commit', help='commit to write to --out, where git does not know it (default: of git)')
@@ -102,7 +102,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f'{args.record} is compared: give --against OLD.json; to measure, give a config or nothing')
     args.warmup = args.warmup or (1 if args.quick else 5)
     args.repeats = args.repeats or (2 if args.quick else 20)
-    args.seconds = args.seconds or (math.inf if args.config else 5.0)
+    args.seconds = args.seconds or (math.inf if args.config else 3.0)
     if not (args.train or args.loading or args.test or args.stages):
         args.train = args.test = args.stages = True
     return args

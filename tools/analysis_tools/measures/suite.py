@@ -81,7 +81,7 @@ class Settings:
     videos: int = 16
     val_videos: int = 8
     frames: int = 20
-    shown: int = 12
+    shown: int = 8
     workers: int = 15
     streamed: int = 300
     objects: tuple[int, ...] = (1, 3, 10, 30, 100)
