@@ -38,16 +38,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests without their GPUs. Files of slow tests run first, so that at the end no worker runs one alone."""
-    slow: Counter[Path] = Counter()  # number of slow tests; tests on a GPU count, since starting CUDA takes seconds
+    duration: Counter[Path] = Counter()  # estimate for the order: a test marked slow takes as long as 10 on a GPU
     for item in items:
         needed = 0
         if mark := item.get_closest_marker('cuda'):
             needed = mark.args[0] if mark.args else 1
         if torch.cuda.device_count() < needed:
             item.add_marker(pytest.mark.skip(reason='needs a GPU' if needed == 1 else f'needs {needed} GPUs'))
-        elif needed or item.get_closest_marker('slow'):
-            slow[item.path] += 1
-    items.sort(key=lambda item: -slow[item.path])
+        else:
+            duration[item.path] += 10 * bool(item.get_closest_marker('slow')) + bool(needed)
+    items.sort(key=lambda item: -duration[item.path])
 
 
 @pytest.hookimpl(wrapper=True)
