@@ -11,9 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.dataset import base_dataset
 from mmengine.device import utils as mmengine_device
 from torch.utils._triton import has_triton
 
@@ -75,6 +77,14 @@ def no_layout_of_configs() -> Iterator[None]:
     from yapf.yapflib import yapf_api
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yapf_api, 'FormatCode', lambda text, **options: (text, False))
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_garbage_collection_by_data_sets() -> Iterator[None]:
+    """mmengine collects garbage for each data set, which takes 0.2 s with all that a process of tests has imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_dataset, 'gc', SimpleNamespace(collect=lambda: 0))
         yield
 
 

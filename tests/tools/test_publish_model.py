@@ -1,24 +1,24 @@
 """publish_model.py: the weights arrive, in half the size, and nothing else."""
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmdet.checkpoint import load_model
+from mmdet.errors import UserError
 from tests.helpers.models import build_memcnp
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'model_converters' / 'publish_model.py'
+ROOT = Path(__file__).resolve().parents[2]
+main = runpy.run_path(str(ROOT / 'tools/model_converters/publish_model.py'))['main']
 
 
-@pytest.mark.slow
 def test_half_precision_weights_load_into_the_model(tmp_path):
     model = build_memcnp(embed_dims=32, channels=32)
     source, target = tmp_path / 'epoch_1.pth', tmp_path / 'small.pth'
     torch.save({'meta': {'epoch': 1, 'seed': 3, 'dataset_meta': {'classes': ('a', 'b')}}, 'optimizer': {'x': 1},
                 'state_dict': model.state_dict()}, source)
-    subprocess.run([sys.executable, TOOL, source, target, '--half'], check=True, capture_output=True)
+    assert main([str(source), str(target), '--half']) == 0
     published = torch.load(target, weights_only=True)
     assert published['meta'] == {'epoch': 1, 'dataset_meta': {'classes': ('a', 'b')}}
     assert set(published) == {'meta', 'state_dict'}
@@ -29,18 +29,18 @@ def test_half_precision_weights_load_into_the_model(tmp_path):
         assert torch.equal(tensor, model.state_dict()[name].half().to(tensor.dtype)), name
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    run = subprocess.run([sys.executable, TOOL, tmp_path / 'no.pth', tmp_path / 'x.pth'], capture_output=True,
-                         text=True)
-    assert run.returncode == 2
-    assert run.stderr.startswith('error: ') and run.stderr.count('\n') == 1
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / 'no.pth'), str(tmp_path / 'x.pth')])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.startswith('error: ') and said.count('\n') == 1 and 'no such file' in said
 
 
-@pytest.mark.slow
-def test_the_training_checkpoint_is_not_overwritten(tmp_path):
+def test_the_training_checkpoint_is_not_overwritten(tmp_path, monkeypatch):
     source = tmp_path / 'epoch_1.pth'
     torch.save({'optimizer': {'x': 1}, 'state_dict': {'weight': torch.zeros(2)}}, source)
     before = source.read_bytes()
-    run = subprocess.run([sys.executable, TOOL, source, 'epoch_1.pth'], capture_output=True, text=True, cwd=tmp_path)
-    assert run.returncode == 2 and 'would be overwritten' in run.stderr and run.stderr.count('\n') == 1
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match='would be overwritten'):
+        main([str(source), 'epoch_1.pth'])
     assert source.read_bytes() == before
