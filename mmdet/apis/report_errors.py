@@ -57,7 +57,7 @@ def _uncertainty_chart(found: UncertaintyCalibration | None) -> list[tuple[str, 
     if found is None:
         return []
     points = 100 * np.stack([found.nominal, found.observed], axis=1)
-    chart = line_chart([Curve(f'{found.boxes} boxes', points), Curve('calibrated', DIAGONAL)],
+    chart = line_chart([Curve(counted(found.boxes, 'box'), points), Curve('calibrated', DIAGONAL)],
                        'central interval of σ (%)', 'errors inside (%)', ylim=(0, 100))
     rank = '' if np.isnan(found.rank_correlation) else f', rank correlation with 1 − IoU {found.rank_correlation:.2f}'
     return [(f'Box uncertainties: error / σ {found.rms_z:.2f}{rank}', chart)]

@@ -48,8 +48,8 @@ class WeightedConcatDataset(ConcatDataset):
     def _check_numbers(name: str, numbers: Sequence[float] | None, count: int) -> None:
         if not count or (numbers is not None
                          and (len(numbers) != count or not all(0 < number < np.inf for number in numbers))):
-            raise UserError(f'WeightedConcatDataset needs one {name} above 0 for each of its {count} datasets, '
-                            f'not {numbers}')
+            raise UserError(f'WeightedConcatDataset needs one {name} above 0 for each of its datasets '
+                            f'({count}), not {numbers}')
 
     def full_init(self) -> None:
         """Read the data sets and compute the number of indices of each."""

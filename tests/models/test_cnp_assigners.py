@@ -101,7 +101,7 @@ def test_equal_bounds_are_the_constant_number():
     (dict(top_k=4, max_top_k=2), 'max_top_k=2 is less than top_k=4'),
     (dict(max_top_k=8, fraction=0), r'fraction=0 is not within'),
     (dict(scale_ranges=[(0, 8), (9, 4), (4, 5), (5, 6)]), r'are not pairs \(min, max\)'),
-    (dict(scale_ranges=[(0, 8), (8, 16)]), 'arguments for 2 levels, the head 4 levels; set one range')])
+    (dict(scale_ranges=[(0, 8), (8, 16)]), 'arguments for 2 instead of 4 levels, as the head has; set one range')])
 def test_invalid_options_are_user_errors_when_the_model_is_built(options, message):
     with pytest.raises(UserError, match=message):
         build_memcnp(embed_dims=32, channels=32, assigner=dict(type='UncertaintyAssigner', **options))

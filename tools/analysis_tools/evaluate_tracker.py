@@ -235,6 +235,7 @@ def main(argv: Sequence[str] | None) -> int:
     if args.hota:
         from mmdet.evaluation.hota import check_installed
         check_installed()
+    from mmdet.errors import counted
     from mmdet.files import atomic_open, check_writable
     from mmdet.models.trackers import AssociationTracker
     if args.out:
@@ -249,7 +250,8 @@ def main(argv: Sequence[str] | None) -> int:
             rows[name].append(evaluate(videos, truth, AssociationTracker(**COMMON | arguments), args.hota))
         print(f'seed {seed}: ' + ', '.join(f'{name} {runs[-1]["id switches"]:.0f}' for name, runs in rows.items())
               + ' id switches', flush=True)
-    print(f'\n{truth.summary()}; mean and 95 % interval over {len(args.seeds)} seeds\n\n{format_table(rows)}')
+    seeds = counted(len(args.seeds), 'seed')
+    print(f'\n{truth.summary()}; mean and 95 % interval over {seeds}\n\n{format_table(rows)}')
     if args.out:
         with atomic_open(Path(args.out), 'w') as file:
             json.dump(rows, file, indent=1)

@@ -36,7 +36,7 @@ def convert(source: str, target: Path, to: str, classes: str | None = None, quer
 
     from mmdet.checkpoint import find_checkpoint, read_checkpoint, weights_of
     from mmdet.datasets.coco_categories import TARGETS
-    from mmdet.errors import UserError
+    from mmdet.errors import UserError, counted
     from mmdet.files import atomic_open
     from mmdet.models.detectors.videomt_weights import from_published, to_authors, to_transformers, videomt_sizes
 
@@ -63,7 +63,7 @@ def convert(source: str, target: Path, to: str, classes: str | None = None, quer
                 meta = {'classes': names, 'cat_ids': tuple(range(1, len(names) + 1))}
             torch.save({'meta': {'dataset_meta': meta}, 'state_dict': own}, file)
     return (f'{sizes.depth} blocks of {sizes.embed_dims} channels, {blocks} of them with {sizes.num_queries} queries; '
-            f'{sizes.num_classes} classes; positions {sizes.grid}x{sizes.grid}')
+            f'{counted(sizes.num_classes, "class")}; positions {sizes.grid}x{sizes.grid}')
 
 
 def main(argv: Sequence[str] | None) -> int:

@@ -14,7 +14,7 @@ from timm.layers import PatchEmbed, resize_rel_pos_bias_table
 from timm.models.swin_transformer import PatchMerging
 from torch import Tensor, nn
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.models.layers.swin_blocks import SwinStage, init_linear
 from mmdet.registry import MODELS
 
@@ -54,8 +54,8 @@ class SwinTransformer(BaseModule):
                  with_cp: bool = False, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if len(depths) != len(num_heads):
-            raise UserError(f'SwinTransformer has {len(depths)} depths and {len(num_heads)} num_heads; set one value '
-                            'of each per stage')
+            raise UserError(f'SwinTransformer has {counted(len(depths), "depth")} and {len(num_heads)} num_heads; set '
+                            'one value of each per stage')
         if not out_indices or not all(0 <= index < len(depths) for index in out_indices):
             raise UserError(f'SwinTransformer out_indices={tuple(out_indices)} must be from 0 to {len(depths) - 1}')
         if not -1 <= frozen_stages <= len(depths):

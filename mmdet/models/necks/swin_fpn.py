@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.models.layers.swin_blocks import SwinStage, init_linear
 from mmdet.registry import MODELS
 
@@ -54,8 +54,9 @@ class SwinFPN(BaseModule):
         super().__init__(init_cfg)
         used = list(in_channels)[start_level:][::-1]
         if not len(used) == len(depths) == len(num_heads):
-            raise UserError(f'SwinFPN uses {len(used)} inputs (start_level={start_level}) but has {len(depths)} depths '
-                            f'and {len(num_heads)} num_heads; set one value of each per used input')
+            raise UserError(f'SwinFPN uses {counted(len(used), "input")} (start_level={start_level}) but has '
+                            f'{counted(len(depths), "depth")} and {len(num_heads)} num_heads; set one value '
+                            'of each per used input')
         for channels, heads, finer in zip(used, num_heads, [*used[1:], used[-1] // 2]):
             if channels != 2 * finer or channels % 4 or channels % heads:
                 raise UserError(f'SwinFPN in_channels={list(in_channels)}: each must be twice the previous one, a '

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import bbox2distance
 from mmdet.ops.device import device_constant
@@ -95,8 +95,9 @@ class _Assigner(ABC):
     def check_levels(self, num_levels: int) -> None:
         """Raise UserError unless the arguments are for a head with ``num_levels`` levels."""
         if self.num_levels not in (None, num_levels):
-            raise UserError(f'{type(self).__name__} has arguments for {self.num_levels} levels, the head '
-                            f'{num_levels} levels; set one range of scale_ranges for each level')
+            raise UserError(f'{type(self).__name__} has arguments for {self.num_levels} instead of '
+                            f'{counted(num_levels, "level")}, as the head has; set one range of scale_ranges for each '
+                            'level')
 
     @abstractmethod
     def assign(self, distances: Tensor, in_box: Tensor, closest: Tensor, centerness: Tensor, sigmas: Tensor,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.registry import MODELS
 from mmdet.structures import StreamState, legacy_iou
 
@@ -200,8 +200,8 @@ class AssociationTracker:
         if max_tracks < 1:
             raise UserError(f'AssociationTracker max_tracks={max_tracks} is too small; use 1 or more')
         if len(match_coeff) != 3:
-            raise UserError(f'AssociationTracker match_coeff={match_coeff} has {len(match_coeff)} weights; set three: '
-                            'of ln(score), IoU and equal label')
+            raise UserError(f'AssociationTracker match_coeff={match_coeff} has {counted(len(match_coeff), "weight")}; '
+                            'set three: of ln(score), IoU and equal label')
         if assignment not in _ASSIGNMENTS:
             raise UserError(f'AssociationTracker assignment={assignment!r} is unknown; use one of '
                             f'{", ".join(_ASSIGNMENTS)}')
