@@ -1,7 +1,12 @@
 # The shipped model, checkpoints/memcnp_toy_shapes.pth: memcnp_toy_textured_improved.py with a finer mask map, trained
 # longer, 3,600 steps of 16 pairs. checkpoints/README.md has the commands.
 _base_ = './memcnp_toy_textured_improved.py'
-model = dict(bbox_head=dict(mask_upsample='subpixel', dice_weight=1.0))
+model = dict(
+    bbox_head=dict(
+        mask_upsample='subpixel',
+        dice_weight=1.0,
+        # videos have up to six objects, each of which may be detected under several classes
+        test_cfg=dict(max_per_img=20, quality_exponent=1.0)))
 train_dataloader = dict(batch_size=16)
 optim_wrapper = dict(optimizer=dict(lr=12e-4))
 train_cfg = dict(max_epochs=6, val_interval=6)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # words in capitals that stand for something that a reader would have to fill in
 PLACEHOLDER = re.compile(r'(?<![\w{$.\'"=-])(VIDEO|CONFIG|CHECKPOINT|WEIGHTS|MODEL|RESULT|ANNOTATIONS|OUT|DIR|IMAGES|'
                          r'OTHER|FILE|NAME)\b')
-TOY_MODEL = 'memcnp_toy_textured.pth'
+TOY_MODEL = 'memcnp_toy_shapes.pth'
 
 
 def blocks(text: str, *kinds: str) -> list[str]:

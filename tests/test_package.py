@@ -101,7 +101,7 @@ def test_the_commands_work_from_any_folder(environment, tmp_path):
                  annotations=[dict(id=1, video_id=1, category_id=1, iscrowd=0, areas=[50, 50],
                                    bboxes=[[100, 100, 1, 50]] * 2, segmentations=[mask, mask])])
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
-    calls = [['video', 'data/shapes.mp4', 'memcnp_toy_textured', 'checkpoints/memcnp_toy_textured.pth', '--end', '2',
+    calls = [['video', 'data/shapes.mp4', 'memcnp_toy_shapes', 'checkpoints/memcnp_toy_shapes.pth', '--end', '2',
               '--outputs', 'json', '--thresh', '0.1'],
              ['evaluate', 'demo_output/shapes.json', 'truth.json'],
              ['train', 'memcnp_toy', '--gpus', '0']]
@@ -186,8 +186,8 @@ def test_shipped_files_are_found_from_any_folder(tmp_path, monkeypatch):
     config = ROOT / 'configs/memcnp_toy.py'
     for name in ('memcnp_toy', 'memcnp_toy.py', 'configs/memcnp_toy.py', config):
         assert load_config(name).filename == str(config)
-    weights = ROOT / 'checkpoints/memcnp_toy_textured.pth'
-    assert find_checkpoint('checkpoints/memcnp_toy_textured.pth') == weights
+    weights = ROOT / 'checkpoints/memcnp_toy_shapes.pth'
+    assert find_checkpoint('checkpoints/memcnp_toy_shapes.pth') == weights
     assert shipped.find_shipped('data/shapes.mp4') == ROOT / 'data/shapes.mp4'
     for path in ('README.md', 'configs/nowhere.py', 'configs/../README.md', 'configs'):
         assert shipped.find_shipped(path) == Path(path)

@@ -8,7 +8,7 @@ from mmdet.datasets.toy import ToyVIS, make_toy_vis
 from mmdet.datasets.toy.toy_shapes import SHAPES
 from mmdet.registry import METRICS
 
-CONFIG, CHECKPOINT = 'configs/memcnp_toy_textured.py', Path('checkpoints/memcnp_toy_textured.pth')
+CONFIG, CHECKPOINT = 'configs/memcnp_toy_shapes.py', Path('checkpoints/memcnp_toy_shapes.pth')
 
 
 def test_it_is_small_and_holds_half_precision_weights_only():

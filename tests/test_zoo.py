@@ -103,11 +103,11 @@ def test_a_training_downloads_what_its_config_names_before_it_starts(home, monke
 
 
 def test_a_model_is_loaded_from_an_address_and_from_the_hub(home, monkeypatch):
-    shipped = (ROOT / 'checkpoints/memcnp_toy_textured.pth').read_bytes()
+    shipped = (ROOT / 'checkpoints/memcnp_toy_shapes.pth').read_bytes()
     with serve({'/x.pth': shipped, '/owner/name/resolve/main/x.pth': shipped}, headers={'ETag': '"1"'}) as server:
         monkeypatch.setenv('HF_ENDPOINT', server.address)
         for address in (f'{server.address}/x.pth', 'hf://owner/name/x.pth'):
-            model = init_model(ROOT / 'configs/memcnp_toy_textured.py', address, 'cpu')
+            model = init_model(ROOT / 'configs/memcnp_toy_shapes.py', address, 'cpu')
             assert len(model.dataset_meta['classes']) == 6
 
 

@@ -12,7 +12,7 @@ from mmdet.apis.cli import CommandParser
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path('demo_output')
-SHIPPED_CONFIG, SHIPPED = 'configs/memcnp_toy_textured.py', 'checkpoints/memcnp_toy_textured.pth'
+SHIPPED_CONFIG, SHIPPED = 'configs/memcnp_toy_shapes.py', 'checkpoints/memcnp_toy_shapes.pth'
 CONFIG = 'configs/memcnp_toy.py'
 TEXTURED, EASY = 'data/toy_demo', 'data/toy_demo_easy'  # not data/toy, which may contain videos of the user
 

@@ -227,7 +227,7 @@ def test_other_classes(recipe, caplog):
     cfg = recipe('Fine-tuning to other classes', ('train_cfg.max_epochs', '1'), ('train_dataloader.batch_size', '1'),
                  tiny=False, items=1)
     recorder = trained(cfg)
-    shipped = torch.load(ROOT / 'checkpoints/memcnp_toy_textured.pth', weights_only=True)['state_dict']
+    shipped = torch.load(ROOT / 'checkpoints/memcnp_toy_shapes.pth', weights_only=True)['state_dict']
     layer, = (name for name, value in recorder.start.items() if name.endswith('cls.weight') and len(value) == 3)
     assert torch.allclose(recorder.start[layer], shipped[layer][:3].float())  # disc, square, triangle
 

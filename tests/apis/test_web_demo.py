@@ -100,7 +100,7 @@ def test_a_model_is_loaded_once_at_its_first_use():
 
 
 @pytest.mark.parametrize(('words', 'message'), [
-    (['configs/memcnp_toy_textured.py'], 'CHECKPOINT is missing after'), (['--models'], 'the page has no model'),
+    (['configs/memcnp_toy_shapes.py'], 'CHECKPOINT is missing after'), (['--models'], 'the page has no model'),
     (['--thresh', '2'], '--thresh 2'), (['--models', 'nothing'], 'invalid choice')])
 def test_wrong_command_lines(words, message, capsys):
     with pytest.raises((SystemExit, UserError)) as raised:

@@ -38,6 +38,7 @@ FROZEN = {
     'memcnp_toy': VIT + SCALES,
     'memcnp_toy_organic': VIT + SCALES,
     'memcnp_toy_organic_improved': VIT + SCALES,
+    'memcnp_toy_shapes': VIT + SCALES,
     'memcnp_toy_textured': VIT + SCALES,
     'memcnp_toy_textured_improved': VIT + SCALES,
     'sipmask_mobilenetv2_davis': MOBILENET,

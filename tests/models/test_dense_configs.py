@@ -17,7 +17,7 @@ from mmdet.registry import DATASETS, METRICS, MODELS
 CONFIGS = ['vitmae_cnp_contrast_ms_1x', 'vitmae_cnp_contrast_ms_1x_ovis', 'R50_cnp_contrast_ms_1x',
            'vitmae_cnp_contrast_ms_1x_improved', 'vitmae_cnp_contrast_ms_1x_ovis_improved',
            'R50_cnp_contrast_ms_1x_ovis', 'memcnp_toy', 'memcnp_toy_textured', 'memcnp_toy_textured_improved',
-           'memcnp_toy_organic', 'memcnp_toy_organic_improved',
+           'memcnp_toy_shapes', 'memcnp_toy_organic', 'memcnp_toy_organic_improved',
            'sipmask_toy_textured', 'sipmask_toy_organic',
            'sipmask_r50_caffe_fpn_gn_ms_1x', 'sipmask_r50_fpn_gn_ms_1x', 'sipmask_r50_fpn_gn_ms_1x_ovis',
            'sipmask_vitmae_ms_1x', 'sipmask_vitmae_ms_1x_ovis', 'fcos_r50_caffe_fpn_gn_1x',
@@ -27,7 +27,7 @@ SIZE = (128, 96)
 
 def prepare_toy(name: str, root) -> tuple[str, str]:
     """Makes the toy set that a config reads; returns its annotation files for training and testing."""
-    form = 'ovis' if any(word in name for word in ('ovis', 'textured', 'organic')) else 'yvis'
+    form = 'ovis' if any(word in name for word in ('ovis', 'textured', 'organic', 'shapes')) else 'yvis'
     make_toy_vis(root, ToyVIS(videos=1, val_videos=1, frames=3, size=SIZE, format=form), progress=False)
     stem = 'annotations' if form == 'ovis' else 'instances'
     files = [f'annotations/{stem}_{split}.json' for split in ('train', 'valid')]
