@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import cv2
 import numpy as np
 
 # Okabe and Ito without black, as RGB; neighbours in this order differ in lightness as well as in hue
@@ -16,9 +17,6 @@ OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204,
 NUM_COLORS = 64
 GOLDEN_ANGLE = 180 * (3 - 5**.5)  # degrees
 
-# of the sRGB colour space: linear RGB to XYZ, and its white, D65
-RGB_TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-WHITE = np.array([0.950456, 1, 1.088754])
 # linear RGB as seen by: normal vision, protanopia, deuteranopia, tritanopia
 VISIONS = np.array([
     [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -39,23 +37,8 @@ def as_seen(rgb: np.ndarray) -> np.ndarray:
     """
     srgb = np.asarray(rgb, np.float64) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055)**2.4)
-    return _lab(np.einsum('vij,nj->nvi', VISIONS, linear).clip(0, 1))
-
-
-def _lab(linear: np.ndarray) -> np.ndarray:
-    """Convert linear RGB (..., 3) in [0, 1] to CIELAB. OpenCV's conversion takes 0.1 s to build its tables."""
-    xyz = linear @ RGB_TO_XYZ.T / WHITE
-    x, y, z = np.moveaxis(np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116), -1, 0)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
-
-
-def _srgb(lab: np.ndarray) -> np.ndarray:
-    """Convert CIELAB (..., 3) to sRGB in [0, 1], clipped."""
-    y = (lab[..., 0] + 16) / 116
-    roots = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
-    xyz = np.where(roots > 6 / 29, roots**3, (roots - 16 / 116) / 7.787) * WHITE
-    linear = (xyz @ np.linalg.inv(RGB_TO_XYZ).T).clip(0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear**(1 / 2.4) - 0.055).clip(0, 1)
+    seen = np.einsum('vij,nj->nvi', VISIONS, linear).clip(0, 1).astype(np.float32)
+    return cv2.cvtColor(seen, cv2.COLOR_LRGB2Lab)
 
 
 def _candidates(count: int = 720) -> np.ndarray:
@@ -64,8 +47,8 @@ def _candidates(count: int = 720) -> np.ndarray:
     lightness = 40 + 50 * (step * 2**.5 % 1)
     chroma = 45 + 35 * (step * 3**.5 % 1)
     hue = np.deg2rad(step * GOLDEN_ANGLE)
-    lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
-    return np.rint(_srgb(lab) * 255)
+    lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1).astype(np.float32)
+    return np.rint(cv2.cvtColor(lab[None], cv2.COLOR_Lab2RGB)[0].clip(0, 1) * 255)
 
 
 @cache

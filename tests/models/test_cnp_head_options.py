@@ -202,7 +202,7 @@ def test_the_subpixel_convolution_is_trained():
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mask_upsample='conv'), "mask_upsample='conv' is unknown; use one of"),
-    (dict(mask_margin=-0.1), 'mask_margin=-0.1 must be a number of at least 0'),
+    (dict(mask_margin=-0.1), 'mask_margin must be a number of at least 0, not -0.1'),
     (dict(test_cfg=dict(quality_exponent=-1)), 'quality_exponent=-1 is negative'),
     (dict(loss_weights=dict(loss_mask=2.0)), 'loss_weights has unknown losses loss_mask; use loss_bbox, loss_cls')])
 def test_invalid_options_are_user_errors(options, message):

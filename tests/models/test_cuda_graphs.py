@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-from recorded_graph import use_recorded_graphs
 from torch import Tensor, nn
 
 from mmdet.engine.hooks import EMAHook
@@ -21,13 +20,7 @@ from tests.helpers.dense import build_sipmask
 from tests.helpers.models import build_memcnp, memcnp_config
 from tools.analysis_tools.measures.synthetic import synthetic_clips
 
-
-@pytest.fixture
-def device(device, monkeypatch):
-    """The shared one; on the CPU with recorded graphs."""
-    if device == 'cpu':
-        use_recorded_graphs(monkeypatch)
-    return device
+pytestmark = pytest.mark.usefixtures('recorded_graphs')
 
 
 class Layer(nn.Module):

@@ -3,7 +3,6 @@ import gc
 
 import pytest
 import torch
-from recorded_graph import use_recorded_graphs
 from torch import Tensor, nn
 
 from mmdet.models import cuda_graphs
@@ -11,13 +10,7 @@ from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs
 from tests.helpers.models import build_memcnp
 from tools.analysis_tools.measures.synthetic import synthetic_clips
 
-
-@pytest.fixture
-def device(device, monkeypatch):
-    """The shared one; on the CPU with recorded graphs."""
-    if device == 'cpu':
-        use_recorded_graphs(monkeypatch)
-    return device
+pytestmark = pytest.mark.usefixtures('recorded_graphs')
 
 
 class Layer(nn.Module):

@@ -3,7 +3,6 @@ import copy
 
 import pytest
 import torch
-from recorded_graph import use_recorded_graphs
 
 from mmdet.engine.test_steps import run_test_steps
 from mmdet.errors import UserError
@@ -13,6 +12,8 @@ from tests.helpers.dense import build_fcos
 from tests.helpers.models import memcnp_config
 from tests.helpers.two_stage import two_stage_config
 from tests.helpers.videomt import golden_videomt
+
+pytestmark = pytest.mark.usefixtures('recorded_graphs')
 
 PREPROCESSOR = dict(type='TrackDataPreprocessor')
 SIZE = (64, 96)
@@ -35,14 +36,6 @@ def masktrack():
 
 def videomt():
     return golden_videomt(data_preprocessor=PREPROCESSOR, results=dict(type='QueryTrackResults', score_thr=0.0))
-
-
-@pytest.fixture
-def device(device, monkeypatch):
-    """The shared one; on the CPU with recorded graphs."""
-    if device == 'cpu':
-        use_recorded_graphs(monkeypatch)
-    return device
 
 
 def clip_of(video, frame_ids):

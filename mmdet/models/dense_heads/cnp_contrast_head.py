@@ -21,6 +21,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from mmdet.arguments import checked_number
 from mmdet.errors import UserError
 from mmdet.models.dense_heads.base_dense_head import (
     MASK_STRIDE,
@@ -106,9 +107,7 @@ class CNPContrastHead(BaseDenseHead):
         if unknown:
             raise UserError(f'CNPContrastHead loss_weights has unknown losses {", ".join(unknown)}; use '
                             f'{", ".join(LOSSES)}')
-        if not mask_margin >= 0:
-            raise UserError(f'CNPContrastHead mask_margin={mask_margin!r} must be a number of at least 0')
-        self.mask_margin = mask_margin
+        self.mask_margin = checked_number('CNPContrastHead mask_margin', mask_margin, 0)
         self.dice_weight, self.loss_weights = dice_weight, dict.fromkeys(LOSSES, 1.0) | (loss_weights or {})
         self.num_classes, self.strides, self.write_target = num_classes, tuple(strides), write_target
         channels = in_channels
