@@ -55,7 +55,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site, = folder.glob('lib/python*/site-packages')
     # the folders that hold packages, wherever PYTHONPATH or pip's --target has put them
     folders = dict.fromkeys(str(package.locate_file('')) for package in metadata.distributions())
-    (site / 'packages.pth').write_text('\n'.join(path for path in folders if Path(path).resolve() != ROOT))
+    # addsitedir() also reads their .pth files: from Python 3.12, setuptools' is what provides distutils
+    (site / 'packages.pth').write_text('\n'.join(f'import site; site.addsitedir({path!r})' for path in folders
+                                                 if Path(path).resolve() != ROOT))
     # without compiling, which would take longer than what is tested
     pip('--python', folder / 'bin/python', 'install', '--no-compile', '--no-deps', '--no-index', wheel)
     return folder

@@ -17,8 +17,9 @@ from torch import Tensor
 from mmdet.checkpoint.reading import EXPORT_ENDINGS
 from mmdet.errors import UserError
 from mmdet.export.comparison import Difference, compare
-from mmdet.export.exported_network import METADATA, open_exported
+from mmdet.export.exported_network import METADATA, ExportedNetwork, open_exported
 from mmdet.export.networks import FrameNetwork
+from mmdet.paths import shown
 
 FORMATS = tuple(EXPORT_ENDINGS)
 MULTIPLE = 32  # heights and widths are multiples of this many pixels
@@ -53,7 +54,8 @@ def export_network(network: FrameNetwork, images: Tensor, kind: str, path: Path,
         The largest differences, for the example and, if ``dynamic``, for its transpose, which has another shape.
 
     Raises:
-        UserError: a package is missing, the file cannot be written, or the network cannot be exported.
+        UserError: a package is missing, the file cannot be written, the network cannot be exported, or the file does
+            not run with one of the two shapes.
     """
     check_format(kind, path)
     if dynamic and min(images.shape[2:]) < network.least:
@@ -71,7 +73,7 @@ def export_network(network: FrameNetwork, images: Tensor, kind: str, path: Path,
     for example in (images, images.transpose(2, 3).contiguous()) if dynamic else (images,):
         tensors = network.example(example)
         with torch.no_grad():
-            results.append(compare(network, network(*tensors), exported(*tensors)))
+            results.append(compare(network, network(*tensors), _run(exported, tensors)))
     return Difference({name: max(result.largest[name] for result in results) for name in network.outputs},
                       sum(result.number for result in results))
 
@@ -88,6 +90,16 @@ def _export(network: FrameNetwork, example: tuple[Tensor, ...], dynamic: bool) -
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         remedy = 'try --fixed_size' if dynamic else 'its backbone uses operators that torch.export does not support'
         raise UserError(f'the network cannot be exported ({reason}); {remedy}') from error
+
+
+def _run(exported: ExportedNetwork, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    try:
+        return exported(*tensors)
+    except UserError as error:  # the tracer took a symbolic size for a constant, for example
+        height, width = tensors[0].shape[2:]
+        reason = next(iter(str(error.__cause__ or error).splitlines()), '')[:150]
+        raise UserError(f'{shown(exported.path)}: does not run with inputs of {width}x{height} pixels ({reason}); do '
+                        'not use it, and try --fixed_size') from error
 
 
 def _write_torch(program: torch.export.ExportedProgram, network: FrameNetwork, path: Path, metadata: str) -> None:

@@ -9,7 +9,8 @@ import torch
 from mmdet import apis
 from mmdet.apis import VideoInferencer, init_model, load_config
 from mmdet.errors import UserError
-from mmdet.export import open_exported
+from mmdet.export import export_network, open_exported
+from mmdet.export.networks import FrameNetwork
 from tools.export import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,11 +93,37 @@ def test_videomt_by_torch_for_all_sizes(videomt, toy_root, tmp_path):
     out = tmp_path / 'videomt.pt2'
     assert main([*map(str, videomt), '--format', 'torch', '--out', str(out), '--size', '64', '128']) == 0
     assert_equal_results(results(*videomt, toy_root), results(videomt[0], out, toy_root))
+    guards, others = torch.export.load(out).module()._guards_fn, (torch.zeros(1, 8, 32), torch.zeros(1))
+    for sides in ((64, 64), (64, 4096), (4096, 64), (96, 160), (1024, 1024)):  # no size was taken for a constant
+        guards(torch.empty(1, 3, *sides, device='meta'), *others)
     with pytest.raises(UserError, match='takes heights and widths from 64 to 4096 pixels'):
         open_exported(out, 'cpu')(torch.zeros(1, 3, 32, 64))
     other = load_config(videomt[0], [('model.head.num_queries', '4')])
     with pytest.raises(UserError, match=r'videomt\.pt2: cannot run with these inputs \(.*\); give the config'):
         results(other, out, toy_root)
+
+
+class OneHeight(FrameNetwork):
+    """A network whose code depends on the height."""
+
+    inputs, outputs, least = ('images',), ('means',), 64
+
+    def forward(self, images):
+        return (images.mean((2, 3)) if images.shape[2] // 16 == 4 else images.amax((2, 3)),)
+
+    def example(self, images):
+        return (images,)
+
+    def entries(self, outputs):
+        return [output[0] for output in outputs]
+
+
+def test_a_program_of_one_height_is_reported_by_the_export(tmp_path):
+    out, images = tmp_path / 'a.pt2', torch.rand(1, 3, 64, 128)
+    with pytest.raises(UserError, match=r'a\.pt2: does not run with inputs of 64x128 pixels \(Guard failed: .*'
+                                        r' // 16 == 4\); do not use it, and try --fixed_size'):
+        export_network(OneHeight(), images, 'torch', out, {})
+    assert export_network(OneHeight(), images, 'torch', out, {}, dynamic=False).within()
 
 
 @pytest.mark.slow

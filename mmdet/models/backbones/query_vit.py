@@ -96,7 +96,10 @@ class QueryViT(BaseModule):
         with torch.autocast(table.device.type, enabled=False):
             matrix = _cubic_matrix if torch.compiler.is_exporting() else _resize_matrix
             rows, columns = (matrix(old, new, table.device) for old, new in zip(trained, grid))
-            resized = torch.einsum('yg,xk,gkd->yxd', rows, columns, table[0].unflatten(0, trained).float())
+            # two einsums of two operands: one of three chooses its order by the sizes if opt_einsum is installed, which
+            # fixes symbolic sizes at those of the example
+            resized = torch.einsum('yg,gkd->ykd', rows, table[0].unflatten(0, trained).float())
+            resized = torch.einsum('xk,ykd->yxd', columns, resized)
         return resized.flatten(0, 1)[None].to(table.dtype)
 
     def query_block(self, index: int, tokens: Tensor) -> Tensor:
