@@ -25,6 +25,7 @@ from mmdet.engine.test_steps import run_test_steps
 from mmdet.errors import UserError, counted
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
+from mmdet.structures.instances import select_instances
 from mmdet.structures.masks import rle_text
 from mmdet.video.arrays import bgr_image
 from mmdet.video.conversions import frame_detections, frame_json, frame_masks
@@ -330,6 +331,6 @@ def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) ->
     keep = found.scores > thresh
     if labels is not None:
         keep &= torch.isin(found.labels, labels)
-    found = found if bool(keep.all()) else found[keep.nonzero().squeeze(1)]
+    found = found if bool(keep.all()) else select_instances(found, keep.nonzero().squeeze(1).tolist())
     found.masks = [rle_text(rle) for rle in found.masks]
     return found

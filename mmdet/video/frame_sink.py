@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 import numpy as np
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.concurrency import BackgroundConsumer, BackgroundProcess, BackgroundThread
 from mmdet.structures import DetDataSample
+from mmdet.structures.instances import make_instances
 
 FRAMES_AHEAD = 8  # least number of frames that may wait for the consumers before the caller has to wait
 META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'dropped', 'img_path',
@@ -129,7 +129,7 @@ class _Consumers:
         """Add a frame, given as by :func:`_plain`."""
         sample = DetDataSample(metainfo=meta)
         if found is not None:
-            sample.pred_track_instances = InstanceData(**found)
+            sample.pred_track_instances = make_instances(found)
         for consumer in self._consumers:
             consumer.add(image, sample)
 

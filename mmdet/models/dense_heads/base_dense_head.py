@@ -24,6 +24,7 @@ from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.ops.device import is_capturing
 from mmdet.structures import DetDataSample
 from mmdet.structures.device_rle import columns_to_rle
+from mmdet.structures.instances import make_instances
 
 MASK_STRIDE = 2  # pixels of the input per pixel of the mask maps
 _NMS = ('per_class', 'agnostic')
@@ -215,19 +216,18 @@ class BaseDenseHead(BaseModule):
         for frame, (count, geometry) in enumerate(zip(counts, geometries, strict=True)):
             first = frame * slots if padded else start
             start += count
-            instances = self._instances(rows[frame, :count], geometry)
+            fields = self._fields(rows[frame, :count], geometry)
             if detections.columns is not None:
-                instances.masks = masks[first:first + count]
-            results.append(instances)
+                fields['masks'] = masks[first:first + count]
+            results.append(make_instances(fields))
         return results
 
-    def _instances(self, rows: Tensor, geometry: FrameGeometry) -> InstanceData:
-        instances = InstanceData(
-            bboxes=rows[:, :4] / geometry.scale_factor, scores=rows[:, 4], labels=rows[:, 5].long())
+    def _fields(self, rows: Tensor, geometry: FrameGeometry) -> dict[str, Any]:
+        fields = dict(bboxes=rows[:, :4] / geometry.scale_factor, scores=rows[:, 4], labels=rows[:, 5].long())
         column = 6
         for name, width in self.extras:
-            instances[name] = rows[:, column] if width == 1 else rows[:, column:column + width]
+            fields[name] = rows[:, column] if width == 1 else rows[:, column:column + width]
             column += width
         if column < rows.shape[1]:
-            instances.embeddings = rows[:, column:]
-        return instances
+            fields['embeddings'] = rows[:, column:]
+        return fields

@@ -20,6 +20,7 @@ from mmengine.structures import InstanceData
 from mmdet.errors import UserError, counted
 from mmdet.registry import MODELS
 from mmdet.structures import StreamState, legacy_iou
+from mmdet.structures.instances import select_instances
 
 NEW_TRACK = 0
 
@@ -244,6 +245,6 @@ class AssociationTracker:
         ids = state.update(np.array(columns), embeddings[kept], bboxes[kept], labels[kept])
         state.evict(self.max_tracks)
         if len(kept) < n:
-            instances = instances[torch.tensor(kept, dtype=torch.long)]
+            instances = select_instances(instances, kept)
         instances.instances_id = torch.from_numpy(ids)
         return instances

@@ -1,0 +1,32 @@
+"""The fast ways to make and select instances give what ``InstanceData`` gives."""
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmdet.structures.instances import make_instances, select_instances
+
+FIELDS = dict(bboxes=torch.arange(12.).view(3, 4), labels=torch.tensor([4, 5, 6]), masks=['a', 'b', 'c'])
+
+
+def as_lists(instances):
+    return {name: value if isinstance(value, list) else (value.dtype, value.tolist())
+            for name, value in instances.items()}
+
+
+@pytest.mark.parametrize('fields', [FIELDS, {}, dict(scores=torch.zeros(0), masks=[])])
+def test_instances_are_made_as_by_their_class(fields):
+    made, expected = make_instances(fields), InstanceData(**fields)
+    assert type(made) is InstanceData and len(made) == len(expected)
+    assert as_lists(made) == as_lists(expected)
+    made.instances_id = torch.zeros(len(made), dtype=torch.long)
+    assert 'instances_id' in made
+
+
+@pytest.mark.parametrize('rows', [[2, 0], [1], [0, 1, 2], []])
+def test_rows_are_selected_as_by_their_class(rows):
+    instances = InstanceData(metainfo=dict(frame=7), **FIELDS)
+    chosen, expected = select_instances(instances, rows), instances[torch.tensor(rows, dtype=torch.long)]
+    assert as_lists(chosen) == as_lists(expected)
+    assert chosen.frame == 7 and len(chosen) == len(rows)
+    chosen.bboxes.fill_(-1.)
+    assert instances.bboxes.min() == 0
