@@ -252,3 +252,19 @@ def test_a_file_without_another_one_to_compare_with_is_one_line(tmp_path, capsys
     with pytest.raises(SystemExit):
         benchmark.parse_args([str(path)])
     assert '--against' in capsys.readouterr().err
+
+
+def test_the_rows_of_several_files_are_plotted_together(tmp_path):
+    files = []
+    for name, gpus in (('a', 1), ('b', 2)):
+        files.append(tmp_path / f'{name}.json')
+        files[-1].write_text(json.dumps(record(row(path='gpus', graphs='on', GPUs=gpus, per_second=60 * gpus))))
+    assert len(comparison.read_records(files)['rows']) == 2
+    plot = tmp_path / 'growth.png'
+    assert benchmark.main([*map(str, files), '--plot', str(plot)]) == 0
+    assert plot.read_bytes().startswith(b'\x89PNG')
+    files[1].write_text(json.dumps(record(row(), machine=dict(gpu='other', cpu='A', threads=2))))
+    with pytest.raises(UserError, match=r'b\.json was measured on other hardware'):
+        benchmark.main([*map(str, files), '--plot', str(plot)])
+    with pytest.raises(SystemExit):  # a config and a file
+        benchmark.parse_args(['configs/memcnp_toy.py', str(files[0])])

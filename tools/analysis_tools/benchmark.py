@@ -2,7 +2,7 @@
 
     python tools/analysis_tools/benchmark.py CONFIG [--train] [--loading] [--test] [--stages] [--gpus N] ...
     python tools/analysis_tools/benchmark.py [--paths training test ...] [--quick] --out new.json --plot growth.png
-    python tools/analysis_tools/benchmark.py new.json --against old.json
+    python tools/analysis_tools/benchmark.py new.json [more.json ...] [--against old.json] [--plot growth.png]
 
 With a config: a training step, an online frame, a batched clip and the stages. The inputs are synthetic, so that the
 disk has no influence; only --loading reads the data of the config. Without any of these flags --train, --test and
@@ -12,8 +12,9 @@ Without a config: every public path, with the settings for this device, on synth
 path. A path that fails does not end the others; the exit status is 1 then, and --out has the reason.
 
 --against compares with an earlier file of --out: the ratio of the medians, and the range of that ratio within the
-spread of both, the quartiles; rows that changed by more are marked. With a file instead of a config, nothing is
-measured. Each number is also printed to stderr as soon as it is measured.
+spread of both, the quartiles; rows that changed by more are marked. With files instead of a config, nothing is
+measured: their rows, together, are compared or plotted. Each number is also printed to stderr as soon as it is
+measured.
 """
 from __future__ import annotations
 
@@ -61,8 +62,8 @@ def config_or_record(text: str) -> str:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(prog='tools/analysis_tools/benchmark.py', description=__doc__,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', type=config_or_record, help=(
-        'model config, or a file of --out to compare (default: measure every public path)'))
+    parser.add_argument('inputs', nargs='*', type=config_or_record, metavar='CONFIG_OR_FILE', help=(
+        'model config, or files of --out to compare or plot (default: measure every public path)'))
     parser.add_argument('--paths', nargs='+', choices=PATHS, default=PATHS, metavar='PATH',
                         help=f'without a config: what to measure, of {", ".join(PATHS)} (default: all)')
     parser.add_boolean('--quick', help='without a config: tiny inputs on the CPU, in seconds, to try the command')
@@ -97,9 +98,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
                                        'batch and size; else how cost grows with frames, objects, size and GPUs')
     parser.add_argument('--launcher', default='none', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    args.record = args.config if args.config and args.config.endswith('.json') else None
-    if args.record and not args.against:
-        parser.error(f'{args.record} is compared: give --against OLD.json; to measure, give a config or nothing')
+    args.records = [name for name in args.inputs if name.endswith('.json')]
+    if len(args.inputs) > 1 and args.records != args.inputs:
+        parser.error(f'{" ".join(args.inputs)}: give one config, or files of --out')
+    if args.records and not (args.against or args.plot):
+        parser.error(f'{args.records[0]} is compared or plotted: give --against OLD.json or --plot PLOT.png; to '
+                     'measure, give a config or nothing')
+    args.config = args.inputs[0] if args.inputs and not args.records else None
     args.warmup = args.warmup or (1 if args.quick else 5)
     args.repeats = args.repeats or (2 if args.quick else 20)
     args.seconds = args.seconds or (math.inf if args.config else 3.0)
@@ -160,9 +165,14 @@ def main(argv: Sequence[str] | None) -> int:
     for flag in ('out', 'plot'):
         if path := getattr(args, flag):
             check_writable(path, f'--{flag} {path}')
-    if args.record:
-        from tools.analysis_tools.measures.comparison import read_record
-        compare(read_record(args.record), args.against, args.any_hardware)
+    if args.records:
+        from tools.analysis_tools.measures.comparison import read_records
+        from tools.analysis_tools.measures.growth_plot import plot_growth
+        record = read_records(args.records, args.any_hardware)
+        if args.against:
+            compare(record, args.against, args.any_hardware)
+        if args.plot:
+            plot_growth(record['rows'], record['hardware'], args.plot)
         return 0
     if args.config is None and args.gpus is not None and args.gpus > 1:
         raise UserError(f'--gpus {args.gpus} needs a config; without one, the path gpus measures all numbers of GPUs')

@@ -68,6 +68,20 @@ def read_record(path: str | PathLike) -> dict:
     return record
 
 
+def read_records(paths: Sequence[str | PathLike], any_hardware: bool = False) -> dict:
+    """Read files of ``benchmark.py --out`` as one record, with the rows of all of them.
+
+    Raises:
+        UserError: a file is something else or, without ``any_hardware``, was measured on other hardware.
+    """
+    record, *others = map(read_record, paths)
+    for other, path in zip(others, paths[1:]):
+        if not any_hardware:
+            check_same_machine(record, other, path)
+        record['rows'] += other['rows']
+    return record
+
+
 def check_same_machine(new: dict, old: dict, old_path: str | PathLike) -> None:
     """Raise UserError unless both records come from equal hardware."""
     different = [f'{key} {old["machine"].get(key)} there, {new["machine"].get(key)} here'
