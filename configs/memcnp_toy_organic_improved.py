@@ -1,7 +1,7 @@
 # memcnp_toy_organic.py with the recipe of memcnp_toy_textured_improved.py and, since 60 videos are few, augmentation.
 _base_ = [
     './_base_/models/memcnp_vit.py', './_base_/datasets/toy_organic_improved.py', './_base_/schedules/adamw_toy_16e.py',
-    './_base_/schedules/averaged_weights.py', './_base_/default_runtime.py'
+    './_base_/default_runtime.py'
 ]
 model = dict(
     graph_training=True,
