@@ -208,7 +208,7 @@ class VideoInferencer:
         return frame_detections(frame, self.class_names)
 
     def _run(self, source: VideoSource, out: Path | None, outputs: Sequence[str], thresh: float,
-             labels: torch.Tensor | None, fps: float | None, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
+             labels: list[int] | None, fps: float | None, marks: dict[str, Any]) -> Iterator[TrackDataSample]:
         with ExitStack() as files:
             sink = None if out is None else files.enter_context(self._sink(source, out, outputs, fps, marks))
             clips = self._clips(source)
@@ -221,9 +221,10 @@ class VideoInferencer:
             for _, (clip,) in run_test_steps(self.model, batches, self._amp, overlap):
                 for frame in clip:
                     frame.pred_track_instances = _select(frame, thresh, labels)
-                    if sink is not None:
-                        sink.add(frame.ori_img, frame)
-                    if source.live is not None:
+                if sink is not None:
+                    sink.add_all(clip)
+                if source.live is not None:
+                    for frame in clip:
                         source.live.delivered(frame.source_frame)
                 yield clip
 
@@ -282,8 +283,8 @@ class VideoInferencer:
                                 if frame[key] is not None or key != 'dropped'})
         return data
 
-    def _labels(self, classes: Sequence[str | int]) -> torch.Tensor | None:
-        """Return the labels (c,) of the requested classes; None: all."""
+    def _labels(self, classes: Sequence[str | int]) -> list[int] | None:
+        """Return the labels of the requested classes; None: all."""
         lowered = [name.lower() for name in self.class_names or ()]
         labels = []
         for chosen in classes:
@@ -296,7 +297,7 @@ class VideoInferencer:
                 near = difflib.get_close_matches(text, lowered, n=3, cutoff=0.5) or lowered[:40]
                 known = f'; there are {", ".join(near)}' if near else '; the checkpoint names no classes: give numbers'
                 raise UserError(f'--classes {chosen}: the model knows no such class{known}')
-        return torch.tensor(labels) if labels else None
+        return labels or None
 
 
 def _pipeline(steps: Sequence[dict], max_size: int | None) -> Compose:
@@ -325,12 +326,13 @@ def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, nam
                 video_name=name, source_frame=frame.index, time=frame.time, dropped=frame.dropped)
 
 
-def _select(frame: DetDataSample, thresh: float, labels: torch.Tensor | None) -> InstanceData:
+def _select(frame: DetDataSample, thresh: float, labels: list[int] | None) -> InstanceData:
     """Return the objects of these classes above the threshold; their RLEs are text, which ``json.dumps`` accepts."""
     found = frame.pred_track_instances
-    keep = found.scores > thresh
+    keep = found.scores.numpy() > thresh
     if labels is not None:
-        keep &= torch.isin(found.labels, labels)
-    found = found if bool(keep.all()) else select_instances(found, keep.nonzero().squeeze(1).tolist())
-    found.masks = [rle_text(rle) for rle in found.masks]
+        keep &= np.isin(found.labels.numpy(), labels)
+    if not keep.all():
+        found = select_instances(found, np.flatnonzero(keep).tolist())
+    found.set_field([rle_text(rle) for rle in found.masks], 'masks')
     return found

@@ -1,5 +1,6 @@
 """Consumers in a thread and in a process: order, bounds, errors, ends. Both through the same interface."""
 import os
+import pickle
 import signal
 import struct
 import time
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmdet.concurrency import BackgroundProcess, BackgroundThread
+from mmdet.concurrency.process import dumps
 from mmdet.errors import UserError
 
 KINDS = [pytest.param(BackgroundThread, id='thread'),
@@ -48,6 +50,37 @@ def test_items_arrive_in_order_and_unchanged(kind):
     assert (process == os.getpid()) is (kind is BackgroundThread)
     assert done == [(((4, 6, 3), 72 * number) if number else None, number, {'name': f'{number}'})
                     for number in range(20)]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('ahead', [2, 3, 16])
+def test_several_items_at_once_are_those_one_by_one(kind, ahead):
+    work = Work()
+    consumer = kind(work.work, work.finish, ahead=ahead)
+    for first in range(0, 20, 5):
+        consumer.put_all([(image(number), number) for number in range(first, first + 5)])
+        consumer.put_all([])
+    assert consumer.close()[1] == [(((4, 6, 3), 72 * number), number) for number in range(20)]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_an_error_within_several_items_drops_the_rest(kind):
+    work = Work(fail_at=2)
+    consumer = kind(work.work, work.finish, ahead=4)
+    with pytest.raises(UserError, match=r'^item 2 is bad$'):
+        for number in range(0, 8000, 8):
+            consumer.put_all([(image(0), place) for place in range(number, number + 8)])
+    assert len(consumer.close()[1]) == 2
+
+
+def test_arrays_arrive_as_pickle_would_bring_them_and_can_be_changed():
+    arrays = [np.arange(6).reshape(2, 3), np.zeros((0, 4), np.float32), np.array([True]), np.float32([[1, 2]]).T,
+              np.array(['text']), np.array([None]), np.array(3.5), np.arange(12.).reshape(3, 4)[:, ::2],
+              np.array([(1, 2.)], dtype=[('a', int), ('b', float)])]
+    for array, found in zip(arrays, pickle.loads(dumps(arrays))):
+        np.testing.assert_array_equal(found, array, strict=True)
+        assert found.dtype == array.dtype
+        found[...] = array
 
 
 @pytest.mark.parametrize('kind', KINDS)

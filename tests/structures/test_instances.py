@@ -5,7 +5,8 @@ from mmengine.structures import InstanceData
 
 from mmdet.structures.instances import make_instances, select_instances
 
-FIELDS = dict(bboxes=torch.arange(12.).view(3, 4), labels=torch.tensor([4, 5, 6]), masks=['a', 'b', 'c'])
+FIELDS = dict(bboxes=torch.arange(12.).view(3, 4), labels=torch.tensor([4, 5, 6]),
+              embeddings=torch.ones(3, 2, dtype=torch.bfloat16), masks=['a', 'b', 'c'])
 
 
 def as_lists(instances):

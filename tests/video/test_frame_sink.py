@@ -16,6 +16,8 @@ import torch
 from mmengine.structures import InstanceData
 from PIL import Image
 
+from mmdet.concurrency import process as process_module
+from mmdet.concurrency.process import dumps
 from mmdet.errors import UserError
 from mmdet.structures import DetDataSample
 from mmdet.video import frame_sink
@@ -80,6 +82,32 @@ def test_frames_arrive_in_order_and_unchanged(platform, images):
         assert (frame_id, source, boxes) == (index, 2 * index, [[float(index)] * 4])
         assert masks == [dict(size=[2, 2], counts=b'04')]
         assert image == (None if index == 0 else ((9, 16, 3), int(images[index].sum())))
+
+
+def test_a_clip_at_once_is_its_frames_one_by_one(platform, images):
+    samples = [make_sample(index) for index in range(12)]
+    with FrameSink(Recorder()) as one_by_one, FrameSink(Recorder(), clip=5) as by_clips:
+        for sample, image in zip(samples, images):
+            one_by_one.add(image, sample)
+            sample.ori_img = image
+        for first in range(0, 12, 5):
+            by_clips.add_all(samples[first:first + 5])
+        (expected,), (found,) = one_by_one.close(), by_clips.close()
+    assert [note[1:] for note in found] == [note[1:] for note in expected] and len(found) == 12
+    with pytest.raises(RuntimeError, match='closed already'):
+        by_clips.add_all(samples)
+
+
+def test_a_clip_is_one_message(monkeypatch, images):
+    sent = []
+    monkeypatch.setattr(process_module, 'dumps', lambda message: sent.append(len(message)) or dumps(message))
+    with FrameSink(Recorder(), clip=8) as sink:
+        for _ in range(3):
+            samples = [make_sample(index) for index in range(8)]
+            for sample, image in zip(samples, images):
+                sample.ori_img = image
+            sink.add_all(samples)
+    assert sent == [8, 8, 8]
 
 
 def test_in_a_process_of_a_pool(images):
