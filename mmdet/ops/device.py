@@ -49,6 +49,11 @@ class Launched:
             self._end = torch.cuda.Event()
             self._end.record(torch.cuda.current_stream(device))
 
+    def wait(self) -> None:
+        """Wait until the work has been completed, but not for work that was launched later."""
+        if self._end is not None:
+            self._end.synchronize()
+
     @contextmanager
     def results(self) -> Iterator[None]:
         """Let the code in the context read the results of the work, without waiting for work that was launched later.

@@ -26,7 +26,7 @@ def masks_to_rle(masks: Tensor) -> list[dict]:
     """Encode (n, h, w) bool masks on any device as n compressed RLE dicts ``size=[h, w]``, ``counts`` bytes."""
     if masks.is_cuda:
         return columns_to_rle(masks.transpose(1, 2))
-    return _encode(_ends_on_cpu(masks.contiguous().numpy()), *masks.shape)
+    return ends_to_rle(_ends_on_cpu(masks.contiguous().numpy()), *masks.shape)
 
 
 def columns_to_rle(columns: Tensor) -> list[dict]:
@@ -34,7 +34,7 @@ def columns_to_rle(columns: Tensor) -> list[dict]:
     num_masks, width, height = columns.shape
     pixels = columns.flatten(1)
     ends = _ends_on_gpu(pixels) if pixels.is_cuda else _ends_on_cpu(pixels[..., None].contiguous().numpy())
-    return _encode(ends, num_masks, height, width)
+    return ends_to_rle(ends, num_masks, height, width)
 
 
 def _ends_on_gpu(pixels: Tensor) -> np.ndarray:
@@ -44,10 +44,30 @@ def _ends_on_gpu(pixels: Tensor) -> np.ndarray:
         pixels: (n, w·h) bool, in the order of the runs. Positions count the pixels of all masks. The first pixel of a
             mask is compared with zero.
     """
+    return _changes(pixels).nonzero().squeeze(1).cpu().numpy()
+
+
+def _changes(pixels: Tensor) -> Tensor:
+    """Return which pixels (n·w·h,) differ from the previous one of their mask."""
     changes = torch.empty_like(pixels)
     changes[:, :1] = pixels[:, :1]
     torch.bitwise_xor(pixels[:, 1:], pixels[:, :-1], out=changes[:, 1:])
-    return changes.view(-1).nonzero().squeeze(1).cpu().numpy()
+    return changes.view(-1)
+
+
+def fixed_ends(columns: Tensor, capacity: int) -> Tensor:
+    """Find the ends of the runs without synchronising with the GPU, for :func:`ends_to_rle`.
+
+    Args:
+        columns: transposed masks (n, w, h) bool, fewer than 2³¹ pixels.
+        capacity: maximum number of ends.
+
+    Returns:
+        (1 + capacity,) int32: the number of all ends, then the first ``capacity`` positions, padded arbitrarily.
+    """
+    before = _changes(columns.flatten(1)).cumsum(0, dtype=torch.int32)
+    wanted = torch.arange(1, capacity + 1, dtype=torch.int32, device=columns.device)
+    return torch.cat([before[-1:], torch.searchsorted(before, wanted, out_int32=True)])
 
 
 def _ends_on_cpu(masks: np.ndarray) -> np.ndarray:
@@ -74,8 +94,17 @@ def _ends_on_cpu(masks: np.ndarray) -> np.ndarray:
                                    (first_mask * width + first_x) * height]))
 
 
-def _encode(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
-    """Encode the ends (r,) of the runs, ascending positions in the n concatenated masks, as compressed RLE."""
+def ends_to_rle(ends: np.ndarray, num_masks: int, height: int, width: int) -> list[dict]:
+    """Encode n masks of equal size by the ends of their runs.
+
+    Args:
+        ends: (r,) ascending positions, int, of the pixels that differ from the previous one of their mask, in the n
+            concatenated masks in column-major order. The first pixel of a mask is compared with zero.
+        num_masks, height, width: n and the size of a mask.
+
+    Returns:
+        n compressed RLE dicts ``size=[h, w]``, ``counts`` bytes.
+    """
     if num_masks == 0:
         return []
     borders = np.arange(1, num_masks + 1) * (height * width)

@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torchvision.models.resnet import Bottleneck
 
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
@@ -37,6 +38,18 @@ def build_two_stage(**kwargs) -> BaseModel:
     torch.manual_seed(0)
     model = MODELS.build(two_stage_config(**kwargs))
     model.init_weights()
+    return model
+
+
+def build_detecting(**kwargs) -> BaseModel:
+    """The model of :func:`build_two_stage` for testing, with detections whose boxes and masks depend on the image."""
+    model = build_two_stage(**kwargs).eval()
+    torch.manual_seed(1)
+    for module in (model.bbox_head.fc_cls, model.bbox_head.fc_reg, model.mask_head.conv_logits):
+        torch.nn.init.normal_(module.weight, std=0.5)
+    for module in model.backbone.modules():  # activations do not grow from block to block
+        if isinstance(module, Bottleneck):
+            torch.nn.init.zeros_(module.bn3.weight)
     return model
 
 

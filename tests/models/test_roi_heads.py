@@ -44,7 +44,7 @@ def test_legacy_paste_is_opencv():
     probs = torch.from_numpy(probs.transpose(2, 0, 1).copy())
     boxes = torch.tensor([[3.7, 4.2, 40.9, 60.1], [0, 0, 119, 79], [50.2, 10.8, 50.9, 70], [10, 20, 11, 21],
                           [60.5, 30.5, 90.5, 45.5], [5, 5, 4.5, 30]])
-    pasted = paste_masks(probs, boxes, 80, 120, BoxConvention(legacy=True)).numpy()
+    pasted = paste_masks(probs, boxes, 80, 120, BoxConvention(legacy=True)).transpose(1, 2).numpy()
     for prob, box, mask in zip(probs.numpy(), boxes.numpy().astype(int), pasted):
         x1, y1, x2, y2 = box
         width, height = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
@@ -55,7 +55,7 @@ def test_legacy_paste_is_opencv():
 
 def test_pasted_masks_are_cropped_to_the_image_and_the_box():
     boxes = torch.tensor([[-4.0, -4, 4, 4], [2.5, 1.5, 6.4, 3.5]])
-    pasted = paste_masks(torch.ones(2, 28, 28), boxes, 8, 10, BoxConvention())
+    pasted = paste_masks(torch.ones(2, 28, 28), boxes, 8, 10, BoxConvention()).transpose(1, 2)
     expected = torch.zeros(2, 8, 10, dtype=torch.bool)
     expected[0, :4, :4] = True
     expected[1, 1:3, 2:6] = True  # pixels whose centre is in the box

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmdet.models.task_modules.anchor_generator import AnchorGenerator
 from mmdet.models.task_modules.box_convention import BoxConvention, DeltaCoder
+from mmdet.models.task_modules.parallel_nms import parallel_nms
 from mmdet.registry import MODELS, TASK_UTILS
 
 
@@ -108,8 +109,38 @@ class RPNHead(BaseModule):
         keep = self.convention.nms(bboxes.flatten(0, 1), scores.flatten(), groups.flatten(), self.nms_thr)
         survivors = torch.full_like(scores, -1.0).flatten()
         survivors[keep] = scores.flatten()[keep]
-        best, index = survivors.view_as(scores).topk(min(self.max_per_img, scores.shape[1]))
+        return self._best(bboxes, survivors.view_as(scores))
+
+    @torch.no_grad()
+    def fixed_proposals(self, candidates: Candidates, level_sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute :meth:`proposals` without synchronising with the GPU.
+
+        Args:
+            candidates: boxes and scores in descending order of score within each level.
+            level_sizes: number of candidates of each level.
+
+        Returns:
+            ``(bboxes, valid, exact)``; ``exact`` () bool: if False, the others are not valid.
+        """
+        bboxes, scores, _ = candidates
+        most = max(level_sizes)
+        by_level = [F.pad(level, (0, 0, 0, most - level.shape[1])) for level in bboxes.split(level_sizes, dim=1)]
+        groups = self.convention.continuous(torch.stack(by_level, dim=1).flatten(0, 1))  # (B·L, n, 4)
+        precedes = torch.ones(most, most, dtype=torch.bool, device=scores.device).triu(1)
+        kept, exact = parallel_nms(groups, precedes.expand(len(groups), -1, -1), self.nms_thr)
+        levels = kept.view(len(scores), len(level_sizes), most).unbind(dim=1)
+        kept = torch.cat([level[:, :size] for level, size in zip(levels, level_sizes)], dim=1)  # (B, S)
+        return *self._best(bboxes, torch.where(kept, scores, -1.0)), exact
+
+    def _best(self, bboxes: Tensor, survivors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`proposals` returns for candidates with scores ``survivors``, −1 for dropped ones."""
+        best, index = survivors.topk(min(self.max_per_img, survivors.shape[1]))
         return bboxes.gather(1, index[..., None].expand(-1, -1, 4)), best >= 0
+
+    def level_sizes(self, feats: Sequence[Tensor]) -> list[int]:
+        """Return how many candidates :meth:`candidates` selects on each level."""
+        return [min(self.nms_pre, self.anchor_generator.num_per_cell * feat.shape[2] * feat.shape[3])
+                for feat in feats]
 
     def loss(self, logits: list[Tensor], deltas: list[Tensor], feats: Sequence[Tensor],
              gt_bboxes: Sequence[Tensor]) -> dict[str, Tensor]:

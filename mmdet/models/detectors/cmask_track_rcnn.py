@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmdet.models.dense_heads.rpn_head import Candidates
 from mmdet.models.detectors.base import is_context
-from mmdet.models.detectors.mask_track_rcnn import Maps, MaskTrackRCNN
+from mmdet.models.detectors.mask_track_rcnn import Maps, MaskTrackRCNN, Read
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures import TrackDataSample
 
 
 @MODELS.register_module()
@@ -53,8 +53,7 @@ class CMaskTrackRCNN(MaskTrackRCNN):
         first = 0
         for clip in data_samples:
             frame_ids = [frame.frame_id for frame in clip]
-            frames: list[DetDataSample] = []
-            found: list[InstanceData] = []
+            launched: list[Read] = []
             for index, frame in enumerate(clip):
                 if is_context(frame):
                     continue
@@ -63,12 +62,9 @@ class CMaskTrackRCNN(MaskTrackRCNN):
                                 for of_all in (maps, candidates))
                 repeated = [level.expand(len(references), -1, -1, -1) for level in own]
                 roi_maps = self.roi_maps(repeated, [level[references] for level in maps])
-                instances = self.detect_in_maps(own, Candidates(*chosen), roi_maps, [frame])
-                instances.image += len(frames)
-                frames.append(frame)
-                found.append(instances)
+                launched.append(self.launch_in_maps(own, Candidates(*chosen), roi_maps, [frame]))
             first += len(clip)
-            yield self.collect(frames, InstanceData.cat(found)) if frames else []
+            yield [instances for read in launched for instances in read()]
 
     def references(self, frame_ids: Sequence[int], index: int) -> list[int]:
         """Return the indices of the reference frames of ``frame_ids[index]``, which is its own if there is no other."""

@@ -5,7 +5,8 @@ Built from a config by name; called by mmengine's runner in training and testing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, islice, pairwise
+from functools import partial
+from itertools import groupby, islice
 from typing import Any
 
 import torch
@@ -16,17 +17,20 @@ from mmdet.errors import UserError
 from mmdet.models.cuda_graphs import InferenceGraphs
 from mmdet.models.dense_heads.rpn_head import Candidates
 from mmdet.models.detectors.base import BaseDetector
+from mmdet.models.layers.half_weights import halve_weights
 from mmdet.models.necks import build_neck, check_normalization
 from mmdet.models.roi_heads.mask_paste import paste_masks
+from mmdet.models.roi_heads.region_results import FixedDetections, to_results, to_rows
 from mmdet.models.roi_heads.roi_extractor import RoIExtractor
 from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
 from mmdet.models.task_modules.box_convention import BoxConvention
-from mmdet.ops.device import Launched
+from mmdet.ops.device import Launched, device_constant
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.structures.device_rle import masks_at_once, masks_to_rle
+from mmdet.structures.device_rle import columns_to_rle, masks_at_once
 
 Maps = Sequence[Tensor]
+Read = Callable[[], list[InstanceData]]  # waits for launched detections; returns those of each frame
 
 
 @MODELS.register_module()
@@ -42,8 +46,7 @@ class MaskTrackRCNN(BaseDetector):
             mmdetection 1 require; otherwise boxes are continuous.
         roi_aligned: whether RoIAlign shifts by half a pixel; None: not with ``legacy_boxes``. Weights of torchvision's
             Mask R-CNN were trained without (tools/model_converters/torchvision2masktrack.py).
-        cuda_graphs: on a GPU, replay what is before, between and after the two NMS as CUDA graphs in testing, three per
-            shape.
+        cuda_graphs: on a GPU, replay the detection in frames as a CUDA graph in testing, one per shape.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
@@ -55,7 +58,7 @@ class MaskTrackRCNN(BaseDetector):
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(tracker, data_preprocessor, init_cfg)
         self.cuda_graphs = cuda_graphs
-        self._graphs = InferenceGraphs(max_graphs=24)  # three for each shape
+        self._graphs = InferenceGraphs(max_graphs=16)  # two for each shape of CMaskTrack R-CNN
         self.convention = BoxConvention(legacy_boxes)
         legacy = dict(legacy_boxes=legacy_boxes)
         self.backbone = MODELS.build(backbone)
@@ -96,7 +99,7 @@ class MaskTrackRCNN(BaseDetector):
         logits, deltas = self.rpn_head(maps)
         losses = self.rpn_head.loss(logits, deltas, maps, gt_bboxes)
         proposals, valid = self.rpn_head.proposals(
-            self.rpn_head.candidates(maps, logits, deltas, _img_shapes(keys, inputs.device)))
+            self.rpn_head.candidates(maps, logits, deltas, _geometry(keys, inputs.device)[:, :2]))
         rois = roi_targets(proposals, valid, gt_bboxes, [frame.gt_instances.labels for frame in keys], self.assigner,
                            self.sampler)
         roi_maps = self.roi_maps(maps, ref_maps)
@@ -118,111 +121,160 @@ class MaskTrackRCNN(BaseDetector):
                                              ref_image, len(keys))
 
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
-        """Detect objects in all frames of all clips at once."""
+        """Detect objects in all frames of all clips at once, if their original size is equal."""
         frames = [frame for clip in data_samples for frame in clip]
-        maps, candidates = self.run_dense(inputs.flatten(0, 1), frames)
-        found = self.detect_in_maps(maps, candidates, maps, frames)
-        work = Launched(inputs.device)
+        groups = [list(group) for _, group in groupby(frames, key=_mask_shape)]
+        images = inputs.flatten(0, 1).split([len(group) for group in groups])
+        launched = [self.launch_frames(*pair) for pair in zip(images, groups)]
 
         def read() -> Iterator[list[InstanceData]]:
-            with work.results():
-                detections = iter(self.collect(frames, found))
+            detections = (instances for read_group in launched for instances in read_group())
             for clip in data_samples:
                 yield list(islice(detections, len(clip)))
 
         return read()
 
+    def launch_frames(self, images: Tensor, frames: Sequence[DetDataSample]) -> Read:
+        """Launch the detection in images (B, 3, H, W) of one original size; ``frames`` are their metainfo."""
+        geometry = _geometry(frames, images.device)
+
+        def in_stages() -> InstanceData:
+            maps, candidates = self._dense(images, geometry)
+            return self._detect(maps, candidates, maps, geometry)
+
+        return self._launch(frames, in_stages, self._detect_fixed, images, geometry)
+
+    def launch_in_maps(self, maps: Maps, candidates: Candidates, roi_maps: Maps,
+                       frames: Sequence[DetDataSample]) -> Read:
+        """Launch the detection in maps.
+
+        Args:
+            maps: (B, C, h_l, w_l), for embeddings.
+            candidates: see :meth:`run_dense`.
+            roi_maps: (B·V, C, h_l, w_l), for boxes and masks: V views of each frame, whose outputs are averaged.
+            frames: metainfo of B frames of one original size.
+        """
+        geometry = _geometry(frames, maps[0].device)
+        in_stages = partial(self._detect, maps, candidates, roi_maps, geometry)
+        # with several views, their number varies
+        fixed = self._detect_fixed_in_maps if len(roi_maps[0]) == len(maps[0]) else None
+        return self._launch(frames, in_stages, fixed, maps, candidates, roi_maps, geometry)
+
+    def _launch(self, frames: Sequence[DetDataSample], in_stages: Callable[[], InstanceData],
+                fixed: Callable[..., FixedDetections] | None, *args: Any) -> Read:
+        """Launch the detection in frames, as a CUDA graph if possible.
+
+        Args:
+            frames: their metainfo; they have one original size.
+            in_stages: detects the objects, and synchronises with the GPU.
+            fixed: detects them without, in slots of a fixed number, in ``args`` and the size of the masks.
+        """
+        device, shape = args[-1].device, _mask_shape(frames[0])
+        if fixed is None or not self._graphed(device):
+            found = in_stages()
+            work = Launched(device)
+
+            def read() -> list[InstanceData]:
+                with work.results():
+                    return self.collect(frames, found)
+        else:
+            copied = self._graphs.run(fixed, *args, shape).start_copy()
+            work = Launched(device)
+            context = torch.autocast(device.type, torch.get_autocast_dtype(device.type),
+                                     torch.is_autocast_enabled(device.type))
+
+            def read() -> list[InstanceData]:
+                work.wait()
+                if copied.complete():
+                    return copied.results(len(frames), *shape)
+                with work.results(), context:  # rare: repeat the detection with the operators that the graph lacks
+                    return self.collect(frames, in_stages())
+
+        return read
+
     def run_dense(self, images: Tensor, frames: Sequence[DetDataSample]) -> tuple[Maps, Candidates]:
         """Compute the pyramid's maps of images (B, 3, H, W) and the candidates of the region proposals in them."""
-        return self._run(self._graphed(images.device), self._dense, images, _img_shapes(frames, images.device))
-
-    def _run(self, graphed: bool, function: Callable[..., Any], *args: object) -> Any:
-        return self._graphs.run(function, *args) if graphed else function(*args)
+        geometry = _geometry(frames, images.device)
+        if self._graphed(images.device):
+            return self._graphs.run(self._dense, images, geometry)
+        return self._dense(images, geometry)
 
     def _graphed(self, device: torch.device) -> bool:
-        """Return whether to replay the parts between NMS, whose shapes are not fixed, as CUDA graphs.
-
-        The time of a frame would be that of launching a thousand kernels.
-        """
+        """Return whether to replay CUDA graphs; otherwise a frame takes the time of launching a thousand kernels."""
         return self.cuda_graphs and not self.training and self._graphs.available(device)
 
-    def _dense(self, images: Tensor, img_shapes: Tensor) -> tuple[Maps, Candidates]:
+    def _dense(self, images: Tensor, geometry: Tensor) -> tuple[Maps, Candidates]:
         maps = self.extract_feat(images)
-        return maps, self.rpn_head.candidates(maps, *self.rpn_head(maps), img_shapes)
+        return maps, self.rpn_head.candidates(maps, *self.rpn_head(maps), geometry[:, :2])
 
-    def _classify(self, roi_maps: Maps, proposals: Tensor, valid: Tensor, *geometry: Tensor) -> tuple[Tensor, Tensor]:
+    def _detect_fixed(self, images: Tensor, geometry: Tensor, shape: tuple[int, int]) -> FixedDetections:
+        """Detect objects in images in the number of slots of :attr:`bbox_head`, with masks of (height, width)."""
+        maps, candidates = self._dense(images, geometry)
+        return self._detect_fixed_in_maps(maps, candidates, maps, geometry, shape)
+
+    def _detect_fixed_in_maps(self, maps: Maps, candidates: Candidates, roi_maps: Maps, geometry: Tensor,
+                              shape: tuple[int, int]) -> FixedDetections:
+        *proposals, exact = self.rpn_head.fixed_proposals(candidates, self.rpn_head.level_sizes(maps))
+        decoded = self._classify(roi_maps, *proposals, geometry)
+        bboxes, scores, labels, all_found = self.bbox_head.fixed_select(*decoded)
+        found = self._describe(maps, roi_maps, _slots(bboxes, scores, labels), geometry)
+        return FixedDetections.of(found, exact & all_found, *shape, partial(self._paste, shape))
+
+    def _detect(self, maps: Maps, candidates: Candidates, roi_maps: Maps, geometry: Tensor) -> InstanceData:
+        """Detect objects in maps, see :meth:`launch_in_maps`; the results stay on the device.
+
+        Returns:
+            ``image`` (n,) index of the frame, ascending; ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``,
+            in descending order of score within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
+        """
+        decoded = self._classify(roi_maps, *self.rpn_head.proposals(candidates), geometry)
+        found = _slots(*self.bbox_head.select(*decoded))
+        return self._describe(maps, roi_maps, found[(found.scores >= 0).nonzero().squeeze(1)], geometry)
+
+    def _classify(self, roi_maps: Maps, proposals: Tensor, valid: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
         """Compute what :meth:`Shared2FCBBoxHead.decode` returns for proposals (B, p, 4)."""
         batch, number = valid.shape
         image = torch.arange(batch, device=valid.device).repeat_interleave(number)
         views = len(roi_maps[0]) // batch
         roi_feats = self._pool_views(roi_maps, views, image, proposals.flatten(0, 1), self.bbox_head.roi_size)
         logits, deltas = (_mean_of_views(out, views) for out in self.bbox_head(roi_feats))
-        return self.bbox_head.decode(logits, deltas, proposals, valid, *geometry)
+        return self.bbox_head.decode(logits, deltas, proposals, valid, geometry[:, :2], geometry[:, 2])
 
-    def _describe(self, maps: Maps, roi_maps: Maps, image: Tensor, bboxes: Tensor,
-                  labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute embeddings (n, E) and mask probabilities (n, m, m) of boxes (n, 4) in network pixels."""
+    def _describe(self, maps: Maps, roi_maps: Maps, found: InstanceData, geometry: Tensor) -> InstanceData:
+        """Add ``embeddings`` (n, E) and ``mask_probs`` (n, m, m) to detections."""
         views = len(roi_maps[0]) // len(maps[0])
-        mask_feats = self._pool_views(roi_maps, views, image, bboxes, self.mask_head.roi_size)
-        mask_logits = self.mask_head.of_label(self.mask_head(mask_feats).float(), labels.repeat_interleave(views))
-        return self._embed(maps, image, bboxes), _mean_of_views(mask_logits, views).sigmoid()
+        bboxes = found.bboxes * geometry[found.image, 2:]  # in network pixels
+        mask_feats = self._pool_views(roi_maps, views, found.image, bboxes, self.mask_head.roi_size)
+        mask_logits = self.mask_head.of_label(self.mask_head(mask_feats).float(),
+                                              found.labels.repeat_interleave(views))
+        found.embeddings = self._embed(maps, found.image, bboxes)
+        found.mask_probs = _mean_of_views(mask_logits, views).sigmoid()
+        return found
 
     def train(self, mode: bool = True) -> MaskTrackRCNN:
         self._graphs.clear()  # training may replace tensors that the graphs read
         return super().train(mode)
 
-    def detect_in_maps(self, maps: Maps, candidates: Candidates, roi_maps: Maps,
-                       frames: Sequence[DetDataSample]) -> InstanceData:
-        """Detect the objects of each frame; results stay on the device.
+    def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Convert weights once, instead of at every step under autocast; see :func:`mmdet.models.layers.half_weights`.
 
-        Args:
-            maps: (B, C, h_l, w_l), for embeddings.
-            candidates: see :meth:`run_dense`.
-            roi_maps: (B·V, C, h_l, w_l), for boxes and masks: V views of each frame, whose outputs are averaged.
-            frames: B frames, whose metainfo is used.
-
-        Returns:
-            ``image`` (n,) index of the frame, ascending; ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``,
-            in descending order of score within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
+        For testing under ``torch.autocast`` with the same dtype: same results, less time. Cannot be undone.
         """
-        device = maps[0].device
-        scale_factors = torch.tensor([float(frame.scale_factor) for frame in frames]).to(device, non_blocking=True)
-        # with several views, their number varies
-        graphed = self._graphed(device) and len(roi_maps[0]) == len(maps[0])
-        proposals = self.rpn_head.proposals(candidates)
-        decoded = self._run(graphed, self._classify, roi_maps, *proposals, _img_shapes(frames, device), scale_factors)
-        bboxes, scores, labels = self.bbox_head.select(*decoded)
-        image = torch.arange(len(frames), device=device).repeat_interleave(scores.shape[1])
-        found = InstanceData(image=image, bboxes=bboxes.flatten(0, 1), scores=scores.flatten(), labels=labels.flatten())
-        if not graphed:
-            found = _without_empty_slots(found)
-        network_bboxes = found.bboxes * scale_factors[found.image, None]
-        found.embeddings, found.mask_probs = self._run(graphed, self._describe, maps, roi_maps, found.image,
-                                                       network_bboxes, found.labels)
-        return _without_empty_slots(found) if graphed else found
+        self._graphs.clear()  # they read the former weights
+        halve_weights(self, dtype)
 
     def collect(self, frames: Sequence[DetDataSample], found: InstanceData) -> list[InstanceData]:
-        """Copy the result of :meth:`detect_in_maps` to the host, masks as RLE; return the detections of each frame."""
-        table = torch.column_stack([found.image, found.bboxes, found.scores, found.labels, found.embeddings])
-        table = table.float().cpu()  # the only copy of the clips to the host, besides the masks' run lengths
-        bounds = torch.searchsorted(table[:, 0].contiguous(), torch.arange(len(frames) + 1.0)).tolist()
-        rles = self._rles(frames, found, bounds)
-        return [InstanceData(bboxes=rows[:, 1:5], scores=rows[:, 5], labels=rows[:, 6].long(), embeddings=rows[:, 7:],
-                             masks=rles[first:last])
-                for first, last in pairwise(bounds) for rows in [table[first:last]]]
-
-    def _rles(self, frames: Sequence[DetDataSample], found: InstanceData, bounds: list[int]) -> list[dict]:
-        """Compute the RLE of every detection, in order; rows ``bounds[i]:bounds[i + 1]`` belong to frame i."""
+        """Copy the result of :meth:`_detect` to the host, masks as RLE; return the detections of each frame."""
+        shape = _mask_shape(frames[0])
+        rows = to_rows(found).cpu()  # the only copy of the clips to the host, besides the masks' run lengths
         rles = []
-        start = 0
-        for (height, width), group in groupby(frames, key=lambda frame: tuple(frame.ori_shape)):
-            stop = start + sum(1 for _ in group)
-            rows = slice(bounds[start], bounds[stop])
-            chunk = masks_at_once(height, width)
-            for probs, bboxes in zip(found.mask_probs[rows].split(chunk), found.bboxes[rows].split(chunk)):
-                rles += masks_to_rle(paste_masks(probs, bboxes, height, width, self.convention, self.mask_thr))
-            start = stop
-        return rles
+        at_once = masks_at_once(*shape)
+        for probs, bboxes in zip(found.mask_probs.split(at_once), found.bboxes.split(at_once)):
+            rles += columns_to_rle(self._paste(shape, probs, bboxes))
+        return to_results(rows, rles, len(frames))
+
+    def _paste(self, shape: tuple[int, int], probs: Tensor, bboxes: Tensor) -> Tensor:
+        return paste_masks(probs, bboxes, *shape, self.convention, self.mask_thr)
 
     def _embed(self, maps: Maps, image: Tensor, bboxes: Tensor) -> Tensor:
         return self.track_head(self.roi_extractor(maps, image, bboxes, self.track_head.roi_size))
@@ -239,11 +291,20 @@ def _mean_of_views(outputs: Tensor, views: int) -> Tensor:
     return outputs.unflatten(0, (-1, views)).mean(1)
 
 
-def _without_empty_slots(found: InstanceData) -> InstanceData:
-    return found[(found.scores >= 0).nonzero().squeeze(1)]
+def _slots(bboxes: Tensor, scores: Tensor, labels: Tensor) -> InstanceData:
+    """Combine what :meth:`Shared2FCBBoxHead.select` returns for B frames of d slots: ``image`` and fields of B·d."""
+    image = torch.arange(len(scores), device=scores.device).repeat_interleave(scores.shape[1])
+    return InstanceData(image=image, bboxes=bboxes.flatten(0, 1), scores=scores.flatten(), labels=labels.flatten())
 
 
-def _img_shapes(frames: Sequence[DetDataSample], device: torch.device) -> Tensor:
-    # non_blocking: the host does not wait for the device
-    shapes = torch.tensor([frame.img_shape[:2] for frame in frames], dtype=torch.float32)
-    return shapes.to(device, non_blocking=True)
+def _mask_shape(frame: DetDataSample) -> tuple[int, int]:
+    return tuple(frame.ori_shape[:2])
+
+
+def _geometry(frames: Sequence[DetDataSample], device: torch.device) -> Tensor:
+    """Return (B, 3) float32: height and width without padding, in network pixels, and network pixels per original."""
+    rows = [(float(height), float(width), float(frame.scale_factor))
+            for frame in frames for height, width in [frame.img_shape[:2]]]
+    if len(set(rows)) == 1:  # of one video: no copy for each frame
+        return device_constant(rows[0], device).expand(len(rows), -1)
+    return torch.tensor(rows).to(device, non_blocking=True)

@@ -1,13 +1,11 @@
 """Base class of the one-stage detectors: backbone → neck → dense head."""
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdet.models.detectors.base import BaseDetector
-from mmdet.models.layers.feature_align import DeformConv3x3
+from mmdet.models.layers.half_weights import halve_weights
 from mmdet.models.necks import build_neck, check_normalization
 from mmdet.registry import MODELS
 
@@ -35,19 +33,9 @@ class SingleStageDetector(BaseDetector):
     def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
         """Cast the weights of convolutions and linear layers once, instead of at every step under autocast.
 
-        For testing under ``torch.autocast`` with the same dtype: same results, less time. Cannot be undone. Modules
-        that compute in float32 under autocast, too (``keep_float32``), are not cast.
+        For testing under ``torch.autocast`` with the same dtype: same results, less time. Cannot be undone.
         """
-        def halve(module: nn.Module) -> None:
-            if getattr(module, 'keep_float32', False):
-                return
-            if isinstance(module, nn.Conv2d | nn.Linear | DeformConv3x3):
-                layout: Any = torch.channels_last if module.weight.ndim == 4 else torch.preserve_format
-                module.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
-            for child in module.children():
-                halve(child)
-
-        halve(self)
+        halve_weights(self, dtype)
 
     def _forward(self, inputs: Tensor) -> object:
         return self.bbox_head(self.extract_feat(inputs.flatten(0, 1)))

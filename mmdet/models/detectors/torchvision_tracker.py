@@ -37,7 +37,7 @@ from mmdet.models.roi_heads.mask_paste import paste_masks
 from mmdet.models.task_modules.box_convention import BoxConvention
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.structures.device_rle import masks_at_once, masks_to_rle
+from mmdet.structures.device_rle import columns_to_rle, masks_at_once
 
 _MASK_PADDING = 1  # torchvision pads region masks by one cell before it pastes them
 _STAGES = (('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',), ('layer4',))  # modules of the ResNet, in order
@@ -183,7 +183,7 @@ class TorchvisionTracker(BaseDetector):
         rles: list[dict] = []
         chunk = masks_at_once(*ori_shape)
         for probs, places in zip(masks[:, 0].split(chunk), expand_boxes(boxes, scale).split(chunk)):
-            rles += masks_to_rle(paste_masks(probs, places, *ori_shape, self._pasting, self.mask_thr))
+            rles += columns_to_rle(paste_masks(probs, places, *ori_shape, self._pasting, self.mask_thr))
         scores = result['scores'].float()[named]
         return InstanceData(bboxes=boxes.cpu(), scores=scores.cpu(), labels=labels[named].cpu(),
                             embeddings=embeddings[named].cpu(), masks=rles)

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from mmdet.checkpoint import ClassRows
 from mmdet.models.task_modules.box_convention import BoxConvention, DeltaCoder
+from mmdet.models.task_modules.parallel_nms import parallel_nms
 from mmdet.registry import MODELS
+
+_CANDIDATES = 512  # for the NMS with fixed shapes, per image; a trained detector has fewer scores above the threshold
 
 
 @MODELS.register_module()
@@ -105,5 +108,31 @@ class Shared2FCBBoxHead(BaseModule):
                                    image * self.num_classes + place % self.num_classes, self.nms_thr)
         survivors = torch.full_like(scores, -1.0)
         survivors[image[keep], place[keep]] = candidate_scores[keep]
+        return self._best(bboxes, survivors)
+
+    def fixed_select(self, bboxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Compute :meth:`select` without synchronising with the GPU, from the highest-scoring candidates only.
+
+        Since a box is only suppressed by boxes of higher score, further candidates have no influence if there are none,
+        or if ``max_per_img`` candidates with a higher score than theirs are kept.
+
+        Returns:
+            ``(bboxes, scores, labels, exact)``; ``exact`` () bool: if False, the others are not valid.
+        """
+        top, index = scores.topk(min(_CANDIDATES, scores.shape[1]))  # (B, M)
+        boxes = self.convention.continuous(bboxes.gather(1, index[..., None].expand(-1, -1, 4)))
+        labels = index % self.num_classes
+        first, second = top[:, :, None], top[:, None]
+        precedes = (first > second) | ((first == second) & (index[:, :, None] < index[:, None]))
+        precedes &= (labels[:, :, None] == labels[:, None]) & (first >= 0)
+        kept, exact = parallel_nms(boxes, precedes, self.nms_thr)
+        survivors = torch.full_like(scores, -1.0).scatter(1, index, torch.where(kept, top, -1.0))
+        found = self._best(bboxes, survivors)
+        if top.shape[1] < scores.shape[1]:
+            exact = exact & ((top[:, -1] < 0) | (found[1][:, -1] > top[:, -1])).all()
+        return *found, exact
+
+    def _best(self, bboxes: Tensor, survivors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what :meth:`select` returns for scores ``survivors`` (B, p·K), −1 for dropped boxes."""
         best, index = survivors.topk(min(self.max_per_img, survivors.shape[1]))
         return bboxes.gather(1, index[..., None].expand(-1, -1, 4)), best, index % self.num_classes

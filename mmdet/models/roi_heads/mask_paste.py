@@ -42,18 +42,19 @@ def paste_masks(masks: Tensor, bboxes: Tensor, height: int, width: int, conventi
         threshold: pixels are set where the probability is greater.
 
     Returns:
-        (n, height, width) bool.
+        (n, width, height) bool, transposed, so that their memory has the order of the runs of an RLE.
     """
     if convention.legacy:
         bboxes = bboxes.trunc()
     x1, y1, x2, y2 = convention.continuous(bboxes).unbind(dim=1)
     least = 1.0 if convention.legacy else 1e-6
     low, high, weight, inside_y = _taps(y1, (y2 - y1).clamp(min=least), height, masks.shape[1])
-    columns = (-1, -1, masks.shape[2])
-    rows = torch.lerp(masks.gather(1, low[..., None].expand(columns)), masks.gather(1, high[..., None].expand(columns)),
-                      weight[..., None])
-    low, high, weight, inside_x = _taps(x1, (x2 - x1).clamp(min=least), width, masks.shape[2])
-    lines = (-1, height, -1)
-    values = torch.lerp(rows.gather(2, low[:, None].expand(lines)), rows.gather(2, high[:, None].expand(lines)),
-                        weight[:, None].expand(lines))
-    return (values > threshold) & inside_y[:, :, None] & inside_x[:, None, :]
+    masks = masks.transpose(1, 2)  # (n, x, y)
+    lines = (-1, masks.shape[1], -1)
+    rows = torch.lerp(masks.gather(2, low[:, None].expand(lines)), masks.gather(2, high[:, None].expand(lines)),
+                      weight[:, None])
+    low, high, weight, inside_x = _taps(x1, (x2 - x1).clamp(min=least), width, masks.shape[1])
+    columns = (-1, -1, height)
+    values = torch.lerp(rows.gather(1, low[..., None].expand(columns)), rows.gather(1, high[..., None].expand(columns)),
+                        weight[..., None])
+    return (values > threshold) & inside_x[:, :, None] & inside_y[:, None, :]
