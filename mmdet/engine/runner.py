@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -30,6 +31,7 @@ from mmdet.engine.schedule import (
     hyperparameters,
     schedule_changes,
 )
+from mmdet.engine.test_loop import InterruptibleTestLoop
 from mmdet.engine.workers import WorkerStart, check_number_of_workers, stop_workers
 from mmdet.errors import UserError, shortened
 
@@ -52,6 +54,14 @@ class VideoRunner(Runner):
 
     _frozen_modules: Sequence[nn.Module] = ()
     _changes: Sequence[str] = ()  # differences between the schedules of checkpoint and config
+    _reading: Future[dict] | None = None  # the checkpoint of a test, which is read while the model is built
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self._stop_workers()
+            raise
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger, name its file on the console, and print nothing else that only the file should contain."""
@@ -59,6 +69,22 @@ class VideoRunner(Runner):
         shorten_console(logger)
         logger.info(f'Settings and log: {logger.log_file}')
         return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model. When a checkpoint is tested, start what can be done meanwhile.
+
+        The workers of the data loader load the first batches; they are started first, since a fork takes longer with a
+        model and a GPU in use. Then a thread reads the checkpoint.
+        """
+        if self._train_loop is None and self._test_loop is not None and self._load_from:
+            with torch.random.fork_rng(devices=[]):  # the initial weights do not depend on the loader
+                self._test_loop = loop = self.build_test_loop(self._test_loop)
+                if isinstance(loop, InterruptibleTestLoop):
+                    loop.start_loading()
+            reader = ThreadPoolExecutor(1, 'checkpoint')
+            self._reading = reader.submit(read_checkpoint, self._load_from, 'cpu')
+            reader.shutdown(wait=False)
+        return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device; with several processes wrap it in DistributedDataParallel, on CPUs as well.
@@ -108,7 +134,10 @@ class VideoRunner(Runner):
             self._stop_workers()
 
     def _stop_workers(self) -> None:
-        for loop in (self._train_loop, self._val_loop, self._test_loop):
+        for name in ('_train_loop', '_val_loop', '_test_loop'):
+            loop = getattr(self, name, None)
+            if isinstance(loop, InterruptibleTestLoop):
+                loop.stop_loading()
             stop_workers(getattr(loop, 'dataloader', None))
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
@@ -148,7 +177,8 @@ class VideoRunner(Runner):
                 :func:`mmdet.checkpoint.load_initial_weights`. When resuming, also for a file that is not a checkpoint
                 of a training; when testing, also for one that was trained on other classes than those of the test set.
         """
-        checkpoint = read_checkpoint(filename, map_location)
+        reading, self._reading = self._reading, None
+        checkpoint = reading.result() if reading is not None else read_checkpoint(filename, map_location)
         if self._resume:
             self._check_resumable(filename, checkpoint)
             if isinstance(self.param_schedulers, list):

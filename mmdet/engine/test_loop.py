@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.engine.stop_signal import StopSignal
 from mmdet.engine.test_steps import run_test_steps
+from mmdet.engine.workers import stop_pass
 from mmdet.registry import LOOPS
 
 _DTYPES = {None: None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -37,6 +38,16 @@ class InterruptibleTestLoop(TestLoop):
                  amp_dtype: str | None = None, overlap: bool | None = None) -> None:
         super().__init__(runner, dataloader, evaluator)
         self.amp_dtype, self.overlap = _DTYPES[amp_dtype], overlap
+        self._loaded: Iterator[dict] | None = None
+
+    def start_loading(self) -> None:
+        """Start the workers of the loader, which load the first batches before :meth:`run` is called."""
+        self._loaded = iter(self.dataloader)
+
+    def stop_loading(self) -> None:
+        """Stop the workers that :meth:`start_loading` has started, unless :meth:`run` was called."""
+        stop_pass(self._loaded)
+        self._loaded = None
 
     def run(self) -> dict:
         """Return the metrics; raise SystemExit (75 after SIGTERM, 130 after Ctrl-C) if the pass was interrupted."""
@@ -62,7 +73,8 @@ class InterruptibleTestLoop(TestLoop):
 
     def _batches(self, stop: StopSignal) -> Iterator[dict]:
         """Yield the batches until a signal is received; those that were yielded are processed to the end."""
-        for index, batch in enumerate(self.dataloader):
+        loaded, self._loaded = iter(self.dataloader) if self._loaded is None else self._loaded, None
+        for index, batch in enumerate(loaded):
             self.runner.call_hook('before_test_iter', batch_idx=index, data_batch=batch)
             yield batch
             if stop.received:

@@ -1,4 +1,8 @@
-"""Testing: every clip once, in the precision asked for; a stop keeps what is done; overlapping changes no result."""
+"""Testing: every clip once, in the precision asked for; a stop keeps what is done; overlapping changes no result.
+
+Also the start of a test: the loader's workers and the reading of the checkpoint beside the building of the model.
+"""
+import multiprocessing
 import os
 import signal
 import sys
@@ -71,6 +75,19 @@ class HalvesTypist(Typist):
             os.kill(os.getpid(), self.number)
 
 
+@MODELS.register_module()
+class Witness(Typist):
+    """Counts the processes that run while it is built, and may fail then."""
+
+    workers = 0
+
+    def __init__(self, fails=False, **kwargs):
+        super().__init__(**kwargs)
+        Witness.workers = len(multiprocessing.active_children())
+        if fails:
+            raise UserError('cannot be built')
+
+
 @METRICS.register_module()
 class Clerk(BaseMetric):
     default_prefix = ''
@@ -88,13 +105,14 @@ class Clerk(BaseMetric):
         Clerk.partial = [index for index, _ in self.results]
 
 
-def run(tmp_path, amp_dtype=None, overlap=None, **model):
+def run(tmp_path, amp_dtype=None, overlap=None, load_from=None, loader=(), **model):
     return VideoRunner.from_cfg(Config({
         'model': {'type': 'Typist'} | model, 'work_dir': str(tmp_path), 'default_scope': 'mmdet', 'log_level': 'ERROR',
+        'randomness': {'seed': 0},
         'test_dataloader': {'batch_size': 1, 'num_workers': 0, 'dataset': {'type': 'Clips'},
-                            'sampler': {'type': 'DefaultSampler', 'shuffle': False}},
+                            'sampler': {'type': 'DefaultSampler', 'shuffle': False}} | dict(loader),
         'test_cfg': {'type': 'InterruptibleTestLoop', 'amp_dtype': amp_dtype, 'overlap': overlap},
-        'test_evaluator': {'type': 'Clerk'},
+        'load_from': load_from, 'test_evaluator': {'type': 'Clerk'},
         'default_hooks': {'progress': {'type': 'ProgressHook'}}, 'experiment_name': str(tmp_path).replace('/', '_')}))
 
 
@@ -165,3 +183,39 @@ def test_result_files_are_equal_to_the_byte(toy_config, tmp_path):
         runner.test()
         files.append([(folder / name).read_bytes() for name in ('x.pkl', 'x.pkl.json')])
     assert files[0] == files[1] and b'"counts"' in files[0][1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The start of a test
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.save(dict(state_dict=Typist().state_dict()), tmp_path / 'typist.pth')
+    return str(tmp_path / 'typist.pth')
+
+
+@pytest.mark.parametrize('workers', [dict(num_workers=2), dict(num_workers=1, persistent_workers=True)])
+def test_clips_are_loaded_while_the_model_is_built(tmp_path, checkpoint, workers):
+    runner = run(tmp_path, load_from=checkpoint, loader=workers, type='Witness')
+    assert Witness.workers == workers['num_workers']
+    assert runner.test()['clips'] == [0, 1, 2, 3, 4, 5]
+    assert runner.model.state_dict()['linear.weight'].equal(torch.load(checkpoint)['state_dict']['linear.weight'])
+    assert not multiprocessing.active_children()
+
+
+def test_initial_weights_do_not_depend_on_the_loader(tmp_path, checkpoint):
+    alone = run(tmp_path / 'alone').model.linear.weight
+    assert run(tmp_path / 'beside', load_from=checkpoint).model.linear.weight.equal(alone)
+
+
+@pytest.mark.parametrize('workers', [dict(num_workers=2), dict(num_workers=1, persistent_workers=True)])
+def test_a_failing_start_leaves_no_workers(tmp_path, checkpoint, workers):
+    with pytest.raises(UserError, match='cannot be built'):
+        run(tmp_path / 'model', load_from=checkpoint, loader=workers, type='Witness', fails=True)
+    assert Witness.workers and not multiprocessing.active_children()
+    (tmp_path / 'damaged.pth').write_bytes(b'damaged')
+    runner = run(tmp_path, load_from=str(tmp_path / 'damaged.pth'), loader=workers)
+    with pytest.raises(UserError, match=r'damaged\.pth: refused'):
+        runner.test()
+    assert not multiprocessing.active_children()
