@@ -54,7 +54,6 @@ def paste_masks(masks: Tensor, bboxes: Tensor, height: int, width: int, conventi
     rows = torch.lerp(masks.gather(2, low[:, None].expand(lines)), masks.gather(2, high[:, None].expand(lines)),
                       weight[:, None])
     low, high, weight, inside_x = _taps(x1, (x2 - x1).clamp(min=least), width, masks.shape[1])
-    columns = (-1, -1, height)
-    values = torch.lerp(rows.gather(1, low[..., None].expand(columns)), rows.gather(1, high[..., None].expand(columns)),
-                        weight[..., None])
+    mask = torch.arange(len(masks), device=masks.device)[:, None]
+    values = torch.lerp(rows[mask, low], rows[mask, high], weight[..., None])
     return (values > threshold) & inside_x[:, :, None] & inside_y[:, None, :]
