@@ -54,6 +54,7 @@ class VideoRunner(Runner):
 
     _frozen_modules: Sequence[nn.Module] = ()
     _changes: Sequence[str] = ()  # differences between the schedules of checkpoint and config
+    _test_loop: Any
     _reading: Future[dict] | None = None  # the checkpoint of a test, which is read while the model is built
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

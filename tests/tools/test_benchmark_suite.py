@@ -210,6 +210,8 @@ def test_test_video_is_measured_from_outside(measured):
     first, steady, whole = (rows[f'test_video.py, {what}'] for what in (
         'start to first result', 'a frame, steady', 'whole run'))
     assert 1000 < first['median_ms'] < whole['median_ms']  # a process takes a second to import PyTorch
+    parts = [row['median_ms'] for what, row in rows.items() if what.startswith('test_video.py, start: ')]
+    assert len(parts) == 3 and 1000 < parts[0] and sum(parts) == pytest.approx(first['median_ms'], rel=0.01)
     assert whole['per_second'] == pytest.approx(1000 * whole['frames'] / whole['median_ms'])
     assert steady['per_second'] > whole['per_second'] and steady['frames'] == 18
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,17 +23,23 @@ from tools.analysis_tools.measures.random_weights import build_model
 from tools.analysis_tools.measures.speed import LEAST_REPEATS, Bench
 
 ROOT = Path(__file__).resolve().parents[3]
-_RESULT = re.compile(r'test: .*\| *[1-9]\d*/\d+ ')  # the progress bar after the first result
+# the parts of the start, and what the process prints at their ends; the last is the progress bar after a result
+_START = {'imports and config': re.compile('Settings and log: '),
+          'workers, model and checkpoint': re.compile(r'Loaded .*\.pth'),
+          'first clip': re.compile(r'test: .*\| *[1-9]\d*/\d+ ')}
 
 
 class ProcessTimes(NamedTuple):
-    """Seconds from the start of a process to its first result and to its end, and frames per second in between.
+    """Times of a process.
 
-    ``steady`` is the rate of the second half of the clips, without the start and the writing of the files; None if
-    there are too few clips.
+    Attributes:
+        start: seconds of each part of the start, up to the first result; their sum is the time to the first result.
+        whole: seconds from the start of the process to its end.
+        steady: frames per second in the second half of the clips, without the start and the writing of the files; None
+            if there are too few clips.
     """
 
-    first: float
+    start: dict[str, float]
     whole: float
     steady: float | None
 
@@ -56,20 +63,22 @@ def run_test(arguments: Sequence[str], work_dir: Path, gpu: bool) -> ProcessTime
     Raises:
         UserError: with the last line that it printed, if it fails.
     """
-    start, first, printed = time.perf_counter(), 0.0, ''
+    start, printed, reached = time.perf_counter(), '', [0.0]
     command = [sys.executable, str(ROOT / 'test_video.py'), *arguments, '--work_dir', str(work_dir)]
     env = os.environ if gpu else os.environ | {'CUDA_VISIBLE_DEVICES': ''}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, env=env) as process:
-        assert process.stderr is not None
-        while chunk := process.stderr.read1(4096):
+    ends = list(_START.values())
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, env=env) as process:
+        assert process.stdout is not None
+        while chunk := process.stdout.read1(4096):
             printed = printed[-4096:] + chunk.decode(errors='replace')
-            if not first and _RESULT.search(printed):
-                first = time.perf_counter() - start
+            while len(reached) <= len(ends) and ends[len(reached) - 1].search(printed):
+                reached.append(time.perf_counter() - start)
     whole = time.perf_counter() - start
-    if process.returncode or not first:
+    if process.returncode or len(reached) <= len(ends):
         raise UserError(f'test_video.py ended with {process.returncode}: {printed.strip().splitlines()[-1:]}')
     record = json.loads(max(work_dir.glob('*/*.json')).read_text())
-    return ProcessTimes(first, whole, record.get('frames_per_second'))
+    parts = dict(zip(_START, (after - before for before, after in pairwise(reached)), strict=True))
+    return ProcessTimes(parts, whole, record.get('frames_per_second'))
 
 
 def bench_test_process(bench: Bench, cfg: Config, config: Path, folder: Path, times: int, workers: int,
@@ -100,7 +109,9 @@ def bench_test_process(bench: Bench, cfg: Config, config: Path, folder: Path, ti
              for number in range(min(bench.repeats, LEAST_REPEATS))]
     columns = dict(frames=frames, workers=workers, clip=cfg.test_dataloader.dataset.clip_len, precision=precision,
                    original='x'.join(map(str, bench.original)))
-    bench.add([1000 * run.first for run in found], 'test_video.py, start to first result', **columns)
+    bench.add([1000 * sum(run.start.values()) for run in found], 'test_video.py, start to first result', **columns)
+    for part in _START:
+        bench.add([1000 * run.start[part] for run in found], f'test_video.py, start: {part}', **columns)
     if steady := [1000 / run.steady for run in found if run.steady]:
         bench.add(steady, 'test_video.py, a frame, steady', **columns)
     bench.add([1000 * run.whole for run in found], 'test_video.py, whole run', frames, **columns)
