@@ -1,6 +1,7 @@
 """mmengine's Runner with safe and strict loading of weights. Built by ``mmdet.apis.train`` and ``mmdet.apis.test``."""
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, trained_classes
+from mmdet.engine.config_text import formatted_once
 from mmdet.engine.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
@@ -47,6 +49,20 @@ def faults_of(part: str) -> Iterator[None]:
         raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
 
 
+@contextmanager
+def _frozen_objects() -> Iterator[None]:
+    """Exclude all present objects from garbage collections within the context, and for ever in processes forked there.
+
+    mmengine collects garbage for each data set; and a collection in a worker would copy the memory that it shares with
+    this process.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 class VideoRunner(Runner):
     """mmengine's Runner, except that checkpoints cannot execute code, unsuitable weights are an error, and resuming
     is exact.
@@ -59,7 +75,8 @@ class VideoRunner(Runner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
-            super().__init__(*args, **kwargs)
+            with formatted_once():
+                super().__init__(*args, **kwargs)
         except BaseException:
             self._stop_workers()
             raise
@@ -78,7 +95,7 @@ class VideoRunner(Runner):
         model and a GPU in use. Then a thread reads the checkpoint.
         """
         if self._train_loop is None and self._test_loop is not None and self._load_from:
-            with torch.random.fork_rng(devices=[]):  # the initial weights do not depend on the loader
+            with torch.random.fork_rng(devices=[]), _frozen_objects():  # initial weights do not depend on the loader
                 self._test_loop = loop = self.build_test_loop(self._test_loop)
                 if isinstance(loop, InterruptibleTestLoop):
                     loop.start_loading()
