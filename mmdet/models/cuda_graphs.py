@@ -121,14 +121,16 @@ class InferenceGraphs:
         key = (function.__qualname__, structure, _autocast_state(),
                *((tensor.shape, tensor.dtype) for tensor in tensors))
         if key not in self._graphs:
-            # the first call with a key runs without a graph: a capture does not pay for a size that occurs once
+            # the first call with a key, also after its graph was freed, runs without one: a capture does not pay for a
+            # size that occurs once
             if key not in self._seen:
                 self._seen.add(key)
                 return function(*args)
             with torch.cuda.device(tensors[0].device):
                 self._graphs[key] = self._capture(function, structure, tensors)
             if len(self._graphs) > self.max_graphs:
-                self._graphs.popitem(last=False)
+                freed, _ = self._graphs.popitem(last=False)
+                self._seen.discard(freed)
         self._graphs.move_to_end(key)
         graph = self._graphs[key]
         torch._foreach_copy_(graph.inputs, tensors, non_blocking=True)

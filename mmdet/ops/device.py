@@ -1,7 +1,7 @@
 """Helpers for code on a GPU: the current device, constants on a device, copies beside later work, CUDA graphs."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
@@ -33,6 +33,16 @@ def device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
 def _device_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def device_rows(rows: Sequence[tuple[float, ...]], device: torch.device) -> Tensor:
+    """Return rows of equal length as a float32 tensor; never modify it. Equal rows are copied to the device only once.
+
+    For sizes of the frames of a clip, which are the same for all frames of a video.
+    """
+    if len(set(rows)) == 1:
+        return device_constant(rows[0], device).expand(len(rows), -1)
+    return torch.tensor(rows, dtype=torch.float32).to(device, non_blocking=True)
 
 
 class Launched:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
@@ -81,3 +82,14 @@ def clip(frames: Sequence[DetDataSample]) -> TrackDataSample:
 def noise(*shape: int, seed: int = 0) -> Tensor:
     """Normalised images (*shape, 3, H, W) of :data:`SIZE`."""
     return torch.randn(*shape, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def same_results(first: Sequence[DetDataSample], second: Sequence[DetDataSample]) -> None:
+    """Asserts that the results of frames are equal up to rounding."""
+    for one, two in zip(first, second, strict=True):
+        one, two = one.pred_track_instances, two.pred_track_instances
+        assert torch.equal(one.instances_id, two.instances_id) and torch.equal(one.labels, two.labels)
+        torch.testing.assert_close(one.bboxes, two.bboxes, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(one.scores, two.scores, rtol=1e-4, atol=1e-5)
+        if len(one):
+            assert (coco_mask.decode(one.masks) != coco_mask.decode(two.masks)).mean() < 1e-3

@@ -141,7 +141,7 @@ def test_only_the_graphs_used_last_are_kept(device):
         calls.append(len(x))
         return x + 1
 
-    for rows in (1, 1, 2, 2, 1, 3, 3, 1, 2):
+    for rows in (1, 1, 2, 2, 1, 3, 3, 1, 2, 2):
         assert graphs.run(increase, torch.zeros(rows, device=device)).tolist() == [1.0] * rows
-    # each size: once as it is, then warm-up and capture; size 2, unused for longest, was dropped and captured again
-    assert calls == [1, 1, 1, 2, 2, 2, 3, 3, 3, 2, 2]
+    # each size: once as it is, then warm-up and capture; size 2, unused for longest, was dropped and begins anew
+    assert calls == [1, 1, 1, 2, 2, 2, 3, 3, 3, 2, 2, 2]

@@ -6,7 +6,16 @@ import torch
 from pycocotools import mask as coco_mask
 from recorded_graph import use_recorded_graphs
 
-from tests.helpers.two_stage import SIZE, annotated_frame, build_detecting, build_two_stage, clip, noise, plain_frames
+from tests.helpers.two_stage import (
+    SIZE,
+    annotated_frame,
+    build_detecting,
+    build_two_stage,
+    clip,
+    noise,
+    plain_frames,
+    same_results,
+)
 
 LARGE, SMALL = (4, 4, 60, 50), (62, 8, 90, 40)
 
@@ -112,16 +121,6 @@ def test_frames_without_detection(calibrated):
     predicted, = model(noise(1, 2), [clip(plain_frames(range(2)))], mode='predict')
     for frame in predicted:
         assert len(frame.pred_track_instances.bboxes) == 0 and frame.pred_track_instances.masks == []
-
-
-def same_results(first, second):
-    for one, two in zip(first, second, strict=True):
-        one, two = one.pred_track_instances, two.pred_track_instances
-        assert torch.equal(one.instances_id, two.instances_id) and torch.equal(one.labels, two.labels)
-        torch.testing.assert_close(one.bboxes, two.bboxes, rtol=1e-4, atol=1e-2)
-        torch.testing.assert_close(one.scores, two.scores, rtol=1e-4, atol=1e-5)
-        if len(one):
-            assert (coco_mask.decode(one.masks) != coco_mask.decode(two.masks)).mean() < 1e-3
 
 
 def test_results_do_not_depend_on_clip_length():

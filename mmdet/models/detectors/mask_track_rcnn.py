@@ -24,7 +24,7 @@ from mmdet.models.roi_heads.region_results import FixedDetections, to_results, t
 from mmdet.models.roi_heads.roi_extractor import RoIExtractor
 from mmdet.models.roi_heads.roi_targets import match_targets, roi_targets
 from mmdet.models.task_modules.box_convention import BoxConvention
-from mmdet.ops.device import Launched, device_constant
+from mmdet.ops.device import Launched, device_rows
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.device_rle import columns_to_rle, masks_at_once
@@ -214,8 +214,8 @@ class MaskTrackRCNN(BaseDetector):
 
     def _detect_fixed_in_maps(self, maps: Maps, candidates: Candidates, roi_maps: Maps, geometry: Tensor,
                               shape: tuple[int, int]) -> FixedDetections:
-        *proposals, exact = self.rpn_head.fixed_proposals(candidates, self.rpn_head.level_sizes(maps))
-        decoded = self._classify(roi_maps, *proposals, geometry)
+        proposals, valid, exact = self.rpn_head.fixed_proposals(candidates, self.rpn_head.level_sizes(maps))
+        decoded = self._classify(roi_maps, proposals, valid, geometry)
         bboxes, scores, labels, all_found = self.bbox_head.fixed_select(*decoded)
         found = self._describe(maps, roi_maps, _slots(bboxes, scores, labels), geometry)
         return FixedDetections.of(found, exact & all_found, *shape, partial(self._paste, shape))
@@ -227,7 +227,8 @@ class MaskTrackRCNN(BaseDetector):
             ``image`` (n,) index of the frame, ascending; ``bboxes`` (n, 4) in original pixels, ``scores``, ``labels``,
             in descending order of score within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
         """
-        decoded = self._classify(roi_maps, *self.rpn_head.proposals(candidates), geometry)
+        proposals, valid = self.rpn_head.proposals(candidates)
+        decoded = self._classify(roi_maps, proposals, valid, geometry)
         found = _slots(*self.bbox_head.select(*decoded))
         return self._describe(maps, roi_maps, found[(found.scores >= 0).nonzero().squeeze(1)], geometry)
 
@@ -303,8 +304,5 @@ def _mask_shape(frame: DetDataSample) -> tuple[int, int]:
 
 def _geometry(frames: Sequence[DetDataSample], device: torch.device) -> Tensor:
     """Return (B, 3) float32: height and width without padding, in network pixels, and network pixels per original."""
-    rows = [(float(height), float(width), float(frame.scale_factor))
-            for frame in frames for height, width in [frame.img_shape[:2]]]
-    if len(set(rows)) == 1:  # of one video: no copy for each frame
-        return device_constant(rows[0], device).expand(len(rows), -1)
-    return torch.tensor(rows).to(device, non_blocking=True)
+    return device_rows([(float(height), float(width), float(frame.scale_factor))
+                        for frame in frames for height, width in [frame.img_shape[:2]]], device)

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import UserError
-from mmdet.models.cuda_graphs import InferenceGraphs, TrainingGraphs, uses_training_graphs
+from mmdet.models.cuda_graphs import TrainingGraphs, uses_training_graphs
 from mmdet.models.dense_heads.base_dense_head import DeviceDetections, FrameGeometry
 from mmdet.models.detectors.single_stage import SingleStageDetector
 from mmdet.models.task_modules.padded_targets import PaddedTargets
@@ -32,7 +32,7 @@ class SipMaskMem(SingleStageDetector):
     Args:
         backbone, neck, bbox_head, tracker: configs. The head is a ``BaseDenseHead``; the tracker has ``new_state()``
             and ``track(instances, state)``.
-        cuda_graphs: on a GPU, replay the detection in frames as a CUDA graph, one per shape.
+        cuda_graphs: see :class:`SingleStageDetector`.
         graph_training: on a GPU, replay the fixed-shape parts of a training step as CUDA graphs. Faster where steps are
             limited by kernel launches, if few sizes of batches occur (``pad_buckets`` of the data preprocessor). Cannot
             be combined with ``with_cp``. ``'auto'``: unless a module has ``with_cp`` or updates statistics of a batch
@@ -44,9 +44,7 @@ class SipMaskMem(SingleStageDetector):
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, cuda_graphs: bool = True,
                  graph_training: bool | str = False, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
-        super().__init__(backbone, neck, bbox_head, tracker, data_preprocessor, init_cfg)
-        self.cuda_graphs = cuda_graphs
-        self._graphs = InferenceGraphs()
+        super().__init__(backbone, neck, bbox_head, tracker, data_preprocessor, init_cfg, cuda_graphs)
         self.graph_training = graph_training
         self._training_graphs = TrainingGraphs()
         if graph_training not in (True, False, 'auto'):
@@ -70,15 +68,6 @@ class SipMaskMem(SingleStageDetector):
         if graph_head:
             return graphs.run(self.bbox_head.loss, feats, keys, references)
         return self.bbox_head.loss(feats, keys, references)
-
-    def train(self, mode: bool = True) -> SipMaskMem:
-        self._graphs.clear()  # training may replace tensors that the graphs read
-        return super().train(mode)
-
-    def halve_weights(self, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Cast weights once; see the base class."""
-        self._graphs.clear()  # they read the former weights
-        super().halve_weights(dtype)
 
     def _detect(self, images: Tensor, geometry: FrameGeometry, state: Tensor | None = None) -> DeviceDetections:
         return self.bbox_head.predict(self.extract_feat(images), [geometry] * len(images), state)
