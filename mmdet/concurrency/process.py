@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -97,10 +98,10 @@ class BackgroundProcess:
     def _send(self, items: Sequence[tuple]) -> None:
         while self._room < len(items):
             freed = len(os.read(self._freed.fileno(), self._ahead))
+            self._room += freed  # before an error is raised, after which items may still be added
             self._raise_error()
             if not freed:
                 self._take_reply()  # the process was ended, which this reports
-            self._room += freed
         message = []
         for image, *others in items:
             slot = self._count % self._ahead
@@ -216,6 +217,7 @@ def _serve(start: Callable[[], object] | None, work: Callable[..., object], fini
     gc.freeze()  # objects of the main process, such as tensors on a GPU, must not be collected here
     for end in theirs:
         end.close()
+    _close_sockets()
 
     def tell(kind: str, reply: Any) -> None:
         with suppress(BrokenPipeError):  # the main process has exited, but the work must be finished
@@ -251,6 +253,19 @@ def _serve(start: Callable[[], object] | None, work: Callable[..., object], fini
     except Exception as error:
         tell_error(error)
     tell('result', result)
+
+
+def _close_sockets() -> None:
+    """Close the sockets of the main process, except standard streams: its connections then end when it closes them.
+
+    The numbers of the sockets remain in use, since objects that were forked may still refer to them.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number in map(int, os.listdir('/proc/self/fd')):
+        with suppress(OSError):  # the folder itself was open
+            if number > 2 and stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)
 
 
 def _next(items: Connection) -> list[tuple] | None:

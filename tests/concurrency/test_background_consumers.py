@@ -2,6 +2,7 @@
 import os
 import pickle
 import signal
+import socket
 import struct
 import time
 
@@ -106,6 +107,18 @@ def test_an_error_is_raised_once_and_the_rest_dropped(kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
+def test_items_can_be_added_after_an_error_of_one_that_was_waited_for(kind):
+    work = Work(fail_at=0, seconds=0.05)
+    consumer = kind(work.work, work.finish, ahead=1)
+    with pytest.raises(UserError, match=r'^item 0 is bad$'):
+        for number in range(1000):
+            consumer.put(image(0), number)
+    for number in range(3):
+        consumer.put(image(0), number)
+    assert consumer.close()[1] == []
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_closing_raises_what_was_not_raised_yet(kind):
     work = Work(fail_at=0, fail_finishing=True)
     consumer = kind(work.work, work.finish)
@@ -125,6 +138,19 @@ def test_images_larger_than_a_slot_and_of_other_types():
     for number, one in enumerate(images):
         consumer.put(one, number)
     assert [found for found, _ in consumer.close()[1]] == [(one.shape, one.sum().item()) for one in images]
+
+
+@pytest.mark.skipif(not BackgroundProcess.available(), reason='needs processes that fork')
+def test_a_connection_ends_when_the_main_process_closes_it():
+    ours, theirs = socket.socketpair()
+    work = Work()
+    consumer = BackgroundProcess(work.work, work.finish)
+    ours.close()
+    theirs.settimeout(20)
+    assert theirs.recv(1) == b''
+    consumer.put(image(1), 'still running')
+    assert len(consumer.close()[1]) == 1
+    theirs.close()
 
 
 def test_an_error_that_cannot_be_pickled():
