@@ -36,6 +36,7 @@ from mmdet.engine.schedule import (
 from mmdet.engine.test_loop import InterruptibleTestLoop
 from mmdet.engine.workers import WorkerStart, check_number_of_workers, stop_workers
 from mmdet.errors import UserError, shortened
+from mmdet.ops.device import initialise_gpu
 
 
 @contextmanager
@@ -92,16 +93,18 @@ class VideoRunner(Runner):
         """Build the model. When a checkpoint is tested, start what can be done meanwhile.
 
         The workers of the data loader load the first batches; they are started first, since a fork takes longer with a
-        model and a GPU in use. Then a thread reads the checkpoint.
+        model and a GPU in use. Then one thread reads the checkpoint, another one initialises the GPU.
         """
         if self._train_loop is None and self._test_loop is not None and self._load_from:
             with torch.random.fork_rng(devices=[]), _frozen_objects():  # initial weights do not depend on the loader
                 self._test_loop = loop = self.build_test_loop(self._test_loop)
                 if isinstance(loop, InterruptibleTestLoop):
                     loop.start_loading()
-            reader = ThreadPoolExecutor(1, 'checkpoint')
-            self._reading = reader.submit(read_checkpoint, self._load_from, 'cpu')
-            reader.shutdown(wait=False)
+            threads = ThreadPoolExecutor(2, 'start')
+            self._reading = threads.submit(read_checkpoint, self._load_from, 'cpu')
+            if get_device() == 'cuda':
+                threads.submit(initialise_gpu, torch.device('cuda', torch.cuda.current_device()))
+            threads.shutdown(wait=False)
         return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

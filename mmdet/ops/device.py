@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 InPlace = Callable[[Tensor], object]
@@ -43,6 +44,17 @@ def device_rows(rows: Sequence[tuple[float, ...]], device: torch.device) -> Tens
     if len(set(rows)) == 1:
         return device_constant(rows[0], device).expand(len(rows), -1)
     return torch.tensor(rows, dtype=torch.float32).to(device, non_blocking=True)
+
+
+def initialise_gpu(device: torch.device) -> None:
+    """Create the context of a GPU and the handles of cuBLAS and cuDNN.
+
+    Otherwise the first use of each waits for it, up to seconds altogether. Called in a thread while the host prepares
+    something else.
+    """
+    with torch.no_grad(), torch.cuda.device(device):
+        maps = torch.zeros(1, 8, 8, 8, dtype=torch.bfloat16, device=device)
+        torch.matmul(maps, F.conv2d(maps, maps.new_zeros(8, 8, 1, 1)))
 
 
 class Launched:
