@@ -25,7 +25,7 @@ from mmdet.engine.test_steps import run_test_steps
 from mmdet.errors import UserError, counted
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
-from mmdet.structures.instances import select_instances
+from mmdet.structures.instances import add_metainfo, select_instances
 from mmdet.structures.masks import rle_text
 from mmdet.video.arrays import bgr_image
 from mmdet.video.conversions import frame_detections, frame_json, frame_masks
@@ -279,8 +279,8 @@ class VideoInferencer:
         """Preprocess the frames of a clip: its ``inputs`` and ``data_samples``."""
         data = self._pipeline({'frames': frames, 'rng': None, 'on_bad_frame': None})
         for sample, frame in zip(data['data_samples'], frames):
-            sample.set_metainfo({key: frame[key] for key in ('video_name', 'source_frame', 'time', 'dropped')
-                                if frame[key] is not None or key != 'dropped'})
+            add_metainfo(sample, {key: frame[key] for key in ('video_name', 'source_frame', 'time', 'dropped')
+                                  if frame[key] is not None or key != 'dropped'})
         return data
 
     def _labels(self, classes: Sequence[str | int]) -> list[int] | None:

@@ -26,7 +26,7 @@ import numpy as np
 
 from mmdet.errors import UserError
 
-from .process import SLOT_BYTES, ImageSlots
+from .process import SLOT_BYTES, ImageSlots, dumps
 
 _PR_SET_PDEATHSIG = 1  # Linux: the signal that a process receives when its parent ends
 _SLOTS_PER_PROCESS = 3  # images that are waiting, changed, or in use by the caller
@@ -133,7 +133,7 @@ class _Worker:
         shape = self._memory.put(sent.slot, image)
         self._sent.append(sent)  # without the lock, which a thread holds while it waits for an earlier result
         with suppress(BrokenPipeError):  # the missing reply is reported by _receive
-            self._items.send((sent.slot, shape, args))
+            self._items.send_bytes(dumps((sent.slot, shape, args)))
         return lambda: self._result(sent)
 
     def _result(self, sent: _Image) -> np.ndarray:

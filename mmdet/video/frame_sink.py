@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmdet.concurrency import BackgroundConsumer, BackgroundProcess, BackgroundThread
 from mmdet.structures import DetDataSample
-from mmdet.structures.instances import make_instances
+from mmdet.structures.instances import add_metainfo, make_instances
 
 FRAMES_AHEAD = 8  # least number of frames that may wait for the consumers before the caller has to wait
 META_KEYS = ('video_id', 'frame_id', 'video_length', 'video_name', 'source_frame', 'time', 'dropped', 'img_path',
@@ -135,7 +135,8 @@ class _Consumers:
 
     def add(self, image: np.ndarray | None, meta: dict[str, Any], found: dict[str, Any] | None) -> None:
         """Add a frame, given as by :func:`_plain`."""
-        sample = DetDataSample(metainfo=meta)
+        sample = DetDataSample()
+        add_metainfo(sample, meta)
         if found is not None:
             sample.pred_track_instances = make_instances(found)
         for consumer in self._consumers:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmdet.structures.instances import make_instances, select_instances
+from mmdet.structures.instances import add_metainfo, copy_sample, make_instances, select_instances
 
 FIELDS = dict(bboxes=torch.arange(12.).view(3, 4), labels=torch.tensor([4, 5, 6]),
               embeddings=torch.ones(3, 2, dtype=torch.bfloat16), masks=['a', 'b', 'c'])
@@ -31,3 +31,23 @@ def test_rows_are_selected_as_by_their_class(rows):
     assert chosen.frame == 7 and len(chosen) == len(rows)
     chosen.bboxes.fill_(-1.)
     assert instances.bboxes.min() == 0
+
+
+def test_metainfo_is_added_as_by_the_class():
+    sample, expected = InstanceData(metainfo=dict(time=None)), InstanceData(metainfo=dict(time=None))
+    added = dict(time=0.5, ori_shape=(3, 4))
+    add_metainfo(sample, added)
+    expected.set_metainfo(added)
+    assert sample.metainfo == expected.metainfo == added
+    sample.scores = torch.zeros(2)
+    with pytest.raises(AttributeError, match='scores'):
+        add_metainfo(sample, dict(scores=1))
+
+
+def test_a_copied_sample_has_the_same_content_and_can_be_changed():
+    instances = InstanceData(metainfo=dict(frame=7), **FIELDS)
+    copy = copy_sample(instances)
+    assert type(copy) is InstanceData and copy.metainfo == instances.metainfo and as_lists(copy) == as_lists(instances)
+    copy.labels = torch.zeros(3)
+    add_metainfo(copy, dict(frame=8))
+    assert instances.labels.tolist() == [4, 5, 6] and instances.frame == 7

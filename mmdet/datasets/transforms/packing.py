@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.instances import add_metainfo
 
 META_KEYS = ('img_path', 'video_id', 'frame_id', 'video_length', 'ori_shape', 'img_shape', 'scale_factor', 'flip')
 
@@ -27,8 +28,9 @@ class PackTrackInputs(BaseTransform):
     def transform(self, results: dict) -> dict:
         frames = results['frames']
         height, width = np.max([frame['img_shape'] for frame in frames], axis=0).tolist()
+        padded = any(tuple(frame['img_shape']) != (height, width) for frame in frames)
         # channels stay last in memory: reordering them is cheaper on the GPU
-        images = torch.zeros((len(frames), height, width, 3), dtype=torch.uint8)
+        images = (torch.zeros if padded else torch.empty)((len(frames), height, width, 3), dtype=torch.uint8)
         for image, frame in zip(images.numpy(), frames):
             h, w = frame['img_shape']
             image[:h, :w] = frame['img']
@@ -38,8 +40,8 @@ class PackTrackInputs(BaseTransform):
 
 
 def _pack_frame(frame: dict) -> DetDataSample:
-    sample = DetDataSample(metainfo={key: frame[key] for key in META_KEYS})
-    sample.set_metainfo({key: True for key in FLAGS if frame.get(key)})
+    sample = DetDataSample()
+    add_metainfo(sample, {key: frame[key] for key in META_KEYS} | {key: True for key in FLAGS if frame.get(key)})
     if 'ori_img' in frame:
         sample.ori_img = frame['ori_img']
     if 'gt_bboxes' in frame:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmdet.errors import UserError
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
+from mmdet.structures.instances import add_metainfo, copy_sample
 
 
 @MODELS.register_module()
@@ -76,7 +77,7 @@ class TrackDataPreprocessor(BaseDataPreprocessor):
                 if (h, w) != tuple(clip.shape[2:]):  # padding in the clip was normalised, too
                     image[:, h:] = 0
                     image[:, :, w:] = 0
-                frame.set_metainfo({'batch_input_shape': (height, width)})
+                add_metainfo(frame, {'batch_input_shape': (height, width)})
         self._move([frame.gt_instances for sample in samples for frame in sample if 'gt_instances' in frame],
                    height, width)
         return {'inputs': batch, 'data_samples': samples}
@@ -125,7 +126,7 @@ def _checked_bucket(bucket: Sequence[int], divisor: int) -> tuple[int, int]:
 
 def _copy(sample: TrackDataSample) -> TrackDataSample:
     """Copy a sample so that its annotations can be replaced without changing the original."""
-    frames = [frame.new() for frame in sample]
+    frames = [copy_sample(frame) for frame in sample]
     for frame in frames:
         if 'gt_instances' in frame:
             frame.gt_instances = frame.gt_instances.new()
