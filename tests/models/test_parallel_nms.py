@@ -24,7 +24,7 @@ def clusters(generator, number, spread):
 def test_the_greedy_algorithm(spread, nms_thr):
     generator = torch.Generator().manual_seed(0)
     boxes = torch.stack([clusters(generator, 80, spread) for _ in range(3)])
-    kept, converged = parallel_nms(boxes, torch.ones(80, 80).triu(1).bool().expand(3, -1, -1), nms_thr)
+    kept, converged = parallel_nms(boxes, torch.ones(80, 80).triu(1).bool().expand(3, -1, -1), nms_thr, steps=16)
     assert converged
     for group, mine in zip(boxes, kept):
         theirs = BoxConvention().nms(group, torch.arange(80, 0, -1), torch.zeros(80, dtype=torch.long), nms_thr)
@@ -45,9 +45,9 @@ def test_parts_of_the_groups_do_not_change_the_result(monkeypatch):
     generator = torch.Generator().manual_seed(1)
     boxes = torch.stack([clusters(generator, 30, 0.1) for _ in range(5)])
     precedes = torch.ones(30, 30).triu(1).bool().expand(5, -1, -1)
-    whole, _ = parallel_nms(boxes, precedes, 0.5)
+    whole, _ = parallel_nms(boxes, precedes, 0.5, steps=16)
     monkeypatch.setattr(module, '_PAIRS_AT_ONCE', 2 * 30 ** 2)
-    parts, converged = parallel_nms(boxes, precedes, 0.5)
+    parts, converged = parallel_nms(boxes, precedes, 0.5, steps=16)
     assert converged and torch.equal(parts, whole)
 
 

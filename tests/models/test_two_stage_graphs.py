@@ -108,3 +108,8 @@ def test_half_precision(calibrated, device):
     with torch.autocast(device, torch.bfloat16):
         for seed in range(3):
             predict(model, 1, seed, device)
+    with torch.autocast(device, torch.bfloat16):
+        halves = [model.launch(images[None], [clip(plain_frames([number]))], [model.new_stream()])
+                  for number in (0, 0)]
+    for finish in halves:  # needs no autocast: the network has been launched
+        assert finish()[0][0].pred_track_instances.masks

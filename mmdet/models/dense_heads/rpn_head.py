@@ -14,6 +14,8 @@ from mmdet.models.task_modules.box_convention import BoxConvention, DeltaCoder
 from mmdet.models.task_modules.parallel_nms import parallel_nms
 from mmdet.registry import MODELS, TASK_UTILS
 
+_NMS_STEPS = 20  # of the NMS with fixed shapes; images need six to ten
+
 
 class Candidates(NamedTuple):
     """The boxes of the S highest-scoring anchors of all levels of B images, level by level.
@@ -127,7 +129,8 @@ class RPNHead(BaseModule):
         by_level = [F.pad(level, (0, 0, 0, most - level.shape[1])) for level in bboxes.split(level_sizes, dim=1)]
         groups = self.convention.continuous(torch.stack(by_level, dim=1).flatten(0, 1))  # (B·L, n, 4)
         precedes = torch.ones(most, most, dtype=torch.bool, device=scores.device).triu(1)
-        kept, exact = parallel_nms(groups, precedes.expand(len(groups), -1, -1), self.nms_thr)
+        kept, exact = parallel_nms(groups, precedes.expand(len(groups), -1, -1), self.nms_thr,
+                                   _NMS_STEPS)
         levels = kept.view(len(scores), len(level_sizes), most).unbind(dim=1)
         kept = torch.cat([level[:, :size] for level, size in zip(levels, level_sizes)], dim=1)  # (B, S)
         return *self._best(bboxes, torch.where(kept, scores, -1.0)), exact

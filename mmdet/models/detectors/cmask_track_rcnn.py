@@ -50,10 +50,11 @@ class CMaskTrackRCNN(MaskTrackRCNN):
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect frame by frame, with all references of a frame at once."""
         maps, candidates = self.run_dense(inputs.flatten(0, 1), [frame for clip in data_samples for frame in clip])
+        clips: list[list[Read]] = []
         first = 0
         for clip in data_samples:
             frame_ids = [frame.frame_id for frame in clip]
-            launched: list[Read] = []
+            clips.append([])
             for index, frame in enumerate(clip):
                 if is_context(frame):
                     continue
@@ -62,9 +63,9 @@ class CMaskTrackRCNN(MaskTrackRCNN):
                                 for of_all in (maps, candidates))
                 repeated = [level.expand(len(references), -1, -1, -1) for level in own]
                 roi_maps = self.roi_maps(repeated, [level[references] for level in maps])
-                launched.append(self.launch_in_maps(own, Candidates(*chosen), roi_maps, [frame]))
+                clips[-1].append(self.launch_in_maps(own, Candidates(*chosen), roi_maps, [frame]))
             first += len(clip)
-            yield [instances for read in launched for instances in read()]
+        return ([instances for read in launched for instances in read()] for launched in clips)
 
     def references(self, frame_ids: Sequence[int], index: int) -> list[int]:
         """Return the indices of the reference frames of ``frame_ids[index]``, which is its own if there is no other."""

@@ -215,6 +215,7 @@ class MaskTrackRCNN(BaseDetector):
     def _detect_fixed_in_maps(self, maps: Maps, candidates: Candidates, roi_maps: Maps, geometry: Tensor,
                               shape: tuple[int, int]) -> FixedDetections:
         proposals, valid, exact = self.rpn_head.fixed_proposals(candidates, self.rpn_head.level_sizes(maps))
+        maps, roi_maps = self._prepared(maps, roi_maps)
         decoded = self._classify(roi_maps, proposals, valid, geometry)
         bboxes, scores, labels, all_found = self.bbox_head.fixed_select(*decoded)
         found = self._describe(maps, roi_maps, _slots(bboxes, scores, labels), geometry)
@@ -228,9 +229,14 @@ class MaskTrackRCNN(BaseDetector):
             in descending order of score within a frame; ``embeddings`` (n, E); ``mask_probs`` (n, m, m).
         """
         proposals, valid = self.rpn_head.proposals(candidates)
+        maps, roi_maps = self._prepared(maps, roi_maps)
         decoded = self._classify(roi_maps, proposals, valid, geometry)
         found = _slots(*self.bbox_head.select(*decoded))
         return self._describe(maps, roi_maps, found[(found.scores >= 0).nonzero().squeeze(1)], geometry)
+
+    def _prepared(self, maps: Maps, roi_maps: Maps) -> tuple[Maps, Maps]:
+        prepared = self.roi_extractor.prepare(maps)
+        return prepared, prepared if roi_maps is maps else self.roi_extractor.prepare(roi_maps)
 
     def _classify(self, roi_maps: Maps, proposals: Tensor, valid: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
         """Compute what :meth:`Shared2FCBBoxHead.decode` returns for proposals (B, p, 4)."""

@@ -12,6 +12,7 @@ from mmdet.models.task_modules.parallel_nms import parallel_nms
 from mmdet.registry import MODELS
 
 _CANDIDATES = 512  # for the NMS with fixed shapes, per image; a trained detector has fewer scores above the threshold
+_NMS_STEPS = 12  # images need three to eight
 
 
 @MODELS.register_module()
@@ -125,7 +126,7 @@ class Shared2FCBBoxHead(BaseModule):
         first, second = top[:, :, None], top[:, None]
         precedes = (first > second) | ((first == second) & (index[:, :, None] < index[:, None]))
         precedes &= (labels[:, :, None] == labels[:, None]) & (first >= 0)
-        kept, exact = parallel_nms(boxes, precedes, self.nms_thr)
+        kept, exact = parallel_nms(boxes, precedes, self.nms_thr, _NMS_STEPS)
         survivors = torch.full_like(scores, -1.0).scatter(1, index, torch.where(kept, top, -1.0))
         found = self._best(bboxes, survivors)
         if top.shape[1] < scores.shape[1]:

@@ -39,6 +39,10 @@ class RoIExtractor:
         level = (area.clamp(min=0).sqrt() / self.finest_scale + 1e-6).log2().floor()
         return level.clamp(0, len(self.strides) - 1).long()
 
+    def prepare(self, feats: Sequence[Tensor]) -> list[Tensor]:
+        """Convert maps that are pooled several times to contiguous float32, as RoIAlign does at every call."""
+        return [feat.float().contiguous() for feat in feats[:len(self.strides)]]
+
     def __call__(self, feats: Sequence[Tensor], image: Tensor, bboxes: Tensor, size: int) -> Tensor:
         """Pool the features of boxes.
 

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from mmdet.structures import pairwise_iou
 
-STEPS = 16  # boxes of a trained detector need two to eight
 _PAIRS_AT_ONCE = 2 ** 23  # of boxes: this bounds memory for any number of groups
 
 
-def parallel_nms(bboxes: Tensor, precedes: Tensor, nms_thr: float, steps: int = STEPS) -> tuple[Tensor, Tensor]:
+def parallel_nms(bboxes: Tensor, precedes: Tensor, nms_thr: float, steps: int) -> tuple[Tensor, Tensor]:
     """Decide which boxes greedy non-maximum suppression keeps.
 
     A box is kept if no kept box suppresses it. Each step evaluates this for all boxes at once, with the decisions of
