@@ -119,6 +119,21 @@ def test_clips_give_the_results_of_frames_and_ids_persist(published):
     assert not hasattr(together[0], 'embeddings')
 
 
+@pytest.mark.usefixtures('recorded_graphs')
+def test_a_graph_of_the_backbone_does_not_change_the_results(published, device):
+    """The third clip replays the graph that the second one captured."""
+    model = ours('maskrcnn_resnet50_fpn', published['maskrcnn_resnet50_fpn']).to(device)
+    for model.cuda_graphs, seed in [(True, 0), (True, 1), (True, 2), (False, 2)]:
+        found = results(model, clip(1, seed=seed))[0]
+        if (model.cuda_graphs, seed) == (True, 2):
+            replayed = found
+    assert len(model._graphs._graphs) == 1 and len(found) > 5
+    torch.testing.assert_close(replayed.bboxes, found.bboxes, rtol=1e-4, atol=1e-3)
+    assert replayed.labels.tolist() == found.labels.tolist()
+    model.train()
+    assert not model._graphs._graphs
+
+
 def test_results_are_in_pixels_of_the_original_image(published):
     """A pipeline that halves the image: boxes and masks still cover the original."""
     model = ours('maskrcnn_resnet50_fpn', published['maskrcnn_resnet50_fpn'])

@@ -9,7 +9,7 @@ Symbols: N clips, T frames, n objects, C channels of the pyramid, H×W input.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -32,9 +32,11 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from mmdet.checkpoint import ClassRows
 from mmdet.errors import UserError
+from mmdet.models.cuda_graphs import InferenceGraphs
 from mmdet.models.detectors.base import BaseDetector, is_context
 from mmdet.models.roi_heads.mask_paste import paste_masks
 from mmdet.models.task_modules.box_convention import BoxConvention
+from mmdet.ops.device import Launched
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.device_rle import columns_to_rle, masks_at_once
@@ -90,6 +92,7 @@ class TorchvisionTracker(BaseDetector):
         net_args: further arguments of torchvision's constructor, such as ``dict(box_score_thresh=0.3)``.
         data_preprocessor: config.
         init_cfg: mmengine's.
+        cuda_graphs: on a GPU, replay the backbone as a CUDA graph in testing, one per shape.
 
     Raises:
         UserError: if the name is unknown, or the data preprocessor normalises or pads.
@@ -102,7 +105,7 @@ class TorchvisionTracker(BaseDetector):
 
     def __init__(self, name: str, tracker: dict, num_classes: int = 80, min_size: int = 800, max_size: int = 1333,
                  mask_thr: float = 0.5, trainable_layers: int = 3, net_args: dict | None = None,
-                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None, cuda_graphs: bool = True) -> None:
         super().__init__(tracker, data_preprocessor, init_cfg)
         if name not in _PUBLISHED:
             raise UserError(f'TorchvisionTracker name={name!r} is unknown; use one of {", ".join(_PUBLISHED)}')
@@ -110,7 +113,8 @@ class TorchvisionTracker(BaseDetector):
         indices = coco_categories()[0] if num_classes == 80 else range(1, num_classes + 1)
         self.net = _build(name, COCO_INDICES if num_classes == 80 else num_classes + 1, trainable_layers,
                           dict(min_size=min_size, max_size=max_size) | (net_args or {}))
-        self.mask_thr = mask_thr
+        self.mask_thr, self.cuda_graphs = mask_thr, cuda_graphs
+        self._graphs = InferenceGraphs()
         index_of_label = torch.tensor(list(indices))
         label_of_index = torch.full((self.net.roi_heads.box_predictor.cls_score.out_features,), -1)
         label_of_index[index_of_label] = torch.arange(len(index_of_label))
@@ -157,21 +161,40 @@ class TorchvisionTracker(BaseDetector):
     @torch.no_grad()
     def detect(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> Iterator[list[InstanceData]]:
         """Detect objects in the frames of one clip at a time."""
+        clips: list[Callable[[], list[InstanceData]]] = []
         for images, clip in zip(inputs, data_samples):
             kept = [index for index, frame in enumerate(clip) if not is_context(frame)]
-            yield self._detect([images[index] for index in kept], [clip[index] for index in kept]) if kept else []
+            clips.append(self._launch([images[index] for index in kept], [clip[index] for index in kept])
+                         if kept else list)
+        return (read() for read in clips)
 
-    def _detect(self, images: Sequence[Tensor], frames: Sequence[DetDataSample]) -> list[InstanceData]:
+    def _launch(self, images: Sequence[Tensor], frames: Sequence[DetDataSample]) -> Callable[[], list[InstanceData]]:
+        """Launch the network; return a function that pastes the masks and copies the detections to the host."""
         net = self.net
         shapes = [frame.img_shape[:2] for frame in frames]
         resized, _ = net.transform([image[:, :height, :width] for image, (height, width) in zip(images, shapes)])
-        maps = net.backbone(resized.tensors)
+        graphed = self.cuda_graphs and not self.training and self._graphs.available(resized.tensors.device)
+        maps = self._graphs.run(self._maps, resized.tensors) if graphed else self._maps(resized.tensors)
         proposals, _ = net.rpn(resized, maps)
         found, _ = net.roi_heads(maps, proposals, resized.image_sizes)
         regions = net.roi_heads.box_roi_pool(maps, [result['boxes'] for result in found], resized.image_sizes)
         embeddings = regions.float().mean(dim=(2, 3)).split([len(result['boxes']) for result in found])
-        return [self._instances(result, vectors, size, frame.ori_shape[:2])
-                for result, vectors, size, frame in zip(found, embeddings, resized.image_sizes, frames)]
+        work = Launched(resized.tensors.device)
+
+        def read() -> list[InstanceData]:
+            with work.results():
+                return [self._instances(result, vectors, size, frame.ori_shape[:2])
+                        for result, vectors, size, frame in zip(found, embeddings, resized.image_sizes, frames)]
+
+        return read
+
+    def _maps(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the pyramid's maps, by torchvision's names, of resized images."""
+        return self.net.backbone(images)
+
+    def train(self, mode: bool = True) -> TorchvisionTracker:
+        self._graphs.clear()  # training may replace tensors that the graphs read
+        return super().train(mode)
 
     def _instances(self, result: dict[str, Tensor], embeddings: Tensor, size: tuple[int, int],
                    ori_shape: tuple[int, int]) -> InstanceData:
