@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 
 from mmdet.errors import UserError, shortened
 from mmdet.evaluation.functional import coco_ap, vis_eval
+from mmdet.registry import OPTIMIZERS, PARAM_SCHEDULERS
 
 # modules that a backend imports when the first value is logged, and their names for pip
 _BACKENDS = {'WandbVisBackend': {'wandb': 'wandb'}, 'MLflowVisBackend': {'mlflow': 'mlflow'},

@@ -1,13 +1,15 @@
 """Hooks, loggers, schedules, seeds and folders of a run: right, or one line before data and weights are read."""
 import importlib.util
+from collections import OrderedDict
 from unittest.mock import Mock
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from mmdet import apis
 from mmdet.apis import load_config, train
-from mmdet.apis.run_checks import check_backends, infer_rules
+from mmdet.apis.run_checks import check_backends, check_schedule, infer_rules
 from mmdet.engine import VideoRunner
 from mmdet.errors import UserError
 from mmdet.video.video_options import check_video_options
@@ -35,6 +37,13 @@ def test_hooks_that_watch_a_statistic_get_its_rule(started, monitor, rule):
     assert cfg.custom_hooks[0].rule == rule
     assert cfg.default_hooks.checkpoint.save_best == [monitor, 'segm_AP75']
     assert cfg.default_hooks.checkpoint.rule == [rule, 'greater']
+
+
+@pytest.mark.parametrize('name', ['memcnp_toy', 'videomt_base_ytvis2019', 'sipmask_swin-s_fpn_ms_1x'])
+def test_schedules_are_checked_first_in_a_process(monkeypatch, name):
+    """Before anything has set mmengine's scope, in which schedules of this project are found by name alone."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    check_schedule(load_config(f'configs/{name}.py'))
 
 
 def test_rules_of_losses_and_those_that_are_given():
