@@ -329,7 +329,7 @@ def _frame_dict(frame: VideoFrame, frame_id: int, length: int | None = None, nam
 def _select(frame: DetDataSample, thresh: float, labels: list[int] | None) -> InstanceData:
     """Return the objects of these classes above the threshold; their RLEs are text, which ``json.dumps`` accepts."""
     found = frame.pred_track_instances
-    keep = found.scores.numpy() > thresh
+    keep = (found.scores > thresh).numpy()
     if labels is not None:
         keep &= np.isin(found.labels.numpy(), labels)
     if not keep.all():

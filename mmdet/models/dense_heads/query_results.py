@@ -20,6 +20,7 @@ from mmdet.models.trackers.query_state import QueryState, best_pairs, can_enter
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.device_rle import masks_at_once, masks_to_rle
+from mmdet.structures.instances import make_instances, select_instances
 from mmdet.structures.masks import rle_boxes
 
 
@@ -169,14 +170,14 @@ class QueryTrackResults:
                 rows_of[time].append(row)
         for time, (frame, rows) in enumerate(zip(frames, rows_of)):
             ids = torch.tensor([queries[row] for row in rows], dtype=torch.long)
-            found = InstanceData(bboxes=boxes[rows], scores=scores[time, ids], labels=labels[time, ids],
-                                 instances_id=ids, masks=[masks[row] for row in rows])
+            found = make_instances(dict(bboxes=boxes[rows], scores=scores[time, ids], labels=labels[time, ids],
+                                        instances_id=ids, masks=[masks[row] for row in rows]))
             shown = (found.scores > self.score_thr).nonzero().squeeze(1)
             shown = shown[found.scores[shown].argsort(descending=True, stable=True)][:self.max_per_frame]
-            frame.pred_track_instances = found[shown]
+            frame.pred_track_instances = select_instances(found, shown.tolist())
             if candidates is not None:
-                frame.video_candidates = found[torch.tensor([candidates[query] for query in ids.tolist()],
-                                                            dtype=torch.bool)]
+                frame.video_candidates = select_instances(
+                    found, [row for row, query in enumerate(ids.tolist()) if candidates[query]])
 
 
 def _of_data_set(frame: DetDataSample) -> bool:

@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.structures.device_rle import ends_to_rle, fixed_ends
+from mmdet.structures.instances import make_instances
 
 _PIXELS_AT_ONCE = 2 ** 24  # of masks with fixed shapes: this bounds the memory of a graph
 _ENDS_OF_A_COLUMN = 8  # mean number for which there is room: four runs in each column of each mask
@@ -28,8 +29,8 @@ def to_rows(found: InstanceData) -> Tensor:
 def to_results(rows: Tensor, rles: list[dict], num_frames: int) -> list[InstanceData]:
     """Convert rows on the host, those of each frame in order, and the masks to the results of each frame."""
     bounds = torch.searchsorted(rows[:, 0].contiguous(), torch.arange(num_frames + 1.0)).tolist()
-    return [InstanceData(bboxes=part[:, 1:5], scores=part[:, 5], labels=part[:, 6].long(), embeddings=part[:, 7:],
-                         masks=rles[first:last])
+    return [make_instances(dict(bboxes=part[:, 1:5], scores=part[:, 5], labels=part[:, 6].long(),
+                                embeddings=part[:, 7:], masks=rles[first:last]))
             for first, last in pairwise(bounds) for part in [rows[first:last]]]
 
 
