@@ -7,16 +7,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mmdet.structures import device_rle
-from mmdet.structures.device_rle import columns_to_rle, masks_to_rle
+from mmdet.structures.device_rle import columns_to_rle, ends_to_rle, fixed_ends, masks_to_rle
 from mmdet.structures.masks import encode_masks
 
 
 def check(masks, device='cpu'):
-    """Compare both memory layouts with pycocotools."""
+    """Compare both memory layouts, and ends of a fixed number, with pycocotools."""
     on_device, expected = torch.from_numpy(masks).to(device), encode_masks(masks)
     assert masks_to_rle(on_device) == expected
     assert columns_to_rle(on_device.transpose(1, 2).contiguous()) == expected
     assert columns_to_rle(on_device.transpose(1, 2)) == expected
+    number, *ends = fixed_ends(on_device.transpose(1, 2), masks.size).tolist()
+    assert ends_to_rle(np.array(ends[:number], np.int64), *masks.shape) == expected
+    assert fixed_ends(on_device.transpose(1, 2), number // 2).tolist() == [number, *ends[:number // 2]]
 
 
 @given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=9)))
