@@ -6,9 +6,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
@@ -74,10 +77,16 @@ class VideoRunner(Runner):
     _test_loop: Any
     _reading: Future[dict] | None = None  # the checkpoint of a test, which is read while the model is built
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    _numbers = count()  # of the runs of this process
+
+    def __init__(self, *args: Any, cfg: Config | None = None, experiment_name: str | None = None,
+                 **kwargs: Any) -> None:
+        if number := next(self._numbers):
+            # mmengine finds logger, curves and scope by name and second; several runs may start within one
+            experiment_name = f'{experiment_name or Path(getattr(cfg, "filename", None) or "run").stem}_{number}'
         try:
             with formatted_once():
-                super().__init__(*args, **kwargs)
+                super().__init__(*args, cfg=cfg, experiment_name=experiment_name, **kwargs)
         except BaseException:
             self._stop_workers()
             raise

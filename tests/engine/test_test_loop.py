@@ -114,7 +114,7 @@ def run(tmp_path, amp_dtype=None, overlap=None, load_from=None, loader=(), **mod
                             'sampler': {'type': 'DefaultSampler', 'shuffle': False}} | dict(loader),
         'test_cfg': {'type': 'InterruptibleTestLoop', 'amp_dtype': amp_dtype, 'overlap': overlap},
         'load_from': load_from, 'test_evaluator': {'type': 'Clerk'},
-        'default_hooks': {'progress': {'type': 'ProgressHook'}}, 'experiment_name': str(tmp_path).replace('/', '_')}))
+        'default_hooks': {'progress': {'type': 'ProgressHook'}}}))
 
 
 @pytest.mark.parametrize(('name', 'dtype'), [(None, torch.float32), ('bfloat16', torch.bfloat16)])
@@ -122,6 +122,13 @@ def test_all_clips_in_the_precision_asked_for(tmp_path, capfd, name, dtype):
     assert run(tmp_path, name).test() == {'clips': [0, 1, 2, 3, 4, 5], 'dtypes': {dtype}}
     shown = capfd.readouterr().err
     assert 'frames/s' in shown and shown.index('scores are computed') > shown.rindex('test:')
+
+
+def test_runs_within_a_second_have_their_own_logs_and_curves(tmp_path):
+    for name in ('first', 'second'):
+        run(tmp_path / name).test()
+        assert len(list((tmp_path / name).glob('*/*.log'))) == 1, name
+        assert len(list((tmp_path / name).glob('*/vis_data/config.py'))) == 1, name
 
 
 def test_the_log_has_the_rate_without_the_start(tmp_path, monkeypatch):
