@@ -56,6 +56,7 @@ def growth_figure(rows: Sequence[dict], title: str) -> Any:
                 axes.plot(*zip(*points), marker='o', label=label)
         axes.set(title=name, xlabel=x_label, ylabel=y_label)
         axes.grid(alpha=0.3)
+        axes.locator_params(axis='x', integer=name != 'size')
         if axes.lines:
             axes.set_ylim(0, None)
             axes.legend()
