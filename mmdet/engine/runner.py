@@ -21,7 +21,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, trained_classes
-from mmdet.engine.config_text import formatted_once
 from mmdet.engine.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
@@ -85,8 +84,7 @@ class VideoRunner(Runner):
             # mmengine finds logger, curves and scope by name and second; several runs may start within one
             experiment_name = f'{experiment_name or Path(getattr(cfg, "filename", None) or "run").stem}_{number}'
         try:
-            with formatted_once():
-                super().__init__(*args, cfg=cfg, experiment_name=experiment_name, **kwargs)
+            super().__init__(*args, cfg=cfg, experiment_name=experiment_name, **kwargs)
         except BaseException:
             self._stop_workers()
             raise

@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import nn
-from yapf.yapflib import yapf_api
 
 from mmdet.apis import load_config
 from mmdet.engine import VideoRunner
@@ -217,14 +216,6 @@ def test_clips_are_loaded_while_the_model_is_built(tmp_path, checkpoint, workers
 def test_initial_weights_do_not_depend_on_the_loader(tmp_path, checkpoint):
     alone = run(tmp_path / 'alone').model.linear.weight
     assert run(tmp_path / 'beside', load_from=checkpoint).model.linear.weight.equal(alone)
-
-
-def test_a_config_is_formatted_once(tmp_path, monkeypatch):
-    texts = []
-    monkeypatch.setattr(yapf_api, 'FormatCode', lambda text, **options: (texts.append(text), (text, False))[1])
-    runner = run(tmp_path)
-    assert len(texts) == 1 and "type='Typist'" in next(tmp_path.glob('*.py')).read_text()
-    assert runner.cfg.pretty_text and len(texts) == 2  # after the start, nothing is kept
 
 
 @pytest.mark.parametrize('workers', [dict(num_workers=2), dict(num_workers=1, persistent_workers=True)])

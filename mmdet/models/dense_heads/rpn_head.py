@@ -129,8 +129,7 @@ class RPNHead(BaseModule):
         by_level = [F.pad(level, (0, 0, 0, most - level.shape[1])) for level in bboxes.split(level_sizes, dim=1)]
         groups = self.convention.continuous(torch.stack(by_level, dim=1).flatten(0, 1))  # (B·L, n, 4)
         precedes = torch.ones(most, most, dtype=torch.bool, device=scores.device).triu(1)
-        kept, exact = parallel_nms(groups, precedes.expand(len(groups), -1, -1), self.nms_thr,
-                                   _NMS_STEPS)
+        kept, exact = parallel_nms(groups, precedes.expand(len(groups), -1, -1), self.nms_thr, _NMS_STEPS)
         levels = kept.view(len(scores), len(level_sizes), most).unbind(dim=1)
         kept = torch.cat([level[:, :size] for level, size in zip(levels, level_sizes)], dim=1)  # (B, S)
         return *self._best(bboxes, torch.where(kept, scores, -1.0)), exact
