@@ -23,7 +23,8 @@ def scores(value: float) -> dict[str, float]:
 
 def value(cfg, key):
     """The value of a dotted key, None if there is none."""
-    return reduce(lambda node, name: node and node.get(name), key.split('.'), cfg)
+    return reduce(lambda node, name: node and (node[int(name)] if isinstance(node, list) else node.get(name)),
+                  key.split('.'), cfg)
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs/comparisons').glob('*.json')), ids=lambda path: path.stem)
@@ -58,7 +59,8 @@ def entry(**changes):
     (entry(title=4), 'its title is 4'), (entry(config=''), "its config is ''"),
     (entry(cfg_options='a.b=1'), "its cfg_options are 'a.b=1'; give a list of"),
     (entry(cfg_options={'a.b': 1}), 'give a list of'), (entry(cfg_options=['a.b']), 'give a list of'),
-    (json.dumps([dict(name='a', config=CONFIG)] * 2), 'same name')])
+    (entry(weights_of='b'), "variant 'a' has weights_of='b'; name a variant of this file .*: there is none"),
+    (entry(weights_of=3), 'its weights_of is 3'), (json.dumps([dict(name='a', config=CONFIG)] * 2), 'same name')])
 def test_faults_of_the_file_are_named(tmp_path, text, said):
     path = tmp_path / 'variants.json'
     path.write_text(text)
@@ -112,7 +114,7 @@ def test_data_of_several_sets_is_looked_for():
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys, toy_config):
-    def run_job(variant, seed, folder, gpu, amp):
+    def run_job(variant, seed, out, gpu, amp):
         if variant.name == 'b':
             raise UserError('train.py ended with status 2: error: no data')
         return scores(seed / 10)
@@ -127,8 +129,36 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys
 
 
 def test_finished_runs_are_not_run_again(tmp_path):
-    (tmp_path / 'scores.json').write_text(json.dumps(dict(segm=dict(statistics=scores(.4)))))
+    folder = compare.run_folder(tmp_path, Variant('a', 'missing.py'), 0)
+    folder.mkdir(parents=True)
+    (folder / 'scores.json').write_text(json.dumps(dict(segm=dict(statistics=scores(.4)))))
     assert compare.run_job(Variant('a', 'missing.py'), 0, tmp_path, None, False)['AP'] == .4
+
+
+@pytest.mark.parametrize('only', [None, ['b', 'a'], ['b']])
+def test_a_variant_may_test_the_weights_of_another(tmp_path, monkeypatch, toy_config, only):
+    calls = []
+
+    def call(words, log, env):
+        calls.append([Path(words[0]).stem, log.parent.parent.name])
+        if words[0] == 'train.py':
+            (log.parent / 'last_checkpoint').write_text(f'{log.parent}/epoch_1.pth\n')
+        elif words[0] == 'test_video.py':
+            calls[-1] += [str(Path(words[2]).relative_to(tmp_path / 'out')), words[words.index('--cfg_options') + 1]]
+        else:
+            (log.parent / 'scores.json').write_text(json.dumps(dict(segm=dict(statistics=scores(.4)))))
+
+    monkeypatch.setattr(compare, '_call', call)
+    path, config = tmp_path / 'variants.json', str(toy_config)
+    path.write_text(json.dumps([
+        dict(name='a', config=config, cfg_options=['train_cfg.val_interval=5']),
+        dict(name='b', config=config, weights_of='a', cfg_options=['model.bbox_head.test_cfg.score_thr=0.2'])]))
+    assert main([str(path), '--out', str(tmp_path / 'out'), '--gpus', '0', '--seeds', '0', '1',
+                 *(['--only', *only] if only else [])]) == 0
+    tests = [call[2:] for call in calls if call[:2] == ['test_video', 'b']]
+    assert tests == [[f'a/seed_{seed}/epoch_1.pth', 'model.bbox_head.test_cfg.score_thr=0.2'] for seed in (0, 1)]
+    assert [call for call in calls if call[0] == 'train'] == [['train', 'a']] * 2
+    assert '--cfg_options train_cfg.val_interval=5' in (tmp_path / 'out/table.md').read_text().split('# b')[1]
 
 
 def test_gpus_have_the_names_that_the_environment_gives_them(monkeypatch):

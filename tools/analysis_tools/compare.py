@@ -19,8 +19,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 _running: set[subprocess.Popen] = set()  # running commands
 _stopped = threading.Event()
 _lock = threading.Lock()  # held while a command is started, so that none starts after _stopped is set
+_training: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)  # of each folder of a training, held by it
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,20 @@ class Variant:
         config: path of the config, relative to the root of the repository.
         title: title in the table; empty: the name.
         cfg_options: ``KEY=VALUE``, as for the flag ``--cfg_options``.
+        weights_of: the variant whose checkpoint of the same seed is tested with this variant's settings; None: its own.
+            In the file, the name of that variant.
     """
 
     name: str
     config: str
     title: str = ''
     cfg_options: tuple[str, ...] = ()
+    weights_of: Variant | None = None
+
+    @property
+    def trained(self) -> Variant:
+        """The variant whose training gives the weights."""
+        return self.weights_of or self
 
     def train_command(self, folder: Path | str, seed: int | str, amp: bool) -> list[str]:
         """Return the arguments of the command that trains the variant in a folder, or resumes the training there."""
@@ -75,10 +85,11 @@ class Variant:
 
 
 def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
-    """Read variants from a JSON file: objects with ``name``, ``config`` and optional ``title`` and ``cfg_options``.
+    """Read variants from a JSON file: objects with the attributes of :class:`Variant`, of which ``name`` and ``config``
+    are required.
 
     Raises:
-        UserError: the file is invalid, a config is missing, or ``only`` contains an unknown name.
+        UserError: the file is invalid, a config is missing, or ``only`` or ``weights_of`` contains an unknown name.
     """
     try:
         entries = json.loads(Path(path).read_text())
@@ -87,6 +98,13 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     if not isinstance(entries, list) or not entries:
         raise UserError(f'{path}: is not a list of variants, such as {EXAMPLE}')
     variants = [_variant(entry, f'{path}: variant {number}') for number, entry in enumerate(entries, start=1)]
+    sources = {variant.name: variant for variant, entry in zip(variants, entries) if not entry.get('weights_of')}
+    for number, entry in enumerate(entries):
+        source = entry.get('weights_of')
+        if source and source not in sources:
+            raise UserError(f'{path}: variant {entry["name"]!r} has weights_of={source!r}; name a variant of this file '
+                            f'that is trained: {", ".join(sources) or "there is none"}')
+        variants[number] = replace(variants[number], weights_of=sources.get(source))
     for variant in variants:
         if not (ROOT / variant.config).is_file():
             raise UserError(f'{path}: variant {variant.name!r} names the config {variant.config}, which is not there')
@@ -109,9 +127,10 @@ def _variant(entry: Any, where: str) -> Variant:
             near = difflib.get_close_matches(key, names, n=1)
             raise UserError(f'{where}: has the unknown key {key!r}; '
                             + (f'did you mean {near[0]}?' if near else f'there are {", ".join(names)}'))
-    for key in ('name', 'config', 'title'):
-        value = entry.get(key, '' if key == 'title' else None)
-        if not isinstance(value, str) or not (value or key == 'title'):
+    for key in ('name', 'config', 'title', 'weights_of'):
+        optional = key in ('title', 'weights_of')
+        value = entry.get(key, '' if optional else None)
+        if not isinstance(value, str) or not (value or optional):
             raise UserError(f'{where}: its {key} is {value!r}; give a string')
     if re.search(r'[/\\]|^\.+$', entry['name']):
         raise UserError(f'{where}: its name {entry["name"]!r} cannot be the name of a folder; remove the slashes')
@@ -119,7 +138,7 @@ def _variant(entry: Any, where: str) -> Variant:
     if not isinstance(options, list) or not all(
             isinstance(option, str) and re.match('[^=]+=', option) for option in options):
         raise UserError(f'{where}: its cfg_options are {options!r}; give a list of "KEY=VALUE"')
-    return Variant(**entry | dict(cfg_options=tuple(options)))
+    return Variant(**entry | dict(cfg_options=tuple(options), weights_of=None))
 
 
 def run_folder(out: Path, variant: Variant, seed: int) -> Path:
@@ -127,8 +146,8 @@ def run_folder(out: Path, variant: Variant, seed: int) -> Path:
     return out / variant.name / f'seed_{seed}'
 
 
-def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: bool) -> dict[str, float]:
-    """Train, test and evaluate one variant with one seed unless its scores exist; write the output to the folder.
+def run_job(variant: Variant, seed: int, out: Path, gpu: str | None, amp: bool) -> dict[str, float]:
+    """Train, test and evaluate one variant with one seed unless its scores exist; write the output below ``out``.
 
     Returns:
         The statistics of segm, in [0, 1], or −1 if undefined.
@@ -136,13 +155,17 @@ def run_job(variant: Variant, seed: int, folder: Path, gpu: str | None, amp: boo
     Raises:
         UserError: a command failed.
     """
+    folder, trained = run_folder(out, variant, seed), run_folder(out, variant.trained, seed)
     scores = folder / SCORES
     if not scores.is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        trained.mkdir(parents=True, exist_ok=True)
         env = os.environ | ({} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu})
         device = ['--gpus', '0' if gpu is None else '1']
-        _call([*variant.train_command(folder, seed, amp), *device], folder / 'train.txt', env)
-        checkpoint = (folder / 'last_checkpoint').read_text().strip()
+        with _training[trained]:  # two variants may wait for one training; a finished one is resumed, so ends at once
+            if not (trained / SCORES).is_file():
+                _call([*variant.trained.train_command(trained, seed, amp), *device], trained / 'train.txt', env)
+        checkpoint = (trained / 'last_checkpoint').read_text().strip()
         _call([*variant.test_command(folder, checkpoint, amp), *device], folder / 'test.txt', env)
         _call(['tools/vis_eval.py', f'{folder}/result.pkl.json', annotation_file(variant), '--out', str(scores)],
               folder / 'scores.txt', env)
@@ -241,7 +264,7 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
             except queue.Empty:
                 return
             try:
-                scores = run_job(variant, seed, run_folder(out, variant, seed), gpu, amp)
+                scores = run_job(variant, seed, out, gpu, amp)
             except (UserError, OSError) as error:
                 if _stopped.is_set():
                     return
@@ -272,7 +295,7 @@ def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dic
         lines.append(f'| {variant.title or variant.name} | {len(runs)} | {" | ".join(cells)} |')
     lines += ['', 'Commands of each row, with SEED and DIR:', '', '```']
     for variant in variants:
-        train = shlex.join(['python', *variant.train_command('DIR', 'SEED', amp)])
+        train = shlex.join(['python', *variant.trained.train_command('DIR', 'SEED', amp)])
         test = shlex.join(['python', *variant.test_command('DIR', 'LAST', amp), '--eval', 'segm'])
         lines += [f'# {variant.title or variant.name}', f'{train} &&',
                   f'  {test.replace(" LAST ", " $(cat DIR/last_checkpoint) ")}']
@@ -333,14 +356,14 @@ def main(argv: Sequence[str] | None) -> int:
     variants = read_variants(args.variants, args.only)
     if min(args.seeds) < 0:
         raise UserError(f'--seeds {min(args.seeds)}: must be 0 or more')
-    for variant in variants:
+    for variant in {*variants, *(variant.trained for variant in variants)}:
         load_variant(variant)  # report wrong options before the first training
     slots = visible_gpus(args.gpus) * args.jobs_per_gpu
     out = Path(args.out).expanduser()
     check_writable(out / 'table.md', f'--out {args.out}')
     jobs = [(variant, seed) for variant in variants for seed in dict.fromkeys(args.seeds)]
     unfinished = [variant for variant, seed in jobs if not (run_folder(out, variant, seed) / SCORES).is_file()]
-    for variant in dict.fromkeys(unfinished):
+    for variant in dict.fromkeys([*unfinished, *(variant.trained for variant in unfinished)]):
         check_data(variant)
     out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
