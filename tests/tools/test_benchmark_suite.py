@@ -120,6 +120,11 @@ def test_other_hardware_is_refused_before_anything_is_measured(tmp_path, capsys)
         benchmark.main(['--quick', '--paths', 'rle', '--against', str(old)])
     assert not capsys.readouterr().err
     assert benchmark.main([str(new), '--against', str(old), '--any_hardware']) == 0
+    old.write_text(json.dumps(record(row(), machine=dict(gpu=None, cpu='A', cores=16, threads=2))))
+    assert benchmark.main([str(new), '--against', str(old)]) == 0  # older records do not have the number of cores
+    new.write_text(json.dumps(record(row(), machine=dict(gpu=None, cpu='A', cores=2, threads=2))))
+    with pytest.raises(UserError, match='cores 16 there, 2 here'):
+        benchmark.main([str(new), '--against', str(old)])
 
 
 @pytest.mark.parametrize('content', ['[', '[]', '{"rows": []}', '{"machine": {}, "rows": [{"what": "a"}]}'])

@@ -83,9 +83,10 @@ def read_records(paths: Sequence[str | PathLike], any_hardware: bool = False) ->
 
 
 def check_same_machine(new: dict, old: dict, old_path: str | PathLike) -> None:
-    """Raise UserError unless both records come from equal hardware."""
-    different = [f'{key} {old["machine"].get(key)} there, {new["machine"].get(key)} here'
-                 for key in ('gpu', 'cpu', 'threads') if old['machine'].get(key) != new['machine'].get(key)]
+    """Raise UserError unless both records come from equal hardware. Older records do not have the number of cores."""
+    there, here = old['machine'], new['machine']
+    keys = ('gpu', 'cpu', 'threads', *(['cores'] if 'cores' in there and 'cores' in here else []))
+    different = [f'{key} {there.get(key)} there, {here.get(key)} here' for key in keys if there.get(key) != here.get(key)]
     if different:
         raise UserError(f'{old_path} was measured on other hardware: {"; ".join(different)}; measure both on one '
                         'machine, or compare anyway with --any_hardware')

@@ -1,6 +1,7 @@
 """Description of the hardware and software of a measurement. Called by the benchmarks of tools/analysis_tools."""
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -14,16 +15,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def hardware(device: torch.device) -> str:
-    """Return one line: GPU and CUDA version, if ``device`` is a GPU; CPU and number of threads; package versions."""
+    """Return one line: GPU and CUDA version, if ``device`` is a GPU; CPU, its usable cores and threads; package versions."""
     gpu = f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}; ' if device.type == 'cuda' else ''
     named = ', '.join(f'{name} {version}' for name, version in versions().items())
-    return f'{gpu}{_processor()}, {torch.get_num_threads()} threads; {named}'
+    return f'{gpu}{_processor()}, {_cores()} cores, {torch.get_num_threads()} threads; {named}'
 
 
 def machine(device: torch.device) -> dict[str, object]:
-    """Return what must be equal for times to be comparable: ``gpu`` (or None), ``cpu`` and ``threads``."""
+    """Return what must be equal for times to be comparable: ``gpu`` (or None), ``cpu``, usable ``cores`` and ``threads``."""
     return dict(gpu=torch.cuda.get_device_name(device) if device.type == 'cuda' else None, cpu=_processor(),
-                threads=torch.get_num_threads())
+                cores=_cores(), threads=torch.get_num_threads())
 
 
 def versions() -> dict[str, str]:
@@ -41,6 +42,11 @@ def commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: ``taskset`` and Slurm leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
 
 
 def _processor() -> str:
