@@ -86,7 +86,8 @@ def check_same_machine(new: dict, old: dict, old_path: str | PathLike) -> None:
     """Raise UserError unless both records come from equal hardware. Older records do not have the number of cores."""
     there, here = old['machine'], new['machine']
     keys = ('gpu', 'cpu', 'threads', *(['cores'] if 'cores' in there and 'cores' in here else []))
-    different = [f'{key} {there.get(key)} there, {here.get(key)} here' for key in keys if there.get(key) != here.get(key)]
+    different = [f'{key} {there.get(key)} there, {here.get(key)} here' for key in keys
+                 if there.get(key) != here.get(key)]
     if different:
         raise UserError(f'{old_path} was measured on other hardware: {"; ".join(different)}; measure both on one '
                         'machine, or compare anyway with --any_hardware')

@@ -15,14 +15,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def hardware(device: torch.device) -> str:
-    """Return one line: GPU and CUDA version, if ``device`` is a GPU; CPU, its usable cores and threads; package versions."""
+    """Return one line: GPU and CUDA version, if ``device`` is one; CPU, usable cores, threads; package versions."""
     gpu = f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}; ' if device.type == 'cuda' else ''
     named = ', '.join(f'{name} {version}' for name, version in versions().items())
     return f'{gpu}{_processor()}, {_cores()} cores, {torch.get_num_threads()} threads; {named}'
 
 
 def machine(device: torch.device) -> dict[str, object]:
-    """Return what must be equal for times to be comparable: ``gpu`` (or None), ``cpu``, usable ``cores`` and ``threads``."""
+    """Return what must be equal for times to be comparable: ``gpu`` (or None), ``cpu``, ``cores`` and ``threads``."""
     return dict(gpu=torch.cuda.get_device_name(device) if device.type == 'cuda' else None, cpu=_processor(),
                 cores=_cores(), threads=torch.get_num_threads())
 
