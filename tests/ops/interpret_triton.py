@@ -6,6 +6,7 @@ from torchvision.ops import deform_conv2d
 from mmdet.ops.deform_conv.deform_conv import triton_deform_conv
 from mmdet.ops.group_norm.group_norm import triton_group_norm
 from mmdet.ops.mask_logits.mask_logits_triton import mask_logits_kernel
+from mmdet.ops.residual_norm.residual_norm import triton_residual_norm
 
 
 def check_deform_conv() -> None:
@@ -39,10 +40,34 @@ def check_mask_logits(factor: int) -> None:
     torch.testing.assert_close(out, (coefficients @ fine.flatten(2)).view_as(out), rtol=1e-4, atol=1e-4)
 
 
+def check_residual_norm(channels: int, dtype: torch.dtype) -> None:
+    norm = torch.nn.LayerNorm(channels)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    residual, branch, first = 4 * torch.randn(2, 3, channels) + 9, torch.randn(2, 3, channels), torch.randn(channels)
+    branch = branch.to(dtype)
+    total = residual + branch
+    for replacement in (None, first):
+        if replacement is not None:
+            total[:, 0] = replacement
+        with torch.no_grad():
+            ours, normed = triton_residual_norm(residual, branch, norm, dtype, replacement)
+            theirs = norm(total)
+        assert torch.equal(ours, total) and normed.dtype == dtype
+        # the interpreter truncates bfloat16 where a GPU rounds to the nearest
+        ulps = 1.02 if dtype == torch.bfloat16 else 0.52
+        torch.testing.assert_close(normed.float(), theirs, rtol=ulps * torch.finfo(dtype).eps, atol=2e-6)
+    with torch.no_grad():
+        alone = triton_residual_norm(total, None, norm, dtype)
+    assert alone[0] is total and torch.equal(alone[1], normed)
+
+
 if __name__ == '__main__':
     torch.manual_seed(0)
     check_deform_conv()
     check_group_norm()
+    for channels in (96, 768):
+        for dtype in (torch.bfloat16, torch.float16):
+            check_residual_norm(channels, dtype)
     for factor in (2, 4):
         check_mask_logits(factor)
     print('all kernels agree')

@@ -13,6 +13,7 @@ from torchvision.ops import deform_conv2d
 from mmdet.ops.deform_conv import deform_conv3x3
 from mmdet.ops.group_norm import group_norm
 from mmdet.ops.mask_logits import mask_logits
+from mmdet.ops.residual_norm import add_layer_norm, layer_norm
 from tests.helpers.processes import with_search_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +77,81 @@ class TestAgainstFloat32:
         result = mask_logits(coarse.to(dtype), coefficients, factor)
         assert relative_error(result, (coefficients @ fine.flatten(2)).view_as(result)) < (
             1e-4 if dtype == torch.float32 else 1e-2)
+
+
+def random_norm(channels: int, device: str) -> torch.nn.LayerNorm:
+    norm = torch.nn.LayerNorm(channels, device=device).requires_grad_(False)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    return norm
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(('tokens', 'channels'), [(1, 1), (5, 96), (7, 384), (1621, 768), (3, 1024), (2, 1280)])
+class TestResidualNorm:
+    """Residual addition and layer norm against PyTorch's, with outputs of a branch in each dtype."""
+
+    def test_the_sum_is_exact_and_the_norm_is_that_of_float32_rounded_once(self, device, dtype, tokens, channels):
+        torch.manual_seed(0)
+        residual = 5 * torch.randn(2, tokens, channels, device=device) + 20
+        branch = torch.randn(2, tokens, channels, device=device).to(dtype)
+        first, norm = torch.randn(channels, device=device), random_norm(channels, device)
+        with torch.no_grad():
+            total, normed = add_layer_norm(residual, branch, norm)
+            expected = residual + branch
+            assert torch.equal(total, expected) and normed.dtype == dtype
+            assert_rounded_once(normed, norm(expected))
+            total, normed = add_layer_norm(residual, branch, norm, first)
+            expected[:, 0] = first
+            assert torch.equal(total, expected)
+            assert_rounded_once(normed, norm(expected))
+            assert torch.equal(layer_norm(expected, norm, dtype), normed)
+
+    def test_slices_of_larger_tensors(self, device, dtype, tokens, channels):
+        residual = torch.randn(2, tokens + 1, 2 * channels, device=device)[:, 1:, :channels]
+        branch = torch.randn(2, tokens + 1, 2 * channels, device=device).to(dtype)[:, :-1, channels:]
+        norm = random_norm(channels, device)
+        with torch.no_grad():
+            total, normed = add_layer_norm(residual, branch, norm)
+            assert torch.equal(total, residual + branch)
+            assert_rounded_once(normed, norm(residual + branch))
+
+
+def assert_rounded_once(value: torch.Tensor, expected: torch.Tensor) -> None:
+    # half a unit in the last place, and a little for the order of float32's sums
+    torch.testing.assert_close(value.float(), expected, rtol=0.52 * torch.finfo(value.dtype).eps, atol=1e-5)
+
+
+def test_layer_norm_of_a_residual_in_closed_form(device):
+    norm = torch.nn.LayerNorm(4, eps=0.0, device=device).requires_grad_(False)
+    residual, branch = torch.tensor([[[0.0, 4, 0, 4]]], device=device), torch.ones(1, 1, 4, device=device).bfloat16()
+    with torch.no_grad():
+        total, normed = add_layer_norm(residual, branch, norm)
+    assert total.tolist() == [[[1, 5, 1, 5]]] and normed.tolist() == [[[-1, 1, -1, 1]]]
+
+
+def test_gradients_flow_through_the_addition_and_the_norm(device):
+    norm = torch.nn.LayerNorm(8, device=device)
+    residual, branch = (torch.randn(1, 3, 8, device=device, requires_grad=True) for _ in range(2))
+    first = torch.randn(8, device=device, requires_grad=True)
+    total, normed = add_layer_norm(residual, branch, norm, first)
+    (total.sum() + (normed * torch.randn_like(normed)).sum()).backward()
+    assert branch.grad[:, 0].eq(0).all() and branch.grad[:, 1:].ne(0).any()
+    assert first.grad.ne(0).any() and norm.weight.grad.ne(0).any()
+
+
+@pytest.mark.cuda
+def test_residual_norm_in_a_cuda_graph():
+    residual, branch = (torch.randn(2, 7, 96, device='cuda') for _ in range(2))
+    branch, norm = branch.bfloat16(), random_norm(96, 'cuda')
+    with torch.no_grad():
+        add_layer_norm(residual, branch, norm)  # compile
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = add_layer_norm(residual, branch, norm)
+        residual.normal_()
+        graph.replay()
+        for output, expected in zip(outputs, add_layer_norm(residual, branch, norm)):
+            assert torch.equal(output, expected)
 
 
 @pytest.mark.cuda

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import UserError
 from mmdet.models.layers.conv_stem import ConvStem
+from mmdet.models.layers.fused_blocks import can_fuse, fused_stages
 from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 
@@ -181,17 +182,29 @@ class ViT(BaseModule):
         x, skip = self.patch_embed(x) if isinstance(self.patch_embed, ConvStem) else (self.patch_embed(x), None)
         height, width = x.shape[-2:]
         x = (x + self._position(height, width)).flatten(2).transpose(1, 2)  # (B, N, C)
-        cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        stages = []
-        for index, block in enumerate(self.blocks):
-            if index % self.stage_depth == 0:
-                x = torch.cat([cls_token.to(x.dtype), x], dim=1)  # (B, 1 + N, C)
-            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
-            if (index + 1) % self.stage_depth == 0:
-                x = x[:, 1:]
-                stages.append(x)
-        _, half, third, last = (stage.transpose(1, 2).unflatten(2, (height, width)) for stage in stages)
+        cls_token = self.cls_token + self.pos_embed[:, :1]  # (1, 1, C)
+        if can_fuse(self.blocks, x):
+            stages = fused_stages(list(self.blocks), x, cls_token.flatten(), self.stage_depth,
+                                  torch.get_autocast_dtype('cuda'))
+        else:
+            stages = self._stages(x, cls_token)
+        half, third, last = (stage.transpose(1, 2).unflatten(2, (height, width)) for stage in stages)
         if not x.is_cuda:  # on the CPU, group norm is fifty times slower on channels-last maps, which these are
             half, third, last = half.contiguous(), third.contiguous(), last.contiguous()
         finest = resize(half, 2)
         return finest if skip is None else finest + skip, third, resize(last, 0.5)
+
+    def _stages(self, x: Tensor, cls_token: Tensor) -> list[Tensor]:
+        """Apply the blocks to patch tokens (B, N, C); return those after each stage but the first.
+
+        :func:`~mmdet.models.layers.fused_blocks.fused_stages` computes the same faster where no gradient is needed.
+        """
+        stages = []
+        for index, block in enumerate(self.blocks):
+            if index % self.stage_depth == 0:
+                x = torch.cat([cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, C)
+            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
+            if (index + 1) % self.stage_depth == 0:
+                x = x[:, 1:]
+                stages.append(x)
+        return stages[1:]

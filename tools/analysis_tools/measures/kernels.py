@@ -24,6 +24,7 @@ from mmdet.ops.correlation.compiled_library import UNAVAILABLE, has_cuda
 from mmdet.ops.deform_conv import deform_conv3x3
 from mmdet.ops.group_norm import group_norm
 from mmdet.ops.mask_logits import mask_logits
+from mmdet.ops.residual_norm import add_layer_norm
 from tools.analysis_tools.measures.speed import Bench, set_tf32, tester
 
 CORRELATION = dict(kernel_size=(1, 1), patch_size=(16, 16), stride=(1, 1), padding=(0, 0), dilation=(1, 1),
@@ -104,6 +105,11 @@ def bench_kernels(bench: Bench, cfg: Config, ceilings: Ceilings, frames: int, si
             pixels * channels * (2 * detections + 8), channels=channels, detections=detections)
     backbone = cfg.model.backbone
     heads, tokens = backbone.num_heads, (size[0] // 16) * (size[1] // 16)
+    norm = torch.nn.LayerNorm(backbone.embed_dims, device=bench.device)
+    residual = torch.randn(frames, tokens, backbone.embed_dims, device=bench.device)
+    branch = maps(*residual.shape)
+    measure(lambda residual, branch: add_layer_norm(residual, branch, norm), 'residual, layer norm', [residual, branch],
+            residual.numel() * (4 + item), 8 * residual.numel(), tokens=tokens, channels=backbone.embed_dims)
     width = backbone.embed_dims // heads
     query, key, value = (maps(frames * heads, tokens, width).unflatten(0, (frames, heads)) for _ in range(3))
     measure(F.scaled_dot_product_attention, 'attention', [query, key, value], query.numel() * item,

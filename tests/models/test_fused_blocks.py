@@ -1,0 +1,69 @@
+"""The ViT's blocks with fused residual additions and layer norms against its blocks one by one."""
+import pytest
+import torch
+
+from mmdet.models.backbones import ViT, vit
+from mmdet.models.layers.fused_blocks import can_fuse, fused_stages
+
+
+def random_vit(device: str, **kwargs) -> ViT:
+    """Return a ViT whose parameters, norms and class token included, all have an effect."""
+    torch.manual_seed(0)
+    model = ViT(depth=8, **kwargs).to(device).eval()
+    for parameter in model.blocks.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    torch.nn.init.normal_(model.cls_token)
+    return model
+
+
+def test_fused_stages_are_those_of_the_blocks_one_by_one():
+    model = random_vit('cpu', embed_dims=32, num_heads=2)
+    tokens = torch.randn(2, 15, 32)
+    with torch.no_grad():
+        expected = model._stages(tokens, model.cls_token)
+        stages = fused_stages(list(model.blocks), tokens, model.cls_token.flatten(), model.stage_depth, torch.float32)
+    assert len(stages) == len(expected) == 3
+    for stage, wanted in zip(stages, expected):
+        torch.testing.assert_close(stage, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_blocks_are_not_fused_on_the_cpu():
+    model = random_vit('cpu', embed_dims=32, num_heads=2)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        assert not can_fuse(model.blocks, torch.randn(2, 15, 32))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('embed_dims', [96, 384])
+@pytest.mark.parametrize('stem', ['patch', 'conv'])
+def test_maps_are_those_of_the_blocks_one_by_one_up_to_the_rounding_of_half_precision(monkeypatch, dtype, embed_dims,
+                                                                                    stem):
+    if stem == 'conv' and embed_dims % 64:
+        pytest.skip('the stem needs a multiple of 64')
+    model = random_vit('cuda', embed_dims=embed_dims, num_heads=6, stem=stem)
+    images = torch.randn(2, 3, 96, 160, device='cuda')
+    with torch.no_grad():
+        exact = model(images)
+        with torch.autocast('cuda', dtype):
+            fused = model(images)
+            monkeypatch.setattr(vit, 'can_fuse', lambda *_: False)
+            plain = model(images)
+    for ours, theirs, wanted in zip(fused, plain, exact):
+        assert ours.dtype == dtype and theirs.dtype == torch.float32
+        limit = 1.1 * (theirs - wanted).norm() + 2 * torch.finfo(dtype).eps * wanted.norm()
+        assert (ours - wanted).norm() < limit
+
+
+@pytest.mark.cuda
+def test_blocks_are_fused_only_under_autocast_without_gradients_and_hooks():
+    model, tokens = random_vit('cuda', embed_dims=96, num_heads=2), torch.randn(2, 15, 96, device='cuda')
+    with torch.no_grad():
+        assert not can_fuse(model.blocks, tokens)
+        with torch.autocast('cuda', torch.bfloat16):
+            assert can_fuse(model.blocks, tokens)
+            hook = model.blocks[1].register_forward_hook(lambda *_: None)
+            assert not can_fuse(model.blocks, tokens)
+            hook.remove()
+            with torch.enable_grad():
+                assert not can_fuse(model.blocks, tokens)
