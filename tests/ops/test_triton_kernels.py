@@ -60,9 +60,10 @@ class TestAgainstFloat32:
             assert relative_error(ours, theirs) < (1e-4 if dtype == torch.float32 else 2e-2)
 
     @pytest.mark.parametrize('relu', [False, True])
-    def test_group_norm(self, device, dtype, relu):
-        x = torch.randn(2, 64, 7, 45, device=device) + 2
-        weight, bias = torch.randn(64, device=device), torch.randn(64, device=device)
+    @pytest.mark.parametrize('shape', [(2, 64, 7, 45), (1, 256, 60, 108), (3, 256, 47, 45), (1, 1024, 9, 20)])
+    def test_group_norm(self, device, dtype, relu, shape):
+        x = torch.randn(*shape, device=device) + 2
+        weight, bias = torch.randn(shape[1], device=device), torch.randn(shape[1], device=device)
         expected = F.group_norm(x, 32, weight, bias)
         with torch.no_grad():
             result = group_norm(x.to(dtype), 32, weight.to(dtype), bias.to(dtype), relu=relu)

@@ -16,7 +16,8 @@ try:
 except ImportError:  # no Triton on this platform
     partial_sums_kernel = None
 
-_BLOCK = 32  # positions per program
+_VALUES = 8192  # that a program holds at a time
+_CHUNKS = 64  # maximum number of programs per image; of each, the second kernel adds the partial sums
 
 
 def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5,
@@ -39,14 +40,14 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: fl
 def triton_group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, relu: bool) -> Tensor:
     """Apply group norm, then ReLU if ``relu``, to a channels-last ``x`` (B, C, h, w) by the fused kernels."""
     batch, channels, height, width = x.shape
-    positions = height * width
-    blocks = -(-positions // _BLOCK)
-    sums = x.new_empty(batch, blocks, 2, num_groups, dtype=torch.float32)
-    partial_sums_kernel[(blocks, batch)](x, sums, positions, blocks, channels, num_groups, BLOCK=_BLOCK)
-    # partial sums are added in a fixed order, without atomics, so that results are reproducible
-    mean, square = (sums.sum(dim=1) / (positions * channels // num_groups)).unbind(dim=1)  # (B, G)
-    scale = (square - mean * mean).clamp(min=0).add(eps).rsqrt()
+    positions, block = height * width, max(_VALUES // channels, 1)
+    blocks = -(-positions // block)
+    steps = 1 << (-(-blocks // _CHUNKS) - 1).bit_length()  # a power of two: a kernel is compiled for each number
+    chunks = -(-blocks // steps)
+    sums = x.new_empty(batch, chunks, 2, num_groups, dtype=torch.float32)
+    partial_sums_kernel[(chunks, batch)](x, sums, positions, chunks, channels, num_groups, STEPS=steps, BLOCK=block,
+                                         num_warps=8)
     out = torch.empty_like(x)
-    normalize_kernel[(blocks, batch)](x, mean.contiguous(), scale, weight, bias, out, positions, channels, num_groups,
-                                      RELU=relu, BLOCK=_BLOCK)
+    normalize_kernel[(chunks, batch)](x, sums, weight, bias, out, positions, chunks, eps, channels, num_groups,
+                                      RELU=relu, STEPS=steps, BLOCK=block, CHUNKS=_CHUNKS, num_warps=8)
     return out
