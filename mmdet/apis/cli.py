@@ -27,6 +27,7 @@ Key = TypeVar('Key')
 Value = TypeVar('Value')
 _ECHO = re.compile(r'(?i)\bnccl|gloo|\bpeer\b')  # in the errors of a process after another process has failed
 CONSOLE_COMMANDS = ('memcnp-train', 'memcnp-test', 'memcnp-video', 'memcnp-eval')
+_OUTPUTS = {'out': '--out', 'target': 'target'}  # arguments that name the file to be written
 _TRUE, _FALSE = ('true', 'yes', '1', 'on'), ('false', 'no', '0', 'off')
 
 
@@ -62,7 +63,24 @@ class CommandParser(argparse.ArgumentParser):
             if argument in self._booleans and following not in _TRUE + _FALSE:
                 arguments[index] = f'{argument}=True'
         self._words = arguments
-        return super().parse_known_args(arguments, namespace)
+        parsed, others = super().parse_known_args(arguments, namespace)
+        self._protect_inputs(parsed)
+        return parsed, others
+
+    def _protect_inputs(self, parsed: argparse.Namespace) -> None:
+        """Report an error if the output file is one of the files to be read, which would be lost."""
+        for name, shown in _OUTPUTS.items():
+            output = getattr(parsed, name, None)
+            if not output or not Path(output).expanduser().is_file():
+                continue
+            for action in self._actions:
+                values = getattr(parsed, action.dest, None)
+                for value in values if isinstance(values, list) else [values]:
+                    if action.type in _INPUTS and value and os.path.exists(value) \
+                            and os.path.samefile(value, Path(output).expanduser()):
+                        given = action.option_strings[0] if action.option_strings else action.dest
+                        self.error(f'{shown} {output}: would overwrite the file that is read as {given}; choose '
+                                   'another output file')
 
     def error(self, message: str) -> NoReturn:
         flag = re.match(r'unrecognized arguments: .*?(--[^\s=]+)', message)
@@ -127,6 +145,9 @@ def unique_mapping(flag: str, pairs: Sequence[tuple[Key, Value]]) -> dict[Key, V
 def checkpoint_source(text: str) -> str:
     """Argument type: an existing file, an address, or the name of published weights."""
     return text if find_weights(text) else existing_file(text)
+
+
+_INPUTS = (existing_file, config_file, checkpoint_source)
 
 
 def positive_int(text: str) -> int:

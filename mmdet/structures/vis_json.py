@@ -102,8 +102,9 @@ def checked(entries: Iterable[tuple[Entry | None, str | None]], source: str) -> 
 def check_outline(content: Any, source: str) -> None:
     """Raise UserError unless the content of an annotation file has the lists required by YouTube-VIS JSON."""
     if not isinstance(content, dict):
+        remedy = 'results are such lists; give the annotation file' if isinstance(content, list) else 'check the path'
         raise UserError(f'{source}: is a JSON {type(content).__name__}, not YouTube-VIS annotations (an object with '
-                        'videos and categories); check the path')
+                        f'videos and categories); {remedy}')
     for key in ('videos', 'categories'):
         if not isinstance(content.get(key), list) or not content[key]:
             is_coco = isinstance(content.get('images'), list) and 'videos' not in content
@@ -380,10 +381,10 @@ def _read_areas(values: list, where: str, faults: list[str]) -> np.ndarray:
     """Read the areas (T,); null and faulty areas become 0."""
     areas = np.zeros(len(values))
     for frame, value in enumerate(values):
-        if _is_number(value, MAX_NUMBER):
+        if _is_number(value, MAX_NUMBER) and value >= 0:
             areas[frame] = value
         elif value is not None:
-            faults.append(f'{where}[{frame}]: {value!r:.40} must be null or a finite number of at most '
+            faults.append(f'{where}[{frame}]: {value!r:.40} must be null or a finite number from 0 to '
                           f'{MAX_NUMBER:.0e}')
     return areas
 

@@ -80,6 +80,7 @@ TRUTH_FAULTS = {
                              r'annotation 3: segmentations has'),
     'areas too short': (lambda t: t['annotations'][2]['areas'].pop(), r'annotation 3: areas has'),
     'area as text': (lambda t: t['annotations'][2]['areas'].__setitem__(0, '5'), r'annotation 3, areas\[0\]'),
+    'area below 0': (lambda t: t['annotations'][2]['areas'].__setitem__(0, -5), r'annotation 3, areas\[0\]: -5 must'),
     'crowd of 2': (lambda t: change(t['annotations'][2], iscrowd=2), r'annotation 3: iscrowd'),
     'crowd a list': (lambda t: change(t['annotations'][2], iscrowd=[]), r'annotation 3: iscrowd'),
     'unknown occlusion': (lambda t: t['annotations'][2]['occlusion'].__setitem__(0, 'half'), r"occlusion\[0\]: 'half'"),

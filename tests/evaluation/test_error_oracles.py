@@ -209,6 +209,27 @@ def test_removals_equal_files_without_the_entries():
         evaluate_vis(content | dict(annotations=left), predictions).statistics['AP'])
 
 
+def test_a_perfect_result_has_no_error_of_any_kind():
+    content, _ = random_result(4)
+    objects = [entry for entry in content['annotations'] if not entry['iscrowd']]
+    ground_truth = read_ground_truth(content)
+    tracks = read_predictions([prediction(entry['segmentations'], .9 - place / 100, entry['category_id'],
+                                          entry['video_id']) for place, entry in enumerate(objects)], ground_truth)
+    analysis = analyse_errors(ground_truth, tracks, count=20)
+    assert analysis.statistics['AP'].value == pytest.approx(1)
+    assert analysis.kinds['matched'] == len(objects) == sum(analysis.kinds.values())
+    assert all(gain.changed == 0 and gain.gain.value == 0 for gain in analysis.gains.values())
+
+
+def test_tracks_whose_masks_stay_the_same_are_not_counted_as_changed():
+    """Of three tracks, the masks of one are exact, of one shifted in one frame, of one too many in one frame."""
+    ground_truth, tracks = parsed(
+        [annotation(1, [A] * 3), annotation(2, [B] * 3), annotation(3, [C, C, NONE])],
+        [prediction([A] * 3, .9), prediction([B, B, square(62)], .8), prediction([C] * 3, .7)])
+    gains = analyse_errors(ground_truth, tracks, count=1).gains
+    assert {name: gain.changed for name, gain in gains.items() if gain.changed} == dict(masks=2)
+
+
 def test_videos_without_tracks_or_objects():
     content = truth(annotation(1, [A, A]), videos=(1, 2, 3))
     ground_truth = read_ground_truth(content)

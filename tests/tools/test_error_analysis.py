@@ -95,10 +95,58 @@ def test_against_another_result(analyse, files):
 
 
 @pytest.mark.parametrize(('arguments', 'words'), [
-    (['--seed', '-1'], r'--seed -1'), (['--out', '/proc/errors.json'], r'--out /proc/errors\.json')])
+    (['--seed', '-1'], r'--seed -1'), (['--resamples', '20001'], r'--resamples 20001: must be at most 20000')])
 def test_faults(files, arguments, words):
     with pytest.raises(UserError, match=words):
         main([str(files / 'out.pkl.json'), str(files / 'truth.json'), *arguments])
+
+
+@pytest.mark.parametrize(('out', 'words'), [
+    ('/proc/errors.json', r'--out: /proc/errors\.json cannot be written'),
+    ('out.pkl.json', 'would overwrite the file that is read as result'),
+    ('truth.json', 'would overwrite the file that is read as annotations'),
+    ('out.pkl', 'would overwrite the file that is read as --against')])
+def test_the_output_is_refused_before_the_analysis(files, capsys, out, words):
+    before = {path.name: path.read_bytes() for path in files.iterdir()}
+    with pytest.raises(SystemExit, match='2'):
+        main([str(files / 'out.pkl.json'), str(files / 'truth.json'), '--against', str(files / 'out.pkl'), '--out',
+              str(files / out)])
+    error = capsys.readouterr().err
+    assert re.search(words, error) and error.count('\n') == 1
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == before
+
+
+@pytest.mark.parametrize(('result', 'annotations', 'words'), [
+    ('truth.json', 'out.pkl.json', r'out\.pkl\.json: .*; results are such lists; give the annotation file'),
+    ('truth.json', 'truth.json', r'truth\.json: .*; it holds annotations; give the result file')])
+def test_results_and_annotations_in_the_wrong_places(files, result, annotations, words):
+    with pytest.raises(UserError, match=words):
+        main([str(files / result), str(files / annotations)])
+
+
+def test_swapped_results_give_opposite_differences(analyse, files):
+    entries = json.loads((files / 'out.pkl.json').read_text())
+    (files / 'better.json').write_text(json.dumps([entry | dict(category_id=7) for entry in entries]))
+
+    def differences(result, other):
+        numbers = analyse(result, '--against', str(files / other))[1]
+        return [*numbers['against'].values(), *(gain['against'] for gain in numbers['gains'].values())]
+
+    pairs = zip(differences('out.pkl.json', 'better.json'), differences('better.json', 'out.pkl.json'))
+    for found, swapped in pairs:
+        assert [found['value'], found['low'], found['high']] == pytest.approx(
+            [-swapped['value'], -swapped['high'], -swapped['low']])
+    assert {value for entry in differences('out.pkl', 'out.pkl') for value in entry.values()} == {0}
+
+
+def test_infinite_numbers_are_null_in_json(files, analyse):
+    videos = [Video(number, SIZE, SIZE, 3) for number in (1, 2)]
+    sure = frame([4], [1], [0], uncertain=True)
+    sure.rows[:, 0], sure.rows[:, 5:9] = 0, 0  # an error of one pixel whose uncertainty is 0
+    write_results(str(files / 'sure.pkl'), [
+        (video, [sure] * 3, track_entries(video, [sure] * 3, (7, 8))) for video in videos])
+    printed, numbers = analyse('sure.pkl')
+    assert 'error / uncertainty inf' in printed and numbers['uncertainties']['rms_z'] is None
 
 
 def test_annotations_without_ground_truth(files):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
+from mmdet.apis.cli import CommandParser, existing_file, output_file, positive_int, run_command
 
 
 def build_parser() -> CommandParser:
@@ -25,9 +25,9 @@ def build_parser() -> CommandParser:
     parser.add_boolean('--class_agnostic', 'evaluate all categories as one')
     parser.add_boolean('--common_videos', 'leave out predictions for videos that are not in the annotations')
     parser.add_argument('--resamples', type=positive_int, default=1000, metavar='N',
-                        help='number of bootstrap resamples of the videos (default: 1000)')
+                        help='number of bootstrap resamples of the videos, up to 20000 (default: 1000)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the resamples (default: 0)')
-    parser.add_argument('--out', metavar='ERRORS.json', help='also write the numbers to this file')
+    parser.add_argument('--out', type=output_file, metavar='ERRORS.json', help='also write the numbers to this file')
     return parser
 
 
@@ -35,17 +35,17 @@ def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.engine.console import shorten_console
     from mmdet.errors import UserError
-    from mmdet.evaluation.error_analysis import analyse_errors, calibrate_uncertainties
+    from mmdet.evaluation.error_analysis import MAX_RESAMPLES, analyse_errors, calibrate_uncertainties
     from mmdet.evaluation.error_analysis.report import analysis_json, format_analysis
     from mmdet.evaluation.functional import read_ground_truth, without_classes
     from mmdet.evaluation.result_files import load_tracks
-    from mmdet.files import atomic_open, check_writable
+    from mmdet.files import atomic_open
 
     shorten_console()
     if args.seed < 0:
         raise UserError(f'--seed {args.seed}: must not be negative')
-    if args.out:
-        check_writable(args.out, f'--out {args.out}')
+    if args.resamples > MAX_RESAMPLES:
+        raise UserError(f'--resamples {args.resamples}: must be at most {MAX_RESAMPLES}')
     truth = read_ground_truth(args.annotations)
     tracks, frames = load_tracks(args.result, truth, args.common_videos)
     others = load_tracks(args.against, truth, args.common_videos)[0] if args.against else None

@@ -79,8 +79,8 @@ def analyse_errors(truth: GroundTruth, predictions: Sequence[Track], against: Se
         UserError: nothing is annotated, or crowds only.
     """
     if all(track.crowd for track in truth.tracks):
-        raise UserError(f'{truth.source}: has no annotations but crowds, so nothing can be analysed; give a file '
-                        'with ground truth')
+        raise UserError(f'{truth.source}: has no annotations, or only crowds, so nothing can be analysed; give a '
+                        'file with ground truth')
     weights = resamples(len(truth.videos), count, seed)
     videos = relate_videos(truth, predictions)
     originals = [outcome(video) for video in videos]

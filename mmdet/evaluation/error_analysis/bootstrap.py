@@ -16,6 +16,7 @@ from mmdet.evaluation.error_analysis.oracles import Outcome
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, RECALL_POINTS
 
 LEVEL = 95.0  # percent of the intervals
+MAX_RESAMPLES = 20_000  # more take gigabytes of memory and change the intervals little
 
 
 @dataclass

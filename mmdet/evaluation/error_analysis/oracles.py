@@ -72,7 +72,8 @@ class Outcome:
         categories: (N,) category ids. scores: (N,).
         true, false: (S, N) bool, counts as a true, as a false positive; neither: ignored or mended away.
         objects: category ids of the annotated objects that count, one for each.
-        changed: predicted tracks that mending edited or, at overlap threshold .50, removed; of missed tracks: objects.
+        changed: predicted tracks of which mending changed a mask or the category, or which it removed at overlap
+            threshold .50; of missed tracks: objects.
     """
 
     categories: np.ndarray
@@ -150,7 +151,7 @@ def outcome(video: Relations, mends: Collection[Mend] = ()) -> Outcome:
     stays_false[:, :count] = false
     stays_false[:, recast] = False
     remains = ~(video.crowd | (video.missed if Mend.MISSED in mends else False))
-    edited = (tracks.sources[:count] != np.where(video.areas[:count] > 0, np.arange(count)[:, None], -1)).any(1)
+    edited = _edited(video, tracks.sources[:count])
     edited[recast] = True
     changed = video.missed if Mend.MISSED in mends else edited | removed[0]
     return Outcome(
@@ -177,6 +178,17 @@ def kinds_of_tracks(video: Relations) -> dict[str, int]:
     kinds = {'matched': true, 'ignored': ~free & ~true, 'duplicate': duplicate, 'class': wrong, 'false': false,
              'inexact': free & ~duplicate & ~wrong & ~false}
     return {name: int(members.sum()) for name, members in kinds.items()}
+
+
+def _edited(video: Relations, sources: np.ndarray) -> np.ndarray:
+    """(D,) bool: a mask differs from the predicted one; an object's mask may be the same pixels. Sources: (D, T)."""
+    count = len(sources)
+    edited = sources != np.where(video.areas[:count] > 0, np.arange(count)[:, None], -1)
+    rows, frames = np.nonzero(sources >= count)
+    exact = sources[rows, frames]
+    common = video.intersections[frames, rows, exact - count]
+    edited[rows, frames] = (common < video.areas[rows, frames]) | (common < video.areas[exact, frames])
+    return edited.any(1)
 
 
 def _matched(assigned: np.ndarray, crowd: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def format_analysis(analysis: ErrorAnalysis, uncertainties: UncertaintyCalibrati
 
 
 def analysis_json(analysis: ErrorAnalysis, uncertainties: UncertaintyCalibration | None = None) -> dict:
-    """The fields of the analysis as JSON holds them; null where a number is not defined."""
+    """The fields of the analysis as JSON holds them; null where a number is not defined or infinite."""
     content = asdict(analysis) | dict(uncertainties=None if uncertainties is None else asdict(uncertainties))
     return _plain(content)
 
@@ -94,4 +94,4 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -218,7 +218,10 @@ def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTrut
 
 def _check_list(content: Any, name: str) -> None:
     if not isinstance(content, list):
-        raise UserError(f'{name}: is a JSON {type(content).__name__}, not a YouTube-VIS result (a list of tracks)')
+        remedy = ('it holds annotations; give the result file' if isinstance(content, dict) and 'videos' in content
+                  else 'check the path')
+        raise UserError(f'{name}: is a JSON {type(content).__name__}, not a YouTube-VIS result (a list of tracks); '
+                        f'{remedy}')
 
 
 def check_repeats(tracks: list[Track], name: str) -> None:
