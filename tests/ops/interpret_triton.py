@@ -6,7 +6,9 @@ from torchvision.ops import deform_conv2d
 from mmdet.ops.deform_conv.deform_conv import triton_deform_conv
 from mmdet.ops.group_norm.group_norm import triton_group_norm
 from mmdet.ops.mask_logits.mask_logits_triton import mask_logits_kernel
+from mmdet.ops.prior_overlap.prior_overlap import triton_prior_overlap
 from mmdet.ops.residual_norm.residual_norm import triton_residual_norm
+from mmdet.structures import pairwise_iou
 
 
 def check_deform_conv() -> None:
@@ -61,6 +63,14 @@ def check_residual_norm(channels: int, dtype: torch.dtype) -> None:
     assert alone[0] is total and torch.equal(alone[1], normed)
 
 
+def check_prior_overlap(number: int) -> None:
+    boxes = 100 * torch.rand(2, 3, number, 2).repeat(1, 1, 1, 2) + torch.tensor([0.0, 0, 30, 40])
+    boxes[0, 0, number // 2] = boxes[0, 0, 0] = 5.0  # empty: their IoU is NaN
+    theirs = pairwise_iou(boxes).triu(diagonal=1).amax(dim=2)
+    assert theirs.isnan().sum() == (number > 1)
+    torch.testing.assert_close(triton_prior_overlap(boxes), theirs, rtol=0, atol=0, equal_nan=True)
+
+
 if __name__ == '__main__':
     torch.manual_seed(0)
     check_deform_conv()
@@ -70,6 +80,8 @@ if __name__ == '__main__':
     for channels in (96, 768):
         for dtype in (torch.bfloat16, torch.float16):
             check_residual_norm(channels, dtype)
+    for number in (1, 31, 200):
+        check_prior_overlap(number)
     for factor in (2, 4):
         check_mask_logits(factor)
     print('all kernels agree')

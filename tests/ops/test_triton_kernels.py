@@ -1,5 +1,6 @@
 """The Triton kernels in the interpreter on any machine and compiled on a GPU, and their fallbacks on other devices."""
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from torchvision.ops import deform_conv2d
 from mmdet.ops.deform_conv import deform_conv3x3
 from mmdet.ops.group_norm import group_norm
 from mmdet.ops.mask_logits import mask_logits
+from mmdet.ops.prior_overlap import prior_overlap
 from mmdet.ops.residual_norm import add_layer_norm, layer_norm
+from mmdet.structures import pairwise_iou
 from tests.helpers.processes import with_search_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +141,24 @@ def test_gradients_flow_through_the_addition_and_the_norm(device):
     (total.sum() + (normed * torch.randn_like(normed)).sum()).backward()
     assert branch.grad[:, 0].eq(0).all() and branch.grad[:, 1:].ne(0).any()
     assert first.grad.ne(0).any() and norm.weight.grad.ne(0).any()
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (3, 7), (8, 40, 200), (2, 1, 1000)])
+def test_overlap_with_earlier_boxes_is_that_of_all_pairs_to_the_bit(device, shape):
+    torch.manual_seed(0)
+    boxes = torch.cat([100 * torch.rand(*shape, 2), 100 + 50 * torch.rand(*shape, 2)], dim=-1).to(device)
+    boxes[boxes[..., 0] > 90] = 7.0  # empty boxes, whose IoU is NaN
+    with torch.no_grad():
+        found = prior_overlap(boxes)
+    expected = pairwise_iou(boxes).triu(diagonal=1).amax(dim=-2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_overlap_with_earlier_boxes_in_closed_form(device):
+    boxes = torch.tensor([[[0.0, 0, 2, 2], [0, 0, 2, 1], [0, 0, 4, 2], [9, 9, 9, 9], [5, 5, 5, 5]]], device=device)
+    with torch.no_grad():
+        found = prior_overlap(boxes)[0].tolist()
+    assert found[:4] == [0, 0.5, 0.5, 0] and math.isnan(found[4])
 
 
 @pytest.mark.cuda

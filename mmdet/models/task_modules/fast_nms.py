@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmdet.structures import pairwise_iou
+from mmdet.ops.prior_overlap import prior_overlap
 
 
 @dataclass
@@ -85,7 +85,7 @@ def fast_nms(bboxes: Tensor, scores: Tensor, nms_thr: float, score_thr: float, m
     batch = len(scores)
     top, order = _highest(scores.transpose(1, 2), nms_pre)  # (B, K, n)
     boxes = bboxes[torch.arange(batch, device=order.device)[:, None, None], order]  # (B, K, n, 4)
-    worst = pairwise_iou(boxes).triu(diagonal=1).amax(dim=2)  # (B, K, n): highest IoU with a higher-scoring box
+    worst = prior_overlap(boxes)  # (B, K, n): highest IoU with a higher-scoring box
     # boxes whose IoU is NaN (empty boxes) fail the comparison and are dropped
     kept = (worst <= nms_thr) & (top > score_thr)
     best, position = torch.where(kept, top, 0.0).flatten(1).topk(min(max_per_img, kept[0].numel()), dim=1)

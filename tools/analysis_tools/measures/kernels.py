@@ -24,6 +24,7 @@ from mmdet.ops.correlation.compiled_library import UNAVAILABLE, has_cuda
 from mmdet.ops.deform_conv import deform_conv3x3
 from mmdet.ops.group_norm import group_norm
 from mmdet.ops.mask_logits import mask_logits
+from mmdet.ops.prior_overlap import prior_overlap
 from mmdet.ops.residual_norm import add_layer_norm
 from tools.analysis_tools.measures.speed import Bench, set_tf32, tester
 
@@ -103,6 +104,11 @@ def bench_kernels(bench: Bench, cfg: Config, ceilings: Ceilings, frames: int, si
     measure(lambda coarse, coefficients: mask_logits(coarse, coefficients, factor), 'mask logits',
             [x, maps(frames, detections, channels)], 4 * pixels * detections,
             pixels * channels * (2 * detections + 8), channels=channels, detections=detections)
+    classes, candidates = cfg.model.bbox_head.num_classes, 200
+    corners = torch.rand(frames, classes, candidates, 2, device=bench.device)
+    boxes = torch.cat([corners, corners + torch.rand_like(corners)], dim=-1)
+    measure(prior_overlap, 'overlaps, Fast NMS', [boxes], boxes.numel(), 8 * boxes.numel() * candidates,
+            classes=classes, candidates=candidates)
     backbone = cfg.model.backbone
     heads, tokens = backbone.num_heads, (size[0] // 16) * (size[1] // 16)
     norm = torch.nn.LayerNorm(backbone.embed_dims, device=bench.device)
