@@ -37,6 +37,14 @@ def checked_range(name: str, value: Sequence[float], low: float, high: float = m
     return least, most
 
 
+def checked_numbers(name: str, value: Sequence[float], count: int, low: float, high: float = math.inf,
+                    ) -> tuple[float, ...]:
+    """Return a sequence of numbers as a tuple; raise UserError unless they are ``count`` numbers in [low, high]."""
+    if not isinstance(value, (list, tuple)) or len(value) != count:
+        raise UserError(f'{name} must be {count} numbers, not {value!r}')
+    return tuple(checked_number(name, number, low, high) for number in value)
+
+
 def checked_count(name: str, value: int, least: int) -> int:
     """Return an integer; raise UserError unless it is at least ``least``."""
     if not _is_number(value, whole=True) or value < least:

@@ -4,7 +4,14 @@ import re
 import numpy as np
 import pytest
 
-from mmdet.arguments import checked_count, checked_number, checked_positive, checked_range, require_number
+from mmdet.arguments import (
+    checked_count,
+    checked_number,
+    checked_numbers,
+    checked_positive,
+    checked_range,
+    require_number,
+)
 from mmdet.errors import UserError
 
 
@@ -12,6 +19,7 @@ def test_valid_numbers_are_returned():
     assert checked_number('x', 0, 0, 1) == 0 and checked_number('x', 1.0, 0, 1) == 1 and checked_number('x', 7, 1) == 7
     assert checked_number('x', np.float32(0.5), 0, 1) == 0.5 and checked_count('x', np.int64(3), 1) == 3
     assert checked_positive('x', 1e-9) == 1e-9
+    assert checked_numbers('x', [1, 2, 3], 3, 0) == (1, 2, 3)
     assert checked_range('x', [1, 2], 0) == (1, 2) and checked_range('x', (0.5, 0.5), 0, 1) == (0.5, 0.5)
 
 
@@ -30,7 +38,11 @@ def test_valid_numbers_are_returned():
     (lambda value: checked_range('x', value, 0), value, words) for value, words in (
         (3, 'x must be two numbers (least, most), not 3'), ((1, 2, 3), 'x must be two numbers'),
         ((2, 1), 'x must be two numbers (least, most), the lower first, not (2, 1)'),
-        ((-1, 1), 'x must be a number of at least 0, not -1'))])
+        ((-1, 1), 'x must be a number of at least 0, not -1'))
+] + [
+    (lambda value: checked_numbers('x', value, 2, 0, 1), value, words) for value, words in (
+        (3, 'x must be 2 numbers, not 3'), ('ab', "x must be 2 numbers, not 'ab'"), ((1,), 'x must be 2 numbers'),
+        ((0, 2), 'x must be a number from 0 to 1, not 2'))])
 def test_other_values_are_one_line(check, value, words):
     with pytest.raises(UserError, match=re.escape(words)) as error:
         check(value)

@@ -26,7 +26,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
-from mmdet.arguments import checked_number, checked_range
+from mmdet.arguments import checked_count, checked_number, checked_range
 from mmdet.datasets.layout import explain_missing, find_annotations, find_images
 from mmdet.datasets.packed_annotations import VideoAnnotations, read_youtube_vis
 from mmdet.datasets.transforms.frame_loading import BadFrameError
@@ -104,13 +104,9 @@ class YVISDataset(BaseDataset):
                  lazy_init: bool = False) -> None:
         if on_bad_frame not in ('error', 'skip'):
             raise UserError(f"on_bad_frame must be 'error' or 'skip', not {on_bad_frame!r}")
-        if clip_len < 1 or context < 0:
-            raise UserError(f'clip_len must be at least 1 and context at least 0, not {clip_len} and {context}')
-        if train_clip_len is not None and train_clip_len < 1:
-            raise UserError(f'train_clip_len must be at least 1, or None for key/reference pairs, not {train_clip_len}')
-        self.clip_len = clip_len
-        self.train_clip_len = train_clip_len
-        self.context = context
+        self.clip_len = checked_count('clip_len', clip_len, 1)
+        self.train_clip_len = None if train_clip_len is None else checked_count('train_clip_len', train_clip_len, 1)
+        self.context = checked_count('context', context, 0)
         self.ref_range = _frame_range('ref_range', (1, ref_range) if isinstance(ref_range, int) else ref_range, 0)
         self.clip_interval = _frame_range('clip_interval', clip_interval, 1)
         self.reverse_prob = checked_number('reverse_prob', reverse_prob, 0, 1)
@@ -125,7 +121,8 @@ class YVISDataset(BaseDataset):
         super().__init__(ann_file=ann_file, metainfo=metainfo, data_root=data_root,
                          data_prefix={'img_path': ''} if data_prefix is None else dict(data_prefix),
                          pipeline=[TRANSFORMS.build(step) if isinstance(step, Mapping) else step for step in pipeline],
-                         test_mode=test_mode, max_refetch=max_refetch, indices=indices, lazy_init=lazy_init)
+                         test_mode=test_mode, max_refetch=checked_count('max_refetch', max_refetch, 0),
+                         indices=indices, lazy_init=lazy_init)
 
     @property
     def cat_ids(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmdet.arguments import checked_number
+from mmdet.arguments import checked_count, checked_number
 from mmdet.datasets.transforms.objects import keep_objects, mask_areas, mask_extents, warp_image, warp_masks
 from mmdet.datasets.transforms.photometric import adjust_colours
 from mmdet.errors import UserError
@@ -54,7 +54,7 @@ class AffineColourReference(BaseTransform):
         self.rotation = rotation
         self.translation = tuple(translation)
         self.blur_prob = blur_prob
-        self.min_area = min_area
+        self.min_area = checked_count('AffineColourReference.min_area', min_area, 0)
 
     def transform(self, results: dict) -> dict:
         rng, key, frame = results['rng'], results['frames'][0], results['frames'][-1]

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmdet.arguments import checked_count, checked_number, checked_range
 from mmdet.datasets.transforms.geometry import checked_backend, checked_scale, resize_clip
 from mmdet.datasets.transforms.objects import replace_masks, warp_image, warp_masks
 from mmdet.errors import UserError
@@ -28,8 +29,8 @@ class RandomChoiceResizeClip(BaseTransform):
     """
 
     def __init__(self, scales: Sequence[Sequence[int]], backend: str = 'opencv') -> None:
-        if not scales:
-            raise UserError('RandomChoiceResizeClip.scales is empty; give at least one scale')
+        if not isinstance(scales, (list, tuple)) or not scales:
+            raise UserError(f'RandomChoiceResizeClip.scales must be a list of at least one scale, not {scales!r}')
         self.scales = [checked_scale(scale) for scale in scales]
         self.backend = checked_backend(backend)
 
@@ -54,13 +55,10 @@ class RandomResizeCropClip(BaseTransform):
 
     def __init__(self, scales: Sequence[Sequence[int]], crop: Sequence[int], prob: float = 0.5,
                  backend: str = 'opencv') -> None:
-        if len(crop) != 2 or not 1 <= crop[0] <= crop[1]:
-            raise UserError(f'RandomResizeCropClip.crop must be the least and the most pixels of a side, not {crop!r}')
-        if not 0 <= prob <= 1:
-            raise UserError(f'RandomResizeCropClip.prob must lie in 0..1, not {prob}')
         self.resize = RandomChoiceResizeClip(scales, backend)
-        self.crop = tuple(crop)
-        self.prob = prob
+        checked_range('RandomResizeCropClip.crop', crop, 1)
+        self.crop = tuple(checked_count('RandomResizeCropClip.crop', side, 1) for side in crop)
+        self.prob = checked_number('RandomResizeCropClip.prob', prob, 0, 1)
 
     def transform(self, results: dict) -> dict:
         rng = results['rng']
@@ -92,12 +90,8 @@ class RotateStillClip(BaseTransform):
     """
 
     def __init__(self, angle: float = 15, center: Sequence[float] = (0.4, 0.6)) -> None:
-        if not 0 <= angle <= 180:
-            raise UserError(f'RotateStillClip.angle must lie in 0..180, not {angle}')
-        if len(center) != 2 or not 0 <= center[0] <= center[1] <= 1:
-            raise UserError(f'RotateStillClip.center must be two shares in 0..1, the lower first, not {center!r}')
-        self.angle = angle
-        self.center = tuple(center)
+        self.angle = checked_number('RotateStillClip.angle', angle, 0, 180)
+        self.center = checked_range('RotateStillClip.center', center, 0, 1)
 
     def transform(self, results: dict) -> dict:
         rng, frames = results['rng'], results['frames']

@@ -12,6 +12,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from mmdet.arguments import checked_number
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
@@ -131,9 +132,7 @@ class RandomFlipClip(BaseTransform):
     """
 
     def __init__(self, prob: float = .5) -> None:
-        if not isinstance(prob, (int, float)) or not 0 <= prob <= 1:
-            raise UserError(f'RandomFlipClip.prob must be a number from 0 to 1, not {prob!r}')
-        self.prob = prob
+        self.prob = checked_number('RandomFlipClip.prob', prob, 0, 1)
 
     def transform(self, results: dict) -> dict:
         if results['rng'].random() >= self.prob:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmdet.arguments import checked_count, checked_number, checked_range
+from mmdet.arguments import checked_count, checked_number, checked_numbers, checked_range
 from mmdet.datasets.transforms.objects import replace_masks, warp_image, warp_masks
-from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
 
@@ -51,15 +50,12 @@ class AffineMotionClip(BaseTransform):
         zoom = checked_range(f'{name}.scale', scale, .01, 100)
         most = np.array([np.radians(checked_number(f'{name}.angle', angle, 0, 180)),
                          np.radians(checked_number(f'{name}.shear', shear, 0, 80)), np.log(zoom[1]),
-                         *(checked_number(f'{name}.translation', share, 0, 1) for share in translation)])
-        if len(most) != 5:
-            raise UserError(f'{name}.translation must be two shares, of the width and of the height, not '
-                            f'{translation!r}')
+                         *checked_numbers(f'{name}.translation', translation, 2, 0, 1)])
         self.high, self.low = most, -most
         self.low[2] = np.log(zoom[0])
         self.min_area = checked_count(f'{name}.min_area', min_area, 1)
         self.prob = checked_number(f'{name}.prob', prob, 0, 1)
-        self.fill = tuple(fill)
+        self.fill = checked_numbers(f'{name}.fill', fill, 3, 0, 255)
 
     def transform(self, results: dict) -> dict:
         rng, frames = results['rng'], results['frames']

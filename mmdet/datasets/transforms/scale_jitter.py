@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmdet.arguments import checked_count, checked_number, checked_range
+from mmdet.arguments import checked_count, checked_number, checked_numbers, checked_range
 from mmdet.datasets.transforms.geometry import checked_scale, keep_ratio_factor
 from mmdet.datasets.transforms.objects import mask_areas, replace_masks, warp_image, warp_masks
-from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
 
@@ -49,9 +48,7 @@ class RandomScaleCropClip(BaseTransform):
         self.min_area = checked_count(f'{name}.min_area', min_area, 1)
         self.min_share = checked_number(f'{name}.min_share', min_share, 0, 1)
         self.prob = checked_number(f'{name}.prob', prob, 0, 1)
-        if len(fill) != 3:
-            raise UserError(f'{name}.fill must be three values of blue, green and red, not {fill!r}')
-        self.fill = tuple(checked_number(f'{name}.fill', value, 0, 255) for value in fill)
+        self.fill = checked_numbers(f'{name}.fill', fill, 3, 0, 255)
 
     def transform(self, results: dict) -> dict:
         rng, frames = results['rng'], results['frames']

@@ -78,7 +78,8 @@ def test_objects_that_leave_the_image_are_removed():
 
 @pytest.mark.parametrize('wrong, words', [
     (dict(angle=181), 'angle'), (dict(shear=90), 'shear'), (dict(scale=(2, 1)), 'scale'),
-    (dict(translation=(.1,)), 'translation must be two shares'), (dict(translation=(2, 2)), 'translation'),
+    (dict(translation=(.1,)), 'translation must be 2 numbers'), (dict(translation=(2, 2)), 'translation'),
+    (dict(translation=.1), 'translation'), (dict(fill=0), 'fill'),
     (dict(min_area=0), 'min_area'), (dict(prob=2), 'prob')])
 def test_wrong_arguments(wrong, words):
     with pytest.raises(UserError, match=f'AffineMotionClip.{words}'):
