@@ -6,6 +6,7 @@ from torchvision.ops import deform_conv2d
 from mmdet.ops.deform_conv.deform_conv import triton_deform_conv
 from mmdet.ops.group_norm.group_norm import triton_group_norm
 from mmdet.ops.mask_logits.mask_logits_triton import mask_logits_kernel
+from mmdet.ops.mask_resize.mask_resize import mask_resize, triton_mask_resize
 from mmdet.ops.prior_overlap.prior_overlap import triton_prior_overlap
 from mmdet.ops.residual_norm.residual_norm import triton_residual_norm
 from mmdet.structures import pairwise_iou
@@ -71,6 +72,11 @@ def check_prior_overlap(number: int) -> None:
     torch.testing.assert_close(triton_prior_overlap(boxes), theirs, rtol=0, atol=0, equal_nan=True)
 
 
+def check_mask_resize(factor: float, shape: tuple[int, int]) -> None:
+    masks = torch.rand(2, 9, 14)
+    assert torch.equal(triton_mask_resize(masks, factor, shape), mask_resize(masks, factor, shape))
+
+
 if __name__ == '__main__':
     torch.manual_seed(0)
     check_deform_conv()
@@ -82,6 +88,8 @@ if __name__ == '__main__':
             check_residual_norm(channels, dtype)
     for number in (1, 31, 200):
         check_prior_overlap(number)
+    for scale, shape in ((2.963, (26, 41)), (0.6, (5, 8)), (2.0, (17, 300)), (1.7, (20, 11))):
+        check_mask_resize(scale, shape)
     for factor in (2, 4):
         check_mask_logits(factor)
     print('all kernels agree')

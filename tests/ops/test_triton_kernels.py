@@ -14,6 +14,7 @@ from torchvision.ops import deform_conv2d
 from mmdet.ops.deform_conv import deform_conv3x3
 from mmdet.ops.group_norm import group_norm
 from mmdet.ops.mask_logits import mask_logits
+from mmdet.ops.mask_resize import mask_resize
 from mmdet.ops.prior_overlap import prior_overlap
 from mmdet.ops.residual_norm import add_layer_norm, layer_norm
 from mmdet.structures import pairwise_iou
@@ -159,6 +160,29 @@ def test_overlap_with_earlier_boxes_in_closed_form(device):
     with torch.no_grad():
         found = prior_overlap(boxes)[0].tolist()
     assert found[:4] == [0, 0.5, 0.5, 0] and math.isnan(found[4])
+
+
+@pytest.mark.parametrize('factor', [2 / 0.675, 2.0, 0.6])
+@pytest.mark.parametrize('fit', [-9, 0, 13], ids=['cropped', 'as resized', 'padded'])
+def test_masks_are_resized_then_cropped_or_padded(device, factor, fit):
+    torch.manual_seed(0)
+    masks = F.interpolate(torch.rand(3, 1, 6, 7, device=device), (216, 150), mode='bicubic')[:, 0].clamp(0, 1)
+    size = int(216 * factor), int(150 * factor)
+    expected = F.pad(F.interpolate(masks[:, None].double(), scale_factor=factor, mode='bilinear')[:, 0],
+                     (0, fit, 0, fit))
+    with torch.no_grad():
+        found = mask_resize(masks, factor, (size[0] + fit, size[1] + fit))
+    assert found.shape == expected.shape and found.dtype == torch.bool
+    decided = (expected - 0.5).abs() > 1e-4  # float32 may round across the threshold
+    assert torch.equal(found[decided], expected[decided] > 0.5) and decided.float().mean() > 0.99
+
+
+def test_a_mask_is_resized_in_closed_form(device):
+    mask = torch.tensor([[[1.0, 0], [0, 0]]], device=device)
+    with torch.no_grad():
+        found = mask_resize(mask, 2, (4, 5))[0].int().tolist()
+    # along an axis, weights of the first pixel are 1, 3/4, 1/4, 0
+    assert found == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
 
 
 @pytest.mark.cuda

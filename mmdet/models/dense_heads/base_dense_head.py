@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.checkpoint import ClassRows
 from mmdet.errors import UserError
-from mmdet.models.layers.instance_masks import resize_and_fit
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.ops.device import is_capturing
+from mmdet.ops.mask_resize import mask_resize
 from mmdet.structures import DetDataSample
 from mmdet.structures.device_rle import columns_to_rle
 from mmdet.structures.instances import make_instances
@@ -192,13 +193,13 @@ class BaseDenseHead(BaseModule):
     def to_columns(masks: Tensor, valid: Tensor, geometry: FrameGeometry) -> Tensor:
         """Convert mask probabilities (B, D, h, w), ``valid`` (B, D), to :attr:`DeviceDetections.columns`."""
         masks, valid = masks.flatten(0, 1), valid.flatten()
-        if masks.is_cuda or is_capturing():
-            masks = masks * valid[:, None, None]
-        else:  # on a CPU, shapes may depend on values
-            masks = masks[valid]
         # transposed before upsampling, since run lengths are in column-major order
-        columns = masks.transpose(1, 2).contiguous()
-        return resize_and_fit(columns, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape[::-1])
+        if masks.is_cuda or is_capturing():
+            columns = torch.empty_like(masks.transpose(1, 2), memory_format=torch.contiguous_format)
+            torch.mul(masks.transpose(1, 2), valid[:, None, None], out=columns)
+        else:  # on a CPU, shapes may depend on values
+            columns = masks[valid].transpose(1, 2).contiguous()
+        return mask_resize(columns, MASK_STRIDE / geometry.scale_factor, geometry.ori_shape[::-1])
 
     def results(self, detections: DeviceDetections, geometries: Sequence[FrameGeometry]) -> list[InstanceData]:
         """Copy the detections of all frames to the host in one copy, and convert them to results.

@@ -9,7 +9,6 @@ each axis, leading dimensions written as ….
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.ops.mask_logits import mask_logits
@@ -156,29 +155,3 @@ def split_mask_logits(bases: Tensor, coefficients: Tensor, bboxes: Tensor, parts
                                                           logits)
     assert logits is not None
     return logits
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Masks of the original image
-
-
-def resize_and_fit(masks: Tensor, factor: float, shape: tuple[int, int]) -> Tensor:
-    """Resize probabilities by a factor, threshold at ½, then crop or zero-pad at the bottom and the right.
-
-    The factor itself defines the sampling grid; the resized size is rounded down. Rows and columns are treated alike,
-    so that the masks may be transposed.
-
-    Args:
-        masks: (n, h, w) in [0, 1].
-        factor: output pixels per input pixel.
-        shape: (height, width) of the result.
-
-    Returns:
-        (n, height, width) bool.
-    """
-    height, width = shape
-    resized = F.interpolate(masks[:, None], scale_factor=factor, mode='bilinear', align_corners=False)[:, 0] > 0.5
-    resized = resized[:, :height, :width]
-    if resized.shape[1:] == shape:
-        return resized
-    return F.pad(resized, (0, width - resized.shape[2], 0, height - resized.shape[1]))
