@@ -8,8 +8,9 @@ M units u_k = (feature part, C; box part, 4), s_nk similarities, y_n the encoded
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -278,37 +279,38 @@ class CNPMemory(BaseModule):
             The contexts of each level (B, C, h_l, w_l).
         """
         with torch.autocast(feats[0].device.type, enabled=False):
-            rows = [feat.detach().float().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (N_l, C)
+            rows = [feat.detach().flatten(2).transpose(1, 2).flatten(0, 1) for feat in feats]  # (N_l, C)
             lengths = [level.shape[0] for level in rows]  # len() would fix the size in an export
-            directions = F.normalize(torch.cat(rows), dim=1).split(lengths)
+            features = torch.cat(rows).float()  # converted last: half the bytes are concatenated
+            directions = F.normalize(features, dim=1)
             parameter = unit_sets(self) if units is None else units  # (S, M, C + 4)
             sets = list(parameter.detach())
             if targets is None or written is None:
-                similarities = [address(direction, sets[level % len(sets)])
-                                for level, direction in enumerate(directions)]
+                similarity = _rows_by_level(address, directions, lengths, sets)
                 read = parameter
             else:
                 counts = [feat.shape[2] * feat.shape[3] for feat in feats]
                 similarities, after = [], []
-                writes = zip(rows, directions, targets.split(counts, dim=1), written.split(counts, dim=1))
-                for level, (features, direction, target, chosen) in enumerate(writes):
+                writes = zip(features.split(lengths), directions.split(lengths), targets.split(counts, dim=1),
+                             written.split(counts, dim=1))
+                for level, (feature, direction, target, chosen) in enumerate(writes):
                     before = sets[level % len(sets)]
                     similarities.append(address(direction, before))  # s
                     weights = write_weights(similarities[-1], self.update_mode) * chosen.reshape(-1, 1)  # a
-                    values = torch.cat([features, target.reshape(-1, 4)], dim=1)  # v
+                    values = torch.cat([feature, target.reshape(-1, 4)], dim=1)  # v
                     updated = write(before, weights, values, self.momentum, self.decay)
                     # a write that results in NaN or Inf is skipped, so that training can skip such a batch
                     after.append(torch.where(updated.isfinite().all(), updated, before))
                     sets[level % len(sets)] = after[-1]
                 # the difference is 0, but has the parameter's gradient: the new values are differentiable in it
                 read = torch.stack(after) + (parameter - parameter.detach())[:len(feats)]  # (levels, M, C + 4)
+                similarity = torch.cat(similarities)
                 self.feat_units.weight.data.copy_(torch.cat(sets))  # without autograd
             # context_n = mlp(Σ_k softmax_k(s_n / T)·u_k/‖u_k‖). The first layer, without its bias, is linear and
             # applied before the sum: to M units instead of N locations.
             table = F.normalize(read, dim=-1) @ self.mlp.fc1.weight.T  # (levels or 1, M, C)
-            table = table[:len(feats)].expand(len(feats), -1, -1)
-            attention = read_weights(torch.cat(similarities), self.read_temperature).split(lengths)
-            hidden = torch.cat([weights @ values for weights, values in zip(attention, table)]) + self.mlp.fc1.bias  # type: ignore[operator]
+            attention = read_weights(similarity, self.read_temperature)
+            hidden = _rows_by_level(partial(torch.addmm, self.mlp.fc1.bias), attention, lengths, table)
             contexts = self.mlp.fc2(self.mlp.act(hidden)).split(lengths)  # (N_l, C) each
             return [context.unflatten(0, (feat.shape[0], -1)).transpose(1, 2).reshape(feat.shape)
                     for context, feat in zip(contexts, feats)]
@@ -338,6 +340,14 @@ class CNPMemory(BaseModule):
             updated = move(before, weighted_sums(weights, values), self.online.momentum, 'counted')
             after.append(torch.where(updated.isfinite().all(), updated, before))
         return torch.stack(after)
+
+
+def _rows_by_level(function: Callable[[Tensor, Tensor], Tensor], rows: Tensor, lengths: Sequence[int],
+                   sets: Sequence[Tensor] | Tensor) -> Tensor:
+    """Apply ``function(rows of level l, set l mod S)`` to each level of (N, ...), at once if all share one set."""
+    if len(sets) == 1:
+        return function(rows, sets[0])
+    return torch.cat([function(part, sets[level % len(sets)]) for level, part in enumerate(rows.split(lengths))])
 
 
 def unit_sets(memory: CNPMemory) -> Tensor:
