@@ -5,7 +5,9 @@ The message of an error names the argument, so ``name`` includes its class or fl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
@@ -43,6 +45,32 @@ def checked_numbers(name: str, value: Sequence[float], count: int, low: float, h
     if not isinstance(value, (list, tuple)) or len(value) != count:
         raise UserError(f'{name} must be {count} numbers, not {value!r}')
     return tuple(checked_number(name, number, low, high) for number in value)
+
+
+def checked_settings(name: str, value: Mapping[str, Any], known: Sequence[str] | None = None) -> Mapping[str, Any]:
+    """Return a dict of a config; raise UserError unless it is one, with known keys only (None: with any)."""
+    if not isinstance(value, Mapping):
+        keys = f' with some of {", ".join(known)}' if known else ''
+        raise UserError(f'{name} must be a dict{keys}, not {value!r}')
+    for key in value:
+        if known is not None and key not in known:
+            raise UserError(f'{name} has no key {key!r}; use {", ".join(known)}')
+    return value
+
+
+@contextmanager
+def wrong_arguments(part: str) -> Iterator[None]:
+    """Convert the TypeError of an unknown or missing argument, when an object of the config is built, to UserError.
+
+    Args:
+        part: key of the config, for the message.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if not re.search(r'\(\) (got an unexpected keyword|missing \d+ required .*) argument', str(error)):
+            raise
+        raise UserError(f'config key {part}: {error}; correct the key') from error
 
 
 def checked_count(name: str, value: int, least: int) -> int:

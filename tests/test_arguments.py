@@ -10,7 +10,9 @@ from mmdet.arguments import (
     checked_numbers,
     checked_positive,
     checked_range,
+    checked_settings,
     require_number,
+    wrong_arguments,
 )
 from mmdet.errors import UserError
 
@@ -57,3 +59,22 @@ def test_numbers_of_numpy_are_numbers():
                                 (True, False, 'x True: is a bool')):
         with pytest.raises(UserError, match=re.escape(words)):
             require_number('x', value, whole)
+
+
+def test_settings_are_dicts_with_known_keys():
+    assert checked_settings('x', dict(a=1), ['a', 'b']) == dict(a=1) and checked_settings('x', dict(c=1)) == dict(c=1)
+    with pytest.raises(UserError, match="x has no key 'c'; use a, b"):
+        checked_settings('x', dict(c=1), ['a', 'b'])
+    with pytest.raises(UserError, match=r'x must be a dict with some of a, b, not \[1\]'):
+        checked_settings('x', [1], ['a', 'b'])
+
+
+def test_unknown_and_missing_arguments_of_a_config_are_one_line():
+    def build(size):
+        return size + None
+
+    for given, words in ((dict(sise=1), "unexpected keyword argument 'sise'"), ({}, "missing 1 required")):
+        with pytest.raises(UserError, match=f'config key model: .*{words}'), wrong_arguments('model'):
+            build(**given)
+    with pytest.raises(TypeError, match='unsupported operand'), wrong_arguments('model'):  # a fault of the class
+        build(size=1)

@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmdet.apis.config import load_config, pretrained_nodes
+from mmdet.arguments import wrong_arguments
 from mmdet.checkpoint import load_model, read_checkpoint
 from mmdet.errors import UserError
 from mmdet.export import open_exported, use_exported
@@ -36,7 +37,8 @@ def init_model(config: str | os.PathLike | Config, checkpoint: str | os.PathLike
     init_default_scope('mmdet')
     for _, node in pretrained_nodes(cfg):
         node.init_cfg = None
-    model = MODELS.build(cfg.model)
+    with wrong_arguments('model'):
+        model = MODELS.build(cfg.model)
     model.cfg, model.dataset_meta = cfg, {}
     if checkpoint is not None:
         loaded = read_checkpoint(checkpoint)

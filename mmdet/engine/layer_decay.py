@@ -36,7 +36,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         options = dict(paramwise_cfg or {})
         self.rate = options.pop('layer_decay_rate', None)
-        if options or not isinstance(self.rate, int | float) or not 0 < self.rate <= 1:
+        if options or type(self.rate) not in (int, float) or not 0 < self.rate <= 1:
             raise UserError(f'optim_wrapper.paramwise_cfg={paramwise_cfg}: LayerDecayConstructor takes '
                             'layer_decay_rate, a number above 0 and up to 1, such as dict(layer_decay_rate=0.6)')
         super().__init__(optim_wrapper_cfg)

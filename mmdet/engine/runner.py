@@ -20,6 +20,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmdet.arguments import wrong_arguments
 from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, trained_classes
 from mmdet.engine.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
@@ -112,7 +113,8 @@ class VideoRunner(Runner):
             if get_device() == 'cuda':
                 threads.submit(initialise_gpu, torch.device('cuda', torch.cuda.current_device()))
             threads.shutdown(wait=False)
-        return super().build_model(model)
+        with wrong_arguments('model'):
+            return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device; with several processes wrap it in DistributedDataParallel, on CPUs as well.

@@ -60,7 +60,8 @@ def test_rates_of_a_plain_vit_fall_from_the_last_block_to_the_patches():
     assert [group['lr'] for group in groups] == [1, 0.5, 0.25, 0.125]
 
 
-@pytest.mark.parametrize('paramwise', [{}, dict(layer_decay_rate=0), dict(layer_decay_rate=0.5, norm_decay_mult=0)])
+@pytest.mark.parametrize('paramwise', [
+    {}, dict(layer_decay_rate=0), dict(layer_decay_rate=True), dict(layer_decay_rate=0.5, norm_decay_mult=0)])
 def test_wrong_options(paramwise):
     with pytest.raises(UserError, match='layer_decay_rate'):
         optimizer_of(Model(), **paramwise)

@@ -290,5 +290,5 @@ def test_the_metric_scores_tracks_by_their_length_on_request(tmp_path):
         assert scaled['score'] == pytest.approx(plain['score'] * shares[-1] ** 0.5)
         assert scaled['segmentations'] == plain['segmentations']
     assert min(shares) < 1
-    with pytest.raises(UserError, match='length_exponent=-1 is negative'):
+    with pytest.raises(UserError, match='length_exponent must be a number of at least 0, not -1'):
         YouTubeVISMetric(path, length_exponent=-1)

@@ -97,10 +97,15 @@ def test_equal_bounds_are_the_constant_number():
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(top_k=0), 'top_k=0 is too small'),
+    (dict(top_k=0), 'top_k must be an integer of at least 1, not 0'),
+    (dict(top_k=2.5), 'top_k must be an integer of at least 1, not 2.5'),
     (dict(top_k=4, max_top_k=2), 'max_top_k=2 is less than top_k=4'),
-    (dict(max_top_k=8, fraction=0), r'fraction=0 is not within'),
-    (dict(scale_ranges=[(0, 8), (9, 4), (4, 5), (5, 6)]), r'are not pairs \(min, max\)'),
+    (dict(max_top_k='x'), "max_top_k must be an integer of at least 1, not 'x'"),
+    (dict(max_top_k=8, fraction=0), 'fraction must be a number above 0, not 0'),
+    (dict(max_top_k=8, fraction=1.5), 'fraction must be a number from 0 to 1, not 1.5'),
+    (dict(scale_ranges=[(0, 8), (9, 4), (4, 5), (5, 6)]), r'the lower first, not \(9, 4\)'),
+    (dict(scale_ranges=[8, 16]), r'scale_ranges must be two numbers \(least, most\), not 8'),
+    (dict(scale_ranges=8), r'scale_ranges=8 is not a list of pairs \(min, max\)'),
     (dict(scale_ranges=[(0, 8), (8, 16)]), 'arguments for 2 instead of 4 levels, as the head has; set one range')])
 def test_invalid_options_are_user_errors_when_the_model_is_built(options, message):
     with pytest.raises(UserError, match=message):

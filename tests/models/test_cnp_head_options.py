@@ -203,8 +203,17 @@ def test_the_subpixel_convolution_is_trained():
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(mask_upsample='conv'), "mask_upsample='conv' is unknown; use one of"),
     (dict(mask_margin=-0.1), 'mask_margin must be a number of at least 0, not -0.1'),
-    (dict(test_cfg=dict(quality_exponent=-1)), 'quality_exponent=-1 is negative'),
-    (dict(loss_weights=dict(loss_mask=2.0)), 'loss_weights has unknown losses loss_mask; use loss_bbox, loss_cls')])
+    (dict(test_cfg=dict(quality_exponent=-1)), 'test_cfg quality_exponent must be a number of at least 0, not -1'),
+    (dict(test_cfg=dict(score_thr='0.3')), "test_cfg score_thr must be a number from 0 to 1, not '0.3'"),
+    (dict(test_cfg=dict(max_per_img=0)), 'test_cfg max_per_img must be an integer of at least 1, not 0'),
+    (dict(loss_weights=dict(loss_mask=2.0)), "loss_weights has no key 'loss_mask'; use loss_bbox, loss_cls"),
+    (dict(loss_weights=dict(loss_seg='x')), "loss_weights.loss_seg must be a number of at least 0, not 'x'"),
+    (dict(loss_weights=[1]), r'loss_weights must be a dict with some of loss_bbox, .*, not \[1\]'),
+    (dict(dice_weight=-1), 'dice_weight must be a number of at least 0, not -1'),
+    (dict(track_jitter=None), 'track_jitter must be a number of at least 0, not None'),
+    (dict(write_target='x'), "write_target='x' is unknown; use one of"),
+    (dict(memory=dict(online_memory=0.3)), 'online_memory must be a dict with some of score_thr, momentum, not 0.3'),
+    (dict(video_memory=0.3), 'video_memory must be a dict, not 0.3')])
 def test_invalid_options_are_user_errors(options, message):
     with pytest.raises(UserError, match=message):
         build_memcnp(embed_dims=32, channels=32, **options)

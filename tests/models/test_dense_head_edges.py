@@ -210,7 +210,7 @@ def test_every_head_takes_the_published_and_the_common_key_of_nms_pre(build):
 
 @pytest.mark.parametrize('build', [build_sipmask, build_fcos, build_memcnp])
 def test_unknown_test_settings_are_user_errors(build):
-    with pytest.raises(UserError, match="test_cfg has unknown keys 'iou_thr'; use nms_pre, score_thr, nms_thr"):
+    with pytest.raises(UserError, match="test_cfg has no key 'iou_thr'; use nms_pre, score_thr, nms_thr"):
         build(**SMALL, test_cfg=dict(iou_thr=0.5))
     with pytest.raises(UserError, match="test_cfg nms='soft' is unknown; use one of per_class, agnostic"):
         build(**SMALL, test_cfg=dict(nms='soft'))

@@ -15,6 +15,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, ge
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from mmdet.arguments import checked_number
 from mmdet.errors import UserError, counted
 from mmdet.evaluation.bad_frames import BadFrameCount
 from mmdet.evaluation.frame_results import FrameResult, track_entries
@@ -67,9 +68,8 @@ class YouTubeVISMetric(BaseMetric):
         if out is not None:
             check_result_name(out)
         self.ann_file, self.out, self.dump_bbox, self.zip = ann_file, out, dump_bbox, zip
-        if length_exponent < 0:
-            raise UserError(f'YouTubeVISMetric length_exponent={length_exponent!r} is negative; use 0 or more')
-        self.class_agnostic, self.length_exponent = class_agnostic, length_exponent
+        self.class_agnostic = class_agnostic
+        self.length_exponent = checked_number('YouTubeVISMetric length_exponent', length_exponent, 0)
         self._all = self._outline = read_ground_truth(ann_file, tracks=False)
         self._truth: GroundTruth | None = None
         self._part: PartWriter | None = None

@@ -18,6 +18,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdet.arguments import checked_count, checked_number, checked_settings
 from mmdet.checkpoint import ClassRows
 from mmdet.errors import UserError
 from mmdet.models.task_modules.padded_targets import PaddedTargets
@@ -66,20 +67,18 @@ class TestSettings:
         """Create the settings from a config and the head's defaults.
 
         Raises:
-            UserError: if the config has unknown keys, or ``nms`` is unknown.
+            UserError: if the config has unknown keys or a value out of range.
         """
         defaults: dict[str, Any] = values | {'nms': 'per_class'}
         given = {_PUBLISHED_KEYS.get(key, key): value for key, value in (test_cfg or {}).items()}
-        unknown = [key for key in given if key not in defaults]
-        if unknown:
-            raise UserError(f'{head} test_cfg has unknown keys {", ".join(map(repr, unknown))}; use '
-                            f'{", ".join(defaults)}')
-        settings = cls(**{**defaults, **given})
+        settings = cls(**{**defaults, **checked_settings(f'{head} test_cfg', given, list(defaults))})
         if settings.nms not in _NMS:
             raise UserError(f'{head} test_cfg nms={settings.nms!r} is unknown; use one of {", ".join(_NMS)}')
-        if settings.quality_exponent < 0:
-            raise UserError(f'{head} test_cfg quality_exponent={settings.quality_exponent!r} is negative; use 0 or '
-                            'more')
+        for name in ('nms_pre', 'max_per_img'):
+            checked_count(f'{head} test_cfg {name}', getattr(settings, name), 1)
+        for name in ('score_thr', 'nms_thr'):
+            checked_number(f'{head} test_cfg {name}', getattr(settings, name), 0, 1)
+        checked_number(f'{head} test_cfg quality_exponent', settings.quality_exponent, 0)
         return settings
 
 

@@ -21,7 +21,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from mmdet.arguments import checked_number
+from mmdet.arguments import checked_number, checked_settings
 from mmdet.errors import UserError
 from mmdet.models.dense_heads.base_dense_head import (
     MASK_STRIDE,
@@ -38,7 +38,7 @@ from mmdet.models.layers.pyramid import flatten_levels, fuse_levels
 from mmdet.models.losses.coefficient_mask import coefficient_mask_loss
 from mmdet.models.losses.contrastive_track import contrastive_track_loss, match_accuracy
 from mmdet.models.losses.mixture_nll import mixture_nll_loss
-from mmdet.models.memory.cnp_memory import CNPMemory, unit_sets, write_targets
+from mmdet.models.memory.cnp_memory import WRITE_TARGETS, CNPMemory, unit_sets, write_targets
 from mmdet.models.task_modules.fast_nms import fast_nms, rescore_by_masks
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import (
@@ -103,12 +103,14 @@ class CNPContrastHead(BaseDenseHead):
         if mask_upsample not in MASK_UPSAMPLINGS:
             raise UserError(f'CNPContrastHead mask_upsample={mask_upsample!r} is unknown; use one of '
                             f'{MASK_UPSAMPLINGS}')
-        unknown = [name for name in loss_weights or () if name not in LOSSES]
-        if unknown:
-            raise UserError(f'CNPContrastHead loss_weights has unknown losses {", ".join(unknown)}; use '
-                            f'{", ".join(LOSSES)}')
+        if write_target not in WRITE_TARGETS:
+            raise UserError(f'CNPContrastHead write_target={write_target!r} is unknown; use one of {WRITE_TARGETS}')
+        loss_weights = dict(checked_settings('CNPContrastHead loss_weights', loss_weights or {}, LOSSES))
+        for name, value in loss_weights.items():
+            checked_number(f'CNPContrastHead loss_weights.{name}', value, 0)
         self.mask_margin = checked_number('CNPContrastHead mask_margin', mask_margin, 0)
-        self.dice_weight, self.loss_weights = dice_weight, dict.fromkeys(LOSSES, 1.0) | (loss_weights or {})
+        self.dice_weight = checked_number('CNPContrastHead dice_weight', dice_weight, 0)
+        self.loss_weights = dict.fromkeys(LOSSES, 1.0) | loss_weights
         self.num_classes, self.strides, self.write_target = num_classes, tuple(strides), write_target
         channels = in_channels
         self.cls_convs = conv_tower(channels, stacked_convs - 1, last_relu=False)
@@ -126,17 +128,18 @@ class CNPContrastHead(BaseDenseHead):
         self.mask_align = FeatureAlign(channels, channels)
         self.mem = MODELS.build({'type': 'CNPMemory', 'channels': channels, 'num_units': num_units,
                                  'update_mode': update_mode, 'num_levels': len(self.strides),
-                                 **(memory or {})}) if num_units else None
+                                 **checked_settings('CNPContrastHead memory', memory or {})}) if num_units else None
         self.init_branches(self.fcos_cls)
         # has initial weights of its own
         self.video_memory = None if video_memory is None else MODELS.build(
-            {'type': 'VideoMemory', 'channels': channels, 'num_classes': num_classes, **video_memory})
+            {'type': 'VideoMemory', 'channels': channels, 'num_classes': num_classes,
+             **checked_settings('CNPContrastHead video_memory', video_memory)})
         if self.video_memory is not None and self.mem is not None and self.mem.online is not None:
             raise UserError('CNPContrastHead memory.online_memory and video_memory cannot be combined: set one of them '
                             'to None')
         self.assigner = TASK_UTILS.build(assigner or dict(type='UncertaintyAssigner'))
         self.assigner.check_levels(len(self.strides))
-        self.track_jitter = track_jitter
+        self.track_jitter = checked_number('CNPContrastHead track_jitter', track_jitter, 0)
         self.test_settings = TestSettings.of('CNPContrastHead', test_cfg, nms_pre=200, score_thr=0.015, nms_thr=0.5,
                                              max_per_img=10, quality_exponent=0.0)
 

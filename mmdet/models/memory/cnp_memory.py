@@ -19,7 +19,7 @@ from mmengine.model import BaseModule
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from mmdet.arguments import checked_count, checked_number, checked_positive
+from mmdet.arguments import checked_count, checked_number, checked_positive, checked_settings
 from mmdet.errors import UserError
 from mmdet.models.task_modules.points import bbox2distance
 from mmdet.ops.device import call_outside_graphs, device_constant
@@ -180,9 +180,7 @@ class OnlineMemory:
     def of(cls, settings: dict) -> OnlineMemory:
         """Create the settings from a config. Raises UserError for unknown keys and for values outside of [0, 1]."""
         names = [field.name for field in fields(cls)]
-        for name, value in settings.items():
-            if name not in names:
-                raise UserError(f'CNPMemory online_memory has no key {name!r}; use {", ".join(names)}')
+        for name, value in checked_settings('CNPMemory online_memory', settings, names).items():
             checked_number(f'CNPMemory online_memory.{name}', value, 0, 1)
         return cls(**settings)
 

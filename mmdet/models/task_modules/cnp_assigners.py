@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.arguments import checked_count, checked_number, checked_positive, checked_range
 from mmdet.errors import UserError, counted
 from mmdet.models.task_modules.padded_targets import PaddedTargets
 from mmdet.models.task_modules.points import bbox2distance
@@ -129,20 +130,19 @@ class UncertaintyAssigner(_Assigner):
 
     def __init__(self, top_k: int = 4, max_top_k: int | None = None, fraction: float = 0.25,
                  scale_ranges: Sequence[Sequence[float]] | None = None) -> None:
-        if top_k < 1:
-            raise UserError(f'UncertaintyAssigner top_k={top_k!r} is too small; use 1 or more')
-        if max_top_k is not None and max_top_k < top_k:
+        checked_count('UncertaintyAssigner top_k', top_k, 1)
+        if max_top_k is not None and checked_count('UncertaintyAssigner max_top_k', max_top_k, 1) < top_k:
             raise UserError(f'UncertaintyAssigner max_top_k={max_top_k!r} is less than top_k={top_k!r}')
-        if not 0 < fraction <= 1:
-            raise UserError(f'UncertaintyAssigner fraction={fraction!r} is not within (0, 1]')
-        if scale_ranges is not None and not all(len(pair) == 2 and pair[0] <= pair[1] for pair in scale_ranges):
-            raise UserError(f'UncertaintyAssigner scale_ranges={scale_ranges!r} are not pairs (min, max) of sizes in '
-                            'pixels')
+        checked_positive('UncertaintyAssigner fraction', checked_number('UncertaintyAssigner fraction', fraction, 0, 1))
         self.top_k, self.fraction = top_k, fraction
         self.max_top_k = top_k if max_top_k is None else max_top_k
         self.scale_ranges = None
         if scale_ranges is not None:
-            self.scale_ranges = tuple((low, high) for low, high in scale_ranges)
+            if not isinstance(scale_ranges, (list, tuple)):
+                raise UserError(f'UncertaintyAssigner scale_ranges={scale_ranges!r} is not a list of pairs (min, max) '
+                                'of sizes in pixels')
+            self.scale_ranges = tuple(checked_range('UncertaintyAssigner scale_ranges', pair, 0)
+                                      for pair in scale_ranges)
             self.num_levels = len(self.scale_ranges)
 
     def assign(self, distances: Tensor, in_box: Tensor, closest: Tensor, centerness: Tensor, sigmas: Tensor,
