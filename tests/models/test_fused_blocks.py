@@ -4,6 +4,7 @@ import torch
 
 from mmdet.models.backbones import ViT, vit
 from mmdet.models.layers.fused_blocks import can_fuse, fused_stages
+from mmdet.models.layers.patch_product import embed_patches, patch_product
 
 
 def random_vit(device: str, **kwargs) -> ViT:
@@ -31,6 +32,27 @@ def test_blocks_are_not_fused_on_the_cpu():
     model = random_vit('cpu', embed_dims=32, num_heads=2)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         assert not can_fuse(model.blocks, torch.randn(2, 15, 32))
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_the_product_of_patches_is_the_convolution(layout):
+    torch.manual_seed(0)
+    images, bias = torch.randn(2, 3, 12, 20), torch.randn(8)
+    weight = torch.randn(8, 3, 4, 5).contiguous(memory_format=layout)
+    found = patch_product(images, weight, bias, torch.float32)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, torch.nn.functional.conv2d(images, weight, bias, stride=(4, 5)))
+    torch.testing.assert_close(patch_product(images, weight, None, torch.float64).float() + bias.view(8, 1, 1), found,
+                               rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.cuda
+def test_patches_are_embedded_as_by_the_convolution_up_to_the_rounding_of_half_precision():
+    model, images = random_vit('cuda', embed_dims=96, num_heads=2), torch.randn(2, 3, 96, 160, device='cuda')
+    with torch.no_grad(), torch.autocast('cuda', torch.bfloat16):
+        found, expected = embed_patches(model.patch_embed, images), model.patch_embed(images)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.cuda

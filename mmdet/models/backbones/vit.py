@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from mmdet.errors import UserError
 from mmdet.models.layers.conv_stem import ConvStem
 from mmdet.models.layers.fused_blocks import can_fuse, fused_stages
+from mmdet.models.layers.patch_product import embed_patches
 from mmdet.ops.resize import resize
 from mmdet.registry import MODELS
 
@@ -179,7 +180,8 @@ class ViT(BaseModule):
         Returns:
             (B, C, H/8, W/8), (B, C, H/16, W/16) and (B, C, H/32, W/32).
         """
-        x, skip = self.patch_embed(x) if isinstance(self.patch_embed, ConvStem) else (self.patch_embed(x), None)
+        stem = self.patch_embed
+        x, skip = stem(x) if isinstance(stem, ConvStem) else (embed_patches(stem, x), None)
         height, width = x.shape[-2:]
         x = (x + self._position(height, width)).flatten(2).transpose(1, 2)  # (B, N, C)
         cls_token = self.cls_token + self.pos_embed[:, :1]  # (1, 1, C)
