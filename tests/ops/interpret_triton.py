@@ -5,7 +5,7 @@ from torchvision.ops import deform_conv2d
 
 from mmdet.ops.deform_conv.deform_conv import triton_deform_conv
 from mmdet.ops.group_norm.group_norm import triton_group_norm
-from mmdet.ops.mask_logits.mask_logits_triton import mask_logits_kernel
+from mmdet.ops.mask_logits.mask_logits import triton_mask_logits
 from mmdet.ops.mask_resize.mask_resize import mask_resize, triton_mask_resize
 from mmdet.ops.prior_overlap.prior_overlap import triton_prior_overlap
 from mmdet.ops.residual_norm.residual_norm import triton_residual_norm
@@ -34,13 +34,11 @@ def check_group_norm(batch: int, channels: int, height: int, width: int, num_gro
 
 
 def check_mask_logits(factor: int) -> None:
-    coarse, coefficients = torch.randn(2, 64, 5, 9), torch.randn(2, 10, 64)
-    out = torch.full((2, 10, 5 * factor, 9 * factor), torch.nan)
-    mask_logits_kernel[(-(-45 * factor ** 2 // 64), 2)](
-        coarse.contiguous(memory_format=torch.channels_last), coefficients, out, 5, 9, 10, 64,
-        FACTOR=factor, DETECTIONS=16, BLOCK=64, CHUNK=64)
-    fine = F.interpolate(coarse, scale_factor=float(factor), mode='bilinear').relu()
-    torch.testing.assert_close(out, (coefficients @ fine.flatten(2)).view_as(out), rtol=1e-4, atol=1e-4)
+    for height, width, channels in ((5, 9, 64), (1, 1, 32), (3, 40, 96)):
+        coarse, coefficients = torch.randn(2, channels, height, width), torch.randn(2, 10, channels)
+        out = triton_mask_logits(coarse.contiguous(memory_format=torch.channels_last), coefficients, factor)
+        fine = F.interpolate(coarse, scale_factor=float(factor), mode='bilinear').relu()
+        torch.testing.assert_close(out, (coefficients @ fine.flatten(2)).view_as(out), rtol=1e-4, atol=1e-4)
 
 
 def check_residual_norm(channels: int, dtype: torch.dtype) -> None:

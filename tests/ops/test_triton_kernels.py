@@ -75,7 +75,7 @@ class TestAgainstFloat32:
         error = relative_error(result, expected.relu() if relu else expected)
         assert error < (1e-4 if dtype == torch.float32 else 1e-2)
 
-    @pytest.mark.parametrize('factor', [2, 4])
+    @pytest.mark.parametrize('factor', [2, 3, 4])
     def test_mask_logits(self, device, dtype, factor):
         coarse, coefficients = torch.randn(2, 96, 6, 11, device=device), torch.randn(2, 10, 96, device=device)
         fine = F.interpolate(coarse, scale_factor=float(factor), mode='bilinear').relu()

@@ -16,13 +16,14 @@ try:
 except ImportError:  # no Triton on this platform
     mask_logits_kernel = None
 
-_BLOCK, _CHUNK = 64, 64
+_BLOCK, _CHUNK = 32, 64
+_FACTORS = (2, 4)  # of the kernel
 
 
 def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
     """Compute coefficients · ReLU(``coarse`` upsampled bilinearly by ``factor``).
 
-    Half-precision maps on a GPU use a Triton kernel; all others use PyTorch.
+    Half-precision maps on a GPU and a factor of 2 or 4 use a Triton kernel; all others use PyTorch.
 
     Args:
         coarse: (B, C, h, w) mask map.
@@ -32,18 +33,25 @@ def mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
     Returns:
         (B, D, factor·h, factor·w) float32.
     """
-    batch, channels, height, width = coarse.shape
     num_detections = coefficients.shape[1]
     coarse = coarse.contiguous(memory_format=torch.channels_last)  # resized faster
-    half = coarse.dtype in (torch.bfloat16, torch.float16)
-    if mask_logits_kernel is None or not coarse.is_cuda or not half or num_detections == 0:
+    fused = (mask_logits_kernel is not None and coarse.is_cuda and coarse.dtype in (torch.bfloat16, torch.float16)
+             and factor in _FACTORS and num_detections > 0)
+    if not fused:
         fine = resize(coarse, factor).relu_()
         logits = coefficients.to(fine.dtype) @ fine.flatten(2)
         return logits.unflatten(2, fine.shape[-2:]).float()
-    out = coarse.new_empty(batch, num_detections, factor * height, factor * width, dtype=torch.float32)
-    grid = (-(-factor * height * factor * width // _BLOCK), batch)
-    slots = max(16, 1 << (num_detections - 1).bit_length())  # tl.dot needs at least 16 columns, a power of two
     with on_device_of(coarse):
-        mask_logits_kernel[grid](coarse, coefficients.to(coarse.dtype).contiguous(), out, height, width, num_detections,
-                                 channels, FACTOR=factor, DETECTIONS=slots, BLOCK=_BLOCK, CHUNK=_CHUNK)
+        return triton_mask_logits(coarse, coefficients.to(coarse.dtype).contiguous(), factor)
+
+
+def triton_mask_logits(coarse: Tensor, coefficients: Tensor, factor: int) -> Tensor:
+    """Compute the same by the kernel, for a channels-last map and contiguous coefficients of its dtype."""
+    batch, channels, height, width = coarse.shape
+    num_detections = coefficients.shape[1]
+    out = coarse.new_empty(batch, num_detections, factor * height, factor * width, dtype=torch.float32)
+    grid = (-(-factor * height * (width + 1) // _BLOCK), batch)
+    slots = max(16, 1 << (num_detections - 1).bit_length())  # tl.dot needs at least 16 columns, a power of two
+    mask_logits_kernel[grid](coarse, coefficients, out, height, width, num_detections, channels, FACTOR=factor,
+                             DETECTIONS=slots, BLOCK=_BLOCK, CHUNK=_CHUNK)
     return out
