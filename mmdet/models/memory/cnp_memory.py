@@ -114,7 +114,7 @@ def read_weights(similarity: Tensor, temperature: float = 1.0) -> Tensor:
     Cosines are in [−1, 1], so at T = 1 the largest weight is at most e² times the smallest; a smaller T reads fewer
     units.
     """
-    return (similarity / temperature).softmax(dim=1)
+    return (similarity if temperature == 1 else similarity / temperature).softmax(dim=1)
 
 
 def write(units: Tensor, weights: Tensor, values: Tensor, momentum: float, decay: str = 'all') -> Tensor:

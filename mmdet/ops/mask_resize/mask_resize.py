@@ -51,6 +51,6 @@ def triton_mask_resize(masks: Tensor, factor: float, shape: tuple[int, int]) -> 
     number, height, width = masks.shape
     out = masks.new_empty(number, *shape, dtype=torch.bool)
     grid = (-(-shape[1] // _COLUMNS), -(-shape[0] // _ROWS), number)
-    mask_resize_kernel[grid](masks, out.view(torch.int8), 1 / factor, height, width, int(height * factor),
+    mask_resize_kernel[grid](masks, out.view(torch.int8), float(1 / factor), height, width, int(height * factor),
                              int(width * factor), *shape, ROWS=_ROWS, COLUMNS=_COLUMNS)
     return out
