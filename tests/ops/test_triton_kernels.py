@@ -146,7 +146,7 @@ def test_gradients_flow_through_the_addition_and_the_norm(device):
     assert first.grad.ne(0).any() and norm.weight.grad.ne(0).any()
 
 
-@pytest.mark.parametrize('shape', [(1, 1), (3, 7), (8, 40, 200), (2, 1, 1000)])
+@pytest.mark.parametrize('shape', [(1, 1), (3, 7), (4, 10, 200), (2, 1, 500)])
 def test_overlap_with_earlier_boxes_is_that_of_all_pairs_to_the_bit(device, shape):
     torch.manual_seed(0)
     boxes = torch.cat([100 * torch.rand(*shape, 2), 100 + 50 * torch.rand(*shape, 2)], dim=-1).to(device)
