@@ -111,6 +111,16 @@ def test_memory_does_not_grow_with_the_number_of_slots(monkeypatch, parts, captu
         assert max(saved) <= max(small, given[4].numel())
 
 
+@pytest.mark.parametrize(('pixels', 'products'), [(9 * 2 * 48, 1), (9 * 2 * 48 - 1, 4)], ids=['few', 'two portions'])
+def test_few_pixels_are_kept_for_the_backward_pass(monkeypatch, pixels, products):
+    monkeypatch.setattr(coefficient_mask, '_PIXELS_AT_ONCE', pixels)
+    calls = []
+    monkeypatch.setattr(coefficient_mask, 'split_mask_logits',
+                        lambda *args: calls.append(args) or split_mask_logits(*args))
+    box_mask_loss(*arguments(num_slots=9)).sum().backward()
+    assert len(calls) == products
+
+
 @pytest.mark.cuda
 def test_peak_memory_on_a_gpu_does_not_grow_with_the_number_of_slots():
     """8 images of 640 × 360 with 12 and 48 objects of 36 slots each; all logits would take 0.8 and 3.2 GB a tensor."""
