@@ -15,6 +15,7 @@ import pickle
 import signal
 import stat
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -77,8 +78,14 @@ class BackgroundProcess:
 
     @staticmethod
     def available() -> bool:
-        """Return whether this process can fork: daemonic processes, such as those of a pool, may have no children."""
-        return sys.platform == 'linux' and not multiprocessing.current_process().daemon
+        """Return whether the calling thread may fork.
+
+        Daemonic processes, such as those of a pool, may have no children. A thread beside the main thread, such as that
+        of a request to a server, does not know what the others do: a lock that one of them holds at the time of the
+        fork would never be released in the new process.
+        """
+        return (sys.platform == 'linux' and not multiprocessing.current_process().daemon
+                and threading.current_thread() is threading.main_thread())
 
     def put(self, image: np.ndarray | None, *others: Any) -> None:
         """Add an item to the queue: an image (uint8 is fastest) and picklable objects. Block while the queue is full.

@@ -47,7 +47,7 @@ class FrameConsumer(Protocol):
 
 
 class FrameSink:
-    """Pass frames to consumers in a separate process or, in daemons and on systems other than Linux, in a thread.
+    """Pass frames to consumers in a separate process, or in a thread where :class:`BackgroundProcess` is not available.
 
     Create the sink before a decoder is opened or a thread is started, see :class:`mmdet.concurrency.BackgroundProcess`.
     At most ``FRAMES_AHEAD`` frames, or those of two clips, wait in memory.

@@ -5,6 +5,7 @@ import signal
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -183,3 +184,9 @@ def test_a_message_that_ends_half_way_is_the_end():
     while consumer._going:
         consumer._take_reply()
     assert [number for _, number in consumer._result[1]] == [5]
+
+
+def test_a_thread_beside_the_main_thread_does_not_fork():
+    """Another thread may hold a lock at that time, such as that of an encoder, which the new process would wait for."""
+    with ThreadPoolExecutor(1) as threads:
+        assert not threads.submit(BackgroundProcess.available).result()
