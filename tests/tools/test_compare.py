@@ -49,7 +49,7 @@ def entry(**changes):
 
 
 @pytest.mark.parametrize(('text', 'said'), [
-    ('{', 'is not a JSON file'), ('{"a": 1}', 'is not a list of variants'), ('[]', 'is not a list of variants'),
+    ('{', 'is not JSON'), ('{"a": 1}', 'is not a list of variants'), ('[]', 'is not a list of variants'),
     ('["a"]', "variant 1: 'a' is not an object"), ('[{"name": "a"}]', 'variant 1: its config is None; give a string'),
     ('[{"name": "a", "config": "no.py"}]', r"variant 'a' names the config no\.py, which is not there"),
     (entry(cfg_option=[]), "variant 1: has the unknown key 'cfg_option'; did you mean cfg_options"),
@@ -133,6 +133,24 @@ def test_finished_runs_are_not_run_again(tmp_path):
     folder.mkdir(parents=True)
     (folder / 'scores.json').write_text(json.dumps(dict(segm=dict(statistics=scores(.4)))))
     assert compare.run_job(Variant('a', 'missing.py'), 0, tmp_path, None, False)['AP'] == .4
+
+
+def test_runs_with_other_settings_are_not_mixed(tmp_path, monkeypatch, toy_config):
+    monkeypatch.setattr(compare, 'run_job', lambda *_: scores(.3))
+    path, out = tmp_path / 'variants.json', tmp_path / 'out'
+
+    def run(*arguments, **changes):
+        path.write_text(json.dumps([dict(name='a', config=str(toy_config)) | changes]))
+        return main([str(path), '--out', str(out), '--gpus', '0', '--seeds', '0', *arguments])
+
+    assert run() == run(title='another title') == 0
+    for arguments, changes, words in ((('--amp',), {}, 'amp=False'),
+                                      ((), dict(cfg_options=['train_cfg.max_epochs=3']), r'cfg_options=\[\]')):
+        with pytest.raises(UserError, match=f"out/a: holds runs of variant 'a' with {words}; choose another --out"):
+            run(*arguments, **changes)
+    assert run(name='b', cfg_options=['train_cfg.max_epochs=3']) == 0
+    (out / 'old').mkdir()  # runs of an earlier version, whose settings are not known
+    assert run(name='old') == 0 and not (out / 'old/settings.json').exists()
 
 
 @pytest.mark.parametrize('only', [None, ['b', 'a'], ['b']])

@@ -3,7 +3,7 @@
 
     python tools/analysis_tools/compare.py configs/comparisons/toy_textured.json --out DIR --gpus 4 --jobs_per_gpu 5
 
-Run again, the same command continues the unfinished runs.
+Run again, the same command continues the unfinished runs. Other settings need another folder or other names.
 """
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 from mmdet.errors import EXIT_PREEMPTED, UserError
-from mmdet.files import atomic_open, check_writable
+from mmdet.files import atomic_open, check_writable, load_json
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCORES = 'scores.json'  # written to a run's folder when the run is complete
+SETTINGS = 'settings.json'  # written to a variant's folder before its first run
 EXAMPLE = '[{"name": "small", "config": "configs/memcnp_toy.py", "cfg_options": ["train_dataloader.batch_size=2"]}]'
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 
@@ -91,10 +92,7 @@ def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
     Raises:
         UserError: the file is invalid, a config is missing, or ``only`` or ``weights_of`` contains an unknown name.
     """
-    try:
-        entries = json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise UserError(f'{path}: is not a JSON file: {error}') from None
+    entries = load_json(path)
     if not isinstance(entries, list) or not entries:
         raise UserError(f'{path}: is not a list of variants, such as {EXAMPLE}')
     variants = [_variant(entry, f'{path}: variant {number}') for number, entry in enumerate(entries, start=1)]
@@ -144,6 +142,24 @@ def _variant(entry: Any, where: str) -> Variant:
 def run_folder(out: Path, variant: Variant, seed: int) -> Path:
     """Return the output folder of a run."""
     return out / variant.name / f'seed_{seed}'
+
+
+def keep_settings(variants: Sequence[Variant], out: Path, amp: bool) -> None:
+    """Record what is run in each variant's folder; raise UserError if it holds runs with other settings."""
+    new: dict[Path, dict[str, Any]] = {}
+    for variant in variants:
+        path = out / variant.name / SETTINGS
+        settings = dict(config=variant.config, cfg_options=list(variant.cfg_options), amp=amp,
+                        weights_of=variant.weights_of and variant.weights_of.name)
+        earlier = load_json(path) if path.is_file() else settings
+        if changed := [f'{key}={earlier.get(key)!r}' for key in settings if settings[key] != earlier.get(key)]:
+            raise UserError(f'{path.parent}: holds runs of variant {variant.name!r} with {", ".join(changed)}; choose '
+                            'another --out or another name, or remove this folder')
+        if not path.parent.exists():
+            new[path] = settings
+    for path, settings in new.items():
+        with atomic_open(path, 'w') as file:
+            json.dump(settings, file, indent=1)
 
 
 def run_job(variant: Variant, seed: int, out: Path, gpu: str | None, amp: bool) -> dict[str, float]:
@@ -321,10 +337,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def visible_gpus(count: int | None) -> list[str | None]:
-    """Return the first ``count`` GPUs, by their names in CUDA_VISIBLE_DEVICES; ``[None]`` is the CPU.
-
-    If ``count`` is None, return one GPU, or the CPU if there is none.
-    """
+    """Return the first ``count`` (None: at most 1) GPUs by their names in CUDA_VISIBLE_DEVICES; ``[None]``: the CPU."""
     import torch
     available = torch.cuda.device_count()
     count = min(1, available) if count is None else count
@@ -356,7 +369,8 @@ def main(argv: Sequence[str] | None) -> int:
     variants = read_variants(args.variants, args.only)
     if min(args.seeds) < 0:
         raise UserError(f'--seeds {min(args.seeds)}: must be 0 or more')
-    for variant in {*variants, *(variant.trained for variant in variants)}:
+    involved = list(dict.fromkeys([*variants, *(variant.trained for variant in variants)]))
+    for variant in involved:
         load_variant(variant)  # report wrong options before the first training
     slots = visible_gpus(args.gpus) * args.jobs_per_gpu
     out = Path(args.out).expanduser()
@@ -365,6 +379,7 @@ def main(argv: Sequence[str] | None) -> int:
     unfinished = [variant for variant, seed in jobs if not (run_folder(out, variant, seed) / SCORES).is_file()]
     for variant in dict.fromkeys([*unfinished, *(variant.trained for variant in unfinished)]):
         check_data(variant)
+    keep_settings(involved, out, args.amp)
     out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
     try:
