@@ -168,13 +168,24 @@ def test_converting_in_both_directions_restores_the_weights(weights, tmp_path, c
 
 
 @pytest.mark.parametrize('arguments, said', [
-    (['own.pth', 'x.pth', '--to', 'transformers'], 'ends in .safetensors'), (['own.pth', 'own.pth'], 'overwritten'),
+    (['own.pth', 'x.pth', '--to', 'transformers'], 'ends in .safetensors'),
     (['own.pth', 'x.pth', '--classes', 'ovis'], '25 classes')])
 def test_errors_of_the_converter(weights, tmp_path, arguments, said):
     torch.save({'state_dict': weights}, tmp_path / 'own.pth')
     with pytest.raises(UserError, match=said):
         converter.main([str(tmp_path / name) if name.endswith('.pth') else name for name in arguments])
     assert 'x.pth' not in [path.name for path in tmp_path.iterdir()]
+
+
+def test_the_source_is_not_overwritten(weights, tmp_path, capsys):
+    own = tmp_path / 'own.pth'
+    torch.save({'state_dict': weights}, own)
+    before = own.read_bytes()
+    with pytest.raises(UserError, match='overwritten'):
+        converter.convert(str(own), own, 'project')
+    with pytest.raises(SystemExit):
+        converter.main([str(own), str(own)])
+    assert 'would overwrite the file that is read as source' in capsys.readouterr().err and own.read_bytes() == before
 
 
 def test_against_an_installed_transformers():

@@ -36,11 +36,14 @@ def test_a_missing_file_is_one_line(tmp_path, capsys):
     assert stop.value.code == 2 and said.startswith('error: ') and said.count('\n') == 1 and 'no such file' in said
 
 
-def test_the_training_checkpoint_is_not_overwritten(tmp_path, monkeypatch):
+def test_the_training_checkpoint_is_not_overwritten(tmp_path, monkeypatch, capsys):
     source = tmp_path / 'epoch_1.pth'
     torch.save({'optimizer': {'x': 1}, 'state_dict': {'weight': torch.zeros(2)}}, source)
     before = source.read_bytes()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match='would be overwritten'):
+        publish(str(source), 'epoch_1.pth')
+    with pytest.raises(SystemExit):
         main([str(source), 'epoch_1.pth'])
+    assert 'would overwrite the file that is read as source' in capsys.readouterr().err
     assert source.read_bytes() == before
