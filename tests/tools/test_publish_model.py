@@ -1,6 +1,4 @@
 """publish_model.py: the weights arrive, in half the size, and nothing else."""
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +6,7 @@ import torch
 from mmdet.checkpoint import load_model
 from mmdet.errors import UserError
 from tests.helpers.models import build_memcnp
-
-ROOT = Path(__file__).resolve().parents[2]
-main = runpy.run_path(str(ROOT / 'tools/model_converters/publish_model.py'))['main']
+from tools.model_converters.publish_model import main, publish
 
 
 def test_half_precision_weights_load_into_the_model(tmp_path):
