@@ -93,3 +93,10 @@ def test_heavy_packages_load_only_where_they_are_used(module, heavy):
     loaded = loaded_at_import(module)
     assert 'mmdet.structures.boxes' in loaded  # the imports are followed
     assert heavy & {name.split('.')[0] for name in loaded} == set()
+
+
+@pytest.mark.parametrize('tool', ['tools/vis_eval.py', 'tools/analysis_tools/error_analysis.py'])
+def test_scoring_does_not_wait_for_the_import_of_models(tool):
+    names = {name for module in imported_modules(ROOT / tool) for name in loaded_at_import(module)}
+    parts = {name.split('.')[1] for name in names if name.startswith('mmdet.')}
+    assert 'evaluation' in parts and not parts & {'models', 'engine', 'datasets'}

@@ -44,7 +44,7 @@ def _mots_class(text: str) -> tuple[str, int]:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis.exporting import export_result
-    from mmdet.engine.console import shorten_console
+    from mmdet.console import shorten_console
 
     shorten_console()
     out = args.out.expanduser()

@@ -111,8 +111,8 @@ def main(argv: Sequence[str] | None) -> int:
                         trails=args.trails, batch=args.batch, max_size=args.max_size, reconnect=args.reconnect)
     from mmdet.apis import VideoInferencer, load_config
     from mmdet.apis.config_options import UNREAD_BY_INFERENCE, report_unread
+    from mmdet.console import shorten_console
     from mmdet.engine import use_full_float32
-    from mmdet.engine.console import shorten_console
     from mmdet.engine.stop_signal import StopSignal
     from mmdet.files import check_writable
     from mmdet.video.video_list import check_outputs, list_videos

@@ -31,7 +31,7 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from mmdet.engine.console import shorten_console
+    from mmdet.console import shorten_console
     from mmdet.evaluation.functional import evaluate_vis, load_result_json, of_common_videos, read_ground_truth
     from mmdet.evaluation.tables import format_scores
     from mmdet.files import atomic_open

@@ -16,8 +16,8 @@ from mmdet.apis.run_checks import check_backends, infer_rules
 from mmdet.apis.training import amp_dtype, default_work_dir, make_work_dir
 from mmdet.arguments import require_number
 from mmdet.checkpoint import find_checkpoint
+from mmdet.console import shorten_console
 from mmdet.engine import VideoRunner, init_processes, leave_processes, use_full_float32
-from mmdet.engine.console import shorten_console
 from mmdet.errors import UserError
 from mmdet.evaluation.result_files import check_result_name
 from mmdet.files import check_writable

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.arguments import wrong_arguments
 from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, trained_classes
-from mmdet.engine.console import shorten_console
+from mmdet.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
 from mmdet.engine.distributed import match_grad_strides
 from mmdet.engine.freezing import FrozenModeHook, freeze

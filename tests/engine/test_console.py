@@ -10,8 +10,8 @@ from mmengine.logging import MMLogger, print_log
 from noisy_training import build
 from torch.utils.data import Dataset
 
+from mmdet.console import shorten_console
 from mmdet.engine import VideoRunner, workers
-from mmdet.engine.console import shorten_console
 from mmdet.engine.workers import stop_workers
 
 TABLE = '\nsegm, video AP and AR (%)\n  AP     IoU .50:.95           12.00'

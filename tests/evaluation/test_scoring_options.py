@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from mmengine.logging import MMLogger
 
+from mmdet.console import ConsoleFormatter
 from mmdet.datasets import YVISDataset
-from mmdet.engine.console import ConsoleFormatter
 from mmdet.errors import UserError
 from mmdet.evaluation.functional import evaluate_vis
 from mmdet.evaluation.functional.coco_ap import read_coco, score_boxes

@@ -33,7 +33,7 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
-    from mmdet.engine.console import shorten_console
+    from mmdet.console import shorten_console
     from mmdet.errors import UserError
     from mmdet.evaluation.error_analysis import MAX_RESAMPLES, analyse_errors, calibrate_uncertainties
     from mmdet.evaluation.error_analysis.report import analysis_json, format_analysis

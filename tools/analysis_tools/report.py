@@ -35,7 +35,7 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.apis import write_report
-    from mmdet.engine.console import shorten_console
+    from mmdet.console import shorten_console
 
     shorten_console()
     print(write_report(args.annotations, args.result, args.out, images=args.images, log=args.log, title=args.title,
