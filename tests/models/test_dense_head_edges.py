@@ -216,6 +216,15 @@ def test_unknown_test_settings_are_user_errors(build):
         build(**SMALL, test_cfg=dict(nms='soft'))
 
 
+@pytest.mark.parametrize(('build', 'options'), [
+    (build_sipmask, dict(center_radius=0)), (build_sipmask, dict(center_radius='x')),
+    (build_sipmask, dict(track_jitter=-1)), (build_fcos, dict(center_radius=-1))])
+def test_numbers_out_of_range_are_user_errors(build, options):
+    (name, value), = options.items()
+    with pytest.raises(UserError, match=f'{name} must be a number .*, not {value!r}'):
+        build(**SMALL, **options)
+
+
 def test_too_few_levels_of_sipmask_are_a_user_error():
     with pytest.raises(UserError, match='strides'):
         build_sipmask(strides=(8, 16))

@@ -18,6 +18,7 @@ from mmcv.cnn import Scale
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from mmdet.arguments import checked_positive
 from mmdet.errors import UserError, counted
 from mmdet.models.dense_heads.base_dense_head import (
     BaseDenseHead,
@@ -126,6 +127,8 @@ class FCOSHead(BaseDenseHead):
         if len(self.regress_ranges) != len(self.strides):
             raise UserError(f'FCOSHead has {len(self.regress_ranges)} regress_ranges for '
                             f'{counted(len(self.strides), "stride")}; set one per level, or omit regress_ranges')
+        if center_radius is not None:
+            checked_positive('FCOSHead center_radius', center_radius)
         self.center_radius, self.centerness_on_reg = center_radius, centerness_on_reg
         self.norm_on_bbox, self.box_loss = norm_on_bbox, box_loss
         self.cls_convs = conv_tower(in_channels, stacked_convs)

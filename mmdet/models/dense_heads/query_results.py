@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.arguments import checked_count, checked_number
 from mmdet.errors import UserError
 from mmdet.models.trackers.query_state import QueryState, best_pairs, can_enter
 from mmdet.registry import MODELS
@@ -81,7 +82,11 @@ class QueryTrackResults:
                  max_candidates: int | None = None, direct_masks: bool = False) -> None:
         if score not in ('frame', 'mean'):
             raise UserError(f"QueryTrackResults.score must be 'frame' or 'mean', not {score!r}")
-        if max_candidates is not None and max_candidates < max_per_video:
+        name = type(self).__name__
+        checked_count(f'{name}.max_per_video', max_per_video, 1)
+        checked_count(f'{name}.max_per_frame', max_per_frame, 1)
+        checked_number(f'{name}.score_thr', score_thr, 0, 1)
+        if max_candidates is not None and checked_count(f'{name}.max_candidates', max_candidates, 1) < max_per_video:
             raise UserError(f'QueryTrackResults.max_candidates={max_candidates} must be at least max_per_video='
                             f'{max_per_video}, or None')
         self.max_per_video = max_per_video

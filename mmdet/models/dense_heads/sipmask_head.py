@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
+from mmdet.arguments import checked_number, checked_positive
 from mmdet.errors import UserError
 from mmdet.models.dense_heads.base_dense_head import (
     MASK_STRIDE,
@@ -119,7 +120,8 @@ class SipMaskHead(BaseDenseHead):
         nn.init.zeros_(self.feat_align.conv_offset.weight)
         self.sipmask_track = nn.Conv2d(_FINE_LEVELS * channels, _FUSED_CHANNELS, 1)
         self.regress_ranges = default_regress_ranges(len(self.strides))
-        self.center_radius, self.track_jitter = center_radius, track_jitter
+        self.center_radius = checked_positive('SipMaskHead center_radius', center_radius)
+        self.track_jitter = checked_number('SipMaskHead track_jitter', track_jitter, 0)
         self.test_settings = TestSettings.of('SipMaskHead', test_cfg, nms_pre=200, score_thr=0.03, nms_thr=0.5,
                                              max_per_img=10, quality_exponent=0.0)
         self.convention = BoxConvention(legacy=True)  # x2 and y2 are inclusive: at most W − 1 and H − 1
