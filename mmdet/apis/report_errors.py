@@ -35,11 +35,12 @@ def error_section(truth: GroundTruth, tracks: Sequence[Track],
     uncertainties = calibrate_uncertainties(list(truth.videos.values()), frames, truth.tracks) if frames else None
     found = analysis.statistics['AP']
     kinds = ', '.join(f'{count} {name}' for name, count in analysis.kinds.items() if count)
+    interval = (f'95 % interval of AP: {100 * found.low:.1f} to {100 * found.high:.1f}, bootstrap over '
+                f'{counted(analysis.videos, "video")}.' if analysis.resamples else 'No intervals: there is one video.')
     return ErrorSection(
         gains=[GainBar(name, gain.gain.value, gain.gain.low, gain.gain.high, f'{gain.changed} changed',
                        part=name in SPLIT_OF_SWITCHES) for name, gain in analysis.gains.items()],
-        note=f'95 % interval of AP: {100 * found.low:.1f} to {100 * found.high:.1f}, bootstrap over '
-             f'{counted(analysis.videos, "video")}. Tracks at IoU .50: {kinds or "none"}.',
+        note=f'{interval} Tracks at IoU .50: {kinds or "none"}.',
         calibration=[*_score_chart(analysis), *_uncertainty_chart(uncertainties)])
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from squares import annotation, prediction, square, truth
 
+from mmdet.apis.report_errors import error_section
 from mmdet.errors import UserError
 from mmdet.evaluation.error_analysis import (
     AveragePrecision,
@@ -12,6 +13,7 @@ from mmdet.evaluation.error_analysis import (
     relate_videos,
     resamples,
 )
+from mmdet.evaluation.error_analysis.report import format_analysis
 from mmdet.evaluation.functional import evaluate_vis, read_ground_truth, read_predictions
 
 A, B = square(0), square(60)
@@ -65,6 +67,20 @@ def test_resamples_without_objects_are_left_out():
     analysis = analyse_errors(ground_truth, read_predictions([prediction([A, A])], ground_truth), count=50)
     found = analysis.statistics['AP']
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+
+
+def test_a_single_video_has_no_intervals():
+    content = truth(annotation(1, [A, A]), annotation(2, [B, B]))
+    ground_truth = read_ground_truth(content)
+    tracks = read_predictions([prediction([A, A])], ground_truth)
+    analysis = analyse_errors(ground_truth, tracks, tracks, count=50)
+    found = analysis.statistics['AP']
+    assert found.value == pytest.approx(51 / 101) and np.isnan([found.low, found.high]).all()
+    assert analysis.against is not None and np.isnan(analysis.against['AP'].low) and analysis.resamples == 0
+    text = format_analysis(analysis)
+    assert 'nan' not in text and '1 video, 2 objects, 1 track; 0 resamples of the videos' in text
+    section = error_section(ground_truth, tracks, None)
+    assert section.note.startswith('No intervals: there is one video.') and section.scale > 0
 
 
 def test_intervals_are_percentiles():

@@ -46,7 +46,7 @@ class ErrorAnalysis:
     Attributes:
         videos, objects, tracks: numbers of each. Predicted tracks beyond the 100 of a video and category that count in
             AP are left out; crowds are no objects.
-        resamples: of the bootstrap.
+        resamples: of the bootstrap; 0 for a single video, of which there is no interval.
         statistics: AP, AP50, AP75.
         kinds: number of predicted tracks of each kind at overlap threshold .50.
         gains: by the names of ``ORACLES``.
@@ -81,6 +81,7 @@ def analyse_errors(truth: GroundTruth, predictions: Sequence[Track], against: Se
     if all(track.crowd for track in truth.tracks):
         raise UserError(f'{truth.source}: has no annotations, or only crowds, so nothing can be analysed; give a '
                         'file with ground truth')
+    count = count if len(truth.videos) > 1 else 0  # all resamples of one video are equal
     weights = resamples(len(truth.videos), count, seed)
     videos = relate_videos(truth, predictions)
     originals = [outcome(video) for video in videos]

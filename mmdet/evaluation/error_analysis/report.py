@@ -84,7 +84,7 @@ def _signed(value: float) -> str:
 
 
 def _interval(number: Estimate, form: Callable[[float], str] = _percent) -> str:
-    return f'{form(number.low)} to {form(number.high)}'
+    return '-' if math.isnan(number.low) else f'{form(number.low)} to {form(number.high)}'
 
 
 def _plain(value: Any) -> Any:

@@ -50,7 +50,7 @@ class Card:
 
 @dataclass
 class GainBar:
-    """The gain in AP if one kind of error were corrected: ``value`` and its interval, in [-1, 1].
+    """The gain in AP if one kind of error were corrected: ``value`` and its interval, in [-1, 1]; nan: no interval.
 
     ``note`` is shown after the name; a ``part`` belongs to the row above it and is indented.
     """
