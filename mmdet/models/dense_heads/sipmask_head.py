@@ -145,7 +145,8 @@ class SipMaskHead(BaseDenseHead):
         raw = [scale(self.fcos_reg(feat)) for scale, feat in zip(self.scales, box_feats)]  # (B, 4, h, w), in strides
         aligned = [self.feat_align(self.cls_convs(feat), boxes.detach()) for feat, boxes in zip(keys, raw)]
         hidden = fuse_levels(box_feats[:_FINE_LEVELS], self.sip_mask_lat0).relu()  # (B, 512, H/8, W/8)
-        bases = resize(self.sip_mask_lat(hidden).relu(), 4)
+        lateral = self.sip_mask_lat(hidden).relu().contiguous(memory_format=torch.channels_last)  # resized faster
+        bases = resize(lateral, 4)
         return SipMaskOutputs(
             cls_logits=flatten_levels([self.fcos_cls(feat) for feat in aligned]),
             centerness=flatten_levels([self.fcos_centerness(feat) for feat in box_feats]).squeeze(-1),

@@ -138,7 +138,8 @@ class _BoxSums(torch.autograd.Function):
                     mine = mine.flatten(2)
                     columns = slice(part * channels, (part + 1) * channels)
                     grad_coefficients[images, slots, columns] = mine @ flat[images].transpose(1, 2)
-                    grad_map[images] += coefficients[images, slots, columns].transpose(1, 2) @ mine
+                    # the product is laid out channels-last, as the map is
+                    grad_map[images] += (mine.transpose(1, 2) @ coefficients[images, slots, columns]).transpose(1, 2)
         return grad_map.view_as(mask_map).to(mask_map.dtype), grad_coefficients, None, None, None, None, None
 
 
