@@ -27,6 +27,8 @@ def load_json(path: str | os.PathLike) -> Any:
         raise UserError(f'{path}: is compressed by gzip; unpack it with gunzip')
     try:
         return json.loads(data)
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path}: is not JSON but a binary file; check the path') from error
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path}: is not JSON ({error}); download or create it again') from error
 

@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 
 from mmdet.apis.config import chosen_classes
 from mmdet.apis.report_errors import error_section
-from mmdet.arguments import require_number
+from mmdet.arguments import checked_count, checked_number
 from mmdet.datasets.layout import find_images
 from mmdet.datasets.transforms.frame_loading import BadFrameError, read_frame
 from mmdet.errors import UserError, counted
@@ -72,13 +72,11 @@ def write_report(annotations: str | os.PathLike, results: str | os.PathLike, out
     Raises:
         UserError: a file is missing or damaged, or the results are not for these annotations.
     """
-    require_number('--thresh', thresh)
-    require_number('--gallery', gallery, whole=True)
-    if not 0 <= thresh <= 1 or gallery < 0:
-        raise UserError(f'--thresh {thresh} must lie between 0 and 1, --gallery {gallery} must not be negative')
+    checked_number('--thresh', thresh, 0, 1)
+    checked_count('--gallery', gallery, 0)
     if images is not None and not Path(images).is_dir():
         raise UserError(f'{images}: no such image folder; give the one that the file_names of {annotations} start from')
-    check_writable(Path(out) / 'index.html', f'--out {out}')
+    check_writable(Path(out).expanduser() / 'index.html', f'--out {out}')
     training = _training_charts(find_log(log)) if log is not None else []
     truth = _ground_truth(annotations) if classes is None else _ground_truth(annotations).of_classes(classes)
     tracks, frames = load_tracks(os.fspath(results), truth, common_videos)

@@ -118,6 +118,7 @@ def test_the_output_is_refused_before_the_analysis(files, capsys, out, words):
 
 @pytest.mark.parametrize(('result', 'annotations', 'words'), [
     ('truth.json', 'out.pkl.json', r'out\.pkl\.json: .*; results are such lists; give the annotation file'),
+    ('truth.json', 'out.pkl', r'out\.pkl: is not JSON but a binary file; check the path'),
     ('truth.json', 'truth.json', r'truth\.json: .*; it holds annotations; give the result file')])
 def test_results_and_annotations_in_the_wrong_places(files, result, annotations, words):
     with pytest.raises(UserError, match=words):

@@ -233,7 +233,8 @@ def test_missing_images_are_counted(data, tmp_path):
 
 @pytest.mark.parametrize(('arguments', 'words'), [
     (dict(images='nowhere'), 'nowhere: no such image folder'), (dict(log='.'), 'holds no training log'),
-    (dict(thresh=2), '--thresh 2'), (dict(gallery=-1), '--gallery -1')])
+    (dict(thresh=2), '--thresh must be a number from 0 to 1, not 2'),
+    (dict(gallery=-1), '--gallery must be an integer of at least 0, not -1')])
 def test_faults(data, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=words):
