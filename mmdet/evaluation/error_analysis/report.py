@@ -26,7 +26,7 @@ def format_analysis(analysis: ErrorAnalysis, uncertainties: UncertaintyCalibrati
     """
     kinds = ', '.join(f'{count} {name}' for name, count in analysis.kinds.items() if count)
     compared = analysis.against is not None
-    header = ('mended', 'changed', 'AP', 'gain', 'interval')
+    header = ('corrected', 'changed', 'AP', 'gain', 'interval')
     rows = [('  ' + name if name in SPLIT_OF_SWITCHES else name, str(gain.changed), _percent(gain.mended),
              _signed(gain.gain.value), _interval(gain.gain, _signed),
              *((_signed(gain.against.value), _interval(gain.against, _signed)) if gain.against else ()))
@@ -37,8 +37,8 @@ def format_analysis(analysis: ErrorAnalysis, uncertainties: UncertaintyCalibrati
         align([('', '%', 'interval'), *((name, _percent(number.value), _interval(number))
                                         for name, number in analysis.statistics.items())]),
         f'Tracks at IoU .50: {kinds or "none"}',
-        'AP if only one kind of error were mended (%)\n'
-        + align([header + (('gain, other', 'interval') if compared else ()), *rows])]
+        'AP if only one kind of error were corrected (%)\n'
+        + align([header + (('difference of gains', 'interval') if compared else ()), *rows])]
     if analysis.against is not None:
         blocks.append(f'{against} minus this result, the same resampled videos (%)\n' + align(
             [('', 'difference', 'interval'), *((name, _signed(number.value), _interval(number, _signed))
