@@ -191,10 +191,10 @@ class ViT(BaseModule):
         else:
             stages = self._stages(x, cls_token)
         half, third, last = (stage.transpose(1, 2).unflatten(2, (height, width)) for stage in stages)
+        finest, coarsest = resize(half, 2), resize(last, 0.5)
         if not x.is_cuda:  # on the CPU, group norm is fifty times slower on channels-last maps, which these are
-            half, third, last = half.contiguous(), third.contiguous(), last.contiguous()
-        finest = resize(half, 2)
-        return finest if skip is None else finest + skip, third, resize(last, 0.5)
+            finest, third, coarsest = finest.contiguous(), third.contiguous(), coarsest.contiguous()
+        return finest if skip is None else finest + skip, third, coarsest
 
     def _stages(self, x: Tensor, cls_token: Tensor) -> list[Tensor]:
         """Apply the blocks to patch tokens (B, N, C); return those after each stage but the first.
