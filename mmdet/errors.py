@@ -1,6 +1,7 @@
 """The exception for errors of the user, the exit statuses of the command lines, and helpers for messages."""
 import re
 from collections.abc import Sequence
+from typing import Any
 
 EXIT_USER_ERROR = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: stopped by SIGTERM after saving; run again with --resume
@@ -49,3 +50,10 @@ def missing_package(error: ImportError, user: str, requirement: str) -> UserErro
     # pip installs the missing dependencies of an installed package, whose names may differ from those of the imports
     return UserError(f'{user} needs the package {wanted}, and that needs {absent}, which is not installed; install '
                      f'both: pip install {requirement}')
+
+
+def json_kind(value: Any) -> str:
+    """Return what a value of a JSON file is, in the terms of JSON: ``'an object'``, ``'a list'``, ``'null'``, ..."""
+    kinds = {type(None): 'null', bool: 'true or false', dict: 'an object', list: 'a list', str: 'a string',
+             int: 'a number', float: 'a number'}
+    return kinds.get(type(value), f'a {type(value).__name__}')

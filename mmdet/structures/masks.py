@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, json_kind
 
 # An image of at most this many pixels: every run then fits six characters, whose bits pycocotools' 32-bit shifts hold.
 MAX_PIXELS = 2**28
@@ -112,7 +112,7 @@ def parse_segmentations(segmentations: Sequence[Any], height: int, width: int,
             rles[index] = _polygons_to_rle(segmentation, height, width, f'{where}[{index}]')
             areas[index] = coco_mask.area(rles[index])
         else:
-            raise UserError(f'{where}[{index}] is a {type(segmentation).__name__}; give polygons, an RLE or null')
+            raise UserError(f'{where}[{index}] is {json_kind(segmentation)}; give polygons, an RLE or null')
     if packed_at:
         canonical, areas[packed_at] = _check_packed([segmentations[index] for index in packed_at], height, width,
                                                     where, packed_at)

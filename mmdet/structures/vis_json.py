@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mmdet.errors import UserError, counted
+from mmdet.errors import UserError, counted, json_kind
 from mmdet.structures.masks import check_image_size, parse_segmentations, rle_boxes
 
 MAX_NUMBER = 1e9  # largest coordinate or area in pixels that is accepted; far beyond the size of any image
@@ -103,7 +103,7 @@ def check_outline(content: Any, source: str) -> None:
     """Raise UserError unless the content of an annotation file has the lists required by YouTube-VIS JSON."""
     if not isinstance(content, dict):
         remedy = 'results are such lists; give the annotation file' if isinstance(content, list) else 'check the path'
-        raise UserError(f'{source}: is a JSON {type(content).__name__}, not YouTube-VIS annotations (an object with '
+        raise UserError(f'{source}: is {json_kind(content)}, not YouTube-VIS annotations (an object with '
                         f'videos and categories); {remedy}')
     for key in ('videos', 'categories'):
         if not isinstance(content.get(key), list) or not content[key]:
@@ -181,7 +181,7 @@ def read_result_entries(content: list, videos: Mapping[int, Video], categories: 
     for index, entry in enumerate(content):
         where = f'entry {index}'
         if not isinstance(entry, dict):
-            yield None, (f'{where} is a {type(entry).__name__}, not an object with video_id, category_id, score and '
+            yield None, (f'{where} is {json_kind(entry)}, not an object with video_id, category_id, score and '
                          'segmentations')
             continue
         track, faults = _read_track(entry, where, videos, categories, need_masks)
@@ -328,7 +328,7 @@ def _per_frame(entry: dict, key: str, video: Video, where: str, faults: list[str
     if key == 'segmentations' and values is None and entry.get('bboxes'):
         faults.append(f'{where} has bboxes but no segmentations; add them, or score boxes only, by the metric bbox')
         return None
-    found = f'has {counted(len(values), "entry")}' if isinstance(values, list) else f'is a {type(values).__name__}'
+    found = f'has {counted(len(values), "entry")}' if isinstance(values, list) else f'is {json_kind(values)}'
     faults.append(f'{where}: {key} {found}, video {video.id} has {counted(video.length, "frame")}; give one entry or '
                   'null for each frame')
     return None

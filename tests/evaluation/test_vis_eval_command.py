@@ -64,7 +64,7 @@ def test_archive(main, files, tmp_path, capsys):
 
 
 def test_files_in_the_wrong_order(main, files):
-    with pytest.raises(UserError, match=r'result\.json: is a JSON list, not YouTube-VIS annotations'):
+    with pytest.raises(UserError, match=r'result\.json: is a list, not YouTube-VIS annotations'):
         main(list(reversed(files)))
 
 

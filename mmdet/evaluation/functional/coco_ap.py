@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, json_kind
 from mmdet.files import load_json
 
 STATISTICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'AR1', 'AR10', 'AR100', 'ARs', 'ARm', 'ARl')
@@ -78,7 +78,7 @@ def check_detections(detections: Any, truth: COCO, name: str) -> list[dict]:
         UserError: an entry is not valid; the message names it.
     """
     if not isinstance(detections, list):
-        raise UserError(f'{name} is a JSON {type(detections).__name__}, not a list of COCO detections')
+        raise UserError(f'{name} is {json_kind(detections)}, not a list of COCO detections')
     image_ids, category_ids = set(truth.getImgIds()), set(truth.getCatIds())
     for index, entry in enumerate(detections):
         where = f'{name}: entry {index}'

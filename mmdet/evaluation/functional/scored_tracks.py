@@ -15,7 +15,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmdet.errors import UserError, counted
+from mmdet.errors import UserError, counted, json_kind
 from mmdet.files import load_json
 from mmdet.structures.vis_json import (
     Category,
@@ -220,7 +220,7 @@ def _check_list(content: Any, name: str) -> None:
     if not isinstance(content, list):
         remedy = ('it holds annotations; give the result file' if isinstance(content, dict) and 'videos' in content
                   else 'check the path')
-        raise UserError(f'{name}: is a JSON {type(content).__name__}, not a YouTube-VIS result (a list of tracks); '
+        raise UserError(f'{name}: is {json_kind(content)}, not a YouTube-VIS result (a list of tracks); '
                         f'{remedy}')
 
 
