@@ -59,6 +59,17 @@ def checked_settings(name: str, value: Mapping[str, Any], known: Sequence[str] |
 
 
 @contextmanager
+def faults_of(part: str) -> Iterator[None]:
+    """Convert the exceptions that mmengine raises for an invalid part of the config to UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, ImportError) as error:
+        raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
+
+
+@contextmanager
 def wrong_arguments(part: str) -> Iterator[None]:
     """Convert the TypeError of an unknown or missing argument, when an object of the config is built, to UserError.
 

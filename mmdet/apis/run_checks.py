@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
+from mmdet.arguments import faults_of
 from mmdet.errors import UserError, shortened
 from mmdet.evaluation.functional import coco_ap, vis_eval
-from mmdet.registry import OPTIMIZERS, PARAM_SCHEDULERS
+from mmdet.registry import HOOKS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS
 
 # modules that a backend imports when the first value is logged, and their names for pip
 _BACKENDS = {'WandbVisBackend': {'wandb': 'wandb'}, 'MLflowVisBackend': {'mlflow': 'mlflow'},
@@ -88,6 +89,14 @@ def _hooks(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
     for index, hook in enumerate(cfg.get('custom_hooks') or []):
         if isinstance(hook, dict):
             yield f'custom_hooks.{index}', hook
+
+
+def check_averages(cfg: Config) -> None:
+    """Raise UserError unless moving averages of the weights can be built, which is tried with a model of one layer."""
+    for where, hook in _hooks(cfg):
+        if hook.get('type') == 'EMAHook':
+            with faults_of(where):
+                MODELS.build(HOOKS.build(hook).ema_cfg, default_args=dict(model=torch.nn.Linear(1, 1)))
 
 
 def check_schedule(cfg: Config) -> None:

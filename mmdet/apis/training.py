@@ -10,6 +10,7 @@ from torch import nn
 
 from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
 from mmdet.apis.run_checks import (
+    check_averages,
     check_backends,
     check_schedule,
     check_watched_statistics,
@@ -65,6 +66,7 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
     check_backends(cfg)
     infer_rules(cfg)
     check_watched_statistics(cfg, validate)
+    check_averages(cfg)
     check_schedule(cfg)
     if amp:
         _use_amp(cfg)

@@ -20,7 +20,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmdet.arguments import wrong_arguments
+from mmdet.arguments import faults_of, wrong_arguments
 from mmdet.checkpoint import load_initial_weights, load_model, read_checkpoint, trained_classes
 from mmdet.console import shorten_console
 from mmdet.engine.determinism import refusals_in_one_line
@@ -40,17 +40,6 @@ from mmdet.engine.test_loop import InterruptibleTestLoop
 from mmdet.engine.workers import WorkerStart, check_number_of_workers, stop_workers
 from mmdet.errors import UserError, shortened
 from mmdet.ops.device import initialise_gpu
-
-
-@contextmanager
-def faults_of(part: str) -> Iterator[None]:
-    """Convert the exceptions that mmengine raises for an invalid part of the config to UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, ImportError) as error:
-        raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
 
 
 @contextmanager
