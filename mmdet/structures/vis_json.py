@@ -326,7 +326,8 @@ def _per_frame(entry: dict, key: str, video: Video, where: str, faults: list[str
     if isinstance(values, list) and len(values) == video.length:
         return values
     if key == 'segmentations' and values is None and entry.get('bboxes'):
-        faults.append(f'{where} has bboxes but no segmentations; add them, or score boxes only, by the metric bbox')
+        faults.append(f'{where} has bboxes but no segmentations; add them, or score boxes only (--metric bbox of '
+                      'tools/vis_eval.py, --eval bbox of test_video.py)')
         return None
     found = f'has {counted(len(values), "entry")}' if isinstance(values, list) else f'is {json_kind(values)}'
     faults.append(f'{where}: {key} {found}, video {video.id} has {counted(video.length, "frame")}; give one entry or '

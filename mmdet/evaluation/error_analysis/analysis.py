@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from mmdet.errors import UserError
 from mmdet.evaluation.error_analysis.bootstrap import AveragePrecision, Estimate, estimate, resamples
@@ -19,6 +21,7 @@ from mmdet.evaluation.functional.scored_tracks import GroundTruth
 from mmdet.evaluation.functional.video_ap import IOU_THRESHOLDS, MAX_DETECTIONS
 from mmdet.structures.vis_json import Track
 
+PROGRESS: dict[str, Any] = dict(delay=2, leave=False)  # shown for large results only
 # name: the overlap thresholds that it is the mean over
 STATISTICS = {'AP': IOU_THRESHOLDS > 0, 'AP50': np.isclose(IOU_THRESHOLDS, .5), 'AP75': np.isclose(IOU_THRESHOLDS, .75)}
 
@@ -91,7 +94,7 @@ def analyse_errors(truth: GroundTruth, predictions: Sequence[Track], against: Se
     other_before = average_precision([outcome(video) for video in other]) if other is not None else None
 
     gains = {}
-    for name, mends in ORACLES.items():
+    for name, mends in tqdm(ORACLES.items(), unit=' oracles', **PROGRESS):
         mended = [outcome(video, mends) for video in videos]
         change = (average_precision(mended) - before).mean(1)
         difference = None
@@ -116,7 +119,8 @@ def analyse_errors(truth: GroundTruth, predictions: Sequence[Track], against: Se
 def relate_videos(truth: GroundTruth, predictions: Sequence[Track]) -> list[Relations]:
     """Compare the tracks of each video with its annotations, in ascending order of video id."""
     objects, found = _by_video(truth.tracks), _by_video(predictions)
-    return [relate(_counting(found[key]), objects[key], truth.videos[key].length) for key in sorted(truth.videos)]
+    return [relate(_counting(found[key]), objects[key], truth.videos[key].length)
+            for key in tqdm(sorted(truth.videos), unit=' videos', **PROGRESS)]
 
 
 def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
