@@ -351,7 +351,8 @@ def visible_gpus(count: int | None) -> list[str | None]:
 def build_parser() -> CommandParser:
     parser = CommandParser(prog='tools/analysis_tools/compare.py',
                            description='Trains and tests variants with several seeds and writes a table.')
-    parser.add_argument('variants', type=existing_file, help='for example configs/comparisons/toy_textured.json')
+    parser.add_argument('variants', type=existing_file, help='JSON list of objects with name, config and, optionally, '
+                        'title, cfg_options, weights_of; for example configs/comparisons/toy_textured.json')
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], metavar='N',
                         help='seeds of the runs of each variant (default: 0 1 2)')

@@ -20,8 +20,9 @@ def build_parser() -> CommandParser:
         'list of results (.json), a .zip with results.json, or OUT.pkl of test_video.py, the only one with box '
         'uncertainties'))
     parser.add_argument('annotations', type=existing_file, help='annotation file with ground truth')
-    parser.add_argument('--against', type=existing_file, metavar='OTHER.json',
-                        help='another result for the same videos: print paired intervals of the differences')
+    parser.add_argument('--against', type=existing_file, metavar='OTHER',
+                        help='another result for the same videos, in any of these formats: also print OTHER minus '
+                             'result, with paired intervals')
     parser.add_boolean('--class_agnostic', 'evaluate all categories as one')
     parser.add_boolean('--common_videos', 'leave out predictions for videos that are not in the annotations')
     parser.add_argument('--resamples', type=positive_int, default=1000, metavar='N',
