@@ -136,21 +136,32 @@ def test_finished_runs_are_not_run_again(tmp_path):
 
 
 def test_runs_with_other_settings_are_not_mixed(tmp_path, monkeypatch, toy_config):
-    monkeypatch.setattr(compare, 'run_job', lambda *_: scores(.3))
     path, out = tmp_path / 'variants.json', tmp_path / 'out'
+    fails = True
+
+    def run_job(variant, seed, folder, *_):
+        if fails:
+            raise UserError('no such option')
+        place = compare.run_folder(folder, variant, seed) / 'last_checkpoint'
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text('epoch_1.pth')
+        return scores(.3)
 
     def run(*arguments, **changes):
         path.write_text(json.dumps([dict(name='a', config=str(toy_config)) | changes]))
         return main([str(path), '--out', str(out), '--gpus', '0', '--seeds', '0', *arguments])
 
-    assert run() == run(title='another title') == 0
+    monkeypatch.setattr(compare, 'run_job', run_job)
+    assert run(cfg_options=['train_cfg.max_epochs=3']) == 1
+    fails = False
+    assert run() == run(title='another title') == 0  # nothing was kept of the run that failed
     for arguments, changes, words in ((('--amp',), {}, 'amp=False'),
                                       ((), dict(cfg_options=['train_cfg.max_epochs=3']), r'cfg_options=\[\]')):
         with pytest.raises(UserError, match=f"out/a: holds runs of variant 'a' with {words}; choose another --out"):
             run(*arguments, **changes)
     assert run(name='b', cfg_options=['train_cfg.max_epochs=3']) == 0
-    (out / 'old').mkdir()  # runs of an earlier version, whose settings are not known
-    assert run(name='old') == 0 and not (out / 'old/settings.json').exists()
+    (out / 'a/settings.json').unlink()  # runs of an earlier version, whose settings are not known
+    assert run('--amp') == 0 and not (out / 'a/settings.json').exists()
 
 
 @pytest.mark.parametrize('only', [None, ['b', 'a'], ['b']])

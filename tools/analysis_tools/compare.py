@@ -151,11 +151,12 @@ def keep_settings(variants: Sequence[Variant], out: Path, amp: bool) -> None:
         path = out / variant.name / SETTINGS
         settings = dict(config=variant.config, cfg_options=list(variant.cfg_options), amp=amp,
                         weights_of=variant.weights_of and variant.weights_of.name)
-        earlier = load_json(path) if path.is_file() else settings
+        kept = [*path.parent.glob(f'seed_*/{SCORES}'), *path.parent.glob('seed_*/last_checkpoint')]
+        earlier = load_json(path) if kept and path.is_file() else settings  # no file: runs of an earlier version
         if changed := [f'{key}={earlier.get(key)!r}' for key in settings if settings[key] != earlier.get(key)]:
             raise UserError(f'{path.parent}: holds runs of variant {variant.name!r} with {", ".join(changed)}; choose '
                             'another --out or another name, or remove this folder')
-        if not path.parent.exists():
+        if not kept:
             new[path] = settings
     for path, settings in new.items():
         with atomic_open(path, 'w') as file:
@@ -381,7 +382,6 @@ def main(argv: Sequence[str] | None) -> int:
     for variant in dict.fromkeys([*unfinished, *(variant.trained for variant in unfinished)]):
         check_data(variant)
     keep_settings(involved, out, args.amp)
-    out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
     try:
         results, faults = run_all(jobs, out, slots, args.amp)
