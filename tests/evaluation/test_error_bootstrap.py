@@ -69,6 +69,16 @@ def test_resamples_without_objects_are_left_out():
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
 
 
+def test_category_ids_are_compared_exactly():
+    """Ids that are equal as float64."""
+    ids = (2 ** 53, 2 ** 53 + 1)
+    content = truth(annotation(1, [A, A], ids[0]), annotation(2, [B, B], ids[1]), categories=ids)
+    ground_truth = read_ground_truth(content)
+    tracks = read_predictions([prediction([A, A], category=ids[1]), prediction([B, B], category=ids[1])], ground_truth)
+    analysis = analyse_errors(ground_truth, tracks, count=1)
+    assert analysis.statistics['AP'].value == pytest.approx(.25) and analysis.gains['class'].mended == pytest.approx(1)
+
+
 def test_a_single_video_has_no_intervals():
     content = truth(annotation(1, [A, A]), annotation(2, [B, B]))
     ground_truth = read_ground_truth(content)

@@ -54,7 +54,7 @@ class AveragePrecision:
 
     def __init__(self, weights: np.ndarray, originals: Sequence[Outcome]) -> None:
         self.weights = weights
-        self.categories = sorted(set(np.concatenate([[], *(outcome.objects for outcome in originals)]).tolist()))
+        self.categories = sorted(set(np.concatenate([outcome.objects for outcome in originals]).tolist()))
         self.annotated = self._positives(originals) > 0  # (B, K)
 
     def __call__(self, outcomes: Sequence[Outcome]) -> np.ndarray:
