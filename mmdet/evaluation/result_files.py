@@ -220,6 +220,10 @@ def _read_frame(index: int, frame: Any, video: Video, path: str) -> FrameResult:
         if not isinstance(row, _StoredArray) or row.row.shape not in ((BOX_VALUES,), (ROW_VALUES,)):
             raise UserError(f'{where}: bbox of track {track_id} must be an array of {BOX_VALUES} or {ROW_VALUES} '
                             'numbers')
+        sigmas = row.row[BOX_VALUES:BOX_VALUES + 4]
+        if not ((sigmas >= 0) & (sigmas < np.inf)).all():
+            raise UserError(f'{where}: the uncertainties {[round(sigma, 3) for sigma in sigmas.tolist()]} of track '
+                            f'{track_id} must be finite and not negative')
         if type(label) is not int or label < 0:
             raise UserError(f'{where}: label {label!r:.40} of track {track_id} must be an integer from 0 on')
         rle = masks[track_id]

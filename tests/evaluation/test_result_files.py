@@ -222,6 +222,8 @@ STRANGE_FRAMES = {
     'seven values': ({0: dict(bbox=ROW[:7], label=0)}, {0: RLE}),
     'different lengths': ({0: dict(bbox=ROW, label=0), 1: dict(bbox=ROW[:5], label=0)}, {0: RLE, 1: RLE}),
     'matrix': ({0: dict(bbox=np.zeros((2, 5), np.float32), label=0)}, {0: RLE}),
+    **{f'uncertainty {value}': ({0: dict(bbox=np.array([0] * 5 + [value] * 5, np.float32), label=0)}, {0: RLE})
+       for value in (-1., np.nan, np.inf)},
     'label negative': ({0: dict(bbox=ROW, label=-1)}, {0: RLE}),
     'no label': ({0: dict(bbox=ROW)}, {0: RLE}),
     'box only': ({0: ROW}, {0: RLE}),

@@ -68,10 +68,11 @@ def _scores(scores: ScoreCalibration | None) -> str:
 
 def _uncertainties(found: UncertaintyCalibration) -> str:
     rows = [(_percent(nominal), _percent(observed)) for nominal, observed in zip(found.nominal, found.observed)]
+    rank = '-' if math.isnan(found.rank_correlation) else f'{found.rank_correlation:.2f}'
     return (f'Box uncertainties as standard deviations, {counted(found.boxes, "box")}: mean '
             f'{_percent(found.mean_sigma)} % of the image; root mean square of the errors '
             f'{_percent(found.rms_error)} %, of error / uncertainty {found.rms_z:.2f} (calibrated: 1); '
-            f'rank correlation with 1 - IoU {found.rank_correlation:.2f}; calibration error {_percent(found.error)} %\n'
+            f'rank correlation with 1 - IoU {rank}; calibration error {_percent(found.error)} %\n'
             + align([('central interval', 'errors inside'), *rows], left=0))
 
 
