@@ -1,4 +1,4 @@
-"""What a training or a test prints on the console; its log file contains everything. Used by the runner."""
+"""What commands print on the console; the log file of a run contains everything. Used by the runner and the tools."""
 from __future__ import annotations
 
 import logging
