@@ -9,6 +9,7 @@ from mmdet.evaluation.error_analysis import (
     AveragePrecision,
     analyse_errors,
     estimate,
+    mean_difference,
     outcome,
     relate_videos,
     resamples,
@@ -128,6 +129,19 @@ def test_comparisons_are_paired():
     same = analyse_errors(ground_truth, bad, bad, count=300)
     assert {(number.value, number.low, number.high) for number in same.against.values()} == {(0, 0, 0)}
     assert all(gain.against.low == gain.against.high == 0 for gain in same.gains.values())
+
+
+def test_the_difference_of_several_seeds_is_that_of_their_means():
+    content, predictions = several_videos(0, videos=8)
+    ground_truth = read_ground_truth(content)
+    runs = [read_predictions(predictions[start:], ground_truth) for start in (0, 2, 4)]
+    single = [analyse_errors(ground_truth, runs[0], run, count=60).against['AP'] for run in runs]
+    same, one, two = mean_difference(ground_truth, runs[:1], [runs[:1], runs[1:2], runs[1:]], count=60)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert (one.value, one.low, one.high) == pytest.approx((single[1].value, single[1].low, single[1].high))
+    assert two.value == pytest.approx((single[1].value + single[2].value) / 2)
+    back, = mean_difference(ground_truth, runs[1:], [runs[:1]], count=60)
+    assert (back.value, back.low, back.high) == pytest.approx((-two.value, -two.high, -two.low))
 
 
 def test_a_seed_gives_the_same_intervals():

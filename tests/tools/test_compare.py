@@ -11,7 +11,9 @@ import pytest
 from mmdet.apis import load_config
 from mmdet.errors import EXIT_PREEMPTED, UserError
 from tools.analysis_tools import compare
-from tools.analysis_tools.compare import Variant, format_table, main, read_variants
+from tools.analysis_tools.compare import format_table, main
+from tools.analysis_tools.measures import variants as listed
+from tools.analysis_tools.measures.variants import Variant, read_variants
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = 'configs/memcnp_toy.py'
@@ -82,9 +84,9 @@ def test_table_gives_mean_and_deviation():
 
 def test_options_count_where_the_annotations_are():
     chosen = Variant('a', CONFIG, cfg_options=('test_evaluator.ann_file=other.json',))
-    assert compare.load_variant(chosen).test_evaluator.ann_file == 'other.json'
+    assert listed.load_variant(chosen).test_evaluator.ann_file == 'other.json'
     with pytest.raises(UserError, match=r"variant 'b': .* no key 'model\.bbox_head\.units'"):
-        compare.load_variant(Variant('b', CONFIG, cfg_options=('model.bbox_head.units=3',)))
+        listed.load_variant(Variant('b', CONFIG, cfg_options=('model.bbox_head.units=3',)))
 
 
 def test_missing_data_shows_before_the_first_run(tmp_path, monkeypatch, toy_config):
@@ -109,8 +111,8 @@ def test_negative_seeds_are_refused(tmp_path):
 
 
 def test_data_of_several_sets_is_looked_for():
-    joint = compare.load_variant(Variant('a', 'configs/vitmae_cnp_joint_ms_1x.py')).train_dataloader.dataset
-    assert len(list(compare._datasets(joint))) == 3
+    joint = listed.load_variant(Variant('a', 'configs/vitmae_cnp_joint_ms_1x.py')).train_dataloader.dataset
+    assert len(list(listed._datasets(joint))) == 3
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys, toy_config):
@@ -162,6 +164,35 @@ def test_runs_with_other_settings_are_not_mixed(tmp_path, monkeypatch, toy_confi
     assert run(name='b', cfg_options=['train_cfg.max_epochs=3']) == 0
     (out / 'a/settings.json').unlink()  # runs of an earlier version, whose settings are not known
     assert run('--amp') == 0 and not (out / 'a/settings.json').exists()
+
+
+def test_a_column_has_the_difference_to_the_baseline(tmp_path, monkeypatch, capsys):
+    square = dict(size=[2, 2], counts='04')
+    (tmp_path / 'ann.json').write_text(json.dumps(dict(
+        videos=[dict(id=i, width=2, height=2, length=1, file_names=[f'{i}.jpg']) for i in (1, 2)],
+        categories=[dict(id=1, name='a')],
+        annotations=[dict(id=i, video_id=i, category_id=1, iscrowd=0, segmentations=[square], bboxes=[[0, 0, 2, 2]],
+                          areas=[4]) for i in (1, 2)])))
+
+    def run_job(variant, seed, out, gpu, amp):
+        folder = compare.run_folder(out, variant, seed)
+        folder.mkdir(parents=True)
+        found = {'a': [], 'b': [1, 2], 'c': [1, 2] if seed else []}[variant.name]
+        (folder / 'result.pkl.json').write_text(json.dumps([
+            dict(video_id=video, score=.5, category_id=1, segmentations=[square]) for video in found]))
+        return scores(.5)
+
+    monkeypatch.setattr(compare, 'run_job', run_job)
+    monkeypatch.setattr(compare, 'check_data', lambda variant: None)
+    monkeypatch.setattr(compare, 'annotation_file', lambda variant: str(tmp_path / 'ann.json'))
+    path, command = tmp_path / 'variants.json', ['--gpus', '0', '--seeds', '0', '1', '--baseline']
+    path.write_text(json.dumps([dict(name=name, config=CONFIG) for name in 'abc']))
+    with pytest.raises(UserError, match='--baseline d: is not among the variants that are run: a, b, c'):
+        main([str(path), '--out', str(tmp_path / 'out'), *command, 'd'])
+    assert main([str(path), '--out', str(tmp_path / 'out'), *command, 'a']) == 0
+    table = (tmp_path / 'out/table.md').read_text().splitlines()
+    assert table[0].endswith('| APho | AP minus a (95 %) |') and table[2].endswith('| - | - |')
+    assert table[3].endswith('| +100.0 (+100.0 to +100.0) |') and table[4].endswith('| +50.0 (+50.0 to +50.0) |')
 
 
 @pytest.mark.parametrize('only', [None, ['b', 'a'], ['b']])

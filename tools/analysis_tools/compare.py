@@ -7,11 +7,10 @@ Run again, the same command continues the unfinished runs. Other settings need a
 """
 from __future__ import annotations
 
-import difflib
 import json
+import math
 import os
 import queue
-import re
 import shlex
 import signal
 import statistics
@@ -20,9 +19,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,112 +28,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from mmdet.apis.cli import CommandParser, existing_file, positive_int, run_command
 from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.files import atomic_open, check_writable, load_json
+from tools.analysis_tools.measures.variants import (
+    ROOT,
+    Variant,
+    annotation_file,
+    check_data,
+    load_variant,
+    read_variants,
+)
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
+    from mmdet.evaluation.error_analysis import Estimate
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SCORES = 'scores.json'  # written to a run's folder when the run is complete
 SETTINGS = 'settings.json'  # written to a variant's folder before its first run
-EXAMPLE = '[{"name": "small", "config": "configs/memcnp_toy.py", "cfg_options": ["train_dataloader.batch_size=2"]}]'
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 
 _running: set[subprocess.Popen] = set()  # running commands
 _stopped = threading.Event()
 _lock = threading.Lock()  # held while a command is started, so that none starts after _stopped is set
 _training: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)  # of each folder of a training, held by it
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the table.
-
-    Attributes:
-        name: name on the command line and of the output folder.
-        config: path of the config, relative to the root of the repository.
-        title: title in the table; empty: the name.
-        cfg_options: ``KEY=VALUE``, as for the flag ``--cfg_options``.
-        weights_of: the variant whose checkpoint of the same seed is tested with this variant's settings; None: its own.
-            In the file, the name of that variant.
-    """
-
-    name: str
-    config: str
-    title: str = ''
-    cfg_options: tuple[str, ...] = ()
-    weights_of: Variant | None = None
-
-    @property
-    def trained(self) -> Variant:
-        """The variant whose training gives the weights."""
-        return self.weights_of or self
-
-    def train_command(self, folder: Path | str, seed: int | str, amp: bool) -> list[str]:
-        """Return the arguments of the command that trains the variant in a folder, or resumes the training there."""
-        return ['train.py', self.config, '--work_dir', str(folder), '--seed', str(seed), '--resume',
-                *self._options(amp)]
-
-    def test_command(self, folder: Path | str, checkpoint: str, amp: bool) -> list[str]:
-        """Return the arguments of the command that writes ``result.pkl`` and ``result.pkl.json`` to a folder."""
-        return ['test_video.py', self.config, checkpoint, '--work_dir', str(folder), '--out', f'{folder}/result.pkl',
-                *self._options(amp)]
-
-    def _options(self, amp: bool) -> list[str]:
-        return ['--amp'] * amp + (['--cfg_options', *self.cfg_options] if self.cfg_options else [])
-
-
-def read_variants(path: str, only: Sequence[str] | None) -> list[Variant]:
-    """Read variants from a JSON file: objects with the attributes of :class:`Variant`, of which ``name`` and ``config``
-    are required.
-
-    Raises:
-        UserError: the file is invalid, a config is missing, or ``only`` or ``weights_of`` contains an unknown name.
-    """
-    entries = load_json(path)
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f'{path}: is not a list of variants, such as {EXAMPLE}')
-    variants = [_variant(entry, f'{path}: variant {number}') for number, entry in enumerate(entries, start=1)]
-    sources = {variant.name: variant for variant, entry in zip(variants, entries) if not entry.get('weights_of')}
-    for number, entry in enumerate(entries):
-        source = entry.get('weights_of')
-        if source and source not in sources:
-            raise UserError(f'{path}: variant {entry["name"]!r} has weights_of={source!r}; name a variant of this file '
-                            f'that is trained: {", ".join(sources) or "there is none"}')
-        variants[number] = replace(variants[number], weights_of=sources.get(source))
-    for variant in variants:
-        if not (ROOT / variant.config).is_file():
-            raise UserError(f'{path}: variant {variant.name!r} names the config {variant.config}, which is not there')
-    names = [variant.name for variant in variants]
-    if len(set(names)) < len(names):
-        raise UserError(f'{path}: two variants have the same name')
-    unknown = set(only or names) - set(names)
-    if unknown:
-        raise UserError(f'--only {sorted(unknown)[0]}: {path} has {", ".join(names)}')
-    return [variant for variant in variants if not only or variant.name in only]
-
-
-def _variant(entry: Any, where: str) -> Variant:
-    """Create a variant from its JSON object; raise UserError if it is invalid."""
-    if not isinstance(entry, dict):
-        raise UserError(f'{where}: {entry!r} is not an object, such as {EXAMPLE}')
-    names = [field.name for field in fields(Variant)]
-    for key in entry:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            raise UserError(f'{where}: has the unknown key {key!r}; '
-                            + (f'did you mean {near[0]}?' if near else f'there are {", ".join(names)}'))
-    for key in ('name', 'config', 'title', 'weights_of'):
-        optional = key in ('title', 'weights_of')
-        value = entry.get(key, '' if optional else None)
-        if not isinstance(value, str) or not (value or optional):
-            raise UserError(f'{where}: its {key} is {value!r}; give a string')
-    if re.search(r'[/\\]|^\.+$', entry['name']):
-        raise UserError(f'{where}: its name {entry["name"]!r} cannot be the name of a folder; remove the slashes')
-    options = entry.get('cfg_options', [])
-    if not isinstance(options, list) or not all(
-            isinstance(option, str) and re.match('[^=]+=', option) for option in options):
-        raise UserError(f'{where}: its cfg_options are {options!r}; give a list of "KEY=VALUE"')
-    return Variant(**entry | dict(cfg_options=tuple(options), weights_of=None))
 
 
 def run_folder(out: Path, variant: Variant, seed: int) -> Path:
@@ -187,50 +98,6 @@ def run_job(variant: Variant, seed: int, out: Path, gpu: str | None, amp: bool) 
         _call(['tools/vis_eval.py', f'{folder}/result.pkl.json', annotation_file(variant), '--out', str(scores)],
               folder / 'scores.txt', env)
     return json.loads(scores.read_text())['segm']['statistics']
-
-
-@cache
-def load_variant(variant: Variant) -> Config:
-    """Load the config of a variant with its options; raise UserError if that is not possible."""
-    from mmdet.apis.config import load_config, require
-    try:
-        cfg = load_config(ROOT / variant.config, [tuple(option.partition('=')[::2]) for option in variant.cfg_options])
-        require(cfg, 'train_dataloader', 'test_dataloader', 'test_evaluator')
-    except UserError as error:
-        raise UserError(f'variant {variant.name!r}: {error}') from None
-    return cfg
-
-
-def annotation_file(variant: Variant) -> str:
-    """Find the annotation file that the variant's test is scored against; raise UserError if there is none."""
-    from mmdet.datasets.layout import find_annotations
-    return str(find_annotations(str(ROOT), load_variant(variant).test_evaluator.ann_file))
-
-
-def check_data(variant: Variant) -> None:
-    """Raise UserError unless all annotation files exist; for toy videos, the message names the command to make them."""
-    from mmdet.datasets.layout import find_annotations
-    cfg = load_variant(variant)
-    try:
-        for loader in (cfg.train_dataloader, cfg.test_dataloader):
-            for dataset in _datasets(loader.dataset):
-                find_annotations(str(ROOT / (dataset.get('data_root') or '')), dataset['ann_file'])
-        annotation_file(variant)
-    except UserError as error:
-        # a config for toy videos contains the command that makes them in a comment
-        for command, folder in re.findall(r'# .*?(python tools/make_toy_vis\.py (\S+).*)', cfg.text):
-            if f'{ROOT / folder}/' in str(error):
-                missing = str(error).split(' does not exist')[0]
-                raise UserError(f'variant {variant.name!r}: {missing} does not exist; first run {command}') from None
-        raise UserError(f'variant {variant.name!r}: {error}') from None
-
-
-def _datasets(node: dict) -> Iterator[dict]:
-    """Yield the data sets with an annotation file, also those inside of wrappers."""
-    if node.get('ann_file'):
-        yield node
-    for inner in [*node.get('datasets', ()), *filter(None, [node.get('dataset')])]:
-        yield from _datasets(inner)
 
 
 def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
@@ -303,12 +170,42 @@ def run_all(jobs: Sequence[tuple[Variant, int]], out: Path, slots: Sequence[str 
     return results, faults
 
 
-def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dict[str, float]], amp: bool) -> str:
-    """Return a Markdown table of mean ± standard deviation over the seeds, in percent, and the commands."""
-    lines = [f'| variant | seeds | {" | ".join(COLUMNS)} |', '|---|---|' + '---|' * len(COLUMNS)]
+def compare_with(baseline: str, out: Path, variants: Sequence[Variant],
+                 results: dict[tuple[str, int], dict[str, float]]) -> dict[str, Estimate]:
+    """Estimate the difference in AP of each completed variant to the baseline, both as means over their seeds.
+
+    Variants that are scored against other annotations than the baseline are left out.
+    """
+    from mmdet.evaluation.error_analysis import mean_difference
+    from mmdet.evaluation.functional import read_ground_truth
+    from mmdet.evaluation.result_files import load_tracks
+    files = {variant: [run_folder(out, variant, seed) / 'result.pkl.json'
+                       for name, seed in sorted(results) if name == variant.name] for variant in variants}
+    base = next(variant for variant in variants if variant.name == baseline)
+    others = [variant for variant in variants if variant != base and files[variant] and files[base]
+              and annotation_file(variant) == annotation_file(base)]
+    if not others:
+        return {}
+    truth = read_ground_truth(annotation_file(base))
+    tracks = {variant: [load_tracks(str(path), truth)[0] for path in files[variant]] for variant in [base, *others]}
+    estimates = mean_difference(truth, tracks[base], [tracks[variant] for variant in others])
+    return {variant.name: estimate for variant, estimate in zip(others, estimates)}
+
+
+def format_table(variants: Sequence[Variant], results: dict[tuple[str, int], dict[str, float]], amp: bool,
+                 baseline: str = '', differences: dict[str, Estimate] | None = None) -> str:
+    """Return a Markdown table of mean ± standard deviation over the seeds, in percent, and the commands.
+
+    With ``differences`` of :func:`compare_with`, a column has the difference in AP to the baseline and its interval.
+    """
+    columns = [*COLUMNS, *([f'AP minus {baseline} (95 %)'] if differences else [])]
+    lines = [f'| variant | seeds | {" | ".join(columns)} |', '|---|---|' + '---|' * len(columns)]
     for variant in variants:
         runs = [scores for (name, _), scores in sorted(results.items()) if name == variant.name]
         cells = [_spread([run.get(column, -1.) for run in runs]) for column in COLUMNS]  # occlusion: OVIS only
+        if differences:
+            found = differences.get(variant.name)
+            cells.append(_difference(found) if found else '-')
         lines.append(f'| {variant.title or variant.name} | {len(runs)} | {" | ".join(cells)} |')
     lines += ['', 'Commands of each row, with SEED and DIR:', '', '```']
     for variant in variants:
@@ -337,6 +234,12 @@ def _spread(values: Sequence[float]) -> str:
     return f'{mean} ± {100 * statistics.stdev(values):.1f}' if len(values) > 1 else mean
 
 
+def _difference(found: Estimate) -> str:
+    """Format a difference and its interval in percent; one video has no interval."""
+    interval = '' if math.isnan(found.low) else f' ({100 * found.low:+.1f} to {100 * found.high:+.1f})'
+    return f'{100 * found.value:+.1f}{interval}'
+
+
 def visible_gpus(count: int | None) -> list[str | None]:
     """Return the first ``count`` (None: at most 1) GPUs by their names in CUDA_VISIBLE_DEVICES; ``[None]``: the CPU."""
     import torch
@@ -358,6 +261,8 @@ def build_parser() -> CommandParser:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], metavar='N',
                         help='seeds of the runs of each variant (default: 0 1 2)')
     parser.add_argument('--only', nargs='+', metavar='NAME', help='run only these variants')
+    parser.add_argument('--baseline', metavar='NAME', help='variant to which the others are compared, in a column: '
+                        'difference of the means over the seeds, with a bootstrap interval over the videos')
     parser.add_argument('--gpus', type=int, metavar='N',
                         help='number of GPUs for the runs; 0: use the CPU (default: one GPU if there is one)')
     parser.add_argument('--jobs_per_gpu', type=positive_int, default=1, metavar='N',
@@ -369,6 +274,9 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     variants = read_variants(args.variants, args.only)
+    names = [variant.name for variant in variants]
+    if args.baseline and args.baseline not in names:
+        raise UserError(f'--baseline {args.baseline}: is not among the variants that are run: {", ".join(names)}')
     if min(args.seeds) < 0:
         raise UserError(f'--seeds {min(args.seeds)}: must be 0 or more')
     involved = list(dict.fromkeys([*variants, *(variant.trained for variant in variants)]))
@@ -390,7 +298,11 @@ def main(argv: Sequence[str] | None) -> int:
         print('stopped; the same command continues from here', file=sys.stderr)
         raise
     if results:
-        print(f'\n{format_table(variants, results, args.amp)}\nIn {out}: a folder for each run, table.md, scores.json')
+        differences = compare_with(args.baseline, out, variants, results) if args.baseline else None
+        table = format_table(variants, results, args.amp, args.baseline, differences)
+        with atomic_open(out / 'table.md', 'w') as file:
+            file.write(table)
+        print(f'\n{table}\nIn {out}: a folder for each run, table.md, scores.json')
     for fault in faults:
         print(f'error: {fault}', file=sys.stderr)
     return 1 if faults else 0

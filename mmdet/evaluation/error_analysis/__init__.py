@@ -15,9 +15,10 @@ from mmdet.evaluation.error_analysis.oracles import (
     mend,
     outcome,
 )
+from mmdet.evaluation.error_analysis.paired import mean_difference
 from mmdet.evaluation.error_analysis.relations import Relations, relate
 
 __all__ = ['AveragePrecision', 'ErrorAnalysis', 'Estimate', 'Gain', 'MAX_RESAMPLES', 'Mend', 'ORACLES', 'Relations',
            'SPLIT_OF_SWITCHES', 'ScoreCalibration', 'UncertaintyCalibration', 'analyse_errors', 'calibrate_scores',
-           'calibrate_uncertainties', 'estimate', 'kinds_of_tracks', 'mend', 'outcome', 'relate', 'relate_videos',
-           'resamples']
+           'calibrate_uncertainties', 'estimate', 'kinds_of_tracks', 'mean_difference', 'mend', 'outcome', 'relate',
+           'relate_videos', 'resamples']
