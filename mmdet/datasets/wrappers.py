@@ -78,9 +78,9 @@ class WeightedConcatDataset(ConcatDataset):
     @force_full_init
     def __getitem__(self, idx: int) -> dict:
         dataset, choices = self._choices(idx)
-        seed = getattr(idx, 'seed', (np.random.randint(2 ** 31),))
-        item = int(choices[0] if len(choices) == 1 else np.random.default_rng((*seed, dataset)).choice(choices))
-        return self.datasets[dataset][SeededIndex(item, seed, getattr(idx, 'step_seed', None))]
+        seeded = idx if isinstance(idx, SeededIndex) else SeededIndex(idx, (np.random.randint(2 ** 31),))
+        item = int(choices[0] if len(choices) == 1 else np.random.default_rng((*seeded.seed, dataset)).choice(choices))
+        return self.datasets[dataset][seeded.with_index(item)]
 
     def _choices(self, idx: int) -> tuple[int, np.ndarray]:
         """Return the position of the data set that an index belongs to, and the items that the index may return."""

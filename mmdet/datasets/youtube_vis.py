@@ -138,11 +138,12 @@ class YVISDataset(BaseDataset):
         """Return an item after the pipeline; a :class:`~mmdet.datasets.samplers.SeededIndex` seeds its generator."""
         self.full_init()
         rng = np.random.default_rng(getattr(index, 'seed', np.random.randint(2 ** 31)))
-        step_seed = getattr(index, 'step_seed', None)
+        shared = {name: getattr(index, f'{name}_seed', None) for name in ('step', 'place')}
         for _ in range(self.max_refetch + 1):
             try:
-                step_rng = rng if step_seed is None else np.random.default_rng(step_seed)
-                return self.pipeline(self._clip(index, rng) | {'step_rng': step_rng})
+                generators = {f'{name}_rng': rng if seed is None else np.random.default_rng(seed)
+                              for name, seed in shared.items()}
+                return self.pipeline(self._clip(index, rng) | generators)
             except BadFrameError as error:
                 if self.on_bad_frame == 'error' or self.test_mode:
                     raise UserError(str(error)) from None

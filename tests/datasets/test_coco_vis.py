@@ -241,12 +241,13 @@ def test_seed_passes_through(toy_root):
     assert joint.get_data_info(15) == toy(toy_root).get_data_info(3)
 
 
-def test_seed_of_a_step_passes_through(toy_root):
+def test_shared_seeds_pass_through(toy_root):
     joint = WeightedConcatDataset([toy(toy_root), toy(toy_root)])
-    draws = [joint[SeededIndex(item, (3, 1, item, 1), (3, 1, 0, 2))]['step_rng'].random() for item in (2, 15)]
-    assert draws[0] == draws[1] == np.random.default_rng((3, 1, 0, 2)).random()
+    items = [joint[SeededIndex(item, (3, 1, item, 1), (3, 1, 0, 2), (3, 1, 0, 3))] for item in (2, 15)]
+    for name, stream in (('step_rng', 2), ('place_rng', 3)):
+        assert {item[name].random() for item in items} == {np.random.default_rng((3, 1, 0, stream)).random()}
     without = joint[SeededIndex(2, (3, 1, 2, 1))]
-    assert without['step_rng'] is without['rng']
+    assert without['step_rng'] is without['place_rng'] is without['rng']
 
 
 def test_different_classes_are_refused(toy_root, coco_set):

@@ -123,10 +123,24 @@ def test_a_step_has_one_seed_of_its_own_in_all_processes(monkeypatch):
     assert all(len(step) == 1 for step in seeds) and len(set.union(*seeds)) == len(seeds)
     assert not set.union(*seeds) & {index.seed for share in shares for batch in share for index in batch}
     first = shares[0][0][0]
-    assert pickle.loads(pickle.dumps(first)).step_seed == first.step_seed  # workers get it
+    sent = pickle.loads(pickle.dumps(first))  # workers get it
+    assert (sent.seed, sent.step_seed, sent.place_seed) == (first.seed, first.step_seed, first.place_seed)
     (rest,) = batches_of(monkeypatch, 1, 4, skip=2)
     (whole,) = batches_of(monkeypatch, 1, 4)
     assert [index.step_seed for batch in rest for index in batch] == [i.step_seed for b in whole[2:] for i in b]
+
+
+@pytest.mark.parametrize('world_size, batch_size', [(2, 2), (3, 3)])
+def test_the_same_places_of_all_processes_have_one_seed(monkeypatch, world_size, batch_size):
+    places = [{tuple(index.place_seed for index in batch) for batch in step}
+              for step in zip(*batches_of(monkeypatch, world_size, batch_size), strict=True)]
+    assert all(len(step) == 1 for step in places)
+    seeds = [seed for step in places for batch in step for seed in batch]
+    assert len(set(seeds)) == len(seeds) == batch_size * len(places)
+    (alone,) = batches_of(monkeypatch, 1, 4)
+    assert {index.place_seed for batch in alone for index in batch} == {None}
+    rest, whole = (batches_of(monkeypatch, 2, 2, skip=skip)[1] for skip in (2, 0))
+    assert [index.place_seed for batch in rest for index in batch] == [i.place_seed for b in whole[2:] for i in b]
 
 
 def test_a_resumed_epoch_continues_where_it_stopped(monkeypatch):

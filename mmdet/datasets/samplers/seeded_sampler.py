@@ -22,18 +22,26 @@ class SeededIndex(int):
     Attributes:
         seed: seed of what is drawn for the item alone.
         step_seed: seed of what is drawn once for all items of a step, in all processes; None if there is none.
+        place_seed: seed of what is drawn once for the items at one place of the batches of all processes; None in a
+            single process, where that is the item alone.
     """
 
     seed: tuple[int, ...]
     step_seed: tuple[int, ...] | None
+    place_seed: tuple[int, ...] | None
 
-    def __new__(cls, index: int, seed: tuple[int, ...], step_seed: tuple[int, ...] | None = None) -> SeededIndex:
+    def __new__(cls, index: int, seed: tuple[int, ...], step_seed: tuple[int, ...] | None = None,
+                place_seed: tuple[int, ...] | None = None) -> SeededIndex:
         self = super().__new__(cls, index)
-        self.seed, self.step_seed = seed, step_seed
+        self.seed, self.step_seed, self.place_seed = seed, step_seed, place_seed
         return self
 
     def __reduce__(self) -> tuple:
-        return SeededIndex, (int(self), self.seed, self.step_seed)
+        return SeededIndex, (int(self), self.seed, self.step_seed, self.place_seed)
+
+    def with_index(self, index: int) -> SeededIndex:
+        """Return another index with the same seeds."""
+        return SeededIndex(index, self.seed, self.step_seed, self.place_seed)
 
 
 @DATA_SAMPLERS.register_module()
@@ -64,16 +72,24 @@ class SeededSampler(Sampler):
         """Return the rows in the random order of the epoch; orders of different streams are independent."""
         return np.random.default_rng((self.seed, self.epoch, stream)).permutation(values) if self.shuffle else values
 
-    def seeded(self, index: int, place: int, step: int | None = None) -> SeededIndex:
-        """Return an index with the seed of a position (over all processes), and that of a step, in this epoch."""
-        return SeededIndex(index, (self.seed, self.epoch, place, 1),
-                           None if step is None else (self.seed, self.epoch, step, 2))
+    def seeded(self, index: int, position: int, place: int, step: int | None = None) -> SeededIndex:
+        """Return an index with its seeds in this epoch.
+
+        Args:
+            index: index of the item.
+            position: position over all processes.
+            place: position in the process.
+            step: number of the step, if the sampler knows it.
+        """
+        return SeededIndex(index, (self.seed, self.epoch, position, 1),
+                           None if step is None else (self.seed, self.epoch, step, 2),
+                           (self.seed, self.epoch, place, 3) if self.world_size > 1 else None)
 
     def __iter__(self) -> Iterator[SeededIndex]:
         total = len(self) * self.world_size
         order = np.resize(self.permute(np.arange(len(self.dataset)), 0), total)
         for place in range(self.rank, total, self.world_size):
-            yield self.seeded(int(order[place]), place)
+            yield self.seeded(int(order[place]), place, place // self.world_size)
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.world_size)
@@ -123,8 +139,8 @@ class AspectRatioBatchSampler(Sampler):
         steps = self.sampler.permute(steps, 0)
         mine = range(self.sampler.rank * self.batch_size, (self.sampler.rank + 1) * self.batch_size)
         for number in range(skipped, len(steps)):
-            yield [self.sampler.seeded(int(steps[number, place]), number * self._step + place, number)
-                   for place in mine]
+            yield [self.sampler.seeded(int(steps[number, item]), number * self._step + item,
+                                       number * self.batch_size + place, number) for place, item in enumerate(mine)]
 
     def __len__(self) -> int:
         return sum(-(-len(group) // self._step) for group in self._groups)

@@ -101,12 +101,14 @@ class ResizeClip(BaseTransform):
 class RandomResizeClip(BaseTransform):
     """Resize a clip to a random scale, see :class:`ResizeClip`.
 
+    The scales of a batch are those of the batches of all other processes, in the same order, so that padding makes them
+    equally large and processes do not wait for each other. Published: each process draws its own.
+
     Args:
         scales: one scale, or two that bound a range, from which the long and the short side are drawn uniformly and
             independently, both bounds inclusive.
-        per_step: draw once for all clips of a training step, in all processes, where the batches come from
-            ``AspectRatioBatchSampler``: less padding, and processes that do not wait for each other. Each clip alone
-            has the same distribution of scales. Published: False.
+        per_step: draw once for all clips of a training step, where the batches come from ``AspectRatioBatchSampler``:
+            less padding. Each clip alone has the same distribution of scales. Published: False.
     """
 
     def __init__(self, scales: Sequence[Sequence[int]], per_step: bool = False) -> None:
@@ -117,7 +119,7 @@ class RandomResizeClip(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         first, last = self.scales[0], self.scales[-1]
-        rng = results['step_rng' if self.per_step else 'rng']
+        rng = results['step_rng'] if self.per_step else results.get('place_rng', results['rng'])
         long, short = (int(rng.integers(min(pair), max(pair) + 1))
                        for pair in ((max(first), max(last)), (min(first), min(last))))
         return resize_clip(results, (long, short))

@@ -124,6 +124,15 @@ def test_a_scale_for_each_step_is_drawn_once_for_all_its_clips():
     assert all(len(found) == 1 for found in sizes.values()) and len(set.union(*sizes.values())) > 4
 
 
+def test_clips_at_one_place_of_the_batches_of_all_processes_have_one_scale():
+    resize = RandomResizeClip([(64, 36), (96, 48)])
+    drawn = []
+    for place in range(12):
+        clips = [make_clip(seed=seed) | {'place_rng': np.random.default_rng((7, place))} for seed in range(3)]
+        drawn.append({resize.transform(clip)['frames'][0]['img_shape'] for clip in clips})
+    assert all(len(found) == 1 for found in drawn) and len(set.union(*drawn)) > 4
+
+
 def test_one_scale_is_fixed():
     clip = RandomResizeClip(scales=[(32, 18)])(make_clip(36, 64))
     assert clip['frames'][0]['img_shape'] == (18, 32)
