@@ -2,6 +2,7 @@
 import sys
 from collections.abc import Sequence
 
+from mmdet.apis.allocator import keep_freed_memory
 from mmdet.apis.cli import CommandParser, add_launch_arguments, checkpoint_source, config_file, run_command
 from mmdet.apis.launch import start_processes
 
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None) -> int:
     status = start_processes(args.gpus, args.launcher, sys.argv)
     if status is not None:
         return status
+    keep_freed_memory()
     from mmdet.apis import load_config, train
     from mmdet.apis.config_options import report_unread
     from mmdet.apis.training import UNREAD, UNREAD_WITHOUT_VALIDATION

@@ -18,7 +18,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from mmdet.apis.allocator import keep_freed_memory
 from mmdet.errors import EXIT_USER_ERROR, UserError
 from mmdet.files import check_writable
 from mmdet.shipped import find_config, find_shipped
@@ -181,7 +180,6 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     One of several processes exits immediately when it fails: a regular shutdown would wait for the others.
     """
     in_job = os.environ.get('WORLD_SIZE', '1') != '1'
-    keep_freed_memory()
     try:
         sys.exit(main(None))
     except UserError as error:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmdet.apis.allocator import keep_freed_memory
 from mmdet.apis.cli import CommandParser, config_file, existing_file, positive_int, run_command
 from mmdet.apis.launch import start_processes
 from mmdet.errors import UserError
@@ -179,6 +180,7 @@ def main(argv: Sequence[str] | None) -> int:
     status = start_processes(args.gpus, args.launcher, sys.argv)
     if status is not None:
         return status
+    keep_freed_memory()  # as train.py and test_video.py, which are measured
     import torch
     from mmengine.device import get_device
     from mmengine.dist import get_rank
