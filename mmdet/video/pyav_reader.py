@@ -62,6 +62,7 @@ class PyAVReader:
                            or self._container.format.name in ('hls', 'dash'))
         self._clock = Clock(1 / self.fps)
         self._last_stamp: int | None = None  # of the last frame decoded
+        self._last_dts: int | None = None  # highest of the packets read
         self._sent = self._errors = self._given = 0  # numbers of packets with a frame, errors, frames
         self._end = 0.0  # seconds at which the packets read so far end
 
@@ -146,16 +147,33 @@ class PyAVReader:
         return None
 
     def _decode(self) -> Iterator[Any]:
+        """Yield all frames that can be decoded.
+
+        With frame threads, PyAV drops frames that are decoded together with a damaged one, some of them without an
+        error, and which ones depends on the timing. At the first error, the frames after the last one are therefore
+        decoded again.
+        """
         for packet in self._packets():
-            if packet.size and not packet.is_discard:
-                self._sent += 1
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                if stamp is not None:
-                    since = stamp - (self._stream.start_time or 0)
-                    self._end = max(self._end, float((since + (packet.duration or 0)) * packet.time_base))
+            self._count(packet)
+            errors = self._errors
             yield from self._frames_of(packet)
+            if self._errors > errors and not self._network and (self._last_stamp is not None or not self._given):
+                self._errors = errors  # it occurs again
+                break
         if self._given < self._sent and not self._network:
             yield from self._rest()
+
+    def _count(self, packet: Any) -> None:
+        """Count a packet with a frame, and set the time at which the packets read so far end."""
+        if not packet.size or packet.is_discard:
+            return
+        self._sent += 1
+        if packet.dts is not None:
+            self._last_dts = packet.dts if self._last_dts is None else max(self._last_dts, packet.dts)
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is not None:
+            since = stamp - (self._stream.start_time or 0)
+            self._end = max(self._end, float((since + (packet.duration or 0)) * packet.time_base))
 
     def _packets(self) -> Iterator[Any]:
         """Yield the packets of the stream, the last of which is empty; errors between them are counted."""
@@ -178,7 +196,8 @@ class PyAVReader:
                     return
                 self._errors += 1
 
-    def _frames_of(self, packet: Any) -> Iterator[Any]:
+    def _frames_of(self, packet: Any, after: int | None = None) -> Iterator[Any]:
+        """Yield the frames that a packet completes, of which those up to the time stamp ``after`` are left out."""
         try:
             frames = self._stream.codec_context.decode(packet)
         except EOFError:
@@ -187,32 +206,36 @@ class PyAVReader:
             self._errors += 1
             return
         for frame in frames:
+            if after is not None and (frame.pts is None or frame.pts <= after):
+                continue
             self._given += 1
             if frame.pts is not None:
                 self._last_stamp = frame.pts
             yield frame
 
     def _rest(self) -> Iterator[Any]:
-        """Decode the frames after the last one again, from the key frame before it and without frame threads.
-
-        If one of the last packets is damaged, PyAV silently drops the frames that other threads have decoded meanwhile.
-        """
-        last, given = self._last_stamp, self._given
-        if last is None:
-            return
+        """Decode the frames after the last one again, from the key frame before it and without frame threads."""
+        last, last_dts = self._last_stamp, self._last_dts
+        if last is None and self._given:
+            return  # the frames have no time stamps
         self._close()
         self._container = self._open()
         self._stream = self._choose_stream(self._container)
         self._stream.thread_type = 'SLICE'
-        with suppress(av.FFmpegError):  # the container cannot seek
-            self._container.seek(last, stream=self._stream)
+        if last is None:
+            self._sent = 0
+        else:
+            with suppress(av.FFmpegError):  # the container cannot seek
+                self._container.seek(last, stream=self._stream)
+        new = last is None  # whether packets and frames are those that were not read before
         for packet in self._packets():
-            for frame in self._frames_of(packet):
-                if frame.pts is not None and frame.pts > last:
-                    given += 1
-                    self._errors = max(self._errors, 1)
-                    yield frame
-        self._given = given
+            new = new or (packet.dts is not None and last_dts is not None and packet.dts > last_dts)
+            if new:
+                self._count(packet)
+            for frame in self._frames_of(packet, after=last):
+                last = None  # time stamps after a gap may be lower
+                self._errors = max(self._errors, 1)  # the frame was dropped, so that others may be missing
+                yield frame
 
     def _report(self, ended: bool) -> None:
         """Warn once about missing frames, at the end of the source or (``ended`` False) of the chosen frames."""

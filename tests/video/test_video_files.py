@@ -120,6 +120,26 @@ def test_damage_at_the_end_loses_no_frames_that_threads_hold(tmp_path, said, mon
         assert times[0] == times[1] and 40 < len(times[0]) < 60
 
 
+@pytest.mark.parametrize('place', [1, 2, 30, 58, 60, 61])
+def test_frames_that_are_dropped_with_an_error_are_decoded_again(tmp_path, said, monkeypatch, place):
+    """As frame threads do it, if one of the frames that they decode together is damaged."""
+    path = write_film(tmp_path / 'film.mp4', 60, rate=30, g='12')
+    frames_of, calls = pyav_reader.PyAVReader._frames_of, []
+
+    def dropping(self, packet, after=None):
+        calls.append(packet)
+        if len(calls) == place:
+            self._stream.codec_context.decode(packet)
+            self._errors += 1
+            return
+        yield from frames_of(self, packet, after)
+
+    monkeypatch.setattr(pyav_reader.PyAVReader, '_frames_of', dropping)
+    frames = list(open_video(path))
+    assert [frame_of(frame.image) for frame in frames] == list(range(60)) and said == []
+    assert [frame.time for frame in frames] == pytest.approx([index / 30 for index in range(60)], abs=1e-3)
+
+
 def test_a_truncated_file_gives_its_frames_and_a_warning(tmp_path, said):
     path = write_film(tmp_path / 'film.mkv', 60, rate=30, codec='ffv1', pixels='bgr0', g='1')
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
