@@ -1,4 +1,4 @@
-"""Setting of the C library's allocator, made at the start of ``train.py`` and ``test_video.py``.
+"""Setting of the C library's allocator, made by ``train.py``, ``test_video.py`` and ``benchmark.py``.
 
 By default, glibc returns each large block that is freed to the operating system, and the next block of that size
 consists of new pages, which the kernel clears and maps at their first use: on a CPU, a training step of small maps

@@ -235,7 +235,9 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _difference(found: Estimate) -> str:
-    """Format a difference and its interval in percent; one video has no interval."""
+    """Format a difference and its interval in percent; one video has no interval, and crowds alone no AP."""
+    if math.isnan(found.value):
+        return '-'
     interval = '' if math.isnan(found.low) else f' ({100 * found.low:+.1f} to {100 * found.high:+.1f})'
     return f'{100 * found.value:+.1f}{interval}'
 
