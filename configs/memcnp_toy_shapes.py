@@ -6,8 +6,15 @@ model = dict(
         mask_upsample='subpixel',
         mask_margin=0.1,
         dice_weight=1.0,
+        memory=dict(_delete_=True, read_temperature=0.1),
         # videos have up to six objects, each of which may be detected under several classes
-        test_cfg=dict(max_per_img=20, quality_exponent=1.0)))
+        test_cfg=dict(max_per_img=20, quality_exponent=1.0)),
+    tracker=dict(
+        match_coeff=(1.0, 10.0, 10.0),
+        new_logit=4.0,
+        assignment='greedy',
+        embedding_momentum=0.5,
+        motion=True))
 train_dataloader = dict(batch_size=16)
 optim_wrapper = dict(optimizer=dict(lr=12e-4))
 train_cfg = dict(max_epochs=9, val_interval=9)
@@ -17,4 +24,6 @@ param_scheduler = [
         type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=True, begin=0, end=9, T_max=9,
         convert_to_iter_based=True),
 ]
+val_evaluator = dict(length_exponent=0.5)
+test_evaluator = val_evaluator
 auto_scale_lr = dict(base_batch_size=16)

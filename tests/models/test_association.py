@@ -95,6 +95,41 @@ def test_a_match_updates_box_and_embedding_but_not_the_label():
     np.testing.assert_allclose(state.embeddings, [[0.5 ** 0.5, 0.5 ** 0.5]], rtol=1e-6)
 
 
+@pytest.mark.parametrize(('similarity', 'expected'), [('dot', [2, 1]), ('cosine', [0.8, 0.6])])
+def test_the_embedding_of_a_track_may_be_a_moving_average(similarity, expected):
+    """The mean of (3, 0) and (1, 2) or, normalised, of (1, 0) and (0.28, 0.96), which is 0.8 times (0.8, 0.6)."""
+    tracker = AssociationTracker(similarity=similarity, embedding_momentum=0.5)
+    state = tracker.new_state()
+    tracker.track(found([[3, 0]]), state)
+    tracker.track(found([[1, 2] if similarity == 'dot' else [0.28, 0.96]]), state)
+    np.testing.assert_allclose(state.embeddings, [expected], rtol=1e-6)
+
+
+def test_boxes_are_predicted_from_the_mean_velocity_for_three_frames_at_most():
+    tracker = AssociationTracker(motion=True)
+    state = tracker.new_state()
+    tracker.track(found([[1, 0]], [[0, 0, 10, 10]]), state)
+    assert state.predicted_bboxes().tolist() == [[0, 0, 10, 10]]  # no velocity yet
+    tracker.track(found([[1, 0]], [[4, 2, 14, 12]]), state)  # 4, 2 in a frame
+    tracker.track(found(np.zeros((0, 2))), state)
+    assert state.predicted_bboxes().tolist() == [[8, 4, 18, 14]]
+    tracker.track(found([[1, 0]], [[8, 2, 18, 12]]), state)  # 4, 0 in two frames
+    assert state.velocities.tolist() == [[3, 1]]  # the mean of (4, 2) and (2, 0)
+    for frames in (1, 2, 3, 3):
+        tracker.track(found(np.zeros((0, 2))), state)
+        assert state.predicted_bboxes().tolist() == [[8 + 3 * frames, 2 + frames, 18 + 3 * frames, 12 + frames]]
+
+
+@pytest.mark.parametrize('motion', [False, True])
+def test_objects_that_pass_each_other_keep_their_ids_by_motion(motion):
+    """Two objects of equal appearance meet and go on; without motion, each takes the track that is nearer."""
+    tracker = AssociationTracker(match_coeff=(1.0, 20.0, 10.0), motion=motion, assignment='greedy')
+    state = tracker.new_state()
+    ids = [tracker.track(found([[1, 0], [1, 0]], [[x, 0, x + 40, 40], [60 - x, 0, 100 - x, 40]], scores=[0.9, 0.8]),
+                         state).instances_id.tolist() for x in (0, 20, 40, 60)]
+    assert ids == [[0, 1]] * 4 if motion else ids[2] == [1, 0]
+
+
 def test_results_of_earlier_frames_do_not_change_with_the_track():
     """In the published code the row of a track's first frame was overwritten by its latest."""
     tracker = AssociationTracker()
@@ -139,3 +174,5 @@ def test_unknown_options_are_user_errors():
         AssociationTracker(match_coeff=(1.0, 2.0))
     with pytest.raises(UserError, match='max_tracks'):
         AssociationTracker(max_tracks=0)
+    with pytest.raises(UserError, match='embedding_momentum must be a number from 0 to 1, not'):
+        AssociationTracker(embedding_momentum=-0.1)

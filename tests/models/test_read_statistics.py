@@ -27,7 +27,8 @@ def test_two_units_and_two_locations_at_right_angles():
     assert level.wins.tolist() == [1, 1] and level.weights.tolist() == pytest.approx([1, 1])
     assert level.summary() == pytest.approx(dict(
         units_used=2, effective_units=2, read_units=math.exp(entropy), similarity_spread=1, feature_variation=.5,
-        context_variation=variation(context.detach().flatten(1).reshape(2, 2).T)))
+        context_variation=variation(context.detach().flatten(1).reshape(2, 2).T),
+        context_size=float(context.detach().norm()) / math.sqrt(2)))
     maps, = statistics.maps[0]
     assert maps.winner.tolist() == [[0, 1]] and maps.feature.flatten().tolist() == pytest.approx([1, 1])
 

@@ -44,6 +44,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'overlap + class + appearance, rivals dropped': dict(
         match_coeff=(1., 5., 3.), new_logit=2., temperature=0.2, assignment='claims'),
     'as published for MemCNP': dict(match_coeff=(1., 2., 10.), new_logit=0., temperature=0.1, assignment='claims'),
+    # of configs/memcnp_toy_shapes.py
+    'overlap + class + mean appearance + motion': dict(match_coeff=(1., 10., 10.), new_logit=4., temperature=0.1,
+                                                       embedding_momentum=0.5, motion=True),
 }
 # values that --tune tries
 WEIGHTS_IOU, WEIGHTS_LABEL = (2., 5., 10., 20.), (0., 1., 3., 10.)

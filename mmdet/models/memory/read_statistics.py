@@ -1,4 +1,4 @@
-"""Statistics of the reads of a memory: use of the units, entropy of the read weights, variation of the contexts.
+"""Statistics of the reads of a memory: use of its units, entropy of the read weights, variation and size of contexts.
 
 :func:`mmdet.apis.memory_report.report_memory` attaches them to a :class:`CNPMemory` as a forward hook.
 
@@ -45,6 +45,7 @@ class LevelStatistics:
         perplexities: sum over locations.
         spreads: sum of max_k s_nk - min_k s_nk over locations.
         context_variation, feature_variation: sums over images of :func:`variation`.
+        context_size: sum over images of the norm of all contexts relative to that of all features.
     """
 
     images: int
@@ -55,6 +56,7 @@ class LevelStatistics:
     spreads: float = 0.
     context_variation: float = 0.
     feature_variation: float = 0.
+    context_size: float = 0.
 
     def summary(self) -> dict[str, float]:
         """Return averages by name.
@@ -62,13 +64,14 @@ class LevelStatistics:
         ``units_used``: number of units with the largest weight for some location. ``effective_units``: exp of the
         entropy of the distribution of wins. ``read_units``: mean perplexity of the read weights.
         ``similarity_spread``: mean difference between the largest and the smallest cosine similarity.
-        ``context_variation``, ``feature_variation``: means of :func:`variation`.
+        ``context_variation``, ``feature_variation``: means of :func:`variation`. ``context_size``: mean over images of
+        (Σ_n ‖context‖² / Σ_n ‖feature‖²)^½.
         """
         return dict(
             units_used=int((self.wins > 0).sum()), effective_units=float(perplexity(self.wins / self.wins.sum())),
             read_units=self.perplexities / self.locations, similarity_spread=self.spreads / self.locations,
             context_variation=self.context_variation / self.images,
-            feature_variation=self.feature_variation / self.images)
+            feature_variation=self.feature_variation / self.images, context_size=self.context_size / self.images)
 
 
 @dataclass
@@ -116,6 +119,7 @@ class ReadStatistics:
         level.spreads += float((similarity.amax(dim=1) - similarity.amin(dim=1)).sum())
         level.context_variation += variation(read)
         level.feature_variation += variation(rows)
+        level.context_size += float(read.norm() / rows.norm().clamp(min=1e-12))
         return LevelMaps(*(values.reshape(feature.shape[1:]).cpu() for values in (
             winner, perplexities, _deviation(read), _deviation(rows))))
 

@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
+from mmdet.arguments import checked_number
 from mmdet.errors import UserError, counted
 from mmdet.registry import MODELS
 from mmdet.structures import StreamState, legacy_iou
 from mmdet.structures.instances import select_instances
 
 NEW_TRACK = 0
+MOTION_FRAMES = 3  # frames for which a box is predicted at most; longer, the velocity says little
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -41,6 +43,8 @@ class TrackState(StreamState):
         labels: (M,) int64.
         bboxes: (M, 4) float32 in original pixels.
         embeddings: (M, C) float32, normalised if compared by cosine.
+        velocities: (M, 2) float32, x and y of the centre of the box in original pixels per frame; NaN before the second
+            match.
     """
 
     num_frames: int = 0
@@ -50,14 +54,23 @@ class TrackState(StreamState):
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     bboxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     embeddings: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    velocities: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+
+    def predicted_bboxes(self) -> np.ndarray:
+        """Return the boxes (M, 4) moved by their velocities to the current frame, for :data:`MOTION_FRAMES` at most."""
+        frames = np.minimum(self.num_frames - self.last_seen, MOTION_FRAMES).astype(np.float32)
+        return self.bboxes + np.tile(np.nan_to_num(self.velocities) * frames[:, None], 2)
 
     def update(self, columns: np.ndarray, embeddings: np.ndarray, bboxes: np.ndarray,
-               labels: np.ndarray) -> np.ndarray:
-        """Update matched tracks (embedding and box, not the label) and append new ones.
+               labels: np.ndarray, momentum: float = 0.0) -> np.ndarray:
+        """Update matched tracks (embedding, box and velocity, not the label) and append new ones.
+
+        The velocity is the mean of the former one and of the displacement since the last match, per frame.
 
         Args:
             columns: (N,) :data:`NEW_TRACK`, or 1 + index of the track; each track at most once.
             embeddings, bboxes, labels: (N, C), (N, 4) and (N,) of the detections.
+            momentum: weight of the former embedding of a matched track, in [0, 1].
 
         Returns:
             (N,) ids of the detections.
@@ -69,7 +82,13 @@ class TrackState(StreamState):
         ids[new] = self.next_id + np.arange(new.sum())
         self.next_id += int(new.sum())
         if len(tracks):
-            self.embeddings[tracks], self.bboxes[tracks] = embeddings[~new], bboxes[~new]
+            shift = (bboxes[~new] - self.bboxes[tracks]).reshape(-1, 2, 2).mean(axis=1)
+            newest = shift / (self.num_frames - self.last_seen[tracks])[:, None]
+            former = self.velocities[tracks]
+            self.velocities[tracks] = np.where(np.isnan(former), newest, (former + newest) / 2)
+            found = embeddings[~new]
+            self.embeddings[tracks] = momentum * self.embeddings[tracks] + (1 - momentum) * found if momentum else found
+            self.bboxes[tracks] = bboxes[~new]
             self.last_seen[tracks] = self.num_frames
         if new.any():
             before = self.embeddings if len(self.ids) else embeddings[:0]
@@ -78,6 +97,7 @@ class TrackState(StreamState):
             self.labels = np.concatenate([self.labels, labels[new]])
             self.ids = np.concatenate([self.ids, ids[new]])
             self.last_seen = np.concatenate([self.last_seen, np.full(new.sum(), self.num_frames)])
+            self.velocities = np.concatenate([self.velocities, np.full((new.sum(), 2), np.nan, np.float32)])
         return ids
 
     def evict(self, max_tracks: int) -> None:
@@ -87,7 +107,7 @@ class TrackState(StreamState):
             return
         # stable, so that among tracks last seen in the same frame the oldest are evicted first
         stay = np.sort(np.argsort(self.last_seen, kind='stable')[surplus:])
-        for name in ('ids', 'last_seen', 'labels', 'bboxes', 'embeddings'):
+        for name in ('ids', 'last_seen', 'labels', 'bboxes', 'embeddings', 'velocities'):
             setattr(self, name, getattr(self, name)[stay])
 
 
@@ -191,11 +211,18 @@ class AssociationTracker:
         new_logit: similarity logit of "new object"; published: 0. Should be larger for embeddings that were not trained
             to be orthogonal for different objects.
         assignment: ``'claims'``, as published, see :func:`resolve_claims`; ``'greedy'``, see :func:`resolve_greedily`.
+        embedding_momentum: weight of a track's former embedding when it is matched, in [0, 1]. Published: 0, the
+            embedding of the last match.
+        motion: whether IoU⁺ is that of the track's box moved by its velocity, see
+            :meth:`TrackState.predicted_bboxes`. Published: False, of its last box.
+
+    Raises:
+        UserError: an argument has no valid value.
     """
 
     def __init__(self, similarity: str = 'cosine', temperature: float = 0.1,
                  match_coeff: Sequence[float] = (1.0, 2.0, 10.0), max_tracks: int = 500, new_logit: float = 0.0,
-                 assignment: str = 'claims') -> None:
+                 assignment: str = 'claims', embedding_momentum: float = 0.0, motion: bool = False) -> None:
         if similarity not in ('cosine', 'dot'):
             raise UserError(f"AssociationTracker similarity={similarity!r} is unknown; use 'cosine' or 'dot'")
         if max_tracks < 1:
@@ -206,6 +233,8 @@ class AssociationTracker:
         if assignment not in _ASSIGNMENTS:
             raise UserError(f'AssociationTracker assignment={assignment!r} is unknown; use one of '
                             f'{", ".join(_ASSIGNMENTS)}')
+        self.embedding_momentum = checked_number('AssociationTracker embedding_momentum', embedding_momentum, 0, 1)
+        self.motion = motion
         self.new_logit, self.assign = new_logit, _ASSIGNMENTS[assignment]
         weight_score, weight_iou, weight_label = match_coeff
         self.match_coeff = (weight_score, weight_iou, weight_label)
@@ -238,11 +267,13 @@ class AssociationTracker:
         if len(state.ids):
             similarity = embeddings @ state.embeddings.T / self.temperature
             kept, columns = self.assign(association_scores(similarity, instances.scores.numpy(), bboxes, labels,
-                                                           state.bboxes, state.labels, self.match_coeff,
-                                                           self.new_logit))
+                                                           state.predicted_bboxes() if self.motion else state.bboxes,
+                                                           state.labels, self.match_coeff, self.new_logit))
         else:
             kept, columns = list(range(n)), [NEW_TRACK] * n
-        ids = state.update(np.array(columns), embeddings[kept], bboxes[kept], labels[kept])
+        ids = state.update(np.array(columns), embeddings[kept], bboxes[kept], labels[kept], self.embedding_momentum)
+        if self.embedding_momentum and self.similarity == 'cosine':
+            state.embeddings = normalize(state.embeddings)
         state.evict(self.max_tracks)
         if len(kept) < n:
             instances = select_instances(instances, kept)
