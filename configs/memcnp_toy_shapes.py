@@ -6,7 +6,7 @@ model = dict(
         mask_upsample='subpixel',
         mask_margin=0.1,
         dice_weight=1.0,
-        memory=dict(_delete_=True, read_temperature=0.1),
+        memory=dict(init_units='normal', decay='all', per_level=False),
         # videos have up to six objects, each of which may be detected under several classes
         test_cfg=dict(max_per_img=20, quality_exponent=1.0)),
     tracker=dict(

@@ -1,5 +1,7 @@
 """--cfg-options: what a value's text means, and that every option reaches something or is named."""
 import math
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,21 @@ def test_pipelines_reach_the_data_sets(path):
         assert loader.dataset.pipeline[0].keep_original and loader.dataset.data_root == 'there/'
     dataset = cfg.train_dataloader.dataset
     assert dataset.get('datasets', [dataset])[0].pipeline[flip].prob == .25
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_options_of_the_memory_and_the_tracker_can_be_set_in_every_config(path):
+    model = load_config(path).model
+    given = {}
+    if model.get('bbox_head', {}).get('type') == 'CNPContrastHead':
+        given['bbox_head.memory'] = dict(read_temperature=0.5, decay='counted', init_units='kmeans', per_level=True)
+        given['bbox_head.memory.online_memory'] = dict(momentum=0.5)
+    if 'tracker' in model:
+        given['tracker'] = dict(assignment='greedy', embedding_momentum=0.25, motion=True, new_logit=3.5)
+    cfg = load_config(path, [(f'model.{node}.{key}', str(value)) for node, values in given.items()
+                             for key, value in values.items()])
+    for node, values in given.items():
+        assert values.items() <= dict(reduce(getitem, node.split('.'), cfg.model)).items()
 
 
 def test_variables_of_the_models():
