@@ -44,7 +44,7 @@ class TrackState(StreamState):
         bboxes: (M, 4) float32 in original pixels.
         embeddings: (M, C) float32, normalised if compared by cosine.
         velocities: (M, 2) float32, x and y of the centre of the box in original pixels per frame; NaN before the second
-            match.
+            match, and without ``motion``.
     """
 
     num_frames: int = 0
@@ -62,15 +62,15 @@ class TrackState(StreamState):
         return self.bboxes + np.tile(np.nan_to_num(self.velocities) * frames[:, None], 2)
 
     def update(self, columns: np.ndarray, embeddings: np.ndarray, bboxes: np.ndarray,
-               labels: np.ndarray, momentum: float = 0.0) -> np.ndarray:
-        """Update matched tracks (embedding, box and velocity, not the label) and append new ones.
-
-        The velocity is the mean of the former one and of the displacement since the last match, per frame.
+               labels: np.ndarray, momentum: float = 0.0, motion: bool = False) -> np.ndarray:
+        """Update matched tracks (embedding and box, not the label) and append new ones.
 
         Args:
             columns: (N,) :data:`NEW_TRACK`, or 1 + index of the track; each track at most once.
             embeddings, bboxes, labels: (N, C), (N, 4) and (N,) of the detections.
             momentum: weight of the former embedding of a matched track, in [0, 1].
+            motion: whether velocities are updated: to the mean of the former one and of the displacement per frame
+                since the last match.
 
         Returns:
             (N,) ids of the detections.
@@ -82,10 +82,11 @@ class TrackState(StreamState):
         ids[new] = self.next_id + np.arange(new.sum())
         self.next_id += int(new.sum())
         if len(tracks):
-            shift = (bboxes[~new] - self.bboxes[tracks]).reshape(-1, 2, 2).mean(axis=1)
-            newest = shift / (self.num_frames - self.last_seen[tracks])[:, None]
-            former = self.velocities[tracks]
-            self.velocities[tracks] = np.where(np.isnan(former), newest, (former + newest) / 2)
+            if motion:
+                shift = (bboxes[~new] - self.bboxes[tracks]).reshape(-1, 2, 2).mean(axis=1)
+                newest = shift / (self.num_frames - self.last_seen[tracks])[:, None]
+                former = self.velocities[tracks]
+                self.velocities[tracks] = np.where(np.isnan(former), newest, (former + newest) / 2)
             found = embeddings[~new]
             self.embeddings[tracks] = momentum * self.embeddings[tracks] + (1 - momentum) * found if momentum else found
             self.bboxes[tracks] = bboxes[~new]
@@ -271,7 +272,8 @@ class AssociationTracker:
                                                            state.labels, self.match_coeff, self.new_logit))
         else:
             kept, columns = list(range(n)), [NEW_TRACK] * n
-        ids = state.update(np.array(columns), embeddings[kept], bboxes[kept], labels[kept], self.embedding_momentum)
+        ids = state.update(np.array(columns), embeddings[kept], bboxes[kept], labels[kept], self.embedding_momentum,
+                           self.motion)
         if self.embedding_momentum and self.similarity == 'cosine':
             state.embeddings = normalize(state.embeddings)
         state.evict(self.max_tracks)
