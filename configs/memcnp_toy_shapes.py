@@ -24,6 +24,4 @@ param_scheduler = [
         type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=True, begin=0, end=9, T_max=9,
         convert_to_iter_based=True),
 ]
-val_evaluator = dict(length_exponent=0.5)
-test_evaluator = val_evaluator
 auto_scale_lr = dict(base_batch_size=16)
