@@ -91,6 +91,13 @@ def checked_count(name: str, value: int, least: int) -> int:
     return value
 
 
+def checked_flag(name: str, value: bool) -> bool:
+    """Return a bool; raise UserError unless the value is one, 0 or 1. Any text, such as 'no', would count as true."""
+    if not isinstance(value, Integral) or value not in (0, 1):
+        raise UserError(f'{name} must be True or False, not {value!r}')
+    return bool(value)
+
+
 def require_number(name: str, value: Any, whole: bool = False) -> None:
     """Raise UserError unless an argument is a number of Python or NumPy; ``whole``: an integer.
 

@@ -6,6 +6,7 @@ import pytest
 
 from mmdet.arguments import (
     checked_count,
+    checked_flag,
     checked_number,
     checked_numbers,
     checked_positive,
@@ -21,6 +22,7 @@ def test_valid_numbers_are_returned():
     assert checked_number('x', 0, 0, 1) == 0 and checked_number('x', 1.0, 0, 1) == 1 and checked_number('x', 7, 1) == 7
     assert checked_number('x', np.float32(0.5), 0, 1) == 0.5 and checked_count('x', np.int64(3), 1) == 3
     assert checked_positive('x', 1e-9) == 1e-9
+    assert checked_flag('x', True) is True and checked_flag('x', 1) is True and checked_flag('x', False) is False
     assert checked_numbers('x', [1, 2, 3], 3, 0) == (1, 2, 3)
     assert checked_range('x', [1, 2], 0) == (1, 2) and checked_range('x', (0.5, 0.5), 0, 1) == (0.5, 0.5)
 
@@ -36,6 +38,9 @@ def test_valid_numbers_are_returned():
 ] + [
     (lambda value: checked_count('x', value, 1), value, 'x must be an integer of at least 1, not ')
     for value in (0, 1.0, True, '2', None)
+] + [
+    (lambda value: checked_flag('x', value), value, 'x must be True or False, not ')
+    for value in ('maybe', 'False', 2, 1.0, None, [True])
 ] + [
     (lambda value: checked_range('x', value, 0), value, words) for value, words in (
         (3, 'x must be two numbers (least, most), not 3'), ((1, 2, 3), 'x must be two numbers'),

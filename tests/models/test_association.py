@@ -167,12 +167,31 @@ def test_dropped_detections_are_removed_from_all_fields():
     assert len(kept) == 1
 
 
-def test_unknown_options_are_user_errors():
-    with pytest.raises(UserError, match='cosine'):
-        AssociationTracker(similarity='l2')
-    with pytest.raises(UserError, match='has 2 weights; set three'):
-        AssociationTracker(match_coeff=(1.0, 2.0))
-    with pytest.raises(UserError, match='max_tracks'):
-        AssociationTracker(max_tracks=0)
-    with pytest.raises(UserError, match='embedding_momentum must be a number from 0 to 1, not'):
-        AssociationTracker(embedding_momentum=-0.1)
+@pytest.mark.parametrize('assignment', ['claims', 'greedy'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_detections_that_are_not_finite_are_dropped_and_spoil_no_later_frame(assignment, value):
+    tracker = AssociationTracker(assignment=assignment, embedding_momentum=0.5, motion=True)
+    state = tracker.new_state()
+    whole, boxes = [[1, 0], [0, 1]], [[0, 0, 10, 10], [20, 20, 30, 30]]
+    frames = [(whole, boxes), ([[value, 0], [0, 1]], boxes), (whole, [[0, 0, value, 10], boxes[1]]), (whole, boxes)]
+    assert [tracker.track(found(*frame), state).instances_id.tolist() for frame in frames] == [[0, 1], [1], [1], [0, 1]]
+    assert np.isfinite(state.embeddings).all() and np.isfinite(state.bboxes).all()
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(similarity='l2'), "similarity='l2' is unknown; use 'cosine' or 'dot'"),
+    (dict(assignment='best'), "assignment='best' is unknown; use one of claims, greedy"),
+    (dict(match_coeff=(1.0, 2.0)), 'match_coeff .* must be 3 numbers, not'),
+    (dict(match_coeff='abc'), 'match_coeff .* must be 3 numbers, not'),
+    (dict(match_coeff=('1', '2', '3')), "match_coeff .* must be a number from 0 to 1000000, not '1'"),
+    (dict(match_coeff=(1, float('inf'), 1)), 'match_coeff .* must be a number from 0 to 1000000, not inf'),
+    (dict(max_tracks=0), 'max_tracks must be an integer of at least 1, not 0'),
+    (dict(max_tracks=2.5), 'max_tracks must be an integer of at least 1, not 2.5'),
+    (dict(temperature=0), 'temperature must be a number above 0, not 0'),
+    (dict(new_logit='high'), "new_logit must be a number from -1000000 to 1000000, not 'high'"),
+    (dict(embedding_momentum=-0.1), 'embedding_momentum must be a number from 0 to 1, not -0.1'),
+    (dict(embedding_momentum=2), 'embedding_momentum must be a number from 0 to 1, not 2'),
+    (dict(motion='maybe'), "motion must be True or False, not 'maybe'")])
+def test_invalid_arguments_are_one_line(arguments, message):
+    with pytest.raises(UserError, match=f'AssociationTracker {message}'):
+        AssociationTracker(**arguments)

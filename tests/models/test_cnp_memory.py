@@ -177,6 +177,8 @@ def test_unknown_options_are_user_errors():
         CNPMemory(update_mode='best')
     with pytest.raises(UserError, match="decay='none' is unknown; use one of"):
         CNPMemory(decay='none')
+    with pytest.raises(UserError, match="CNPMemory per_level must be True or False, not 'maybe'"):
+        CNPMemory(per_level='maybe')
     with pytest.raises(UserError, match='read_temperature must be a number above 0, not 0'):
         CNPMemory(read_temperature=0)
     with pytest.raises(UserError, match='momentum must be a number from 0 to 1, not 2'):

@@ -19,7 +19,7 @@ from mmengine.model import BaseModule
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from mmdet.arguments import checked_count, checked_number, checked_positive, checked_settings
+from mmdet.arguments import checked_count, checked_flag, checked_number, checked_positive, checked_settings
 from mmdet.errors import UserError
 from mmdet.models.task_modules.points import bbox2distance
 from mmdet.ops.device import call_outside_graphs, device_constant
@@ -244,7 +244,8 @@ class CNPMemory(BaseModule):
         checked_positive('CNPMemory read_temperature', read_temperature)
         self.momentum, self.update_mode, self.read_temperature = momentum, update_mode, read_temperature
         self.online = None if online_memory is None else OnlineMemory.of(online_memory)
-        self.decay, self.num_units, self.num_sets = decay, num_units, num_levels if per_level else 1
+        self.decay, self.num_units = decay, num_units
+        self.num_sets = num_levels if checked_flag('CNPMemory per_level', per_level) else 1
         self.feat_units = nn.Embedding(self.num_sets * num_units, channels + 4)  # N(0, 1), the sets in order
         self.mlp = Mlp(channels + 4, channels, channels)
         self.register_buffer('initialized', torch.tensor(False) if init_units == 'kmeans' else None)

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
-from mmdet.arguments import checked_number
-from mmdet.errors import UserError, counted
+from mmdet.arguments import checked_count, checked_flag, checked_number, checked_numbers, checked_positive
+from mmdet.errors import UserError
 from mmdet.registry import MODELS
 from mmdet.structures import StreamState, legacy_iou
 from mmdet.structures.instances import select_instances
 
 NEW_TRACK = 0
+MAX_WEIGHT = 10 ** 6  # of match_coeff and new_logit, so that scores are finite
 MOTION_FRAMES = 3  # frames for which a box is predicted at most; longer, the velocity says little
 
 
@@ -192,6 +193,17 @@ def normalize(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), 1e-12)
 
 
+def finite_instances(instances: InstanceData) -> InstanceData:
+    """Drop the detections whose box or embedding has an infinite or NaN element, as half precision may give.
+
+    One such embedding in a state would make the scores of all later detections NaN.
+    """
+    values = [instances.bboxes.numpy(), instances.embeddings.float().numpy()]
+    if all(np.isfinite(array).all() for array in values):
+        return instances
+    return select_instances(instances, np.flatnonzero(np.isfinite(np.concatenate(values, axis=1)).all(axis=1)).tolist())
+
+
 _ASSIGNMENTS = {'claims': resolve_claims, 'greedy': resolve_greedily}
 
 
@@ -226,20 +238,18 @@ class AssociationTracker:
                  assignment: str = 'claims', embedding_momentum: float = 0.0, motion: bool = False) -> None:
         if similarity not in ('cosine', 'dot'):
             raise UserError(f"AssociationTracker similarity={similarity!r} is unknown; use 'cosine' or 'dot'")
-        if max_tracks < 1:
-            raise UserError(f'AssociationTracker max_tracks={max_tracks} is too small; use 1 or more')
-        if len(match_coeff) != 3:
-            raise UserError(f'AssociationTracker match_coeff={match_coeff} has {counted(len(match_coeff), "weight")}; '
-                            'set three: of ln(score), IoU and equal label')
         if assignment not in _ASSIGNMENTS:
             raise UserError(f'AssociationTracker assignment={assignment!r} is unknown; use one of '
                             f'{", ".join(_ASSIGNMENTS)}')
-        self.embedding_momentum = checked_number('AssociationTracker embedding_momentum', embedding_momentum, 0, 1)
-        self.motion = motion
-        self.new_logit, self.assign = new_logit, _ASSIGNMENTS[assignment]
-        weight_score, weight_iou, weight_label = match_coeff
+        self.similarity, self.assign = similarity, _ASSIGNMENTS[assignment]
+        self.temperature = checked_positive('AssociationTracker temperature', temperature)
+        weight_score, weight_iou, weight_label = checked_numbers(
+            'AssociationTracker match_coeff (weights of ln(score), IoU and equal label)', match_coeff, 3, 0, MAX_WEIGHT)
         self.match_coeff = (weight_score, weight_iou, weight_label)
-        self.similarity, self.temperature, self.max_tracks = similarity, temperature, max_tracks
+        self.max_tracks = checked_count('AssociationTracker max_tracks', max_tracks, 1)
+        self.new_logit = checked_number('AssociationTracker new_logit', new_logit, -MAX_WEIGHT, MAX_WEIGHT)
+        self.embedding_momentum = checked_number('AssociationTracker embedding_momentum', embedding_momentum, 0, 1)
+        self.motion = checked_flag('AssociationTracker motion', motion)
 
     def new_state(self) -> TrackState:
         """Return the state of a stream before its first frame."""
@@ -254,9 +264,10 @@ class AssociationTracker:
             state: state of the stream; updated in place.
 
         Returns:
-            The kept detections, with ``instances_id`` (int64).
+            The kept detections, with ``instances_id`` (int64). Those of :func:`finite_instances` alone are tracked.
         """
         state.num_frames += 1
+        instances = finite_instances(instances)
         n = len(instances)
         if n == 0:
             instances.instances_id = torch.zeros(0, dtype=torch.long)
