@@ -1,5 +1,6 @@
 """tools/analysis_tools/compare.py: reading variants, running them side by side, the table."""
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from mmdet.apis import load_config
 from mmdet.errors import EXIT_PREEMPTED, UserError
+from tools import make_toy_vis
 from tools.analysis_tools import compare
 from tools.analysis_tools.compare import format_table, main
 from tools.analysis_tools.measures import variants as listed
@@ -103,6 +105,28 @@ def test_missing_data_shows_before_the_first_run(tmp_path, monkeypatch, toy_conf
         path.write_text(json.dumps([dict(name='b', config=str(toy_config), cfg_options=[f'{key}=other.json'])]))
         with pytest.raises(UserError, match=r"variant 'b': annotation file .*other\.json does not exist; link"):
             main(command)
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs/comparisons').glob('*.json')), ids=lambda path: path.stem)
+def test_the_command_for_missing_toy_videos_makes_those_of_the_variant(path, monkeypatch):
+    def find(root, name):
+        if Path(root, name).is_relative_to(ROOT / missing):
+            raise UserError(f'annotation file {Path(root, name)} does not exist; link it')
+
+    monkeypatch.setattr('mmdet.datasets.layout.find_annotations', find)
+    for variant in read_variants(str(path), None):
+        cfg = listed.load_variant(variant)
+        for folder in {dataset.get('data_root') or '' for loader in (cfg.train_dataloader, cfg.test_dataloader)
+                       for dataset in listed._datasets(loader.dataset)}:
+            if folder.startswith('data/toy'):
+                missing = folder
+                with pytest.raises(UserError) as error:
+                    listed.check_data(variant)
+                words = shlex.split(str(error.value).partition('first run python ')[2])
+                assert words[0] == 'tools/make_toy_vis.py'
+                made = make_toy_vis.build_parser().parse_args(words[1:])
+                assert Path(made.out) == Path(folder)
+                assert (made.videos, made.val_videos, made.seed) == (0, 240, 99) or not folder.endswith('_240/')
 
 
 def test_negative_seeds_are_refused(tmp_path):

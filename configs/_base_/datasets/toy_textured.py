@@ -1,5 +1,7 @@
 # Textured toy videos with moving backgrounds and objects occluding each other, in OVIS format (with occlusion levels):
 # python tools/make_toy_vis.py data/toy_textured --format ovis --videos 800 --val_videos 60 --frames 12 --size 480x270
+# 240 other videos for tests: python tools/make_toy_vis.py data/toy_textured_240 --format ovis --videos 0 \
+#     --val_videos 240 --frames 12 --size 480x270 --seed 99
 _base_ = './ovis.py'
 data_root = 'data/toy_textured/'
 train_pipeline = [

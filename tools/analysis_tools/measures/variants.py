@@ -140,7 +140,8 @@ def check_data(variant: Variant) -> None:
         annotation_file(variant)
     except UserError as error:
         # a config for toy videos contains the command that makes them in a comment
-        for command, folder in re.findall(r'# .*?(python tools/make_toy_vis\.py (\S+).*)', cfg.text):
+        text = re.sub(r'\\\n#\s*', '', cfg.text)  # continued lines are joined
+        for command, folder in re.findall(r'# .*?(python tools/make_toy_vis\.py (\S+).*)', text):
             if f'{ROOT / folder}/' in str(error):
                 missing = str(error).split(' does not exist')[0]
                 raise UserError(f'variant {variant.name!r}: {missing} does not exist; first run {command}') from None
