@@ -30,7 +30,7 @@ def counted(number: int, noun: str) -> str:
     """
     if number != 1:
         noun = (f'{noun[:-1]}ies' if re.search('[^aeiou]y$', noun) else
-                f'{noun}es' if noun.endswith(('s', 'x', 'ch', 'sh')) else f'{noun}s')
+                f'{noun}es' if re.search('(s|x|[^o]ch|sh)$', noun) else f'{noun}s')  # epochs, but batches
     return f'{number} {noun}'
 
 

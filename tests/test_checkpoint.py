@@ -27,6 +27,7 @@ from mmdet.checkpoint import (
 from mmdet.errors import UserError
 from mmdet.models.backbones import ViT
 from mmdet.models.backbones.vit import sincos_position_embedding
+from tests.helpers.models import build_memcnp
 
 
 class Detector(nn.Module):
@@ -126,6 +127,22 @@ def test_patch_size_is_named():
     with pytest.raises(UserError, match=r'has 14 pixels, the config 16 .* weights with patches of that size') as error:
         load_backbone_weights(backbone, file.state_dict(), 'mae_pretrain_vit_huge.pth')
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('change', [dict(memory=dict(per_level=False)), dict(num_units=5), dict(num_units=0)], ids=str)
+def test_units_of_the_memory_are_named_and_the_remedy_works(change):
+    small = dict(embed_dims=32, channels=32)
+    options = dict(num_units=3, memory=dict(init_units='kmeans', per_level=True))
+    one, other = (build_memcnp(**small, **settings) for settings in (options, options | change))
+    counts = [model.bbox_head.mem.feat_units.num_embeddings if model.bbox_head.mem else 0 for model in (one, other)]
+    for model, file, order in ((one, other, counts[::-1]), (other, one, counts)):
+        for load in (load_model, load_initial_weights):
+            with pytest.raises(UserError) as error:
+                load(model, 'x.pth', file.state_dict())
+            text = str(error.value)
+            assert f'the file has {order[0]} units, the config {order[1]}; set model.bbox_head.num_units ' in text
+            assert 'model.bbox_head.memory.per_level ' in text and '\n' not in text
+    load_model(build_memcnp(**small, **options), 'x.pth', one.state_dict())
 
 
 def test_module_is_unchanged_by_a_refused_file():

@@ -168,11 +168,11 @@ def _load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str
             ('of wrong shape', shapes, [f'{name} (file {tuple(weights[name].shape)}, model {tuple(own[name].shape)})'
                                         for name in shapes])) if names]
         raise UserError(f'{source} does not fit {type(module).__name__}: ' + '; '.join(faults)
-                        + _remedy(module, weights, shapes, bool(missing or unexpected)))
+                        + _remedy(module, weights, shapes, [*missing, *unexpected]))
     module.load_state_dict(weights)
 
 
-def _remedy(module: nn.Module, weights: Mapping[str, Tensor], shapes: Sequence[str], other_names: bool) -> str:
+def _remedy(module: nn.Module, weights: Mapping[str, Tensor], shapes: Sequence[str], other_names: Sequence[str]) -> str:
     own = module.state_dict()
     patches = next((name for name in shapes if name.endswith('patch_embed.proj.weight')), None)
     if patches and own[patches].shape[2:] != weights[patches].shape[2:]:
@@ -182,6 +182,12 @@ def _remedy(module: nn.Module, weights: Mapping[str, Tensor], shapes: Sequence[s
     if patches and len(own[patches]) != len(weights[patches]):
         return (f'. The widths differ: the file has {len(weights[patches])} channels, the config {len(own[patches])} '
                 '(backbone.embed_dims); use weights of that size, or a config whose backbone has the size of the file')
+    prefix, memory, _ = [*shapes, *other_names][0].partition('.mem.')
+    if memory and all(name.startswith(f'{prefix}.mem.') for name in [*shapes, *other_names]):
+        counts = [len(part.get(f'{prefix}.mem.feat_units.weight', ())) for part in (weights, own)]
+        return (f'. The memories differ: the file has {counted(counts[0], "unit")}, the config {counts[1]}; set '
+                f'model.{prefix}.num_units (0: no memory) and model.{prefix}.memory.per_level (True: so many units for '
+                'each level) as in the training of the file')
     layers, file_count, own_count = class_counts(module, weights)
     if shapes and set(shapes) <= set(layers) and not other_names:
         return (f'. The class counts differ: the file has {file_count}, the config {own_count}; use the config of the '

@@ -38,7 +38,7 @@ from mmdet.engine.schedule import (
 )
 from mmdet.engine.test_loop import InterruptibleTestLoop
 from mmdet.engine.workers import WorkerStart, check_number_of_workers, stop_workers
-from mmdet.errors import UserError, shortened
+from mmdet.errors import UserError, counted, shortened
 from mmdet.ops.device import initialise_gpu
 
 
@@ -205,7 +205,7 @@ class VideoRunner(Runner):
         if self._train_loop is None:
             self._check_classes(filename, checkpoint)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = self._bare_model
         if self._train_loop is not None and not self._resume:
             classes = getattr(self.train_dataloader.dataset, 'metainfo', {}).get('classes') or ()
             load_initial_weights(model, filename, checkpoint, classes)
@@ -214,6 +214,10 @@ class VideoRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        return self.model.module if is_model_wrapper(self.model) else self.model
 
     def _check_classes(self, filename: str, checkpoint: dict) -> None:
         """Raise UserError unless the checkpoint was trained on the classes of the test set.
@@ -241,6 +245,8 @@ class VideoRunner(Runner):
             raise UserError(f'{filename}: was trained with an average of the weights (EMAHook), and its state_dict is '
                             'the average; resume with the same custom_hooks, or start from the average with '
                             '--load_from')
+        # before the optimizer, whose remedy applies to weights that fit, and before hooks read the weights
+        load_model(self._bare_model, filename, checkpoint)
         check_resumable_optimizer(self.optim_wrapper, checkpoint['optimizer'], filename)
         meta.pop('config', None)  # mmengine's resume would execute this text
 
@@ -277,11 +283,12 @@ class VideoRunner(Runner):
         if not isinstance(loop, BaseLoop):
             return
         in_epochs = isinstance(loop, EpochBasedTrainLoop)
-        done, length, unit = ((loop.epoch, loop.max_epochs, 'epochs') if in_epochs else
-                              (loop.iter, loop.max_iters, 'iterations'))
+        done, length, unit = ((loop.epoch, loop.max_epochs, 'epoch') if in_epochs else
+                              (loop.iter, loop.max_iters, 'iteration'))
         if resumes and done >= length:
-            self.logger.warning(f'{self._load_from} is the end of a training of {done} {unit}: nothing is left to do; '
-                                f'for more, add --cfg-options train_cfg.max_{"epochs" if in_epochs else "iters"}=N')
+            key = 'max_epochs' if in_epochs else 'max_iters'
+            self.logger.warning(f'{self._load_from} is the end of a training of {counted(done, unit)}: nothing is left '
+                                f'to do; for more, add --cfg-options train_cfg.{key}=N')
         elif isinstance(self.param_schedulers, list):
             configs = self.cfg.get('param_scheduler') or []
             note = coverage(self.param_schedulers, [configs] if isinstance(configs, dict) else configs, length,

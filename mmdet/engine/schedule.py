@@ -92,7 +92,7 @@ def follow_config(wrapper: OptimWrapper, values: Sequence[Mapping[str, Any]], sc
 
 
 def coverage(schedulers: Sequence[_ParamScheduler], configs: Sequence[Mapping[str, Any]], length: int,
-             epoch_length: int, resumed: bool, unit: str = 'epochs') -> str | None:
+             epoch_length: int, resumed: bool, unit: str = 'epoch') -> str | None:
     """Return a warning if the schedule is longer or shorter than the training, else None.
 
     Args:
@@ -101,21 +101,21 @@ def coverage(schedulers: Sequence[_ParamScheduler], configs: Sequence[Mapping[st
         length: length of the training.
         epoch_length: number of iterations in an epoch.
         resumed: whether the state of the schedulers comes from a checkpoint.
-        unit: unit of the length: ``'epochs'`` or ``'iterations'``.
+        unit: unit of the length: ``'epoch'`` or ``'iteration'``.
     """
-    per_epoch = 1 if unit == 'epochs' else epoch_length
+    per_epoch = 1 if unit == 'epoch' else epoch_length
     ends = {index: scheduler.end * per_epoch / (1 if scheduler.by_epoch else epoch_length)
             for index, scheduler in enumerate(schedulers) if scheduler.end < INF and not _is_warm_up(scheduler)}
     if not ends or round(covered := max(ends.values())) == length:
         return None
     stretched = [option for index in ends if index < len(configs)
                  for option in _stretched(index, configs[index], length / covered)]
-    remedy = (f'; for a schedule of {length} {unit} add --cfg-options {" ".join(stretched)}'
+    remedy = (f'; for a schedule of {counted(length, unit)} add --cfg-options {" ".join(stretched)}'
               + ' and --new_schedule' * resumed) if stretched else ''
     if length > covered:
-        return (f'The schedule covers {covered:.4g} of {length} {unit}: after them the learning rate stays as it '
-                f'is{remedy}')
-    return f'The training ends after {length} of the schedule\'s {covered:.4g} {unit}{remedy}'
+        return (f'The schedule covers {covered:.4g} of {counted(length, unit)}: after them the learning rate stays as '
+                f'it is{remedy}')
+    return f'The training ends after {length} of the schedule\'s {covered:.4g} {unit}s{remedy}'
 
 
 def _is_warm_up(scheduler: _ParamScheduler) -> bool:

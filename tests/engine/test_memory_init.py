@@ -7,6 +7,8 @@ import torch
 from mmdet.apis import load_config, train
 from mmdet.engine import MemoryInitHook
 from mmdet.engine.hooks import memory_init_hook
+from mmdet.errors import UserError
+from mmdet.registry import MODELS
 from tests.helpers.models import build_memcnp
 
 OPTIONS = [('model.bbox_head.memory.init_units', 'kmeans'), ('model.bbox_head.num_units', '5'),
@@ -53,3 +55,43 @@ def test_other_memories_are_left_alone(head, calls):
         model.bbox_head.mem.initialized.fill_(True)
     MemoryInitHook().before_train(SimpleNamespace(model=model))
     assert calls == []
+
+
+@pytest.mark.parametrize('arguments', [dict(images=0), dict(images=-3), dict(images=2.5), dict(samples='many')],
+                         ids=str)
+def test_wrong_numbers_are_one_line(arguments):
+    (name, value), = arguments.items()
+    with pytest.raises(UserError, match=f'MemoryInitHook {name} must be an integer of at least 1, not {value!r}'):
+        MemoryInitHook(**arguments)
+
+
+def test_weights_that_are_not_finite_are_reported_by_the_check_of_the_losses(toy_config, tmp_path, calls):
+    cfg = load_config(toy_config, OPTIONS)
+    weights = MODELS.build(cfg.model).state_dict()
+    weights['neck.fpn_convs.0.conv.weight'][0] = torch.nan
+    torch.save(dict(state_dict=weights), tmp_path / 'nan.pth')
+    with pytest.raises(UserError, match='iteration 1: not finite: '):
+        train(cfg, work_dir=str(tmp_path / 'out'), load_from=str(tmp_path / 'nan.pth'))
+    (values, units), = calls
+    assert values.isfinite().all() and units.isfinite().all()
+
+
+def test_a_resumed_memory_of_another_size_is_one_line_with_averaged_weights_too(toy_config, tmp_path):
+    average = [dict(type='EMAHook', momentum=0.002)]
+
+    def resume(options):
+        cfg = load_config(toy_config, [*OPTIONS, ('train_cfg.max_epochs', '1'), *options])
+        cfg.custom_hooks = average
+        train(cfg, work_dir=str(tmp_path), resume_from='auto')
+
+    resume([])
+    kept = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    # the trained units and their average are initialised, and differ since the second step
+    averaged, trained = kept['state_dict'], kept['ema_state_dict']
+    name = 'bbox_head.mem.feat_units.weight'
+    assert bool(averaged['bbox_head.mem.initialized']) and bool(trained['module.bbox_head.mem.initialized'])
+    assert 0 < (averaged[name] - trained[f'module.{name}']).abs().max() < 0.1
+    for options in ([('model.bbox_head.num_units', '4')], [('model.bbox_head.memory.per_level', 'True')],
+                    [('model.bbox_head.num_units', '0')]):
+        with pytest.raises(UserError, match=r'epoch_1\.pth does not fit .* The memories differ: the file has 5 units'):
+            resume(options)

@@ -92,6 +92,8 @@ def test_fewer_epochs_than_the_schedule_has(trained, tmp_path):
     _, said, _ = trained(tmp_path, **changed(2), param_scheduler=[WARM_UP, cosine])
     assert said == ["The training ends after 2 of the schedule's 4 epochs; for a schedule of 2 epochs add "
                     '--cfg-options param_scheduler.1.T_max=2 param_scheduler.1.end=2']
+    _, (line,), _ = trained(tmp_path / 'short', **changed(1), param_scheduler=[WARM_UP, cosine])
+    assert 'for a schedule of 1 epoch add' in line
 
 
 def test_a_finished_run_is_said(folder, trained, tmp_path):

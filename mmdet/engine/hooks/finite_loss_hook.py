@@ -102,7 +102,7 @@ class FiniteLossHook(Hook):
         found = None
         # if the gradient is not finite although all losses are, all processes report it
         if at_fault[runner.rank] or not any(at_fault):
-            losses = {name: float(value) for name, value in outputs.items() if 'loss' in name}
+            losses = {name: float(value.detach()) for name, value in outputs.items() if 'loss' in name}
             bad = [name for name, value in losses.items() if not math.isfinite(value)]
             what = ', '.join(name for name in bad if name != 'loss' or len(bad) == 1) or 'the gradient'
             name = f'bad_loss_iter_{runner.iter + 1}_rank_{runner.rank}.pth'

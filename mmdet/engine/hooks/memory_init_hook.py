@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from tqdm import tqdm
 
+from mmdet.arguments import checked_count
 from mmdet.datasets.samplers import SeededIndex
 from mmdet.models.memory.unit_clusters import initialize_units
 from mmdet.registry import HOOKS
@@ -28,10 +29,14 @@ class MemoryInitHook(Hook):
     Args:
         images: number of images of all processes together; at least one per process is used.
         samples: maximum number of locations of an image and level, chosen at random.
+
+    Raises:
+        UserError: a number is not a whole number of at least 1.
     """
 
     def __init__(self, images: int = 64, samples: int = 256) -> None:
-        self.images, self.samples = images, samples
+        self.images = checked_count('MemoryInitHook images', images, least=1)
+        self.samples = checked_count('MemoryInitHook samples', samples, least=1)
 
     def before_train(self, runner: Runner) -> None:
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -44,7 +49,7 @@ class MemoryInitHook(Hook):
 
     @torch.no_grad()
     def _values(self, model: Any, loader: Any, seed: int) -> list[Tensor]:
-        """Return the values (n_l, C + 4) of each level that this process's images would write."""
+        """Return the finite values (n_l, C + 4) of each level that this process's images would write."""
         rank, processes = get_dist_info()
         rng = np.random.default_rng((seed, rank))
         order = np.random.default_rng(seed).permutation(len(loader.dataset))[rank:self.images:processes]
@@ -58,6 +63,8 @@ class MemoryInitHook(Hook):
                 batch = model.data_preprocessor(data, False)
                 feats = model.extract_feat(batch['inputs'][:, 0])
                 levels = model.bbox_head.written_values(feats, [clip[0].gt_instances for clip in batch['data_samples']])
+                # with weights that are not finite, the check of the losses stops the training
+                levels = [level[level.isfinite().all(dim=1)] for level in levels]
                 found.append([level[torch.from_numpy(rng.permutation(len(level))[:self.samples]).to(level.device)]
                               for level in levels])
         finally:
