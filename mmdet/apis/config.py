@@ -11,7 +11,15 @@ from contextlib import suppress
 
 from mmengine.config import Config, ConfigDict
 
-from mmdet.apis.config_names import BUILDERS_OWN, arguments_of, did_you_mean, find_types, type_name, typed_dicts
+from mmdet.apis.config_names import (
+    BUILDERS_OWN,
+    arguments_of,
+    did_you_mean,
+    find_types,
+    flags_of,
+    type_name,
+    typed_dicts,
+)
 from mmdet.apis.config_options import apply_options
 from mmdet.datasets.layout import find_annotations
 from mmdet.errors import UserError
@@ -38,7 +46,8 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
 
     Raises:
         UserError: unreadable file, no model in it, unknown key, unknown registry name, unknown constructor argument,
-            an option of another type than the previous value, parts of the model with different numbers of classes.
+            an option of another type than the previous value, a text for True or False, parts of the model with
+            different numbers of classes.
     """
     path = find_config(path)
     if not path.is_file():
@@ -61,7 +70,7 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
 
 
 def check_config(cfg: Config) -> None:
-    """Raise UserError if a ``type`` or one of its arguments is unknown."""
+    """Raise UserError if a ``type`` or one of its arguments is unknown, or a text is given for True or False."""
     for where, node in typed_dicts(cfg._cfg_dict, ''):
         classes = find_types(node['type'], where)
         unknown = [sorted(set(node) - names) for names in map(arguments_of, classes) if names is not None]
@@ -70,6 +79,9 @@ def check_config(cfg: Config) -> None:
             known = sorted(set().union(*(arguments_of(found) or set() for found in classes)) - BUILDERS_OWN - {'self'})
             raise UserError(f'config key {where}.{name}: {type_name(node["type"])} has no argument {name!r}'
                             + did_you_mean(name, known))
+        for name in sorted(set(node).intersection(*map(flags_of, classes))):
+            if not isinstance(value := node[name], bool | int | float | None):  # as an option of a value that is a bool
+                raise UserError(f'config key {where}.{name}: {value!r} must be True or False')
 
 
 def require(cfg: Config, *keys: str) -> None:

@@ -79,6 +79,18 @@ def arguments_of(target: Any) -> set[str] | None:
     return None if forwards else names
 
 
+def flags_of(target: Any) -> set[str]:
+    """Return the names of the arguments of a constructor or function that are annotated as ``bool``."""
+    functions = [target]
+    if inspect.isclass(target):
+        functions = [vars(klass)['__init__'] for klass in target.__mro__[:-1] if '__init__' in vars(klass)]
+    annotations: dict[str, Any] = {}
+    for function in functions:
+        for parameter in inspect.signature(function).parameters.values():
+            annotations.setdefault(parameter.name, parameter.annotation)
+    return {name for name, annotation in annotations.items() if annotation in (bool, 'bool')}
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of a message with up to three known names that are similar to this one."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)

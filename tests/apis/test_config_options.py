@@ -38,6 +38,8 @@ def test_values(text, value):
     ('optim_wrapper.paramwise_cfg', 'backbone', "paramwise_cfg: 'backbone' must be a dict"),
     ('optim_wrapper.clip_grad', '5', 'clip_grad: 5 must be a dict'),
     ('model.backbone.with_cp', 'maybe', "with_cp: 'maybe' must be True or False"),
+    ('model.tracker.motion', 'maybe', "config key model.tracker.motion: 'maybe' must be True or False"),
+    ('model.cuda_graphs', 'no', "config key model.cuda_graphs: 'no' must be True or False"),
     ('param_scheduler.0.start_factor', 'a/b', "start_factor: 'a/b' must be a number"),
     ('test_dataloader.dataset.pipeline.1.scale', '240', r'scale: 240 must be a list, such as \(320, 192\)'),
     ('test_dataloader.dataset.pipeline', 'x', 'must be a list, such as'),
