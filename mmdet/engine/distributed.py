@@ -31,6 +31,8 @@ def init_processes(launcher: str) -> None:
     if missing:
         raise UserError(f'--launcher {launcher}: the variable {missing[0]} is not set; start the command with '
                         f'{_STARTER[launcher]}, or use --gpus N')
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ.setdefault(name, '1')  # as mmengine does, with a warning of each process
     rank, world_size, local_rank = (os.environ[name] for name in _VARIABLES[launcher])
     if launcher == 'mpi':
         os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
