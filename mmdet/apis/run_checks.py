@@ -92,9 +92,16 @@ def _hooks(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def check_averages(cfg: Config) -> None:
-    """Raise UserError unless moving averages of the weights can be built, which is tried with a model of one layer."""
+    """Raise UserError unless a moving average of the weights can be built, which is tried with a model of one layer.
+
+    There can be one: a checkpoint has no place for others.
+    """
+    first = ''
     for where, hook in _hooks(cfg):
         if hook.get('type') == 'EMAHook':
+            if first:
+                raise UserError(f'config keys {first} and {where}: each is an EMAHook; remove one of them')
+            first = where
             with faults_of(where):
                 MODELS.build(HOOKS.build(hook).ema_cfg, default_args=dict(model=torch.nn.Linear(1, 1)))
 

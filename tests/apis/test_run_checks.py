@@ -64,6 +64,7 @@ def test_a_training_that_validates_keeps_the_best(started):
     ([('default_hooks.checkpoint.save_best', 'AP')], True, r"checkpoint\.save_best: 'AP' is not a statistic"),
     ([('custom_hooks', '[dict(type=EMAHook,momentum=2)]')], False, r'custom_hooks\.0: cannot be built: momentum must'),
     ([('custom_hooks', '[dict(type=EMAHook,momentun=.1)]')], False, r"custom_hooks\.0: .* argument 'momentun'"),
+    ([('custom_hooks', '[dict(type=EMAHook),dict(type=EMAHook)]')], False, r'custom_hooks\.0 and custom_hooks\.1:'),
     ([('optim_wrapper.optimizer.betas', '[1,2,3]')], False, r'optim_wrapper\.optimizer: cannot be built'),
     ([('param_scheduler.1.T_max', '[1]')], False, r'param_scheduler\.1\.T_max: .* must be a number'),
     ([('param_scheduler.0.begin', '30')], False, r'param_scheduler\.0: cannot be built: .*larger than begin'),

@@ -148,6 +148,13 @@ def test_resuming_with_and_without_the_hook(whole, tmp_path):
     torch.testing.assert_close(record.validated[-1], averages(record.trained)[-1])  # it begins where it is resumed
 
 
+@pytest.mark.parametrize(('begin', 'said'), [(dict(begin_iter=19), 'begin_iter=19: the training ends at 18'),
+                                             (dict(begin_epoch=4), 'begin_epoch=4: the training ends at 3')], ids=str)
+def test_an_average_that_would_begin_after_the_end_is_refused(tmp_path, begin, said):
+    with pytest.raises(UserError, match=said):
+        averaging(tmp_path, hooks=[AVERAGE | begin]).train()
+
+
 @pytest.mark.cuda
 def test_a_training_on_a_gpu_is_resumed_exactly(tmp_path):
     averaging(tmp_path / 'whole').train()

@@ -127,6 +127,19 @@ def test_units_decay_if_no_location_is_written():
     assert torch.allclose(memory.feat_units.weight, 0.5 * before)
 
 
+@pytest.mark.parametrize('per_level', [False, True])
+def test_frozen_units_are_read_and_not_written(per_level):
+    memory = CNPMemory(channels=4, num_units=3, momentum=0.5, per_level=per_level, num_levels=2)
+    memory.feat_units.weight.requires_grad_(False)
+    before = memory.feat_units.weight.clone()
+    feats = [torch.randn(1, 4, 2, 2), torch.randn(1, 4, 1, 1)]
+    contexts = memory(feats, torch.randn(1, 5, 4), torch.ones(1, 5, dtype=torch.bool))
+    assert torch.equal(memory.feat_units.weight, before)
+    assert all(map(torch.equal, contexts, memory(feats)))
+    contexts[0].sum().backward()
+    assert memory.mlp.fc1.weight.grad is not None and memory.feat_units.weight.grad is None
+
+
 def test_a_write_that_results_in_nan_is_skipped():
     memory = CNPMemory(channels=4, num_units=3)
     before = memory.feat_units.weight.detach().clone()

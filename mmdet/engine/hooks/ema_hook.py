@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.hooks import EMAHook as _EMAHook
 from mmengine.runner import Runner
 
+from mmdet.errors import UserError
 from mmdet.registry import HOOKS
 
 
@@ -34,6 +35,14 @@ class EMAHook(_EMAHook):
     """
 
     _swapped = False  # whether the model has the averaged weights
+
+    def before_train(self, runner: Runner) -> None:
+        """Raise UserError if the training ends before the average begins."""
+        name, begin, length = (('epoch', self.begin_epoch, runner.max_epochs) if self.enabled_by_epoch else
+                               ('iter', self.begin_iter, runner.max_iters))
+        if begin > length:
+            raise UserError(f'EMAHook begin_{name}={begin}: the training ends at {length}, so that there would be no '
+                            'average; begin earlier')
 
     def _swap_ema_parameters(self) -> None:
         if self.ema_model.steps:  # otherwise there is no average yet

@@ -270,7 +270,8 @@ class CNPMemory(BaseModule):
 
         Args:
             feats: levels (B, C, h_l, w_l).
-            targets: y, (B, Σ h_l·w_l, 4), see :func:`write_targets`; None: nothing is written.
+            targets: y, (B, Σ h_l·w_l, 4), see :func:`write_targets`; None: nothing is written, nor if the units are
+                frozen (``requires_grad`` is False).
             written: (B, Σ h_l·w_l) bool, whether a location is written.
             units: (S, M, C + 4), read instead of the trained units, see :meth:`write_online`.
 
@@ -284,7 +285,7 @@ class CNPMemory(BaseModule):
             directions = F.normalize(features, dim=1)
             parameter = unit_sets(self) if units is None else units  # (S, M, C + 4)
             sets = list(parameter.detach())
-            if targets is None or written is None:
+            if targets is None or written is None or not self.feat_units.weight.requires_grad:
                 similarity = _rows_by_level(address, directions, lengths, sets)
                 read = parameter
             else:
