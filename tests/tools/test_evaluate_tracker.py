@@ -7,8 +7,9 @@ import torch
 import torchvision
 from mmengine.structures import InstanceData
 
+from mmdet.apis import load_config
 from mmdet.models.backbones import TorchvisionBackbone
-from tools.analysis_tools.evaluate_tracker import FoundVideo, association, main, spread
+from tools.analysis_tools.evaluate_tracker import COMMON, VARIANTS, FoundVideo, association, main, spread
 from tools.analysis_tools.measures.noisy_detections import LayeredFrame, Noise, NoisyDetector
 
 
@@ -28,6 +29,15 @@ class GivenIds:
 
 def video_of(*owners) -> FoundVideo:
     return FoundVideo(1, [(InstanceData(scores=torch.ones(len(frame))), list(frame)) for frame in owners])
+
+
+@pytest.mark.parametrize(('row', 'config'), [
+    ('overlap + class + appearance', 'maskrcnn_r50_fpn_coco'), ('as published for MemCNP', 'memcnp_toy_textured'),
+    ('overlap + class + mean appearance + motion', 'memcnp_toy_shapes')])
+def test_a_row_has_the_constants_of_the_config_that_it_stands_for(row, config):
+    tracker = dict(load_config(config).model.tracker)
+    assert tracker.pop('type') == 'AssociationTracker'
+    assert dict(assignment='claims', new_logit=0.0) | tracker == COMMON | VARIANTS[row]
 
 
 @pytest.mark.parametrize(('owners', 'ids', 'switches', 'accuracy', 'why'), [

@@ -44,8 +44,8 @@ class TrackState(StreamState):
         labels: (M,) int64.
         bboxes: (M, 4) float32 in original pixels.
         embeddings: (M, C) float32, normalised if compared by cosine.
-        velocities: (M, 2) float32, x and y of the centre of the box in original pixels per frame; NaN before the second
-            match, and without ``motion``.
+        velocities: (M, 2) float32, x and y of the centre of the box in original pixels per tracked frame (those that
+            a camera drops do not count); NaN before the second match, and without ``motion``.
     """
 
     num_frames: int = 0
