@@ -1,5 +1,6 @@
 # The shipped model, checkpoints/memcnp_toy_shapes.pth: memcnp_toy_textured_improved.py with a finer mask map, trained
-# longer, 5,400 steps of 16 pairs. checkpoints/README.md has the commands.
+# longer, 5,400 steps of 16 pairs, before the recipe got the memory's other options. How the tracker's constants were
+# chosen: docs/results.md. checkpoints/README.md has the commands.
 _base_ = './memcnp_toy_textured_improved.py'
 model = dict(
     bbox_head=dict(
