@@ -1,6 +1,7 @@
 """Train a model: ``python train.py CONFIG [--work_dir DIR] [--gpus N] ...``; ``--help`` lists the flags."""
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from mmdet.apis.allocator import keep_freed_memory
 from mmdet.apis.cli import CommandParser, add_launch_arguments, checkpoint_source, config_file, run_command
@@ -39,11 +40,13 @@ def main(argv: Sequence[str] | None) -> int:
     from mmdet.apis import load_config, train
     from mmdet.apis.config_options import report_unread
     from mmdet.apis.training import UNREAD, UNREAD_WITHOUT_VALIDATION
+    from mmdet.engine.stop_signal import exit_on_sigterm
     cfg = load_config(args.config, args.cfg_options)
     report_unread(args.cfg_options, UNREAD + (() if args.validate else UNREAD_WITHOUT_VALIDATION), 'train.py')
-    train(cfg, work_dir=args.work_dir, load_from=args.load_from, resume_from=args.resume_from,
-          new_schedule=args.new_schedule, validate=args.validate, seed=args.seed, deterministic=args.deterministic,
-          full_float32=args.full_float32, amp=args.amp, launcher=args.launcher)
+    with exit_on_sigterm() if args.launcher == 'none' else nullcontext():
+        train(cfg, work_dir=args.work_dir, load_from=args.load_from, resume_from=args.resume_from,
+              new_schedule=args.new_schedule, validate=args.validate, seed=args.seed,
+              deterministic=args.deterministic, full_float32=args.full_float32, amp=args.amp, launcher=args.launcher)
     return 0
 
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from mmdet.errors import EXIT_PREEMPTED
@@ -16,6 +18,19 @@ from mmdet.errors import EXIT_PREEMPTED
 _PATIENCE = 2.0  # seconds after which a second Ctrl-C ends the process immediately
 # seconds, less than the 30 after which torch's launcher kills the processes
 _STUCK = 20.0
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the process with status 75 where there is nothing to save, such as before the first iteration.
+
+    Only for a single process: of several, one that waits for another would not see the signal.
+    """
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 class StopSignal:

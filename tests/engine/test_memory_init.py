@@ -1,4 +1,6 @@
 """``init_units='kmeans'``: the units are set once, before the first step, and not after a resume."""
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +9,10 @@ import torch
 from mmdet.apis import load_config, train
 from mmdet.engine import MemoryInitHook
 from mmdet.engine.hooks import memory_init_hook
-from mmdet.errors import UserError
+from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.registry import MODELS
 from tests.helpers.models import build_memcnp
+from train import main
 
 OPTIONS = [('model.bbox_head.memory.init_units', 'kmeans'), ('model.bbox_head.num_units', '5'),
            ('train_dataloader.num_workers', '0')]
@@ -95,3 +98,12 @@ def test_a_resumed_memory_of_another_size_is_one_line_with_averaged_weights_too(
                     [('model.bbox_head.num_units', '0')]):
         with pytest.raises(UserError, match=r'epoch_1\.pth does not fit .* The memories differ: the file has 5 units'):
             resume(options)
+
+
+def test_sigterm_while_the_units_are_set_ends_with_the_status_of_a_preempted_run(toy_config, tmp_path, monkeypatch):
+    former = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(memory_init_hook, 'initialize_units', lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        main([str(toy_config), '--work_dir', str(tmp_path), '--cfg-options', *map('='.join, OPTIONS)])
+    assert stopped.value.code == EXIT_PREEMPTED and signal.getsignal(signal.SIGTERM) == former
+    assert not list(tmp_path.glob('*.pth'))
