@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmdet.apis.config import find_scored_annotations, pretrained_nodes, require
@@ -85,6 +86,7 @@ def train(cfg: Config, *, work_dir: str | None = None, load_from: str | None = N
     init_processes(launcher)
     make_work_dir(cfg.work_dir)
     model = VideoRunner.from_cfg(cfg).train()
+    model = model.module if is_model_wrapper(model) else model
     leave_processes()
     return model
 

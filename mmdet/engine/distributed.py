@@ -1,6 +1,7 @@
 """Process groups on GPUs (NCCL) or CPUs (Gloo), and gradients as DistributedDataParallel expects them."""
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -49,8 +50,13 @@ def init_processes(launcher: str) -> None:
 
 
 def leave_processes() -> None:
-    """Destroy the process group after a successful run; after a failure the other processes may not answer."""
+    """Destroy the process group after a successful run; after a failure the other processes may not answer.
+
+    A wrapped model (``DistributedDataParallel``) has the group, too, and is in cycles of references: if it lives until
+    the process exits, Gloo's threads may abort the process then.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

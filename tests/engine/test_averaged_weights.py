@@ -10,6 +10,7 @@ from mmengine.device import utils as mmengine_device
 from mmengine.hooks import Hook
 from noisy_training import VALIDATION, build
 
+from mmdet.engine import leave_processes
 from mmdet.engine.hooks import EMAHook
 from mmdet.errors import EXIT_PREEMPTED, UserError
 from mmdet.registry import HOOKS
@@ -194,7 +195,8 @@ def train_on_rank(rank, folder, backend):
         dist.barrier()
         averaging(f'{folder}/resumed', f'{folder}/work/epoch_1.pth', launcher='pytorch').train()
     finally:
-        dist.destroy_process_group()
+        runner = hook = None  # wrapped models have the process group
+        leave_processes()
 
 
 @pytest.mark.slow
