@@ -45,7 +45,7 @@ class TrackState(StreamState):
         bboxes: (M, 4) float32 in original pixels.
         embeddings: (M, C) float32, normalised if compared by cosine.
         velocities: (M, 2) float32, x and y of the centre of the box in original pixels per tracked frame (those that
-            a camera drops do not count); NaN before the second match, and without ``motion``.
+            a camera drops do not count); 0 before the second match, and without ``motion``.
     """
 
     num_frames: int = 0
@@ -60,7 +60,7 @@ class TrackState(StreamState):
     def predicted_bboxes(self) -> np.ndarray:
         """Return the boxes (M, 4) moved by their velocities to the current frame, for :data:`MOTION_FRAMES` at most."""
         frames = np.minimum(self.num_frames - self.last_seen, MOTION_FRAMES).astype(np.float32)
-        return self.bboxes + np.tile(np.nan_to_num(self.velocities) * frames[:, None], 2)
+        return self.bboxes + np.tile(self.velocities * frames[:, None], 2)
 
     def update(self, columns: np.ndarray, embeddings: np.ndarray, bboxes: np.ndarray,
                labels: np.ndarray, momentum: float = 0.0, motion: bool = False) -> np.ndarray:
@@ -71,7 +71,7 @@ class TrackState(StreamState):
             embeddings, bboxes, labels: (N, C), (N, 4) and (N,) of the detections.
             momentum: weight of the former embedding of a matched track, in [0, 1].
             motion: whether velocities are updated: to the mean of the former one and of the displacement per frame
-                since the last match.
+                since the last match; to the latter if the former is 0.
 
         Returns:
             (N,) ids of the detections.
@@ -87,7 +87,7 @@ class TrackState(StreamState):
                 shift = (bboxes[~new] - self.bboxes[tracks]).reshape(-1, 2, 2).mean(axis=1)
                 newest = shift / (self.num_frames - self.last_seen[tracks])[:, None]
                 former = self.velocities[tracks]
-                self.velocities[tracks] = np.where(np.isnan(former), newest, (former + newest) / 2)
+                self.velocities[tracks] = np.where(former.any(axis=1, keepdims=True), (former + newest) / 2, newest)
             found = embeddings[~new]
             self.embeddings[tracks] = momentum * self.embeddings[tracks] + (1 - momentum) * found if momentum else found
             self.bboxes[tracks] = bboxes[~new]
@@ -99,7 +99,7 @@ class TrackState(StreamState):
             self.labels = np.concatenate([self.labels, labels[new]])
             self.ids = np.concatenate([self.ids, ids[new]])
             self.last_seen = np.concatenate([self.last_seen, np.full(new.sum(), self.num_frames)])
-            self.velocities = np.concatenate([self.velocities, np.full((new.sum(), 2), np.nan, np.float32)])
+            self.velocities = np.concatenate([self.velocities, np.zeros((new.sum(), 2), np.float32)])
         return ids
 
     def evict(self, max_tracks: int) -> None:
