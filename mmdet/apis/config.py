@@ -80,7 +80,8 @@ def check_config(cfg: Config) -> None:
             raise UserError(f'config key {where}.{name}: {type_name(node["type"])} has no argument {name!r}'
                             + did_you_mean(name, known))
         for name in sorted(set(node).intersection(*map(flags_of, classes))):
-            if not isinstance(value := node[name], bool | int | float | None):  # as an option of a value that is a bool
+            # numbers are accepted, as on the command line
+            if not isinstance(value := node[name], bool | int | float | None):
                 raise UserError(f'config key {where}.{name}: {value!r} must be True or False')
 
 

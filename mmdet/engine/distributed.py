@@ -52,8 +52,9 @@ def init_processes(launcher: str) -> None:
 def leave_processes() -> None:
     """Destroy the process group after a successful run; after a failure the other processes may not answer.
 
-    A wrapped model (``DistributedDataParallel``) has the group, too, and is in cycles of references: if it lives until
-    the process exits, Gloo's threads may abort the process then.
+    Models wrapped in ``DistributedDataParallel`` reference the group and are part of reference cycles. They are collected
+    first, since with Gloo a group that lives until the interpreter exits may abort the process. The caller must hold no
+    reference to one.
     """
     if dist.is_initialized():
         gc.collect()
