@@ -52,9 +52,9 @@ def init_processes(launcher: str) -> None:
 def leave_processes() -> None:
     """Destroy the process group after a successful run; after a failure the other processes may not answer.
 
-    Models wrapped in ``DistributedDataParallel`` reference the group and are part of reference cycles. They are collected
-    first, since with Gloo a group that lives until the interpreter exits may abort the process. The caller must hold no
-    reference to one.
+    Models wrapped in ``DistributedDataParallel`` reference the group and are part of reference cycles. They are
+    collected first, since with Gloo a group that lives until the interpreter exits may abort the process. The caller
+    must hold no reference to one.
     """
     if dist.is_initialized():
         gc.collect()
