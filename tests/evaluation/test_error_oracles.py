@@ -44,6 +44,11 @@ CASES = {
         [annotation(1, [A] * 3), annotation(2, [B] * 3), annotation(3, [C] * 3, category=2)],
         [prediction([SHIFTED] * 3, .9, category=2), prediction([B] * 3, .8), prediction([C] * 3, .7, category=2)],
         (HALF + .5) / 2, {'class': TWO_THIRDS + (1 - TWO_THIRDS) * (HALF + .5) / 2}),
+    # the first of equal scores is ranked first, also where it stays false
+    'a wrong class on an inexact track of the same score as a right one': (
+        [annotation(1, [A] * 3), annotation(2, [C] * 3, category=2)],
+        [prediction([SHIFTED] * 3, category=2), prediction([C] * 3, category=2)],
+        .25, {'class': TWO_THIRDS + (1 - TWO_THIRDS) * .25}),
     'masks beside the object': (
         [annotation(1, [A] * 3)], [prediction([SHIFTED] * 3)], TWO_THIRDS, {'masks': 1}),
     'masks that overlap too little to match': (

@@ -154,11 +154,13 @@ def outcome(video: Relations, mends: Collection[Mend] = ()) -> Outcome:
     edited = _edited(video, tracks.sources[:count])
     edited[recast] = True
     changed = video.missed if Mend.MISSED in mends else edited | removed[0]
+    # AP ranks equal scores by their order here, so both rows of a recast track keep its place
+    order = np.argsort(np.concatenate([np.arange(len(tracks.origin)), recast]), kind='stable')
     return Outcome(
-        categories=np.concatenate([tracks.categories, video.categories[recast]]),
-        scores=np.concatenate([video.scores[tracks.origin], video.scores[recast]]),
-        true=np.concatenate([true, np.zeros_like(true[:, :len(recast)])], axis=1),
-        false=np.concatenate([stays_false, false[:, recast]], axis=1),
+        categories=np.concatenate([tracks.categories, video.categories[recast]])[order],
+        scores=np.concatenate([video.scores[tracks.origin], video.scores[recast]])[order],
+        true=np.concatenate([true, np.zeros_like(true[:, :len(recast)])], axis=1)[:, order],
+        false=np.concatenate([stays_false, false[:, recast]], axis=1)[:, order],
         objects=video.object_categories[remains],
         changed=int(changed.sum()))
 
