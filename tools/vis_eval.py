@@ -32,7 +32,7 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.console import shorten_console
-    from mmdet.evaluation.functional import evaluate_vis, load_result_json, of_common_videos, read_ground_truth
+    from mmdet.evaluation.functional import evaluate_vis, load_result_list, of_common_videos, read_ground_truth
     from mmdet.evaluation.tables import format_scores
     from mmdet.files import atomic_open
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None) -> int:
         from mmdet.evaluation.hota import check_installed
         check_installed()
     need_masks = 'segm' in args.metric
-    truth, predictions = read_ground_truth(args.annotations, need_masks=need_masks), load_result_json(args.result)
+    truth, predictions = read_ground_truth(args.annotations, need_masks=need_masks), load_result_list(args.result)
     numbers: dict[str, dict] = {}
     kind = ', class-agnostic' if args.class_agnostic else ''
     if args.common_videos:

@@ -184,6 +184,10 @@ def read_result_entries(content: list, videos: Mapping[int, Video], categories: 
             yield None, (f'{where} is {json_kind(entry)}, not an object with video_id, category_id, score and '
                          'segmentations')
             continue
+        if 'image_id' in entry and 'video_id' not in entry:
+            yield None, (f'{where} has image_id instead of video_id: it is a COCO result, of images; give a list of '
+                         'tracks of videos')
+            continue
         track, faults = _read_track(entry, where, videos, categories, need_masks)
         score: Any = entry.get('score')
         if not _is_number(score, MAX_SCORE):

@@ -44,6 +44,9 @@ RESULT_FAULTS = {
     'score as text': (lambda r: change(r[3], score='.5'), r'entry 3: score'),
     'score null': (lambda r: change(r[3], score=None), r'entry 3: score'),
     'entry twice': (lambda r: r.append(r[3]), r'entry 24 repeats entry 3'),
+    'entry of COCO': (lambda r: change(r[3], image_id=r[3].pop('video_id')),
+                      r'entry 3 has image_id instead of video_id: it is a COCO result, of images; give a list of '
+                      'tracks of videos'),
     'entry null': (lambda r: r.append(None), r'entry 24 is null'),
     'wrong size': (lambda r: change(r[3], segmentations=[dict(size=[1, 1], counts='1')] * len(r[3]['segmentations'])),
                    r'entry 3, segmentations\[0\]: RLE size \[1, 1\] is not .*\[\d+, \d+\]; do'),

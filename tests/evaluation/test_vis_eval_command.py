@@ -68,6 +68,17 @@ def test_files_in_the_wrong_order(main, files):
         main(list(reversed(files)))
 
 
+@pytest.mark.parametrize(('content', 'words'), [
+    ('gt.json', r'is a string, not a YouTube-VIS result \(a list of tracks\); check the path'),
+    (dict(images=[], annotations=[]), 'is an object, .*; it holds annotations; give the result file')])
+def test_results_that_are_no_lists(main, files, monkeypatch, content, words):
+    monkeypatch.chdir(Path(files[0]).parent)  # a string is not the path of a result
+    Path(files[0]).write_text(json.dumps(content))
+    for arguments in ([], ['--common-videos']):
+        with pytest.raises(UserError, match=rf'result\.json: {words}'):
+            main([*files, *arguments])
+
+
 @pytest.mark.slow
 def test_a_bad_file_is_one_line_and_status_2(files):
     Path(files[0]).write_text('[{"video_id": 1}]')

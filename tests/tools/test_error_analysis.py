@@ -89,7 +89,7 @@ def test_against_another_result(analyse, files):
     entries = json.loads((files / 'out.pkl.json').read_text())
     (files / 'better.json').write_text(json.dumps([entry | dict(category_id=7) for entry in entries]))
     printed, numbers = analyse('out.pkl.json', '--against', str(files / 'better.json'))
-    assert 'better.json minus this result, the same resampled videos (%)' in printed
+    assert f'{files}/better.json minus this result, the same resampled videos (%)' in printed
     header = r'^  corrected +changed +AP +gain +interval +difference of gains +interval$'
     assert re.search(header, printed, re.MULTILINE)
     assert numbers['against']['AP']['value'] == pytest.approx(50 / 101)

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None) -> int:
         others = without_classes(truth, others)[1] if others is not None else None
         truth = agnostic
     analysis = analyse_errors(truth, tracks, others, args.resamples, args.seed)
-    print(format_analysis(analysis, uncertainties, Path(args.against or '').name))
+    print(format_analysis(analysis, uncertainties, args.against or ''))
     if args.out:
         with atomic_open(args.out, 'w') as file:
             json.dump(analysis_json(analysis, uncertainties), file, indent=1)

@@ -2,6 +2,7 @@
 from mmdet.evaluation.functional.scored_tracks import (
     GroundTruth,
     load_result_json,
+    load_result_list,
     of_common_videos,
     read_ground_truth,
     read_predictions,
@@ -12,6 +13,6 @@ from mmdet.evaluation.functional.video_iou import video_box_iou, video_mask_iou
 from mmdet.evaluation.functional.vis_eval import VISEvalResult, evaluate_vis, score_tracks
 from mmdet.structures.vis_json import Track
 
-__all__ = ['GroundTruth', 'Track', 'VISEvalResult', 'evaluate_vis', 'load_result_json', 'match_tracks',
-           'of_common_videos', 'precision_recall', 'read_ground_truth', 'read_predictions', 'score_tracks',
-           'video_box_iou', 'video_mask_iou', 'without_classes']
+__all__ = ['GroundTruth', 'Track', 'VISEvalResult', 'evaluate_vis', 'load_result_json',
+           'load_result_list', 'match_tracks', 'of_common_videos', 'precision_recall', 'read_ground_truth',
+           'read_predictions', 'score_tracks', 'video_box_iou', 'video_mask_iou', 'without_classes']

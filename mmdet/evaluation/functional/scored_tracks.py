@@ -92,6 +92,17 @@ def load_result_json(path: str | PathLike) -> Any:
     return load_json(path)
 
 
+def load_result_list(path: str | PathLike) -> list:
+    """Return the entries of a result file, see :func:`load_result_json`.
+
+    Raises:
+        UserError: the file is missing, unreadable, not JSON or not a list.
+    """
+    content = load_result_json(path)
+    _check_list(content, fspath(path))
+    return content
+
+
 def _load_archive(path: str) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -218,8 +229,8 @@ def without_classes(truth: GroundTruth, tracks: list[Track]) -> tuple[GroundTrut
 
 def _check_list(content: Any, name: str) -> None:
     if not isinstance(content, list):
-        remedy = ('it holds annotations; give the result file' if isinstance(content, dict) and 'videos' in content
-                  else 'check the path')
+        remedy = ('it holds annotations; give the result file'
+                  if isinstance(content, dict) and content.keys() & {'videos', 'images'} else 'check the path')
         raise UserError(f'{name}: is {json_kind(content)}, not a YouTube-VIS result (a list of tracks); '
                         f'{remedy}')
 
