@@ -161,6 +161,30 @@ def test_finished_runs_are_not_run_again(tmp_path):
     assert compare.run_job(Variant('a', 'missing.py'), 0, tmp_path, None, False)['AP'] == .4
 
 
+@pytest.mark.parametrize(('text', 'said'), [
+    ('{', 'is not JSON'), ('[]', 'holds no statistics of segm; remove it'), ('{"segm": {}}', 'holds no statistics'),
+    ('{"segm": {"statistics": {"AP": null}}}', 'holds no statistics')])
+def test_damaged_scores_of_a_finished_run_show_before_the_first_run(tmp_path, toy_config, text, said):
+    path = tmp_path / 'variants.json'
+    path.write_text(json.dumps([dict(name='a', config=str(toy_config))]))
+    (tmp_path / 'out/a/seed_1').mkdir(parents=True)
+    (tmp_path / 'out/a/seed_1/scores.json').write_text(text)
+    with pytest.raises(UserError, match=rf'out/a/seed_1/scores\.json: {said}'):
+        main([str(path), '--out', str(tmp_path / 'out'), '--gpus', '0', '--seeds', '0', '1'])
+    assert not (tmp_path / 'out/a/seed_0').exists()
+
+
+def test_missing_tracks_of_a_finished_run_show_before_the_first_run(tmp_path, toy_config):
+    path = tmp_path / 'variants.json'
+    path.write_text(json.dumps([dict(name=name, config=str(toy_config)) for name in 'ab']))
+    (tmp_path / 'out/b/seed_0').mkdir(parents=True)
+    (tmp_path / 'out/b/seed_0/scores.json').write_text(json.dumps(dict(segm=dict(statistics=scores(.4)))))
+    with pytest.raises(UserError, match=r'b/seed_0/result\.pkl\.json: is missing, but --baseline a compares it; remove '
+                                        r'.*/scores\.json'):
+        main([str(path), '--out', str(tmp_path / 'out'), '--gpus', '0', '--seeds', '0', '--baseline', 'a'])
+    assert not (tmp_path / 'out/a').exists()
+
+
 def test_runs_with_other_settings_are_not_mixed(tmp_path, monkeypatch, toy_config):
     path, out = tmp_path / 'variants.json', tmp_path / 'out'
     fails = True

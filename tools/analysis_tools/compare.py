@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mmdet.evaluation.error_analysis import Estimate
 
 SCORES = 'scores.json'  # written to a run's folder when the run is complete
+TRACKS = 'result.pkl.json'  # result of the test in a run's folder
 SETTINGS = 'settings.json'  # written to a variant's folder before its first run
 COLUMNS = ('AP', 'AP50', 'AP75', 'APso', 'APmo', 'APho')
 
@@ -95,9 +96,40 @@ def run_job(variant: Variant, seed: int, out: Path, gpu: str | None, amp: bool) 
                 _call([*variant.trained.train_command(trained, seed, amp), *device], trained / 'train.txt', env)
         checkpoint = (trained / 'last_checkpoint').read_text().strip()
         _call([*variant.test_command(folder, checkpoint, amp), *device], folder / 'test.txt', env)
-        _call(['tools/vis_eval.py', f'{folder}/result.pkl.json', annotation_file(variant), '--out', str(scores)],
+        _call(['tools/vis_eval.py', str(folder / TRACKS), annotation_file(variant), '--out', str(scores)],
               folder / 'scores.txt', env)
-    return json.loads(scores.read_text())['segm']['statistics']
+    return read_scores(scores)
+
+
+def read_scores(path: Path) -> dict[str, float]:
+    """Return the statistics of segm from a file of ``vis_eval.py``; raise UserError if it has none."""
+    content = load_json(path)
+    for key in ('segm', 'statistics'):
+        content = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or 'AP' not in content \
+            or not all(isinstance(value, int | float) for value in content.values()):
+        raise UserError(f'{path}: holds no statistics of segm; remove it, so that the run is tested and scored again')
+    return content
+
+
+def check_finished(jobs: Sequence[tuple[Variant, int]], out: Path, baseline: str | None) -> list[Variant]:
+    """Return the variants that have unfinished runs.
+
+    Raises:
+        UserError: the scores of a finished run are damaged, or the tracks that are compared with a baseline are
+            missing.
+    """
+    unfinished = []
+    for variant, seed in jobs:
+        folder = run_folder(out, variant, seed)
+        if not (folder / SCORES).is_file():
+            unfinished.append(variant)
+            continue
+        read_scores(folder / SCORES)
+        if baseline and not (folder / TRACKS).is_file():
+            raise UserError(f'{folder / TRACKS}: is missing, but --baseline {baseline} compares it; remove '
+                            f'{folder / SCORES}, so that the run is tested and scored again')
+    return list(dict.fromkeys(unfinished))
 
 
 def _call(words: list[str], log: Path, env: dict[str, str]) -> None:
@@ -179,7 +211,7 @@ def compare_with(baseline: str, out: Path, variants: Sequence[Variant],
     from mmdet.evaluation.error_analysis import mean_difference
     from mmdet.evaluation.functional import read_ground_truth
     from mmdet.evaluation.result_files import load_tracks
-    files = {variant: [run_folder(out, variant, seed) / 'result.pkl.json'
+    files = {variant: [run_folder(out, variant, seed) / TRACKS
                        for name, seed in sorted(results) if name == variant.name] for variant in variants}
     base = next(variant for variant in variants if variant.name == baseline)
     others = [variant for variant in variants if variant != base and files[variant] and files[base]
@@ -288,7 +320,7 @@ def main(argv: Sequence[str] | None) -> int:
     out = Path(args.out).expanduser()
     check_writable(out / 'table.md', f'--out {args.out}')
     jobs = [(variant, seed) for variant in variants for seed in dict.fromkeys(args.seeds)]
-    unfinished = [variant for variant, seed in jobs if not (run_folder(out, variant, seed) / SCORES).is_file()]
+    unfinished = check_finished(jobs, out, args.baseline)
     for variant in dict.fromkeys([*unfinished, *(variant.trained for variant in unfinished)]):
         check_data(variant)
     keep_settings(involved, out, args.amp)
