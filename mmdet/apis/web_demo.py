@@ -1,7 +1,8 @@
 """A page in the browser on which videos are annotated. Called by tools/web_demo.py; manual: docs/web_demo.md.
 
-:class:`Models` and :func:`annotate` do the work. Only the interface, :func:`build_page` and :func:`launch_page`, needs
-Gradio. Each request has its own iterator of :class:`VideoInferencer` and therefore its own stream state.
+web_demo.js is its part in the browser. :class:`Models` and :func:`annotate` do the work. Only the interface,
+:func:`build_page` and :func:`launch_page`, needs Gradio. Each request has its own iterator of :class:`VideoInferencer`
+and therefore its own stream state.
 """
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from markupsafe import Markup
 from mmdet.apis.cli import one_line
 from mmdet.apis.video_inferencer import VideoInferencer
 from mmdet.errors import UserError, counted, missing_package
-from mmdet.video.source import open_video
+from mmdet.video.source import open_untrusted
 from mmdet.visualization import TrackVisualizer
 from mmdet.visualization.timeline import Timeline
 
@@ -77,7 +78,7 @@ class Step:
 
 @dataclass
 class Outcome:
-    """Result of a request: files, timeline, and a sentence about it."""
+    """Result of a request: files, timeline, and one or two sentences about it."""
 
     mp4: Path
     json: Path
@@ -91,7 +92,7 @@ def annotate(inferencer: VideoInferencer, video: str, folder: Path, *, thresh: f
 
     Args:
         inferencer: may be in use by other threads.
-        video: path of the video.
+        video: path of a file, which may be from someone else.
         folder: folder for the result files.
         thresh, classes: see :class:`VideoInferencer`.
         max_frames: the rest of a longer video is not processed.
@@ -102,7 +103,7 @@ def annotate(inferencer: VideoInferencer, video: str, folder: Path, *, thresh: f
     Raises:
         UserError: the video cannot be read, or a class does not exist.
     """
-    length, source = open_video(video).expected, open_video(video, end=max_frames)
+    length, source = open_untrusted(video).expected, open_untrusted(video, end=max_frames)
     visualizer = TrackVisualizer(inferencer.class_names, score_thr=-1.0)
     timeline = Timeline(inferencer.class_names)
     done, shown = 0, 0.0
@@ -119,8 +120,9 @@ def annotate(inferencer: VideoInferencer, video: str, folder: Path, *, thresh: f
                 shown = time.monotonic()
     is_cut = done == max_frames and (length is None or length > done)
     cut = f'; processing ends after {counted(done, "frame")}' if is_cut else ''
+    damage = f' The video is damaged: {"; ".join(source.faults)}.' if source.faults else ''
     yield Outcome(folder / f'{source.name}.mp4', folder / f'{source.name}.json', timeline.html(),
-                  f'{counted(done, "frame")}, {counted(len(timeline), "track")} above {thresh:g}{cut}.')
+                  f'{counted(done, "frame")}, {counted(len(timeline), "track")} above {thresh:g}{cut}.{damage}')
 
 
 def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = None, jobs: int = 2) -> Any:
@@ -137,15 +139,14 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
     """
     gradio = import_gradio()
 
-    def run(video: str | None, model: str, score: float, classes: list[str] | None,
+    def run(video: str, model: str, score: float, classes: list[str] | None,
             progress: Any = gradio.Progress()) -> Iterator[list]:  # noqa: B008 (how Gradio passes it)
         show = gradio.update
         # nothing of the previous video stays, neither during processing nor beside an error
         yield [show(value=None, visible=False), show(value=None, visible=True), '',
                *[show(value=None, interactive=False)] * 2, '']
         try:
-            if not video:
-                raise UserError('choose or record a video first')
+            check_upload(video)
             progress(0, desc=f'Loading {model}')
             inferencer = models.load(model)
             with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +161,8 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
                                str(step.timeline), *files, step.summary]
         except UserError as error:
             # as text that stays, instead of gradio.Error, which is shown for some seconds
-            yield [show(value=None, visible=False), *[gradio.skip()] * 4, f'**Error:** {one_line(error)}']
+            text = one_line(error).replace(f'{Path(video).parent}{os.sep}', '').removeprefix('--')
+            yield [show(value=None, visible=False), *[gradio.skip()] * 4, f'**Error:** {text}']
 
     with gradio.Blocks(title='Video instance segmentation', analytics_enabled=False,
                        delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
@@ -170,7 +172,8 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
                 video = gradio.Video(label='Video or webcam', sources=['upload', 'webcam'], include_audio=False,
                                      elem_id='video')
                 # The file as it is: include_audio=False is to ask for no microphone, not to convert the video.
-                video.preprocess = lambda payload: payload.path if payload else None
+                video.preprocess = lambda payload: payload.path if payload else ''
+                gradio.HTML('<p role="status"></p>', elem_id='camera')
                 model = gradio.Dropdown(models.names, value=models.names[0], label='Model', elem_id='model')
                 score = gradio.Slider(0, 1, value=thresh, step=0.01, label='Score threshold', elem_id='score')
                 classes = gradio.Dropdown(models.class_names(models.names[0]), multiselect=True, label='Classes',
@@ -196,6 +199,22 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
     return page.queue(max_size=WAITING)
 
 
+def check_upload(video: str) -> None:
+    """Check that an upload exists.
+
+    Args:
+        video: path of the file, as sent by the browser; empty: none was uploaded.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not video:
+        raise UserError('choose or record a video first, and wait until it is uploaded')
+    if not os.path.isfile(video):  # Gradio also accepts the folder of all uploads, and paths that do not exist
+        raise UserError(f'{Path(video).name}: does not exist on the server (uploads are deleted after '
+                        f'{KEPT_SECONDS // 60} minutes); choose or record the video again')
+
+
 def launch_page(page: Any, *, host: str = '127.0.0.1', port: int | None = None, max_upload: int = 500,
                 wait: bool = True) -> str:
     """Serve the page. Nothing is loaded from the internet, neither by the server nor by the browser.
@@ -214,11 +233,13 @@ def launch_page(page: Any, *, host: str = '127.0.0.1', port: int | None = None, 
         UserError: the server cannot listen there.
     """
     gradio = import_gradio()
+    script = Path(__file__).with_suffix('.js').read_text()
     theme = gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
     try:
         _, address, _ = page.launch(
-            server_name=host, server_port=port, max_file_size=f'{max_upload}mb', theme=theme, prevent_thread_lock=True,
-            share=False, ssr_mode=False, quiet=True, footer_links=[], enable_monitoring=False)
+            server_name=host, server_port=port, max_file_size=f'{max_upload}mb', theme=theme,
+            head=f'<script>{script}</script>', prevent_thread_lock=True, share=False,
+            ssr_mode=False, quiet=True, footer_links=[], enable_monitoring=False)
     except OSError as error:
         raise UserError(f'--host {host} --port {port}: cannot listen there ({error}); choose another port') from error
     if wait:

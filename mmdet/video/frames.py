@@ -37,10 +37,12 @@ class Reader(Protocol):
     Attributes:
         fps: frames per second of the source.
         expected: number of frames in the source, possibly an estimate; None: unknown.
+        faults: what is missing from the frames because the source is damaged; complete after the last frame.
     """
 
     fps: float
     expected: int | None
+    faults: list[str]
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
         """Yield the frames ``start, start + step, ...`` before ``stop``, then close the source."""

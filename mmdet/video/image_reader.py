@@ -52,13 +52,15 @@ class ImageReader:
         self.fps = 1 / seconds if seconds > 0 else DEFAULT_FPS
         self._pages, self._timed = pages, seconds > 0
         self._bad: list[BadFrameError] = []
+        self.faults: list[str] = []
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
         """Yield the chosen frames."""
         yield from self._stack(chosen) if self._pages > 1 else self._files(chosen)
         if self._bad:
-            print_log(f'{self._text}: left out: {counted(len(self._bad), "image")} that cannot be read; the first: '
-                      + shown(str(self._bad[0])), logger='current', level=logging.WARNING)
+            self.faults.append(f'left out: {counted(len(self._bad), "image")} that cannot be read; the first: '
+                               + shown(str(self._bad[0])))
+            print_log(f'{self._text}: {self.faults[0]}', logger='current', level=logging.WARNING)
 
     def _files(self, chosen: slice) -> Iterator[VideoFrame]:
         for index in range(*chosen.indices(len(self._paths))):

@@ -61,6 +61,7 @@ class OpenCVReader:
         self.expected: int | None = total if total > 0 else None
         self.finite = self.expected is not None
         self._timed = not isinstance(source, int)
+        self.faults: list[str] = []
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
         """Yield the chosen frames. Other frames are decoded, too, since seeking in compressed files is not exact."""
@@ -85,6 +86,6 @@ class OpenCVReader:
             return
         missing = self.expected / self.fps - (clock.last or 0)
         if index < self.expected and missing > max(2 / self.fps, clock.longest, 0.1):
-            print_log(f'{self._text}: ends after frame {index} of about {self.expected}; it is cut off or damaged '
-                      'there, and the frames after it are lost without PyAV: pip install av', logger='current',
-                      level=logging.WARNING)
+            self.faults.append(f'ends after frame {index} of about {self.expected}; it is cut off or damaged there, '
+                               'and the frames after it are lost without PyAV: pip install av')
+            print_log(f'{self._text}: {self.faults[0]}', logger='current', level=logging.WARNING)

@@ -38,6 +38,7 @@ class PyAVReader:
         source: path or address.
         text: source as given by the user, for messages.
         live: a network stream, which has ended if no data arrives for ``STALL`` seconds; decoded with less delay.
+        alone: read no file or address that the source, which is a file, refers to.
 
     Attributes:
         finite: whether the source is read like a file: it states its duration or size, or is a playlist.
@@ -46,9 +47,9 @@ class PyAVReader:
         UserError: the source cannot be opened, or has no video.
     """
 
-    def __init__(self, source: str, text: str, live: bool = False) -> None:
-        self._source, self._text, self._live = source, shown(text), live
-        self._network = '://' in source
+    def __init__(self, source: str, text: str, live: bool = False, alone: bool = False) -> None:
+        self._source, self._text, self._live, self._alone = source, shown(text), live, alone
+        self._network = '://' in source and not alone
         self._file: IO[bytes] | None = None
         self._container = self._open()
         self._stream = self._choose_stream(self._container)
@@ -64,6 +65,7 @@ class PyAVReader:
         self._last_stamp: int | None = None  # of the last frame decoded
         self._last_dts: int | None = None  # highest of the packets read
         self._sent = self._errors = self._given = 0  # numbers of packets with a frame, errors, frames
+        self.faults: list[str] = []
         self._end = 0.0  # seconds at which the packets read so far end
 
     def read(self, chosen: slice) -> Generator[VideoFrame, None, None]:
@@ -86,18 +88,22 @@ class PyAVReader:
             options = {'rtsp_transport': 'tcp'}
         elif self._source.startswith('udp'):
             options = {'overrun_nonfatal': '1'}  # packets may arrive faster than they are read, until reading begins
+        elif self._alone:
+            options = {'protocol_whitelist': 'none'}  # needed for every file that FFmpeg opens by itself
         timeout = (NETWORK_TIMEOUT, STALL if self._live else NETWORK_TIMEOUT) if self._network else None
         # absolute: a file "camera:1.mp4" is no protocol
         source: Any = self._source if self._network else os.path.abspath(self._source)
         try:
-            if not is_utf8(source):  # PyAV takes other names only as open files
+            if self._alone or not is_utf8(source):  # PyAV takes other names only as open files
                 source = self._file = open(source, 'rb')  # noqa: SIM115 - closed with the container
             return av.open(source, timeout=timeout, options=options)
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or str(error)
             if not self._network:
                 remedy = 'is it a video? ffmpeg -i FILE says what it holds'
-                if isinstance(error, OSError) and not isinstance(error, av.error.InvalidDataError):
+                if self._alone:
+                    remedy = 'is it a complete video? Playlists are refused'
+                elif isinstance(error, OSError) and not isinstance(error, av.error.InvalidDataError):
                     remedy = f'{reason}; check the file'
                 raise UserError(f'{self._text}: cannot be opened; {remedy}') from error
             if isinstance(error, av.error.InvalidDataError):
@@ -190,9 +196,9 @@ class PyAVReader:
                     return
                 if self._network or broken > BROKEN_READS:
                     reason = error.strerror or str(error)
-                    print_log(f'{self._text}: reading ends after frame {self._given} ({reason}); '
-                              + ('check the network' if self._network else 'the file is damaged there'),
-                              logger='current', level=logging.WARNING)
+                    self.faults.append(f'reading ends after frame {self._given} ({reason}); '
+                                       + ('check the network' if self._network else 'the file is damaged there'))
+                    print_log(f'{self._text}: {self.faults[-1]}', logger='current', level=logging.WARNING)
                     return
                 self._errors += 1
 
@@ -251,6 +257,7 @@ class PyAVReader:
             raise UserError(f'{self._text}: no frame of {self._sent} can be decoded; the file is damaged, or '
                             f'its codec ({self._stream.codec_context.name}) is not supported')
         if faults:
+            self.faults += faults
             print_log(f'{self._text}: {"; ".join(faults)}', logger='current', level=logging.WARNING)
 
 

@@ -43,16 +43,19 @@ class VideoSource:
         length: exact number of frames, if it is known without decoding (images, lists), else None.
         expected: the same, or an estimate from the header of a video file, for progress bars; None: unknown.
         live: dropped frames and latencies of a camera or network stream; None for other sources.
+        faults: what is missing because the source is damaged, as in the warning; complete after the last frame.
     """
 
     def __init__(self, name: str, frames: Generator[VideoFrame, None, None], fps: float, length: int | None,
-                 path: Path | None = None, expected: int | None = None, live: LiveFrames | None = None) -> None:
+                 path: Path | None = None, expected: int | None = None, live: LiveFrames | None = None,
+                 faults: list[str] | None = None) -> None:
         self.name = output_name(name, 'video')
         self.fps = fps
         self.length = length
         self.expected = length if expected is None else expected
         self.path = path
         self.live = live
+        self.faults = [] if faults is None else faults
         self._frames = self._checked(frames)
 
     def __iter__(self) -> VideoSource:
@@ -129,6 +132,21 @@ def open_video(video: str | os.PathLike | int | Iterable[Any], start: int = 0, e
     return found[0].open(chosen, on_bad_frame)
 
 
+def open_untrusted(path: str, end: int | None = None) -> VideoSource:
+    """Open a video or image file of someone else, such as an upload. Only this file is read.
+
+    Playlists and other formats that refer to further files or addresses could otherwise show files of this machine.
+
+    Args:
+        path: path of the file; not a folder, glob, address or camera.
+        end: see :func:`open_video`.
+
+    Raises:
+        UserError: the file cannot be opened by itself, or has no frame; or PyAV is not installed.
+    """
+    return _file(Path(path), path).open(slice(0, end, 1), alone=True)
+
+
 def is_camera(text: str) -> bool:
     """Return whether a text is the number of a camera: digits that are not the name of a file."""
     return text.isascii() and text.isdecimal() and not os.path.exists(text)
@@ -147,10 +165,12 @@ class LocalVideo:
     def __init__(self, text: str, name: str, path: Path, images: list[Path] | None = None) -> None:
         self.text, self.name, self.path, self.images = text, name, path, images or []
 
-    def open(self, chosen: slice, on_bad_frame: str = 'error') -> VideoSource:
-        """Open the video; for arguments and errors see :func:`open_video`."""
+    def open(self, chosen: slice, on_bad_frame: str = 'error', alone: bool = False) -> VideoSource:
+        """Open the video; for arguments and errors see :func:`open_video`, for ``alone`` :func:`open_untrusted`."""
         if not self.images:
-            return _source(self.name, _decoder(str(self.path), self.text), chosen, self.path)
+            if self.path.is_file() and not self.path.stat().st_size:
+                raise UserError(f'{shown(self.text)}: is empty (0 bytes); copy or record it again')
+            return _source(self.name, _decoder(str(self.path), self.text, alone=alone), chosen, self.path)
         reader = ImageReader(self.images, self.text, on_bad_frame)
         return _source(self.name, reader, chosen, self.path, exact=on_bad_frame == 'error')
 
@@ -220,7 +240,7 @@ def _source(name: str, reader: Reader, chosen: slice, path: Path | None = None, 
     expected = None if reader.expected is None else number_of(chosen, reader.expected)
     folder_or_file = path.parent if isinstance(reader, ImageReader) and path is not None and path.is_file() else path
     return VideoSource(name, reader.read(chosen), reader.fps / chosen.step, expected if exact else None,
-                       folder_or_file, expected)
+                       folder_or_file, expected, faults=reader.faults)
 
 
 def _address(text: str, chosen: slice, every_frame: bool, reconnect: int) -> VideoSource:
@@ -237,11 +257,13 @@ def _live(name: str, reader: LiveReader, chosen: slice, every_frame: bool) -> Vi
     return VideoSource(name, live.frames(), reader.fps / chosen.step, None, live=live)
 
 
-def _decoder(source: str, text: str, live: bool = False) -> PyAVReader | OpenCVReader:
+def _decoder(source: str, text: str, live: bool = False, alone: bool = False) -> PyAVReader | OpenCVReader:
     """Prefer PyAV if it is installed: OpenCV stops at damaged frames, and its packages cannot decode AV1."""
     if importlib.util.find_spec('av') is not None:
         from mmdet.video.pyav_reader import PyAVReader
-        return PyAVReader(source, text, live)
+        return PyAVReader(source, text, live, alone)
+    if alone:
+        raise UserError(f'{shown(text)}: OpenCV would also read the files that it refers to; pip install av')
     from mmdet.video.opencv_reader import OpenCVReader
     return OpenCVReader(source, text, live)
 

@@ -2,17 +2,20 @@
 import builtins
 import importlib.util
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmdet.apis import VideoInferencer, init_model
-from mmdet.apis.web_demo import GRADIO, Models, Outcome, Step, annotate, build_page, launch_page
-from mmdet.errors import UserError
+from mmdet.apis.web_demo import GRADIO, Models, Outcome, Step, annotate, build_page, check_upload, launch_page
+from mmdet.errors import UserError, counted
 from mmdet.visualization import Mp4Writer
 from tests.helpers.browser import CHROMIUM, DRIVER, Browser
 from tools.web_demo import build_parser, main
@@ -20,6 +23,8 @@ from tools.web_demo import build_parser, main
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec('gradio') is None,
                                   reason='needs Gradio, pip install .[web]')
 FRAMES = 8
+SHAPES = Path(__file__).resolve().parents[2] / 'data/shapes.mp4'
+PLAYLIST = '#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{}\n#EXT-X-ENDLIST\n'
 CLASSES = ('disc', 'square', 'triangle')
 
 
@@ -136,6 +141,28 @@ def test_default_of_the_command_is_local():
 WAITED = 60  # seconds
 FAKE_CAMERA = ('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream')
 
+RECORDED = 'return document.querySelector("#video video")?.src.endsWith(".webm")'
+# A camera whose list, pictures and end come when the test calls for them, or whose use is denied (address ?denied).
+SLOW_CAMERA = """(() => {
+const devices = navigator.mediaDevices, canvas = document.createElement('canvas');
+const listed = new Promise(resolve => { window.showList = resolve; });
+const context = canvas.getContext('2d');
+const stream = canvas.captureStream(0), [track] = stream.getTracks();
+const enumerate = devices.enumerateDevices.bind(devices);
+devices.enumerateDevices = async () => { await listed; return enumerate(); };
+devices.getUserMedia = async () => {
+  if (location.search == '?denied') throw new DOMException('Permission denied', 'NotAllowedError');
+  return stream;
+};
+window.showPictures = () => setInterval(() => {
+  context.fillStyle = `rgb(${Math.random() * 255}, 0, 0)`;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  track.requestFrame();
+}, 50);
+window.disconnect = () => track.stop();
+})();
+"""
+
 
 class User:
     """A user of the page in a browser."""
@@ -162,6 +189,22 @@ class User:
             assert time.monotonic() < end
             time.sleep(0.02)
         return pictures - {None}
+
+    def open_camera(self):
+        self.browser.click('#video [aria-label="Capture from camera"]')
+        self.wait('return [...document.querySelectorAll("#video button")].some(b => b.innerText.includes("Webcam"))')
+        self.browser.click('#video button:not([aria-label])')
+
+    def record(self):
+        self.wait('return !!document.querySelector("#video .capture-button")')
+        self.browser.click('#video .capture-button')
+        self.wait('return document.querySelector("#video .capture-button").innerText.trim() == "Stop"')
+
+    def press_stop(self):
+        self.browser.click('#video .capture-button')
+
+    def wait_for_text(self, selector, text):
+        self.wait(f'return document.querySelector("{selector}").innerText.includes({json.dumps(text)})')
 
     def download(self, kind, folder):
         self.browser.devtools('Browser.setDownloadBehavior', behavior='allow', downloadPath=str(folder))
@@ -193,12 +236,59 @@ def test_requests_over_the_interface(page, inferencer, film, tmp_path):
     assert Path(result['value']).read_text() == expected.json.read_text()
     assert Path(mp4['value']).read_bytes() == expected.mp4.read_bytes()
     assert (timeline, text) == (str(expected.timeline), expected.summary)
-    for video, classes, words in ((None, [], 'choose or record a video first'),
-                                  (handle_file(str(film)), ['discs'], 'discs: the model knows no such class'),
-                                  (handle_file(__file__), [], 'cannot be opened')):
-        *_, files, text = client.predict(video, 'toy', 0.01, classes, api_name='/annotate')
-        assert text.startswith('**Error:** ') and words in text and '\n' not in text
+    for name, content, words in ((None, None, 'choose or record a video first, and wait until it is uploaded'),
+                                 ('empty.mp4', '', 'empty.mp4: is empty (0 bytes); copy or record it again'),
+                                 ('текст 影.mp4', 'text', 'текст 影.mp4: cannot be opened; is it a complete video?'),
+                                 ('list.m3u8', PLAYLIST.format(film), 'list.m3u8: cannot be opened; '),
+                                 ('text.png', 'text', 'the image text.png is damaged or cut off (4 bytes)')):
+        if name:
+            (tmp_path / name).write_text(content)
+        video = handle_file(str(tmp_path / name)) if name else None
+        *_, files, text = client.predict(video, 'toy', 0.01, [], api_name='/annotate')
+        assert text.startswith(f'**Error:** {words}') and '\n' not in text and gettempdir() not in text
         assert not files.get('value')
+    *_, text = client.predict(handle_file(str(film)), 'toy', 0.01, ['discs'], api_name='/annotate')
+    assert text.startswith('**Error:** classes discs: the model knows no such class')
+
+
+@needs_gradio
+def test_unusual_uploads_have_results(page, film, tmp_path):
+    """One frame, a GIF, an image, a long name and a name without extension; a damaged video says what is missing."""
+    from gradio_client import Client, handle_file
+    client = Client(page, verbose=False, download_files=str(tmp_path / 'downloads'))
+    picture = Image.new('RGB', (64, 48))
+    picture.save(tmp_path / 'picture.png')
+    picture.save(tmp_path / 'moving.gif', save_all=True, append_images=[Image.new('RGB', (64, 48), 'red')])
+    with Mp4Writer(tmp_path / 'one.mp4', 10) as writer:
+        writer.write(np.asarray(picture))
+    for name, data in (('x' * 251 + '.mp4', film.read_bytes()), ('noname', film.read_bytes()),
+                       ('<b>#1 %20 [é].mp4', film.read_bytes()), ('cut.mp4', SHAPES.read_bytes()[:50_000])):
+        (tmp_path / name).write_bytes(data)
+    for name, count in (('picture.png', 1), ('moving.gif', 2), ('one.mp4', 1), ('x' * 251 + '.mp4', FRAMES),
+                        ('noname', FRAMES), ('<b>#1 %20 [é].mp4', FRAMES)):
+        *_, mp4, _, text = client.predict(handle_file(str(tmp_path / name)), 'toy', 0.5, [], api_name='/annotate')
+        assert text.startswith(f'{counted(count, "frame")}, ') and 'damaged' not in text
+        assert Path(mp4['value']).read_bytes()[4:8] == b'ftyp'
+    *_, text = client.predict(handle_file(str(tmp_path / 'cut.mp4')), 'toy', 0.5, [], api_name='/annotate')
+    assert re.search(r' above 0.5. The video is damaged: .*it is cut off after 0.* of 3.60 seconds', text)
+
+
+@pytest.mark.parametrize('name', ['', '*', '*.mp4', 'deleted.mp4'])
+def test_only_an_uploaded_file_is_read(name, film):
+    """Gradio also accepts its folder of all uploads, a glob in it, and files that were deleted."""
+    with pytest.raises(UserError, match=r'does not exist on the server \(uploads are deleted after 60 minutes\)'):
+        check_upload(str(film.parent / name))
+    check_upload(str(film))
+
+
+@needs_gradio
+def test_a_request_cannot_name_uploads_of_others(page):
+    import httpx
+    from gradio.utils import get_upload_folder
+    others = dict(path=f'{get_upload_folder()}/*/*.mp4', meta={'_type': 'gradio.FileData'})
+    with httpx.Client(base_url=f'{page}gradio_api/call/', timeout=WAITED, trust_env=False) as client:
+        event = client.post('annotate', json=dict(data=[others, 'toy', 0.5, []])).json()['event_id']
+        assert '**Error:** *.mp4: does not exist on the server' in client.get(f'annotate/{event}').text
 
 
 @pytest.mark.slow
@@ -230,15 +320,47 @@ def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
         assert timeline == summary == '' and not any(file['interactive'] for file in files)
         # the webcam: recorded by the browser, then processed
         user = User(browser, page)
-        browser.click('#video [aria-label="Capture from camera"]')
-        user.wait('return [...document.querySelectorAll("#video button")].some(b => b.innerText.includes("Webcam"))')
-        browser.click('#video button:not([aria-label])')
-        user.wait('return !!document.querySelector("#video .capture-button")')
-        browser.click('#video .capture-button')
-        user.wait('return document.querySelector("#video .capture-button").innerText.trim() == "Stop"')
-        time.sleep(3)  # of recording
-        browser.click('#video .capture-button')
-        user.wait('return document.querySelector("#video video")?.src.endsWith(".webm")')
+        user.open_camera()
+        user.record()
+        user.press_stop()  # at once, perhaps before the camera's first picture
+        user.wait(RECORDED)
         user.start()
         hosts = {url.split('/')[2].split(':')[0] for url in browser.requests() if url.startswith('http')}
         assert hosts == {'127.0.0.1'}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason='needs the Debian packages chromium and chromium-driver')
+@needs_gradio
+@pytest.mark.xdist_group('browser')
+def test_a_camera_that_is_slow_denied_or_disconnected(page, tmp_path):
+    """The page waits for a slow camera, where Gradio's recorder would upload an empty file, or says what is wrong."""
+    with Browser(tmp_path / 'profile', FAKE_CAMERA) as browser:
+        browser.devtools('Page.addScriptToEvaluateOnNewDocument', source=SLOW_CAMERA)
+        user = User(browser, page)
+        user.open_camera()
+        user.record()  # before the list of cameras has been read
+        browser.run('showList()')
+        user.press_stop()
+        user.press_stop()
+        user.wait_for_text('#camera', 'Waiting for the first picture of the camera')
+        assert not browser.run(RECORDED)
+        browser.run('showPictures()')
+        user.wait(RECORDED)
+        assert browser.run('return document.querySelector("#camera").innerText').strip() == ''
+        user.start()
+        user.wait_for_text('#summary', 'above 0.01')
+
+        user = User(browser, page)
+        user.open_camera()
+        user.record()
+        user.press_stop()
+        browser.run('disconnect()')
+        user.wait_for_text('#camera', 'Error: the camera was disconnected before its first picture; record again.')
+        user.wait(RECORDED)
+        browser.click('#start')
+        user.wait_for_text('#summary', 'Error: sample.webm: is empty (0 bytes); copy or record it again')
+
+        user = User(browser, f'{page}?denied')
+        user.open_camera()
+        user.wait_for_text('#camera', 'Error: the camera cannot be used: its use is not allowed; allow it')

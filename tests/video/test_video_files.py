@@ -13,7 +13,7 @@ import pytest
 
 from mmdet.errors import UserError
 from mmdet.video import opencv_reader
-from mmdet.video.source import open_video
+from mmdet.video.source import open_untrusted, open_video
 
 av = pytest.importorskip('av')
 from mmdet.video import pyav_reader  # noqa: E402
@@ -143,8 +143,10 @@ def test_frames_that_are_dropped_with_an_error_are_decoded_again(tmp_path, said,
 def test_a_truncated_file_gives_its_frames_and_a_warning(tmp_path, said):
     path = write_film(tmp_path / 'film.mkv', 60, rate=30, codec='ffv1', pixels='bgr0', g='1')
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
-    count = len(list(open_video(path)))
+    source = open_video(path)
+    count = len(list(source))
     assert 20 < count < 40
+    assert said == [f'{path}: {fault}' for fault in source.faults]
     assert len(said) == 1 and 'it is cut off after' in said[0] and f'of 2.00 seconds (frame {count})' in said[0]
 
 
@@ -252,7 +254,7 @@ def test_opencv_warns_about_lost_frames(tmp_path, without_pyav, said):
 @pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')
 def test_opencv_refuses_a_name_that_it_would_crash_at(tmp_path, without_pyav):
     path = tmp_path / os.fsdecode(b'caf\xe9.mp4')
-    path.touch()
+    path.write_text('no video')
     with pytest.raises(UserError, match=r'caf\\udce9\.mp4: OpenCV takes paths in UTF-8 only'):
         open_video(path)
 
@@ -270,3 +272,30 @@ def test_packets_without_a_picture_are_not_damage(tmp_path, said):
         packets = sum(packet.size > 0 for packet in container.demux(video=0))
     assert shown_frames(open_video(path)) == list(range(60)) and not said
     assert packets >= 60
+
+
+@pytest.mark.parametrize('kind', ['HLS', 'HLS, relative', 'concat'])
+def test_a_playlist_of_someone_else_shows_no_file_of_this_machine(kind, tmp_path):
+    path = write_film(tmp_path / 'film.ts')
+    name = 'film.ts' if kind != 'HLS' else path.as_uri()
+    text = f'#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{name}\n#EXT-X-ENDLIST\n'
+    upload = tmp_path / 'upload.m3u8'
+    upload.write_text(f"ffconcat version 1.0\nfile '{name}'\n" if kind == 'concat' else text)
+    assert shown_frames(open_video(upload)) == list(range(12))  # one's own may refer to other files
+    with pytest.raises(UserError, match=r'upload.m3u8: cannot be opened; .*\? Playlists are refused$'):
+        list(open_untrusted(str(upload)))
+    assert shown_frames(open_untrusted(str(path), end=5)) == list(range(5))
+
+
+@pytest.mark.parametrize('video', ['', 'folder', 'folder/*', '0', 'http://127.0.0.1:9/x.mp4'])
+def test_an_untrusted_path_is_one_file(video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').mkdir()
+    write_film(tmp_path / 'folder' / 'film.mp4')
+    with pytest.raises(UserError, match=': cannot be opened; '):
+        open_untrusted(video)
+
+
+def test_files_of_others_need_pyav(tmp_path, without_pyav):
+    with pytest.raises(UserError, match=r'OpenCV would also read the files that it refers to; pip install av'):
+        open_untrusted(str(write_film(tmp_path / 'film.mp4')))

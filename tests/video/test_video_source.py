@@ -98,11 +98,13 @@ def test_frames_of_different_sizes(folder):
     (lambda path: f'{path}/*.jpg', 'has no images or videos'),
     (lambda path: path / 'empty', 'has no images or videos'),
     (lambda path: path / 'text.mp4', 'cannot be opened'),
+    (lambda path: path / 'nothing.mp4', r'nothing.mp4: is empty \(0 bytes\); copy or record it again'),
     (lambda path: 987, 'camera 987: cannot be opened'),
     (lambda path: '987', 'camera 987: cannot be opened'),
-    (lambda path: 1.5, 'not float')], ids=['missing', 'glob', 'folder', 'text', 'camera', 'number', 'type'])
+    (lambda path: 1.5, 'not float')], ids=['missing', 'glob', 'folder', 'text', 'empty', 'camera', 'number', 'type'])
 def test_other_values_are_one_line_errors(tmp_path, make, words):
     (tmp_path / 'text.mp4').write_text('no video')
+    (tmp_path / 'nothing.mp4').touch()
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match=words) as error:
         open_video(make(tmp_path))
