@@ -181,11 +181,12 @@ def test_a_truncated_file_is_named_with_the_newest_whole_one(tmp_path):
         read_checkpoint(tmp_path / 'epoch_3.pth')
 
 
-@pytest.mark.parametrize('content', [b'', b'hello', b'PK\x03\x04', b'\x80\x02'])
-def test_other_files_are_refused(tmp_path, content):
+@pytest.mark.parametrize('content', [b'', b'hello', b'PK\x03\x04', b'\x80\x02', pickle.dumps([{'a': 1}], protocol=4)])
+def test_other_files_are_refused(tmp_path, content, recwarn):
     (tmp_path / 'x.pth').write_bytes(content)
     with pytest.raises(UserError, match=r'x.pth: (refused|damaged)'):
         read_checkpoint(tmp_path / 'x.pth')
+    assert not recwarn.list  # nothing is printed beside the error
 
 
 def test_damaged_bytes_are_one_line_whatever_they_mean(tmp_path):

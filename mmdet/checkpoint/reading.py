@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -110,7 +111,8 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device | 
         return _read_safetensors(path, 'cpu' if callable(map_location) else str(map_location))
     try:
         allowed: list = [argparse.Namespace, *((stand_in, name) for name, stand_in in _STAND_INS.items())]
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Detected pickle protocol', UserWarning)  # the error below says more
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         culprit = re.search(r'GLOBAL (\S+)|class (\S+)', str(error))
