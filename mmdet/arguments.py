@@ -15,8 +15,8 @@ from mmdet.errors import UserError
 
 
 def checked_number(name: str, value: float, low: float, high: float = math.inf) -> float:
-    """Return a number; raise UserError unless it lies in [low, high]."""
-    if not _is_number(value) or not low <= value <= high:
+    """Return a number; raise UserError unless it is finite and lies in [low, high]."""
+    if not _is_number(value) or not low <= value <= high or math.isinf(value):
         limits = f'of at least {low}' if high == math.inf else f'from {low} to {high}'
         raise UserError(f'{name} must be a number {limits}, not {value!r}')
     return value
@@ -30,10 +30,16 @@ def checked_positive(name: str, value: float) -> float:
 
 
 def checked_range(name: str, value: Sequence[float], low: float, high: float = math.inf) -> tuple[float, float]:
-    """Return the bounds of a range; raise UserError unless they are two ascending numbers in [low, high]."""
+    """Return the bounds of a range; raise UserError unless they are two ascending numbers in [low, high].
+
+    Without ``high``, the upper bound may be infinite.
+    """
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise UserError(f'{name} must be two numbers (least, most), not {value!r}')
-    least, most = (checked_number(name, bound, low, high) for bound in value)
+    least, most = value
+    checked_number(name, least, low, high)
+    if not _is_number(most) or most != math.inf or high != math.inf:
+        checked_number(name, most, low, high)
     if least > most:
         raise UserError(f'{name} must be two numbers (least, most), the lower first, not {value!r}')
     return least, most

@@ -24,6 +24,7 @@ def test_valid_numbers_are_returned():
     assert checked_positive('x', 1e-9) == 1e-9
     assert checked_flag('x', True) is True and checked_flag('x', 1) is True and checked_flag('x', False) is False
     assert checked_numbers('x', [1, 2, 3], 3, 0) == (1, 2, 3)
+    assert checked_range('x', (3, float('inf')), 0) == (3, float('inf'))
     assert checked_range('x', [1, 2], 0) == (1, 2) and checked_range('x', (0.5, 0.5), 0, 1) == (0.5, 0.5)
 
 
@@ -31,7 +32,8 @@ def test_valid_numbers_are_returned():
     (lambda value: checked_number('Memory decay', value, 0, 1), value, 'Memory decay must be a number from 0 to 1')
     for value in (-0.1, 1.1, float('nan'), True, '0.5', None, [0.5])
 ] + [
-    (lambda value: checked_number('x', value, 2), 1, 'x must be a number of at least 2, not 1')
+    (lambda value: checked_number('x', value, 2), value, f'x must be a number of at least 2, not {value}')
+    for value in (1, float('inf'))
 ] + [
     (lambda value: checked_positive('x', value), value, 'x must be a number above 0, not ')
     for value in (0, -1, float('inf'), float('nan'), '1', True)
@@ -45,7 +47,9 @@ def test_valid_numbers_are_returned():
     (lambda value: checked_range('x', value, 0), value, words) for value, words in (
         (3, 'x must be two numbers (least, most), not 3'), ((1, 2, 3), 'x must be two numbers'),
         ((2, 1), 'x must be two numbers (least, most), the lower first, not (2, 1)'),
-        ((-1, 1), 'x must be a number of at least 0, not -1'))
+        ((-1, 1), 'x must be a number of at least 0, not -1'),
+        ((float('inf'), float('inf')), 'x must be a number of at least 0, not inf'),
+        ((1, True), 'x must be a number of at least 0, not True'))
 ] + [
     (lambda value: checked_numbers('x', value, 2, 0, 1), value, words) for value, words in (
         (3, 'x must be 2 numbers, not 3'), ('ab', "x must be 2 numbers, not 'ab'"), ((1,), 'x must be 2 numbers'),

@@ -72,6 +72,8 @@ def load_config(path: str | os.PathLike, options: Sequence[tuple[str, str]] = ()
 def check_config(cfg: Config) -> None:
     """Raise UserError if a ``type`` or one of its arguments is unknown, or a text is given for True or False."""
     for where, node in typed_dicts(cfg._cfg_dict, ''):
+        if where == 'optim_wrapper.clip_grad':  # whose type, 'norm' or 'value', is not that of a class
+            continue
         classes = find_types(node['type'], where)
         unknown = [sorted(set(node) - names) for names in map(arguments_of, classes) if names is not None]
         if len(unknown) == len(classes) and all(unknown):
@@ -103,7 +105,7 @@ def require(cfg: Config, *keys: str) -> None:
         if type(value) is not int or value < least:
             raise UserError(f'config key {where}: {value!r} must be a whole number of at least {least}')
     rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 1) if 'optim_wrapper' in keys else 1
-    if not isinstance(rate, (int, float)) or not rate > 0:
+    if not isinstance(rate, (int, float)) or not 0 < rate < float('inf'):
         raise UserError(f'config key optim_wrapper.optimizer.lr: {rate!r} must be a number above 0')
 
 

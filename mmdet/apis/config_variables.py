@@ -104,4 +104,13 @@ def _assignment(key: str, value: Any) -> list[str]:
     name, *parts = key.split('.')
     target = name + ''.join(f'[{part}]' if part.isdecimal() else f'[{part!r}]' for part in parts)
     # in one of several files the variable may have another structure, which a later file replaces
-    return [f'try: {target} = {value!r}', 'except (KeyError, IndexError, TypeError): pass']
+    return [f'try: {target} = {_source(value)}', 'except (KeyError, IndexError, TypeError): pass']
+
+
+def _source(value: Any) -> str:
+    """Return the Python expression of a value; ``repr`` of inf and nan is none."""
+    if isinstance(value, dict):
+        return '{' + ', '.join(f'{key!r}: {_source(child)}' for key, child in value.items()) + '}'
+    if isinstance(value, (list, tuple)):
+        return f'{type(value).__name__}([{", ".join(map(_source, value))}])'
+    return f'float({str(value)!r})' if isinstance(value, float) else repr(value)

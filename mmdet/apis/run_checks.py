@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.optim import OptimWrapper
 
-from mmdet.arguments import faults_of
+from mmdet.arguments import checked_positive, faults_of
 from mmdet.errors import UserError, shortened
 from mmdet.evaluation.functional import coco_ap, vis_eval
 from mmdet.registry import HOOKS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS
@@ -107,7 +108,10 @@ def check_averages(cfg: Config) -> None:
 
 
 def check_schedule(cfg: Config) -> None:
-    """Raise UserError unless optimizer and schedulers can be built, which is tried with parameters of one element."""
+    """Raise UserError unless optimizer and schedulers can be built and gradients be clipped.
+
+    All of it is tried with parameters of one element.
+    """
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
         schedulers = [schedulers] if 'type' in schedulers else []  # without type: a dict over several optimizers
@@ -121,8 +125,23 @@ def check_schedule(cfg: Config) -> None:
             part = f'param_scheduler.{index}'
             PARAM_SCHEDULERS.build({'end': 10 ** 6, **scheduler},
                                    default_args=dict(optimizer=optimizer, epoch_length=1000))
-    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError) as error:
+        part = 'optim_wrapper.clip_grad'
+        if cfg.optim_wrapper.get('clip_grad') is not None:
+            _check_clipping(OptimWrapper(optimizer, clip_grad=dict(cfg.optim_wrapper.clip_grad)))
+    except UserError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError) as error:
         raise UserError(f'config key {part}: cannot be built: {" ".join(str(error).split())[:300]}') from error
+
+
+def _check_clipping(wrapper: OptimWrapper) -> None:
+    """Clip the gradient of one element; a negative limit would reverse gradients."""
+    for name in ('max_norm', 'clip_value'):
+        if name in wrapper.clip_grad_kwargs:
+            checked_positive(f'config key optim_wrapper.clip_grad.{name}', wrapper.clip_grad_kwargs[name])
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.ones(1)
+    wrapper.clip_func([parameter], **wrapper.clip_grad_kwargs)
 
 
 def refuse_used_folder(folder: str) -> None:

@@ -29,6 +29,7 @@ from mmdet.engine.freezing import FrozenModeHook, freeze
 from mmdet.engine.hooks.ema_hook import EMAHook
 from mmdet.engine.hooks.memory_init_hook import MemoryInitHook
 from mmdet.engine.hooks.stream_hook import StreamHook
+from mmdet.engine.paramwise import check_paramwise
 from mmdet.engine.schedule import (
     check_resumable_optimizer,
     coverage,
@@ -161,6 +162,8 @@ class VideoRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
         """Build the optimizer wrapper; raise UserError if its config is invalid."""
+        if warning := check_paramwise(optim_wrapper, self.model):
+            self.logger.warning(warning)
         with faults_of('optim_wrapper'):
             return super().build_optim_wrapper(optim_wrapper)
 

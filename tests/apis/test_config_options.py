@@ -128,6 +128,14 @@ def test_a_whole_pipeline_may_be_given():
     assert load_config(YVIS, [('test_pipeline', steps)]).test_dataloader.dataset.pipeline[1].scale == (64, 32)
 
 
+@pytest.mark.parametrize('text', ['nan', 'inf', '[0.5,inf]', 'dict(a=(1,nan))'])
+def test_variables_may_be_any_value(tmp_path, text):
+    """The value becomes part of a Python file, in which nan and inf are no names."""
+    path = tmp_path / 'config.py'
+    path.write_text("value = None\nmodel = dict(type='FCOS', init_cfg=[value])")
+    assert str(load_config(path, [('value', text)]).value) == str(parse_value(text))
+
+
 def test_a_variable_that_nothing_is_built_from_is_named(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(f"_base_ = ['{Path(YVIS).resolve()}']\nimg_scale = (96, 64)\nscale = (96, 64)\n"

@@ -1,6 +1,7 @@
 """Hooks, loggers, schedules, seeds and folders of a run: right, or one line before data and weights are read."""
 import importlib.util
 from collections import OrderedDict
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -62,10 +63,19 @@ def test_a_training_that_validates_keeps_the_best(started):
     ([('custom_hooks', STOPPING.format('segm_AP'))], False, r'custom_hooks\.0\.monitor: segm_AP .*add --validate'),
     ([('custom_hooks', STOPPING.format('segm_mAP'))], True, r"'segm_mAP' is not a statistic .*; there are segm_AP, "),
     ([('default_hooks.checkpoint.save_best', 'AP')], True, r"checkpoint\.save_best: 'AP' is not a statistic"),
-    ([('custom_hooks', '[dict(type=EMAHook,momentum=2)]')], False, r'custom_hooks\.0: cannot be built: momentum must'),
+    ([('custom_hooks', '[dict(type=EMAHook,momentum=2)]')], False, 'EMAHook momentum must be a number from 0 to 1'),
+    ([('custom_hooks', '[dict(type=EMAHook,momentum=abc)]')], False, "EMAHook momentum must be .*, not 'abc'"),
+    ([('custom_hooks', '[dict(type=EMAHook,momentum=1)]')], False, 'EMAHook momentum=1 must be above 0 and below 1'),
+    ([('custom_hooks', '[dict(type=EMAHook,interval=0)]')], False, 'EMAHook interval must be an integer of at least 1'),
+    ([('custom_hooks', '[dict(type=EMAHook,begin_epoch=1.5)]')], False, 'EMAHook begin_epoch must be an integer'),
     ([('custom_hooks', '[dict(type=EMAHook,momentun=.1)]')], False, r"custom_hooks\.0: .* argument 'momentun'"),
     ([('custom_hooks', '[dict(type=EMAHook),dict(type=EMAHook)]')], False, r'custom_hooks\.0 and custom_hooks\.1:'),
     ([('optim_wrapper.optimizer.betas', '[1,2,3]')], False, r'optim_wrapper\.optimizer: cannot be built'),
+    ([('optim_wrapper.optimizer.betas', '[0.9]')], False, r'optim_wrapper\.optimizer: cannot be built'),
+    ([('optim_wrapper.optimizer.lr', 'inf')], False, 'lr: inf must be a number above 0'),
+    ([('optim_wrapper.clip_grad', 'dict(max_norm=-1)')], False, 'clip_grad.max_norm must be a number above 0, not -1'),
+    ([('optim_wrapper.clip_grad', 'dict(max_norm=x)')], False, "clip_grad.max_norm must be a number above 0, not 'x'"),
+    ([('optim_wrapper.clip_grad', 'dict(norm=1)')], False, r'clip_grad: cannot be built: .*argument \'norm\''),
     ([('param_scheduler.1.T_max', '[1]')], False, r'param_scheduler\.1\.T_max: .* must be a number'),
     ([('param_scheduler.0.begin', '30')], False, r'param_scheduler\.0: cannot be built: .*larger than begin'),
     ([('param_scheduler', 'dict(type=StepLR)')], False, r'param_scheduler\.0: cannot be built: .*step_size')])
@@ -73,6 +83,16 @@ def test_what_cannot_be_built_is_one_line(started, options, validate, said):
     with pytest.raises(UserError, match=said) as error:
         started(*options, validate=validate)
     assert '\n' not in str(error.value)
+
+
+def test_gradients_may_be_clipped_by_value(tmp_path):
+    """The type of ``clip_grad`` is not the name of a class."""
+    path = tmp_path / 'by_value.py'
+    path.write_text(f"_base_ = '{Path(TOY).absolute()}'\n"
+                    "optim_wrapper = dict(clip_grad=dict(_delete_=True, type='value', clip_value=1.0))")
+    check_schedule(load_config(path))
+    with pytest.raises(UserError, match=r'clip_grad\.clip_value must be a number above 0'):
+        check_schedule(load_config(path, [('optim_wrapper.clip_grad.clip_value', '-1')]))
 
 
 @pytest.mark.parametrize(('backend', 'package'), [

@@ -31,7 +31,7 @@ class RandomChoiceResizeClip(BaseTransform):
     def __init__(self, scales: Sequence[Sequence[int]], backend: str = 'opencv') -> None:
         if not isinstance(scales, (list, tuple)) or not scales:
             raise UserError(f'RandomChoiceResizeClip.scales must be a list of at least one scale, not {scales!r}')
-        self.scales = [checked_scale(scale) for scale in scales]
+        self.scales = [checked_scale('RandomChoiceResizeClip.scales', scale) for scale in scales]
         self.backend = checked_backend(backend)
 
     def transform(self, results: dict) -> dict:

@@ -131,7 +131,8 @@ class CopyPasteClip(BaseTransform):
             mask[place] = warp_masks(source['gt_masks'][at], moved, shape)[0]
             if mask.sum() < self.min_area:
                 continue
-            image[place] = cv2.copyTo(warp_image(source['img'], moved, shape), mask[place], image[place])
+            # without a colour outside, which would darken the edge of an object that the border of its image cuts
+            image[place] = cv2.copyTo(warp_image(source['img'], moved, shape, None), mask[place], image[place])
             masks.append(mask)
             labels.append(source['gt_labels'][at[0]])
             new_ids.append(ids[ident])

@@ -89,7 +89,7 @@ class ResizeClip(BaseTransform):
     """
 
     def __init__(self, scale: Sequence[int], keep_ratio: bool = True, backend: str = 'opencv') -> None:
-        self.scale = checked_scale(scale)
+        self.scale = checked_scale('ResizeClip.scale', scale)
         self.keep_ratio = keep_ratio
         self.backend = checked_backend(backend)
 
@@ -114,7 +114,7 @@ class RandomResizeClip(BaseTransform):
     def __init__(self, scales: Sequence[Sequence[int]], per_step: bool = False) -> None:
         if not isinstance(scales, (list, tuple)) or len(scales) not in (1, 2):
             raise UserError(f'RandomResizeClip.scales needs one scale or two that bound a range, not {scales!r}')
-        self.scales = [checked_scale(scale) for scale in scales]
+        self.scales = [checked_scale('RandomResizeClip.scales', scale) for scale in scales]
         self.per_step = per_step
 
     def transform(self, results: dict) -> dict:
@@ -151,11 +151,11 @@ class RandomFlipClip(BaseTransform):
         return results
 
 
-def checked_scale(scale: Sequence[int]) -> tuple[int, int]:
+def checked_scale(name: str, scale: Sequence[int]) -> tuple[int, int]:
     """Return the scale as a pair; raise UserError unless it is two positive integers."""
     if not isinstance(scale, (list, tuple)) or len(scale) != 2 or not all(
-            isinstance(side, int) and side > 0 for side in scale):
-        raise UserError(f'a scale is two positive integers (long side, short side), not {scale!r}')
+            type(side) is int and side > 0 for side in scale):
+        raise UserError(f'{name}: a scale is two positive integers (long side, short side), not {scale!r}')
     return scale[0], scale[1]
 
 

@@ -28,11 +28,14 @@ def warp_masks(masks: np.ndarray, matrix: np.ndarray, size: tuple[int, int] | No
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int] | None = None,
-               fill: Sequence[float] = (0, 0, 0)) -> np.ndarray:
-    """Apply an affine map (2, 3) to an image (h, w, 3) with bilinear interpolation and the colour ``fill`` outside."""
+               fill: Sequence[float] | None = (0, 0, 0)) -> np.ndarray:
+    """Apply an affine map (2, 3) to an image (h, w, 3) with bilinear interpolation.
+
+    Outside is the colour ``fill``, with which pixels at the border are blended; None: the nearest pixel of the image.
+    """
     height, width = size or image.shape[:2]
-    return cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_CONSTANT, borderValue=tuple(fill))
+    border = {'borderMode': cv2.BORDER_REPLICATE} if fill is None else {'borderValue': tuple(fill)}
+    return cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height), flags=cv2.INTER_LINEAR, **border)
 
 
 def mask_extents(masks: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class RandomScaleCropClip(BaseTransform):
                  min_area: int = 16, min_share: float = .1, prob: float = 1.,
                  fill: Sequence[float] = (104, 116, 124)) -> None:
         name = type(self).__name__
-        self.size = None if size is None else checked_scale(size)
+        self.size = None if size is None else checked_scale(f'{name}.size', size)
         self.scale = checked_range(f'{name}.scale', scale, .01, 100)
         self.drift = checked_number(f'{name}.drift', drift, 0, 1)
         self.min_area = checked_count(f'{name}.min_area', min_area, 1)

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.hooks import EMAHook as _EMAHook
 from mmengine.runner import Runner
 
+from mmdet.arguments import checked_count, checked_number
 from mmdet.errors import UserError
 from mmdet.registry import HOOKS
 
@@ -30,11 +31,23 @@ class EMAHook(_EMAHook):
     the average does not read them: it begins in the first iteration.
 
     Args:
-        *args, **kwargs: those of mmengine's hook and of its ``ema_type``; above all ``momentum`` m, 0.0002 by default:
-            the average spans about 1/m iterations, which should be a small part of the training.
+        begin_iter, begin_epoch: iteration or epoch with which the average begins; one of both.
+        **kwargs: further arguments of mmengine's hook and of its ``ema_type``; above all ``momentum`` m, 0.0002 by
+            default: the average spans about 1/m iterations, which should be a small part of the training.
+
+    Raises:
+        UserError: an argument has no valid value.
     """
 
     _swapped = False  # whether the model has the averaged weights
+
+    def __init__(self, *, begin_iter: int = 0, begin_epoch: int = 0, **kwargs: Any) -> None:
+        for name, value, least in (('begin_iter', begin_iter, 0), ('begin_epoch', begin_epoch, 0),
+                                   ('interval', kwargs.get('interval', 1), 1)):
+            checked_count(f'EMAHook {name}', value, least)
+        if 'momentum' in kwargs and not 0 < checked_number('EMAHook momentum', kwargs['momentum'], 0, 1) < 1:
+            raise UserError(f'EMAHook momentum={kwargs["momentum"]!r} must be above 0 and below 1')
+        super().__init__(begin_iter=begin_iter, begin_epoch=begin_epoch, **kwargs)
 
     def before_train(self, runner: Runner) -> None:
         """Raise UserError if the training ends before the average begins."""

@@ -14,7 +14,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.errors import UserError
+from mmdet.errors import UserError, counted
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, StreamState, TrackDataSample
 
@@ -59,11 +59,16 @@ class BaseDetector(BaseModel):
     - :meth:`detect`, which detects the objects of frames, without state; the ``tracker`` assigns ids;
     - :meth:`new_stream` and :meth:`launch`, if the network itself has a state from frame to frame.
 
+    Attributes:
+        learns_from_pairs: whether an item of the training is a key and a reference frame; False: any number of frames.
+
     Args:
         tracker: config of a tracker with ``new_state()`` and ``track(instances, state)``; None: no ids.
         data_preprocessor: config.
         init_cfg: mmengine's.
     """
+
+    learns_from_pairs = False
 
     def __init__(self, tracker: dict | None = None, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
@@ -83,11 +88,18 @@ class BaseDetector(BaseModel):
             mode: ``'loss'`` returns a dict of losses, ``'predict'`` the clips with ``pred_track_instances`` on every
                 frame, ``'tensor'`` the raw outputs for all N·T frames.
             streams: N states, for ``'predict'``; see :meth:`predict`.
+
+        Raises:
+            UserError: the model learns from pairs, and the training set has other clips.
         """
         if mode == 'tensor':
             return self._forward(inputs)
         assert data_samples is not None, f'mode {mode!r} needs data_samples'
         if mode == 'loss':
+            if self.learns_from_pairs and inputs.shape[1] != 2:
+                raise UserError(f'{type(self).__name__} learns from pairs of key and reference frame, but the items of '
+                                f'the training set have {counted(inputs.shape[1], "frame")}; leave train_clip_len out '
+                                'for videos, and use the data set COCOVIS for images')
             return self.loss(inputs, data_samples)
         assert mode == 'predict', f"mode {mode!r} is none of 'loss', 'predict', 'tensor'"
         with self._lock:

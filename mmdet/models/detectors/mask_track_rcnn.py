@@ -51,6 +51,8 @@ class MaskTrackRCNN(BaseDetector):
         init_cfg: mmengine's.
     """
 
+    learns_from_pairs = True
+
     def __init__(self, backbone: dict, neck: dict, rpn_head: dict, bbox_head: dict, mask_head: dict, track_head: dict,
                  tracker: dict, assigner: dict | None = None, sampler: dict | None = None,
                  roi_strides: Sequence[int] = (4, 8, 16, 32), mask_thr: float = 0.5, legacy_boxes: bool = False,

@@ -41,6 +41,8 @@ class SipMaskMem(SingleStageDetector):
         init_cfg: mmengine's.
     """
 
+    learns_from_pairs = True
+
     def __init__(self, backbone: dict, neck: dict, bbox_head: dict, tracker: dict, cuda_graphs: bool = True,
                  graph_training: bool | str = False, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:

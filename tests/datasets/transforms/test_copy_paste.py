@@ -155,6 +155,18 @@ def test_objects_with_too_little_left_are_removed(root):
     assert kept == {0, 1}
 
 
+def test_an_object_that_the_border_of_its_image_cuts_keeps_its_colour(tmp_path):
+    """The image is white and of one object: enlarged, its edge is not blended with what is outside the image."""
+    root, areas = write_set(tmp_path, [VIDEOS[0], [(2, 0, 0, SIZE[1], SIZE[0], 0)]]), []
+    dataset = dataset_of(root, CopyPasteClip(max_objects=1, scale=(1.3, 1.7), prob=1))
+    for seed in range(10):
+        for frame in frames_of(dataset, 0, seed):
+            for mask in frame['gt_masks'][frame['gt_instances_id'] == 2]:
+                assert frame['img'][mask == 1].min() == 255
+                areas.append(mask.mean())
+    assert min(areas) < .9  # its edges are within the image
+
+
 def test_several_objects_occlude_each_other_and_have_ids_of_their_own(tmp_path):
     root = write_set(tmp_path, [VIDEOS[0], [(1, 10, 10, 20, 12, 0), (2, 20, 12, 20, 12, 0), (2, 50, 30, 16, 16, 1)]])
     dataset = dataset_of(root, CopyPasteClip(max_objects=3, prob=1), CopyPasteClip(max_objects=2, prob=1))
