@@ -96,6 +96,13 @@ def test_against_another_result(analyse, files):
     assert numbers['gains']['class']['against']['value'] == pytest.approx(-50 / 101)
 
 
+def test_videos_without_tracks_are_counted(analyse, files):
+    entries = json.loads((files / 'out.pkl.json').read_text())
+    (files / 'part.json').write_text(json.dumps(entries[:1]))
+    printed = analyse('out.pkl.json', '--against', str(files / 'part.json'))[0]
+    assert printed.startswith(f'{files}/part.json: has no tracks in 1 of 2 videos\n2 videos, 2 objects, 2 tracks;')
+
+
 @pytest.mark.parametrize(('arguments', 'words'), [
     (['--seed', '-1'], r'--seed -1'), (['--resamples', '20001'], r'--resamples 20001: must be at most 20000')])
 def test_faults(files, arguments, words):

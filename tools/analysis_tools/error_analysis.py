@@ -35,7 +35,7 @@ def build_parser() -> CommandParser:
 def main(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     from mmdet.console import shorten_console
-    from mmdet.errors import UserError
+    from mmdet.errors import UserError, counted
     from mmdet.evaluation.error_analysis import MAX_RESAMPLES, analyse_errors, calibrate_uncertainties
     from mmdet.evaluation.error_analysis.report import analysis_json, format_analysis
     from mmdet.evaluation.functional import read_ground_truth, without_classes
@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None) -> int:
     truth = read_ground_truth(args.annotations)
     tracks, frames = load_tracks(args.result, truth, args.common_videos)
     others = load_tracks(args.against, truth, args.common_videos)[0] if args.against else None
+    for path, found in ((args.result, tracks), (args.against, others)):
+        empty = len(truth.videos.keys() - {track.video_id for track in found or ()})
+        if found is not None and empty:  # counted as videos in which nothing was found; perhaps a result for others
+            print(f'{path}: has no tracks in {empty} of {counted(len(truth.videos), "video")}')
     uncertainties = calibrate_uncertainties(list(truth.videos.values()), frames, truth.tracks) if frames else None
     if args.class_agnostic:
         agnostic, tracks = without_classes(truth, tracks)
