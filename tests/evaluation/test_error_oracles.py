@@ -1,6 +1,9 @@
 """What mending one kind of error gains: closed forms for each oracle, then properties of random results."""
+from collections import Counter
+
 import numpy as np
 import pytest
+from error_definitions import corrected, videos_of
 from squares import NONE, annotation, prediction, square, truth
 
 from mmdet.evaluation.error_analysis import (
@@ -216,6 +219,24 @@ def test_random_results_of_overlapping_objects(seed):
     for name, mends in ORACLES.items():
         assert Mend.CUT in mends or mended_ap(videos, mends) >= value - 1e-12, name
     assert mended_ap(videos, set(Mend)) == pytest.approx(1)
+
+
+PLAIN = {Mend.CLASS: 'class', Mend.MASKS: 'masks', Mend.DUPLICATES: 'duplicates', Mend.MISSED: 'missed',
+         Mend.FALSE: 'false', Mend.JOIN: 'join', Mend.CUT: 'cut', Mend.EXTENT: 'extent'}
+
+
+@pytest.mark.parametrize('seed', range(12, 32))
+def test_numbers_are_those_of_the_definitions_in_plain_loops(seed):
+    content, predictions = crowded_result(seed)
+    ground_truth = read_ground_truth(content)
+    tracks = read_predictions(predictions, ground_truth)
+    analysis, videos = analyse_errors(ground_truth, tracks, count=1), videos_of(ground_truth, tracks)
+    kinds = Counter(video.kind(p) for video in videos for p in range(len(video.tracks)))
+    assert analysis.kinds == dict.fromkeys(analysis.kinds, 0) | kinds
+    assert corrected(videos, set()) == (pytest.approx(analysis.statistics['AP'].value), 0)
+    for name, mends in ORACLES.items():
+        gain = analysis.gains[name]
+        assert corrected(videos, {PLAIN[kind] for kind in mends}) == (pytest.approx(gain.mended), gain.changed), name
 
 
 @pytest.mark.parametrize('mends', [ORACLES['masks'], ORACLES['id switches'], ORACLES['late birth and early death'],
