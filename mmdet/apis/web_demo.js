@@ -9,6 +9,7 @@
   const REASONS = {
     NotAllowedError: 'its use is not allowed; allow it in the settings of the browser',
     NotFoundError: 'none was found; connect one or upload a video',
+    SecurityError: 'browsers allow it only at 127.0.0.1, localhost and https:// addresses; upload a video',
     NotReadableError: 'it cannot be opened; close other programs that use it',
   };
   const say = text => {
@@ -17,21 +18,23 @@
   };
 
   let stream, recorder;
-  const devices = navigator.mediaDevices; // undefined if the page is neither local nor served over HTTPS
-  if (devices) {
-    const open = devices.getUserMedia.bind(devices);
-    devices.getUserMedia = async constraints => {
-      say('Waiting for the camera. Allow its use if the browser asks for it.');
-      try {
-        stream = await open(constraints);
-      } catch (error) {
-        say(`Error: the camera cannot be used: ${REASONS[error.name] ?? error.message}.`);
-        throw error;
-      }
-      say('');
-      return stream;
-    };
-  }
+  if (!navigator.mediaDevices) // the page is neither local nor served over HTTPS
+    Object.defineProperty(navigator, 'mediaDevices', {value: {
+      getUserMedia: async () => { throw new DOMException('insecure address', 'SecurityError'); },
+      enumerateDevices: async () => [],
+    }});
+  const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = async constraints => {
+    say('Waiting for the camera. Allow its use if the browser asks for it.');
+    try {
+      stream = await open(constraints);
+    } catch (error) {
+      say(`Error: the camera cannot be used: ${REASONS[error.name] ?? error.message}.`);
+      throw error;
+    }
+    say('');
+    return stream;
+  };
 
   window.MediaRecorder = class extends MediaRecorder {
     constructor(given, options) {

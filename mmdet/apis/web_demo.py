@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from mmdet.visualization.timeline import Timeline
 PREVIEW_SECONDS = 0.5  # minimum time between two pictures that are sent during processing
 WAITING = 32  # maximum number of requests that wait; further ones are told to come back later
 KEPT_SECONDS = 3600  # age at which uploaded videos and results are deleted
+# Gradio sometimes shows the end of a stopped request as an error; errors are the text of the summary
+STYLE = '#summary .error, #summary .clear-status { display: none }'
 GRADIO = 'gradio==6.31.0'
 
 
@@ -159,10 +162,20 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
                         files = [show(value=str(path), interactive=True) for path in (step.mp4, step.json)]
                         yield [show(value=None, visible=False), show(value=str(step.mp4), visible=True),
                                str(step.timeline), *files, step.summary]
-        except UserError as error:
+        except Exception as error:
             # as text that stays, instead of gradio.Error, which is shown for some seconds
-            text = one_line(error).replace(f'{Path(video).parent}{os.sep}', '').removeprefix('--')
+            if isinstance(error, UserError):
+                text = one_line(error).replace(f'{Path(video).parent}{os.sep}', '').removeprefix('--')
+            else:
+                text = f'the server failed ({type(error).__name__}); its log has the details'
+                traceback.print_exc()
             yield [show(value=None, visible=False), *[gradio.skip()] * 4, f'**Error:** {text}']
+
+    def show_stopped(text: str) -> list:
+        if text:  # the end of the request, which the user stopped too late
+            return [gradio.skip()] * 3
+        return [gradio.update(value=None, visible=False), gradio.update(visible=True),
+                'No video is being processed; press Start.']
 
     with gradio.Blocks(title='Video instance segmentation', analytics_enabled=False,
                        delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
@@ -193,7 +206,8 @@ def build_page(models: Models, *, thresh: float = 0.5, max_frames: int | None = 
         timeline = gradio.HTML(elem_id='timeline')
         event = start.click(run, [video, model, score, classes], [picture, result, timeline, *downloads, summary],
                             concurrency_limit=jobs, show_progress_on=summary, api_name='annotate')
-        stop.click(None, cancels=[event])
+        stop.click(None, cancels=[event]).then(show_stopped, summary, [picture, result, summary], queue=False,
+                                               api_visibility='private')
         model.change(lambda name: gradio.update(choices=models.class_names(name), value=[]), model, classes,
                      api_visibility='private')
     return page.queue(max_size=WAITING)
@@ -215,6 +229,33 @@ def check_upload(video: str) -> None:
                         f'{KEPT_SECONDS // 60} minutes); choose or record the video again')
 
 
+class CancelledUploads:
+    """ASGI middleware: report an upload that the browser breaks off as an error of its content.
+
+    Gradio deletes the file of an upload with such an error. Otherwise, it keeps the file and prints a traceback.
+
+    Args:
+        app: the ASGI application that receives the requests.
+    """
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Callable[[], Any], send: Any) -> None:
+        from starlette.formparsers import MultiPartException
+        complete = scope['type'] != 'http' or not scope['path'].endswith('/upload')
+
+        async def checked() -> Any:
+            nonlocal complete
+            message = await receive()
+            if message['type'] == 'http.disconnect' and not complete:
+                raise MultiPartException('the upload was cancelled')
+            complete = complete or not message.get('more_body')
+            return message
+
+        await self.app(scope, checked, send)
+
+
 def launch_page(page: Any, *, host: str = '127.0.0.1', port: int | None = None, max_upload: int = 500,
                 wait: bool = True) -> str:
     """Serve the page. Nothing is loaded from the internet, neither by the server nor by the browser.
@@ -234,12 +275,14 @@ def launch_page(page: Any, *, host: str = '127.0.0.1', port: int | None = None, 
     """
     gradio = import_gradio()
     script = Path(__file__).with_suffix('.js').read_text()
+    from starlette.middleware import Middleware
     theme = gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port, max_file_size=f'{max_upload}mb', theme=theme,
-            head=f'<script>{script}</script>', prevent_thread_lock=True, share=False,
-            ssr_mode=False, quiet=True, footer_links=[], enable_monitoring=False)
+            head=f'<script>{script}</script>', prevent_thread_lock=True, share=False, ssr_mode=False,
+            css=STYLE, app_kwargs=dict(middleware=[Middleware(CancelledUploads)]), quiet=True, footer_links=[],
+            enable_monitoring=False)
     except OSError as error:
         raise UserError(f'--host {host} --port {port}: cannot listen there ({error}); choose another port') from error
     if wait:

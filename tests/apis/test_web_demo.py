@@ -3,10 +3,12 @@ import builtins
 import importlib.util
 import json
 import re
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import gettempdir
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -142,8 +144,11 @@ WAITED = 60  # seconds
 FAKE_CAMERA = ('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream')
 
 RECORDED = 'return document.querySelector("#video video")?.src.endsWith(".webm")'
-# A camera whose list, pictures and end come when the test calls for them, or whose use is denied (address ?denied).
+# A camera whose list, pictures and end come when the test calls for them, or whose use is denied (address ?denied), or
+# that browsers do not offer at insecure addresses (?insecure).
 SLOW_CAMERA = """(() => {
+if (location.search == '?insecure')
+  return Object.defineProperty(navigator, 'mediaDevices', {value: undefined, configurable: true});
 const devices = navigator.mediaDevices, canvas = document.createElement('canvas');
 const listed = new Promise(resolve => { window.showList = resolve; });
 const context = canvas.getContext('2d');
@@ -173,22 +178,21 @@ class User:
         self.wait('return !!document.querySelector("#video input[type=file]")')
 
     def wait(self, script):
-        end = time.monotonic() + WAITED
-        while not (value := self.browser.run(script)):
-            assert time.monotonic() < end, script
-            time.sleep(0.05)
-        return value
+        return until(lambda: self.browser.run(script))
 
-    def start(self):
-        """Start the request; return the different pictures that are shown until the annotated video is there."""
+    def start(self, awaited=()):
+        """Start the request and wait for the annotated video; set an event at each of the first different pictures."""
         self.browser.click('#start')
         pictures = set()
-        end = time.monotonic() + WAITED
-        while not self.browser.run('return !!document.querySelector("#result video")?.videoWidth'):
-            pictures.add(self.browser.run('return document.querySelector("#picture img")?.src'))
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        return pictures - {None}
+
+        def is_done():
+            if picture := self.browser.run('return document.querySelector("#picture img")?.src'):
+                pictures.add(picture)
+            for event in awaited[:len(pictures)]:
+                event.set()
+            return self.browser.run('return !!document.querySelector("#result video")?.videoWidth')
+
+        until(is_done)
 
     def open_camera(self):
         self.browser.click('#video [aria-label="Capture from camera"]')
@@ -209,15 +213,20 @@ class User:
     def download(self, kind, folder):
         self.browser.devtools('Browser.setDownloadBehavior', behavior='allow', downloadPath=str(folder))
         self.browser.click(f'#{kind}')
-        end = time.monotonic() + WAITED
-        while not (found := list(Path(folder).glob(f'*.{kind}'))):
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        return found[0]
+        return until(lambda: list(Path(folder).glob(f'*.{kind}')))[0]
 
 
 @pytest.fixture(scope='module')
-def page(inferencer):
+def uploads(tmp_path_factory):
+    """Folder of the files that are uploaded to the page."""
+    folder = tmp_path_factory.mktemp('uploads')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('GRADIO_TEMP_DIR', str(folder))
+        yield folder
+
+
+@pytest.fixture(scope='module')
+def page(inferencer, uploads):
     """Address of a page with one model."""
     page = build_page(Models({'toy': ((), CLASSES)}, lambda: inferencer), thresh=0.01, max_frames=FRAMES)
     try:
@@ -226,8 +235,17 @@ def page(inferencer):
         page.close()
 
 
+def until(condition):
+    """Wait for a condition and return its value."""
+    end = time.monotonic() + WAITED
+    while not (value := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return value
+
+
 @needs_gradio
-def test_requests_over_the_interface(page, inferencer, film, tmp_path):
+def test_requests_over_the_interface(page, uploads, inferencer, film, tmp_path):
     """What the page shows, without a browser: picture, video, timeline, files and a text."""
     from gradio_client import Client, handle_file
     client = Client(page, verbose=False, download_files=str(tmp_path / 'downloads'))
@@ -245,7 +263,7 @@ def test_requests_over_the_interface(page, inferencer, film, tmp_path):
             (tmp_path / name).write_text(content)
         video = handle_file(str(tmp_path / name)) if name else None
         *_, files, text = client.predict(video, 'toy', 0.01, [], api_name='/annotate')
-        assert text.startswith(f'**Error:** {words}') and '\n' not in text and gettempdir() not in text
+        assert text.startswith(f'**Error:** {words}') and '\n' not in text and str(uploads) not in text
         assert not files.get('value')
     *_, text = client.predict(handle_file(str(film)), 'toy', 0.01, ['discs'], api_name='/annotate')
     assert text.startswith('**Error:** classes discs: the model knows no such class')
@@ -282,13 +300,53 @@ def test_only_an_uploaded_file_is_read(name, film):
 
 
 @needs_gradio
-def test_a_request_cannot_name_uploads_of_others(page):
+def test_a_request_cannot_name_uploads_of_others(page, uploads):
     import httpx
-    from gradio.utils import get_upload_folder
-    others = dict(path=f'{get_upload_folder()}/*/*.mp4', meta={'_type': 'gradio.FileData'})
+    others = dict(path=f'{uploads}/*/*.mp4', meta={'_type': 'gradio.FileData'})
     with httpx.Client(base_url=f'{page}gradio_api/call/', timeout=WAITED, trust_env=False) as client:
         event = client.post('annotate', json=dict(data=[others, 'toy', 0.5, []])).json()['event_id']
         assert '**Error:** *.mp4: does not exist on the server' in client.get(f'annotate/{event}').text
+
+
+@needs_gradio
+def test_a_cancelled_upload_leaves_no_file(page, uploads):
+    address = urlsplit(page)
+    with socket.create_connection((address.hostname, address.port), WAITED) as connection:
+        connection.sendall(b'POST /gradio_api/upload HTTP/1.1\r\nHost: page\r\nContent-Length: 9999\r\n'
+                           b'Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n'
+                           b'Content-Disposition: form-data; name="files"; filename="film.mp4"\r\n\r\nfirst part')
+        until(lambda: list(uploads.glob('tmp*')))
+    until(lambda: not list(uploads.glob('tmp*')))
+
+
+@needs_gradio
+def test_a_failure_of_the_server_is_one_line(page, monkeypatch, film):
+    from gradio_client import Client, handle_file
+
+    def fail(*args, **options):
+        raise RuntimeError('the GPU is gone')
+
+    monkeypatch.setattr('mmdet.apis.web_demo.annotate', fail)
+    *_, text = Client(page, verbose=False).predict(handle_file(str(film)), 'toy', 0.5, [], api_name='/annotate')
+    assert text == '**Error:** the server failed (RuntimeError); its log has the details'
+
+
+def paced(shown, *args, **options):
+    """Annotate a video; after each of the first steps, wait for an event."""
+    for number, step in enumerate(annotate(*args, **options)):
+        yield step
+        if number < len(shown):
+            assert shown[number].wait(WAITED)
+
+
+def endless(stopped):
+    """Yield black pictures until the generator is closed, and report that."""
+    try:
+        while True:
+            yield Step(1, None, np.zeros((48, 64, 3), np.uint8))
+            time.sleep(0.01)
+    finally:
+        stopped.set()
 
 
 @pytest.mark.slow
@@ -298,7 +356,7 @@ def test_a_request_cannot_name_uploads_of_others(page):
 def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
     """Two users at the same time: one in a browser, who uploads, watches, downloads, then records; one over the API."""
     from gradio_client import Client, handle_file
-    monkeypatch.setattr('mmdet.apis.web_demo.PREVIEW_SECONDS', 0.1)
+    monkeypatch.setattr('mmdet.apis.web_demo.PREVIEW_SECONDS', 0)
     expected = outcome(inferencer, str(film), tmp_path / 'alone', thresh=0.01).json.read_text()
     other = Client(page, verbose=False, download_files=str(tmp_path / 'other'))
     with Browser(tmp_path / 'profile', FAKE_CAMERA) as browser:
@@ -307,9 +365,11 @@ def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
         user.wait('return document.querySelector("#summary").innerText.includes("Error: choose or record a video")')
         browser.upload('#video input[type=file]', film)
         user.wait('return !!document.querySelector("#video video")')
+        shown = [threading.Event(), threading.Event()]
+        monkeypatch.setattr('mmdet.apis.web_demo.annotate', lambda *args, **options: paced(shown, *args, **options))
         job = other.submit(handle_file(str(film)), 'toy', 0.01, [], api_name='/annotate')
-        pictures = user.start()
-        assert len(pictures) > 1
+        user.start(shown)
+        assert all(event.is_set() for event in shown)
         assert user.download('json', tmp_path).read_text() == expected
         assert user.download('mp4', tmp_path).read_bytes()[4:8] == b'ftyp'
         rows = browser.run('return document.querySelectorAll("#timeline .row").length')
@@ -325,6 +385,15 @@ def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
         user.press_stop()  # at once, perhaps before the camera's first picture
         user.wait(RECORDED)
         user.start()
+        # Stop ends the processing
+        stopped = threading.Event()
+        monkeypatch.setattr('mmdet.apis.web_demo.annotate', lambda *args, **options: endless(stopped))
+        browser.click('#start')
+        user.wait('return document.querySelector("#picture img")?.src')
+        browser.click('#stop')
+        user.wait_for_text('#summary', 'No video is being processed; press Start.')
+        user.wait('return !document.querySelector("#picture img") && !!document.querySelector("#result")')
+        assert stopped.wait(WAITED)
         hosts = {url.split('/')[2].split(':')[0] for url in browser.requests() if url.startswith('http')}
         assert hosts == {'127.0.0.1'}
 
@@ -361,6 +430,8 @@ def test_a_camera_that_is_slow_denied_or_disconnected(page, tmp_path):
         browser.click('#start')
         user.wait_for_text('#summary', 'Error: sample.webm: is empty (0 bytes); copy or record it again')
 
-        user = User(browser, f'{page}?denied')
-        user.open_camera()
-        user.wait_for_text('#camera', 'Error: the camera cannot be used: its use is not allowed; allow it')
+        for reason, words in (('denied', 'its use is not allowed; allow it in the settings of the browser'),
+                              ('insecure', 'browsers allow it only at 127.0.0.1, localhost and https:// addresses')):
+            user = User(browser, f'{page}?{reason}')
+            user.open_camera()
+            user.wait_for_text('#camera', f'Error: the camera cannot be used: {words}')
