@@ -161,11 +161,13 @@ def load_results(path: str, videos: Sequence[Video]) -> list[list[FrameResult]]:
         raise UserError(f'{path}: is not a result file ({type(error).__name__}: {error!s:.100}); '
                         'give the .pkl that test_video.py --out wrote') from error
     expected = sum(video.length for video in videos)
-    if not isinstance(content, list) or len(content) != expected:
-        size = counted(len(content), 'frame') if isinstance(content, list) else f'a {type(content).__name__}'
-        raise UserError(f'{path}: holds {size}, the annotation file has {counted(expected, "frame")}; is it a result '
-                        f'for other videos? {path}.json, which has the ids of the videos, can be scored by '
-                        '--common_videos of tools/vis_eval.py')
+    if not isinstance(content, list) or any(isinstance(entry, dict) for entry in content[:1]):
+        found = 'tracks' if isinstance(content, list) else f'a {type(content).__name__}'
+        raise UserError(f'{path}: holds {found}, not frames; give the .pkl that test_video.py --out wrote')
+    if len(content) != expected:
+        raise UserError(f'{path}: holds {counted(len(content), "frame")}, the annotation file has '
+                        f'{counted(expected, "frame")}; is it a result for other videos? {path}.json, which has the '
+                        'ids of the videos, can be scored by --common_videos of tools/vis_eval.py')
     frames = iter(enumerate(content))
     return [[_read_frame(*next(frames), video, path) for _ in range(video.length)] for video in videos]
 
