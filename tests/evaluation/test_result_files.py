@@ -258,7 +258,8 @@ def test_tracks_instead_of_frames(tmp_path, ending):
         load_results(str(tmp_path / f'x.pkl.{ending}'), VIDEOS)
 
 
-@pytest.mark.parametrize(('content', 'found'), [([dict(video_id=1)] * 3, 'tracks'), (dict(a=1), 'a dict'), ('text', 'a str')])
+@pytest.mark.parametrize(('content', 'found'), [
+    ([dict(video_id=1)] * 3, 'tracks'), (dict(a=1), 'a dict'), ('text', 'a str')])
 def test_pickles_of_other_things_than_frames(tmp_path, content, found):
     (tmp_path / 'x.pkl').write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=rf'x\.pkl: holds {found}, not frames; give the \.pkl that test_video'):
