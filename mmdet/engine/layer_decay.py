@@ -47,8 +47,11 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         """Append the parameter groups of a whole model to ``params``; called by mmengine."""
         deep = [(name, part) for name, part in module.named_modules() if hasattr(part, 'lr_depth')]
         if not deep:
-            raise UserError(f'{type(module).__name__} has no part with layer-wise learning rates (lr_depth); remove '
-                            'optim_wrapper.constructor')
+            backbone = getattr(module, 'backbone', None)
+            name = type(module).__name__ if backbone is None else f'the backbone {type(backbone).__name__}'
+            raise UserError(f"optim_wrapper.constructor='LayerDecayConstructor': {name} has no blocks with a depth "
+                            '(lr_depth), as ViT has; remove constructor and layer_decay_rate, and set rates by name '
+                            'with paramwise_cfg.custom_keys')
         groups: dict[tuple[str, int], list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:

@@ -149,6 +149,22 @@ def test_resuming_with_and_without_the_hook(whole, tmp_path):
     torch.testing.assert_close(record.validated[-1], averages(record.trained)[-1])  # it begins where it is resumed
 
 
+@pytest.mark.parametrize('begin', [dict(begin_iter=9), dict(begin_epoch=2)], ids=str)
+def test_an_average_that_begins_later(tmp_path, begin):
+    """Until then, the weights are saved and validated as they are, and a training can be resumed."""
+    hooks, first = [AVERAGE | begin], 8 if 'begin_iter' in begin else 6
+    runner = averaging(tmp_path, hooks=hooks)
+    runner.train()
+    record = recorded(runner)
+    saved = [read(tmp_path, f'epoch_{epoch}.pth')['state_dict']['linear.weight'] for epoch in (1, 3)]
+    assert torch.equal(saved[0], record.trained[5]) and torch.equal(record.validated[0], record.trained[5])
+    torch.testing.assert_close(saved[1], averages(record.trained[first:])[-1])
+    with pytest.raises(SystemExit):
+        averaging(tmp_path / 'stopped', hooks=hooks, recorder=dict(stop_at=4)).train()
+    averaging(tmp_path / 'stopped', tmp_path / 'stopped/iter_4.pth', hooks=hooks).train()
+    assert (tmp_path / 'stopped/epoch_3.pth').read_bytes() == (tmp_path / 'epoch_3.pth').read_bytes()
+
+
 @pytest.mark.parametrize(('begin', 'said'), [(dict(begin_iter=19), 'begin_iter=19: the training ends at 18'),
                                              (dict(begin_epoch=4), 'begin_epoch=4: the training ends at 3')], ids=str)
 def test_an_average_that_would_begin_after_the_end_is_refused(tmp_path, begin, said):
