@@ -70,7 +70,7 @@ def test_wrong_options(paramwise):
 def test_a_model_without_blocks():
     with pytest.raises(UserError, match="'LayerDecayConstructor': Linear has no blocks with a depth"):
         optimizer_of(nn.Linear(2, 2), layer_decay_rate=0.5)
-    with pytest.raises(UserError, match='the backbone Conv2d has no blocks with a depth .*remove constructor'):
+    with pytest.raises(UserError, match=r'the backbone Conv2d has no blocks with a depth .*remove constructor'):
         optimizer_of(nn.ModuleDict(dict(backbone=nn.Conv2d(2, 2, 1))), layer_decay_rate=0.5)
 
 
