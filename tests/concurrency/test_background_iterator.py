@@ -60,12 +60,14 @@ def test_closing_early_closes_the_source_and_ends_the_thread():
 
 
 def test_work_overlaps():
+    both = threading.Barrier(2)  # reached only by an item that is made while the one before it is processed
+
     def items():
-        for number in range(10):
-            time.sleep(0.03)
+        yield 0
+        for number in range(1, 10):
+            both.wait(60)
             yield number
 
-    start = time.monotonic()
-    for _ in in_background(items(), 2):
-        time.sleep(0.03)
-    assert time.monotonic() - start < 0.5  # one after the other: 0.6
+    for number in in_background(items(), 2):
+        if number < 9:
+            both.wait(60)
