@@ -144,6 +144,12 @@ WAITED = 60  # seconds
 FAKE_CAMERA = ('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream')
 
 RECORDED = 'return document.querySelector("#video video")?.src.endsWith(".webm")'
+SHOWN_MARK = """
+const mark = document.createElement('span');
+mark.className = 'error';
+document.querySelector('#summary').append(mark);
+return getComputedStyle(mark).display;
+"""
 # A camera whose list, pictures and end come when the test calls for them, or whose use is denied (address ?denied), or
 # that browsers do not offer at insecure addresses (?insecure).
 SLOW_CAMERA = """(() => {
@@ -394,6 +400,7 @@ def test_page_in_a_browser(page, inferencer, film, tmp_path, monkeypatch):
         user.wait_for_text('#summary', 'No video is being processed; press Start.')
         user.wait('return !document.querySelector("#picture img") && !!document.querySelector("#result")')
         assert stopped.wait(WAITED)
+        assert browser.run(SHOWN_MARK) == 'none'  # which Gradio shows after some of the stopped requests
         hosts = {url.split('/')[2].split(':')[0] for url in browser.requests() if url.startswith('http')}
         assert hosts == {'127.0.0.1'}
 
