@@ -11,7 +11,16 @@ from mmengine.dataset import pseudo_collate
 from pycocotools import mask as mask_utils
 
 from mmdet.datasets import SeededIndex, YVISDataset
-from mmdet.datasets.transforms import AffineMotionClip, PhotometricDistortClip, RandomFlipClip, RandomScaleCropClip
+from mmdet.datasets.transforms import (
+    AffineColourReference,
+    AffineMotionClip,
+    PhotometricDistortClip,
+    RandomFlipClip,
+    RandomResizeCropClip,
+    RandomScaleCropClip,
+    ResizeClip,
+    RotateStillClip,
+)
 from mmdet.datasets.transforms.objects import keep_objects
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
 from tests.datasets.transforms.clips import check_frame, rectangle_clip
@@ -88,3 +97,26 @@ def test_augmentation_of_any_size(height, width, length, seed, size, objects):
     for frame in clip['frames']:
         check_frame(frame, bright=None)
         assert frame['img_shape'] == tuple(sides)
+
+
+AUGMENTATIONS = [
+    RandomFlipClip(1.0), PhotometricDistortClip(prob=1, channel_prob=1, frame_jitter=0.5),
+    RandomScaleCropClip(drift=0.1), AffineMotionClip(), AffineColourReference(blur_prob=1), RotateStillClip(),
+    ResizeClip((50, 30), backend='pillow'),
+    RandomResizeCropClip([(80, 50)], (20, 40), 1.0)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(order=st.permutations(range(len(AUGMENTATIONS))), count=st.integers(2, 5), length=st.integers(1, 3),
+       seed=st.integers(0, 1000))
+def test_augmentations_in_any_order(order, count, length, seed):
+    clip = rectangle_clip((5, 5, 20, 15), (20, 12, 30, 20), (60, 40, 15, 15), frames=length, seed=seed)
+    for step in order[:count]:
+        clip = AUGMENTATIONS[step](clip)
+    for frame in clip['frames']:
+        height, width = frame['img_shape']
+        assert frame['img'].shape == (height, width, 3) and frame['gt_masks'].shape[1:] == (height, width)
+        ids = frame['gt_instances_id'].tolist()
+        assert len(ids) == len(set(ids)) == len(frame['gt_masks']) == len(frame['gt_bboxes']) == len(frame['gt_labels'])
+        assert frame['gt_masks'].sum(0).max(initial=0) <= 1
+        assert (frame['gt_bboxes'] >= 0).all() and (frame['gt_bboxes'] <= (width, height, width, height)).all()

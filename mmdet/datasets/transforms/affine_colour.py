@@ -20,6 +20,8 @@ _BLUR_KERNEL, _BLUR_SIGMA = (9, 11), (.1, 2.)
 class AffineColourReference(BaseTransform):
     """Change the colours, rotate, translate and blur the last frame of a clip and its objects.
 
+    A clip of one frame, which has no reference frame, does not change.
+
     Colours: brightness, contrast and saturation are multiplied by a factor drawn from 1 ± their strength, in random
     order with a hue shift of up to ± its strength (in full turns); the image is BGR. Geometry: one affine map, a
     rotation about the centre and a translation, with bilinear interpolation for the image, nearest-neighbour
@@ -57,7 +59,10 @@ class AffineColourReference(BaseTransform):
         self.min_area = checked_count('AffineColourReference.min_area', min_area, 0)
 
     def transform(self, results: dict) -> dict:
-        rng, key, frame = results['rng'], results['frames'][0], results['frames'][-1]
+        rng, (key, *others) = results['rng'], results['frames']
+        if not others:
+            return results
+        frame = others[-1]
         frame['img'] = self._recolour(frame['img'], rng)
         height, width = frame['img_shape']
         matrix = self._matrix(height, width, rng)
