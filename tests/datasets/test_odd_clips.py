@@ -23,7 +23,7 @@ from mmdet.datasets.transforms import (
 )
 from mmdet.datasets.transforms.objects import keep_objects
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
-from tests.datasets.transforms.clips import check_frame, rectangle_clip
+from tests.datasets.transforms.clips import check_frame, equal_frames, rectangle_clip
 
 PIPELINE = [{'type': 'LoadTrackFrames'}, {'type': 'LoadTrackAnnotations'},
             {'type': 'RandomResizeClip', 'scales': [(64, 36), (96, 48)]}, {'type': 'RandomFlipClip'},
@@ -120,3 +120,9 @@ def test_augmentations_in_any_order(order, count, length, seed):
         assert len(ids) == len(set(ids)) == len(frame['gt_masks']) == len(frame['gt_bboxes']) == len(frame['gt_labels'])
         assert frame['gt_masks'].sum(0).max(initial=0) <= 1
         assert (frame['gt_bboxes'] >= 0).all() and (frame['gt_bboxes'] <= (width, height, width, height)).all()
+
+
+def test_a_clip_of_one_frame_has_no_reference_frame():
+    """Nothing is removed from the key frame, small objects included."""
+    clip, expected = (rectangle_clip((5, 5, 2, 2), (20, 12, 30, 20), frames=1) for _ in range(2))
+    assert all(map(equal_frames, AffineColourReference()(clip)['frames'], expected['frames']))
