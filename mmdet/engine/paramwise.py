@@ -31,7 +31,7 @@ def check_paramwise(wrapper: Any, model: nn.Module) -> str | None:
         return None
     where = 'config key optim_wrapper.paramwise_cfg'
     options = wrapper.get('paramwise_cfg') or {}
-    if 'layer_decay_rate' in options:
+    if isinstance(options, Mapping) and 'layer_decay_rate' in options:
         raise UserError(f"{where}.layer_decay_rate needs optim_wrapper.constructor='LayerDecayConstructor'")
     checked_settings(where, options, (*_FACTORS, 'custom_keys', 'bypass_duplicate'))
     for name in _FACTORS:

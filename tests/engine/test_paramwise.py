@@ -19,6 +19,7 @@ def test_valid_options(options):
 
 @pytest.mark.parametrize(('options', 'said'), [
     (dict(layer_decay_rate=0.7), "layer_decay_rate needs optim_wrapper.constructor='LayerDecayConstructor'"),
+    (3, 'paramwise_cfg must be a dict with some of bias_lr_mult'),
     (dict(bias_lr=2), "has no key 'bias_lr'; use bias_lr_mult"),
     (dict(bias_lr_mult='fast'), "bias_lr_mult must be a number of at least 0, not 'fast'"),
     (dict(custom_keys=['backbone']), 'custom_keys must be a dict'),
