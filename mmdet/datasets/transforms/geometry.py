@@ -16,6 +16,8 @@ from mmdet.arguments import checked_number
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
+_LARGEST_SIDE = 2 ** 15 - 1  # of images in OpenCV's affine maps
+
 
 def keep_ratio_factor(height: int, width: int, scale: tuple[int, int]) -> float:
     """Return the largest factor with which an image fits within a scale, its long and short side."""
@@ -152,10 +154,11 @@ class RandomFlipClip(BaseTransform):
 
 
 def checked_scale(name: str, scale: Sequence[int]) -> tuple[int, int]:
-    """Return the scale as a pair; raise UserError unless it is two positive integers."""
+    """Return the scale as a pair; raise UserError unless it is two positive integers that OpenCV supports as sides."""
     if not isinstance(scale, (list, tuple)) or len(scale) != 2 or not all(
-            type(side) is int and side > 0 for side in scale):
-        raise UserError(f'{name}: a scale is two positive integers (long side, short side), not {scale!r}')
+            type(side) is int and 0 < side <= _LARGEST_SIDE for side in scale):
+        raise UserError(f'{name}: a scale is two positive integers (long side, short side), at most {_LARGEST_SIDE}, '
+                        f'not {scale!r}')
     return scale[0], scale[1]
 
 
