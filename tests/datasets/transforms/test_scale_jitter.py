@@ -113,7 +113,8 @@ def test_clips_without_annotations_or_objects():
 
 
 @pytest.mark.parametrize('wrong, words', [
-    (dict(size=(80, 0)), 'positive integers'), (dict(scale=(2, 1)), 'scale .* lower first'),
+    (dict(size=(80, 0)), 'positive integers'), (dict(size=(32768, 9)), 'at most 32767'),
+    (dict(scale=(2, 1)), 'scale .* lower first'),
     (dict(scale=2), 'scale must be two numbers'), (dict(scale=(0, 1)), 'scale must be a number from 0.01'),
     (dict(drift=-1), 'drift'), (dict(min_area=0), 'min_area must be an integer of at least 1'),
     (dict(min_share=1.5), 'min_share'), (dict(prob='1'), 'prob'), (dict(fill=(1, 2)), 'fill'),

@@ -7,7 +7,7 @@ from mmdet.datasets import YVISDataset
 from mmdet.errors import UserError
 from mmdet.registry import TRANSFORMS
 
-WRONG = (None, 'x', -1, float('nan'), True, 2.5, 1e9, {}, (), [1], (2, 1), ('a', 'b'), (-1, 1), (float('nan'), 1), (10 ** 5, 10 ** 5),
+WRONG = (None, 'x', -1, float('nan'), True, 2.5, 1e9, {}, (), [1], (2, 1), ('a', 'b'), (-1, 1), (float('nan'), 1),
          (1, 2, 3))
 NEEDED = {'ResizeClip': dict(scale=(9, 9)), 'RandomResizeClip': dict(scales=[(9, 9)]),
           'RandomChoiceResizeClip': dict(scales=[(9, 9)]), 'RandomResizeCropClip': dict(scales=[(9, 9)], crop=(3, 5))}
