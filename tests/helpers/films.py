@@ -43,6 +43,8 @@ def write_film(path: Path, frames: int = 12, codec: str = 'libx264', pixels: str
             picture = container.add_stream('mjpeg', rate=1)
             picture.width, picture.height, picture.pix_fmt = 32, 32, 'yuvj420p'
             picture.disposition = av.stream.Disposition.attached_pic
+        if codec == 'libx264':  # its rate control reads memory that is not set: equal frames would give different bytes
+            options = {'qp': '23'} | options
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = pixels
@@ -68,8 +70,8 @@ def write_film(path: Path, frames: int = 12, codec: str = 'libx264', pixels: str
     return path
 
 
-def damage(path: Path, start: float, size: int = 200) -> None:
-    """Overwrite bytes of an MP4 file's media data with zeros, from a place given as part of it."""
+def damage(path: Path, start: float, size: int = 200) -> slice:
+    """Overwrite bytes of an MP4 file's media data with zeros, from a place given as part of it; return their place."""
     data = bytearray(path.read_bytes())
     media = data.index(b'mdat') + 4
     length = int.from_bytes(data[media - 8:media - 4], 'big') - 8
@@ -77,6 +79,23 @@ def damage(path: Path, start: float, size: int = 200) -> None:
     last = min(first + size, media + length)
     data[first:last] = bytes(last - first)
     path.write_bytes(data)
+    return slice(first, last)
+
+
+def frames_touched(path: Path, place: slice) -> set[int]:
+    """Return the numbers of the frames whose groups of pictures have bytes at ``place``."""
+    import av
+
+    groups: list[list] = []
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            if packet.is_keyframe:
+                groups.append([])
+            if packet.size:
+                groups[-1].append(packet)
+    stamps = sorted(packet.pts for group in groups for packet in group)
+    return {stamps.index(packet.pts) for group in groups for packet in group
+            if any(other.pos < place.stop and other.pos + other.size > place.start for other in group)}
 
 
 def turn(path: Path, width: int, height: int, degrees: int) -> None:
