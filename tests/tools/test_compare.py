@@ -126,7 +126,8 @@ def test_the_command_for_missing_toy_videos_makes_those_of_the_variant(path, mon
                 assert words[0] == 'tools/make_toy_vis.py'
                 made = make_toy_vis.build_parser().parse_args(words[1:])
                 assert Path(made.out) == Path(folder)
-                assert (made.videos, made.val_videos, made.seed) == (0, 240, 99) or not folder.endswith('_240/')
+                for ending, count in (('_240/', 240), ('_60/', 60)):
+                    assert (made.videos, made.val_videos, made.seed) == (0, count, 99) or not folder.endswith(ending)
 
 
 def test_negative_seeds_are_refused(tmp_path):

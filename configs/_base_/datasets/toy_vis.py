@@ -1,4 +1,6 @@
 # Toy videos: python tools/make_toy_vis.py data/toy --easy --videos 48 --val_videos 8 --frames 10
+# 60 other videos for tests: python tools/make_toy_vis.py data/toy_easy_60 --easy --videos 0 --val_videos 60 \
+#     --frames 10 --seed 99
 _base_ = './yvis.py'
 data_root = 'data/toy/'
 train_pipeline = [
