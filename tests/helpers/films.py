@@ -43,7 +43,7 @@ def write_film(path: Path, frames: int = 12, codec: str = 'libx264', pixels: str
             picture = container.add_stream('mjpeg', rate=1)
             picture.width, picture.height, picture.pix_fmt = 32, 32, 'yuvj420p'
             picture.disposition = av.stream.Disposition.attached_pic
-        if codec == 'libx264':  # its rate control reads memory that is not set: equal frames would give different bytes
+        if codec == 'libx264':  # with its own rate control, equal frames do not always give equal bytes
             options = {'qp': '23'} | options
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height = size
